@@ -1,1 +1,32 @@
-#![allow(unused)]
+//! A Proxy-Wasm host for OpenResty.
+//!
+//! The crate is a functional core with a thin shell. Read from the bottom:
+//!
+//! - [`limits`], [`codec`], [`abi`]: caps, encodings, and the Proxy-Wasm ABI as data.
+//! - [`event`], [`effect`], [`snapshot`], [`ports`]: what goes into the core and what comes out of it. An
+//!   event of a request enters; one guest callback runs; an outcome and a list of effects leave. What a guest
+//!   asks in between goes through the [`ports::Host`] trait.
+//! - [`guest`]: the contexts that live in a VM.
+//! - [`hostcall`], [`wasi`]: what a guest can call. They read and change contexts, so they sit above them.
+//! - [`vm`]: compiling, starting and calling guests; plugins over the VMs that come and go.
+//! - [`ffi`]: the C ABI that Lua drives, and nginx as a [`ports::Host`]. The only place with `unsafe`.
+//!
+//! Nothing outside `ffi` knows of nginx or Lua, reads a clock, opens a file or starts a thread (compiling
+//! excepted, see `vm/engine.rs`). `docs/RATIONALE.md` says why things are as they are.
+
+#![deny(unsafe_code)]
+
+pub mod abi;
+pub mod codec;
+pub mod effect;
+pub mod error;
+pub mod event;
+#[allow(unsafe_code, reason = "the C ABI is made of pointers; nothing else in the crate is")]
+pub mod ffi;
+pub mod guest;
+pub mod hostcall;
+pub mod limits;
+pub mod ports;
+pub mod snapshot;
+pub mod vm;
+pub mod wasi;

@@ -1,0 +1,3 @@
+std = "ngx_lua"
+codes = true
+max_line_length = 120

@@ -1,0 +1,62 @@
+# Shared by the scripts of this directory, which source it: an nginx for measuring, and its worker's figures.
+# shellcheck shell=bash
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+nginx=${RPW_NGINX:-nginx}
+port=${PORT:-8089}
+connections=${CONNECTIONS:-16}
+
+die() {
+    printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+    exit 1
+}
+
+# Starts nginx with its one worker on core 0, in a directory that goes when the script ends. Sets worker.
+start_nginx() {
+    local command target
+    for command in "$nginx" wrk taskset wat2wasm; do
+        command -v "$command" >/dev/null || die "$command is missing"
+    done
+    target=$("$root/tools/target-dir")
+    [[ -e $target/release/libresty_proxy_wasm.so ]] || die "no library: run ./build.sh build first"
+
+    dir=$(mktemp -d)
+    trap stop_nginx EXIT
+    trap 'exit 1' INT TERM
+    chmod 755 "$dir"
+    wat2wasm -o "$dir/bare.wasm" "$root/t/guests/wat/bare.wat"
+    {
+        "$root/tools/nginx-preamble" "$nginx"
+        sed -e "s#@ROOT@#$root#" -e "s#@DIR@#$dir#" -e "s#@LIBRARY_DIR@#$target/release#" -e "s#@PORT@#$port#" \
+            "$root/bench/nginx.conf"
+    } >"$dir/nginx.conf"
+
+    "$nginx" -e stderr -p "$dir" -c "$dir/nginx.conf" &
+    master=$!
+    worker=
+    until [[ -n $worker ]] && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+        read -r worker <"/proc/$master/task/$master/children" 2>/dev/null || true
+        kill -0 "$master" 2>/dev/null || die "nginx did not start"
+        sleep 0.05
+    done
+}
+
+stop_nginx() {
+    if [[ -n ${master:-} ]]; then
+        kill -QUIT "$master" 2>/dev/null || true
+        wait "$master" || true
+        master=
+    fi
+    if [[ -s $dir/error.log ]]; then
+        echo "nginx logged:" >&2
+        head -3 "$dir/error.log" >&2
+    fi
+    rm -rf "$dir"
+}
+
+# wrk on the other core: load PATH ARGUMENTS...
+load() {
+    local path=$1
+    shift
+    taskset -c 1 wrk -t 1 -c "$connections" "$@" "http://127.0.0.1:$port$path"
+}

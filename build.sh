@@ -1,0 +1,260 @@
+#!/usr/bin/env bash
+# Builds, shows, tests and installs the library. Run it without arguments for the list of commands.
+set -euo pipefail
+
+# Debian keeps nginx where ordinary users have no PATH to.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+cd "$(dirname "${BASH_SOURCE[0]}")"
+root=$PWD
+
+usage() {
+    cat <<'EOF'
+Usage: ./build.sh COMMAND
+
+  build             the library, libresty_proxy_wasm.so, in release form
+  run [--once]      sets everything up, builds, starts the demo (conf/nginx.conf) on 127.0.0.1:8080, prints what it
+                    answers and serves until Ctrl-C; with --once it stops after the show
+  test [ARGS...]    all tests, those against a real nginx too; or what ARGS pick (as for cargo test)
+  valgrind [NAME]   the tests against nginx whose names hold NAME (default: smoke), nginx under valgrind
+  check             formatting, lints, generated files
+  generate          renews the C header and its LuaJIT declarations from src/ffi
+  install [PREFIX]  library, Lua files and header. PREFIX is OpenResty's (/usr/local/openresty) when there is one, else
+                    /usr/local. Below a PREFIX with a lualib directory: lualib/libresty_proxy_wasm.so, lualib/resty/;
+                    below others: lib/lua/5.1/, share/lua/5.1/resty/. The header goes to include/
+  bench [ARGS...]   requests against nginx with and without a filter: see bench/run.sh, and bench/memory.sh
+
+Environment:
+  PORT              the demo's port
+  RPW_NGINX         the nginx to use; else openresty, else nginx from PATH, else Debian's packages are installed
+  CARGO_TARGET_DIR  where cargo builds
+  DESTDIR, LUADIR, LIBDIR, INCLUDEDIR    for packagers: install below DESTDIR, or into exactly these directories
+EOF
+}
+
+say() { printf '\n==> %s\n' "$*"; }
+
+die() {
+    printf 'build.sh: %s\n' "$*" >&2
+    exit 1
+}
+
+# Installs the Debian packages among these that are missing, or says which.
+packages() {
+    local package missing=()
+    for package; do
+        if [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) != installed ]]; then
+            missing+=("$package")
+        fi
+    done
+    if ((${#missing[@]} == 0)); then
+        return
+    fi
+    if ! command -v apt-get >/dev/null; then
+        die "missing, by the names that Debian has for them: ${missing[*]}"
+    fi
+    if ((EUID != 0)); then
+        die "please install what is missing: sudo apt-get install ${missing[*]}"
+    fi
+    say "installing ${missing[*]}"
+    apt-get update -q
+    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" </dev/null
+}
+
+# Makes a command available, from the package of the second argument.
+command_from() {
+    command -v "$1" >/dev/null || packages "$2"
+}
+
+# Sets RPW_NGINX to an nginx that can run Lua, if this machine has one.
+find_nginx() {
+    local candidate
+    for candidate in "${RPW_NGINX:-}" openresty /usr/local/openresty/nginx/sbin/nginx nginx; do
+        if [[ -n $candidate ]] && command -v "$candidate" >/dev/null &&
+            tools/nginx-preamble "$candidate" >/dev/null 2>&1; then
+            RPW_NGINX=$(command -v "$candidate")
+            export RPW_NGINX
+            return
+        fi
+    done
+    return 1
+}
+
+setup_nginx() {
+    if [[ -n ${RPW_NGINX:-} ]]; then
+        tools/nginx-preamble "$RPW_NGINX" >/dev/null
+    elif ! find_nginx; then
+        packages nginx libnginx-mod-http-lua lua-resty-core
+        find_nginx || die "nginx has no Lua"
+    fi
+}
+
+setup_rust() {
+    command -v cargo >/dev/null || die "cargo is missing: install Rust (https://rustup.rs)"
+    command_from cc gcc
+}
+
+library() {
+    echo "$(tools/target-dir)/release/libresty_proxy_wasm.so"
+}
+
+build() {
+    setup_rust
+    cargo build --release
+    echo "built $(library)"
+}
+
+# Writes what conf/nginx.conf includes.
+prepare_demo() {
+    mkdir -p target/demo
+    tools/nginx-preamble "$RPW_NGINX" >target/demo/main.conf
+}
+
+fetch() {
+    exec 3<>"/dev/tcp/127.0.0.1/$1"
+    printf 'GET %s HTTP/1.0\r\nHost: localhost\r\n\r\n' "$2" >&3
+    cat <&3
+    exec 3>&-
+}
+
+answers() {
+    (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+run() {
+    local once='' port=${PORT:-8080}
+    case ${1:-} in
+    --once) once=1 ;;
+    ?*) die "run takes --once or nothing" ;;
+    esac
+    setup_nginx
+    build
+    prepare_demo
+    if answers "$port"; then
+        die "port $port is taken: choose another with PORT=8081 ./build.sh run"
+    fi
+    sed -e "s#127.0.0.1:8080#127.0.0.1:$port#" -e "s#\$prefix/target/release#$(tools/target-dir)/release#" \
+        conf/nginx.conf >target/demo.conf
+
+    say "starting $RPW_NGINX on 127.0.0.1:$port"
+    "$RPW_NGINX" -e stderr -p "$root" -c target/demo.conf </dev/null &
+    nginx=$!
+    trap 'kill -QUIT $nginx 2>/dev/null || true; wait $nginx || true' EXIT
+    trap 'exit 0' INT TERM
+    until answers "$port"; do
+        kill -0 "$nginx" 2>/dev/null || die "nginx did not start"
+        sleep 0.05
+    done
+
+    local path answer shown=
+    for path in /t /d; do
+        say "GET $path"
+        answer=$(fetch "$port" "$path" | tr -d '\r')
+        printf '%s\n' "$answer"
+        shown+=$(grep -i '^hello: ' <<<"$answer" || true)
+    done
+    if [[ ${shown,,} != "hello: add_headerhello: add_header" ]]; then
+        die "the demo did not add its header"
+    fi
+    if [[ -z $once ]]; then
+        say "serving http://127.0.0.1:$port/t and /d until Ctrl-C"
+        wait "$nginx"
+    fi
+}
+
+run_tests() {
+    setup_rust
+    setup_nginx
+    if (($# > 0)); then
+        cargo test --release "$@"
+    else
+        cargo build --release
+        cargo test --release
+        cargo test --release -p rpw-bindgen
+    fi
+}
+
+under_valgrind() {
+    setup_rust
+    setup_nginx
+    command_from valgrind valgrind
+    # One nginx after the other: under valgrind each takes a core for itself.
+    RPW_VALGRIND=1 cargo test --release --test nginx -- --test-threads=1 "${1:-smoke::}"
+}
+
+check() {
+    setup_rust
+    command_from luacheck lua-check
+    say "formatting"
+    cargo fmt --all --check
+    say "clippy"
+    cargo clippy --release --all-targets -- -D warnings
+    cargo clippy --release --all-targets -p rpw-bindgen -- -D warnings
+    say "luacheck"
+    luacheck --quiet lib
+    say "generated files"
+    cargo run --quiet --release -p rpw-bindgen -- --check
+    echo "up to date"
+}
+
+generate() {
+    setup_rust
+    cargo run --quiet --release -p rpw-bindgen
+}
+
+install_files() {
+    local prefix=${1:-} lua lib built file
+    if [[ -z $prefix ]]; then
+        prefix=/usr/local
+        if [[ -d /usr/local/openresty/lualib ]]; then
+            prefix=/usr/local/openresty
+        fi
+    fi
+    if [[ -d $prefix/lualib ]]; then
+        lua=$prefix/lualib lib=$prefix/lualib
+    else
+        lua=$prefix/share/lua/5.1 lib=$prefix/lib/lua/5.1
+    fi
+    lua=${DESTDIR:-}${LUADIR:-$lua} lib=${DESTDIR:-}${LIBDIR:-$lib}
+
+    # With sudo there is often no cargo; then what was built before is installed.
+    built=$root/target/release/libresty_proxy_wasm.so
+    if command -v cargo >/dev/null; then
+        build
+        built=$(library)
+    fi
+    [[ -e $built ]] || die "no $built: run ./build.sh build first"
+
+    install -D -m 755 -t "$lib" "$built"
+    install -D -m 644 -t "${DESTDIR:-}${INCLUDEDIR:-$prefix/include}" include/resty_proxy_wasm.h
+    while IFS= read -r file; do
+        install -D -m 644 "lib/$file" "$lua/$file"
+    done < <(cd lib && find . -name '*.lua' -printf '%P\n')
+    echo "installed libresty_proxy_wasm.so in $lib, resty/proxy-wasm.lua in $lua"
+}
+
+command=${1:-help}
+shift || true
+case $command in
+build)
+    build
+    if find_nginx; then prepare_demo; fi
+    ;;
+run) run "$@" ;;
+test) run_tests "$@" ;;
+valgrind) under_valgrind "$@" ;;
+check) check ;;
+generate) generate ;;
+install) install_files "$@" ;;
+bench)
+    setup_nginx
+    build
+    command_from wrk wrk
+    command_from wat2wasm wabt
+    bench/run.sh "$@"
+    ;;
+help | -h | --help) usage ;;
+*)
+    usage >&2
+    die "unknown command $command"
+    ;;
+esac

@@ -1,0 +1,498 @@
+#ifndef RESTY_PROXY_WASM_H
+#define RESTY_PROXY_WASM_H
+
+/* Generated from src/ffi by ./build.sh generate: do not edit. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/**
+ * The number of this C ABI. It changes whenever a declaration of the header does; the Lua module refuses a
+ * library of another number.
+ */
+#define RPW_ABI 1
+
+/**
+ * Go on.
+ */
+#define RPW_CONTINUE 0
+
+/**
+ * The guest holds the request: wait by `rpw_stream_wait`, then `rpw_stream_resume`.
+ */
+#define RPW_PAUSE 1
+
+/**
+ * The effects hold a local response.
+ */
+#define RPW_RESPOND 2
+
+/**
+ * End the request without a response.
+ */
+#define RPW_CLOSE 3
+
+/**
+ * Nothing ran yet: call again with the response's headers.
+ */
+#define RPW_NEED_RESPONSE_HEADERS 4
+
+/**
+ * Failed; the text says why.
+ */
+#define RPW_ERROR -1
+
+/**
+ * There is no HTTP request here (a timer, for example).
+ */
+#define RPW_BAD_REQUEST -2
+
+/**
+ * `proxy_on_request_headers`
+ */
+#define RPW_REQUEST_HEADERS 1
+
+/**
+ * `proxy_on_request_body`
+ */
+#define RPW_REQUEST_BODY 2
+
+/**
+ * `proxy_on_response_headers`
+ */
+#define RPW_RESPONSE_HEADERS 3
+
+/**
+ * `proxy_on_response_body`
+ */
+#define RPW_RESPONSE_BODY 4
+
+/**
+ * Pass the body chunk on as it is.
+ */
+#define RPW_BODY_UNCHANGED 0
+
+/**
+ * Pass the outcome's body on in its place.
+ */
+#define RPW_BODY_REPLACE 1
+
+/**
+ * Pass nothing on.
+ */
+#define RPW_BODY_HOLD 2
+
+/**
+ * Request header `name` gets `value` and no other.
+ */
+#define RPW_SET_REQUEST_HEADER 1
+
+/**
+ * One more request header line.
+ */
+#define RPW_ADD_REQUEST_HEADER 2
+
+/**
+ * Every request header of that name goes.
+ */
+#define RPW_REMOVE_REQUEST_HEADER 3
+
+/**
+ * Response header `name` gets `value` and no other.
+ */
+#define RPW_SET_RESPONSE_HEADER 4
+
+/**
+ * One more response header line.
+ */
+#define RPW_ADD_RESPONSE_HEADER 5
+
+/**
+ * Every response header of that name goes.
+ */
+#define RPW_REMOVE_RESPONSE_HEADER 6
+
+/**
+ * The request method is `value`.
+ */
+#define RPW_SET_METHOD 7
+
+/**
+ * The request's path is `name` (decoded); its query is `value` when `number` is 1, else it has none.
+ */
+#define RPW_SET_PATH 8
+
+/**
+ * The response status is `number`.
+ */
+#define RPW_SET_STATUS 9
+
+/**
+ * A local response of status `number` and body `value`; when `name` is not empty the body comes from the
+ * body events instead.
+ */
+#define RPW_LOCAL_RESPONSE 10
+
+/**
+ * A header of that local response.
+ */
+#define RPW_LOCAL_RESPONSE_HEADER 11
+
+/**
+ * A loaded plugin.
+ */
+typedef struct rpw_plugin rpw_plugin_t;
+
+/**
+ * A plugin context.
+ */
+typedef struct rpw_context rpw_context_t;
+
+/**
+ * Where an error's text goes. The caller owns the buffer; text that does not fit is cut.
+ */
+typedef struct rpw_error_t {
+    /**
+     * The buffer.
+     */
+    char *data;
+    /**
+     * Its size in bytes.
+     */
+    size_t capacity;
+    /**
+     * Out: bytes written.
+     */
+    size_t length;
+} rpw_error_t;
+
+/**
+ * A name and a value, laid out like ngx_lua's `ngx_http_lua_ffi_table_elt_t`.
+ */
+typedef struct rpw_pair_t {
+    /**
+     * Bytes of the name.
+     */
+    int32_t name_length;
+    /**
+     * The name.
+     */
+    const char *name;
+    /**
+     * Bytes of the value.
+     */
+    int32_t value_length;
+    /**
+     * The value.
+     */
+    const char *value;
+} rpw_pair_t;
+
+/**
+ * Functions of nginx and ngx_lua, each named as there. All are required.
+ *
+ * Sources: nginx `src/http/ngx_http_request.c`; ngx_lua `src/ngx_http_lua_{variable,log,headers,phase,
+ * misc,semaphore}.c`.
+ */
+typedef struct rpw_nginx_t {
+    /**
+     * `ngx_http_cleanup_add`
+     */
+    void *(*cleanup_add)(void*, size_t);
+    /**
+     * `ngx_http_lua_ffi_raw_log`
+     */
+    int (*raw_log)(void*, int, const uint8_t*, size_t);
+    /**
+     * `ngx_http_lua_ffi_errlog_get_sys_filter_level`
+     */
+    int (*log_level)(void*);
+    /**
+     * `ngx_http_lua_ffi_var_get`
+     */
+    int (*var_get)(void*,
+                   const uint8_t*,
+                   size_t,
+                   uint8_t*,
+                   int,
+                   const uint8_t**,
+                   size_t*,
+                   const char**);
+    /**
+     * `ngx_http_lua_ffi_var_set`
+     */
+    int (*var_set)(void*, const uint8_t*, size_t, uint8_t*, const uint8_t*, size_t, uint8_t*, size_t);
+    /**
+     * `ngx_http_lua_ffi_req_get_headers_count`
+     */
+    int (*headers_count)(void*, int, int*);
+    /**
+     * `ngx_http_lua_ffi_req_get_headers`
+     */
+    int (*headers)(void*, struct rpw_pair_t*, int, int);
+    /**
+     * `ngx_http_lua_ffi_get_phase`
+     */
+    int (*phase)(void*, const char**);
+    /**
+     * `ngx_http_lua_ffi_headers_sent`
+     */
+    int (*headers_sent)(void*);
+    /**
+     * `ngx_http_lua_ffi_get_resp_status`
+     */
+    int (*response_status)(void*);
+    /**
+     * `ngx_http_lua_ffi_sema_post`
+     */
+    int (*semaphore_post)(void*, int);
+} rpw_nginx_t;
+
+/**
+ * What `rpw_plugin_load` is told besides the module. Every string is copied.
+ */
+typedef struct rpw_options_t {
+    /**
+     * The VM configuration.
+     */
+    const char *vm_config;
+    /**
+     * Its bytes.
+     */
+    size_t vm_config_length;
+    /**
+     * The root that SDKs look up.
+     */
+    const char *root_id;
+    /**
+     * Its bytes.
+     */
+    size_t root_id_length;
+    /**
+     * Who shares data with whom.
+     */
+    const char *vm_id;
+    /**
+     * Its bytes.
+     */
+    size_t vm_id_length;
+    /**
+     * Environment variables of the guest.
+     */
+    const struct rpw_pair_t *env;
+    /**
+     * How many.
+     */
+    size_t env_length;
+    /**
+     * Bytes of linear memory.
+     */
+    uint64_t memory_limit;
+    /**
+     * Milliseconds that a paused request waits.
+     */
+    uint32_t pause_timeout;
+} rpw_options_t;
+
+/**
+ * An event of a request.
+ */
+typedef struct rpw_event_t {
+    /**
+     * One of `RPW_REQUEST_HEADERS` to `RPW_RESPONSE_BODY`.
+     */
+    int32_t callback;
+    /**
+     * 1 with the last chunk of a body.
+     */
+    int32_t end_of_stream;
+    /**
+     * The chunk of a body event. Lent for the call.
+     */
+    const char *body;
+    /**
+     * Its bytes.
+     */
+    size_t body_length;
+    /**
+     * The response's headers, or NULL while they were not asked for. Lent for the call.
+     */
+    const struct rpw_pair_t *headers;
+    /**
+     * How many.
+     */
+    size_t headers_length;
+} rpw_event_t;
+
+/**
+ * Something that nginx must do, one of `RPW_SET_REQUEST_HEADER` to `RPW_LOCAL_RESPONSE_HEADER`.
+ */
+typedef struct rpw_effect_t {
+    /**
+     * What.
+     */
+    int32_t kind;
+    /**
+     * A number, where the kind has one.
+     */
+    int32_t number;
+    /**
+     * A name, where the kind has one.
+     */
+    const char *name;
+    /**
+     * Its bytes.
+     */
+    size_t name_length;
+    /**
+     * A value, where the kind has one.
+     */
+    const char *value;
+    /**
+     * Its bytes.
+     */
+    size_t value_length;
+} rpw_effect_t;
+
+/**
+ * What came of an event.
+ */
+typedef struct rpw_outcome_t {
+    /**
+     * The effects, to be done in order.
+     */
+    const struct rpw_effect_t *effects;
+    /**
+     * How many.
+     */
+    size_t effects_length;
+    /**
+     * One of `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_HOLD`.
+     */
+    int32_t body_action;
+    /**
+     * The new body, for `RPW_BODY_REPLACE`.
+     */
+    const char *body;
+    /**
+     * Its bytes.
+     */
+    size_t body_length;
+} rpw_outcome_t;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * Returns `RPW_ABI` as the library was built with.
+ */
+int32_t rpw_abi(void);
+
+/**
+ * Makes a plugin context: proxy_on_context_create, proxy_on_vm_start, proxy_on_configure.
+ *
+ * # Returns
+ * `RPW_CONTINUE` and the handle in `*context`, to be freed by `rpw_context_free`; else `RPW_ERROR`.
+ * # Safety
+ * `plugin` is a live handle, `configuration` has the given length (it is copied), `context` is valid.
+ */
+int32_t rpw_context_new(const rpw_plugin_t *plugin,
+                        const char *configuration,
+                        size_t configuration_length,
+                        rpw_context_t **context,
+                        struct rpw_error_t *error);
+
+/**
+ * Gives a plugin context back. It ends at the next call into the library, once its last stream has ended.
+ *
+ * # Safety
+ * `context` is NULL or a handle of `rpw_context_new` that was not freed.
+ */
+void rpw_context_free(rpw_context_t *context);
+
+/**
+ * Takes the functions of nginx over. Again is harmless: a reload brings a new Lua VM.
+ *
+ * # Returns
+ * `RPW_CONTINUE`, or `RPW_ERROR` when a function is missing.
+ * # Safety
+ * `functions` is valid for the call and its members are what their names say.
+ */
+int32_t rpw_setup(const struct rpw_nginx_t *functions, struct rpw_error_t *error);
+
+/**
+ * Compiles a module and starts it once.
+ *
+ * # Arguments
+ * `name` and `code` are copied; `options` is required.
+ * # Returns
+ * `RPW_CONTINUE` and the handle in `*plugin`, to be freed by `rpw_plugin_free`; else `RPW_ERROR`.
+ * # Safety
+ * All pointers are valid for the call, strings have the given lengths.
+ */
+int32_t rpw_plugin_load(const char *name,
+                        size_t name_length,
+                        const char *code,
+                        size_t code_length,
+                        const struct rpw_options_t *options,
+                        rpw_plugin_t **plugin,
+                        struct rpw_error_t *error);
+
+/**
+ * Gives a plugin back. Its plugin contexts keep what they need of it.
+ *
+ * # Safety
+ * `plugin` is NULL or a handle of `rpw_plugin_load` that was not freed.
+ */
+void rpw_plugin_free(rpw_plugin_t *plugin);
+
+/**
+ * Tells a filter of an event of a request; the stream starts with its first event.
+ *
+ * # Returns
+ * What nginx must do: `RPW_CONTINUE`, `RPW_PAUSE`, `RPW_RESPOND` or `RPW_CLOSE`, with the effects in
+ * `*outcome`; `RPW_NEED_RESPONSE_HEADERS` before anything ran; `RPW_BAD_REQUEST`; `RPW_ERROR`.
+ * # Safety
+ * `context` is a live handle, `request` NULL or the running `ngx_http_request_t`, the others valid.
+ */
+int32_t rpw_stream_run(const rpw_context_t *context,
+                       void *request,
+                       const struct rpw_event_t *event,
+                       struct rpw_outcome_t *outcome,
+                       struct rpw_error_t *error);
+
+/**
+ * Says whom to wake when the pause of a stream ends.
+ *
+ * # Returns
+ * `RPW_PAUSE` with the milliseconds to wait in `*timeout_ms`; `RPW_CONTINUE` when the pause has ended
+ * already; `RPW_ERROR`.
+ * # Safety
+ * `semaphore` is an `ngx_http_lua_sema_t` that lives until `rpw_stream_resume`; else as `rpw_stream_run`.
+ */
+int32_t rpw_stream_wait(const rpw_context_t *context,
+                        void *request,
+                        void *semaphore,
+                        uint32_t *timeout_ms,
+                        struct rpw_error_t *error);
+
+/**
+ * Takes what came of a pause, after the semaphore was posted or its time was over.
+ *
+ * # Returns
+ * As `rpw_stream_run`; `RPW_PAUSE` when the pause has not ended.
+ * # Safety
+ * As `rpw_stream_run`.
+ */
+int32_t rpw_stream_resume(const rpw_context_t *context,
+                          void *request,
+                          struct rpw_outcome_t *outcome,
+                          struct rpw_error_t *error);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* RESTY_PROXY_WASM_H */

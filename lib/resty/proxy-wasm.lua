@@ -1,0 +1,129 @@
+-- Proxy-Wasm filters for OpenResty. The README is the specification of this API.
+
+local ffi = require("ffi")
+local clib = require("resty.proxy-wasm.clib")
+local options = require("resty.proxy-wasm.options")
+local stream = require("resty.proxy-wasm.stream")
+
+local ffi_gc = ffi.gc
+local ffi_istype = ffi.istype
+local format = string.format
+local io_open = io.open
+local type = type
+
+local lib = clib.lib
+local error_slot = clib.error_slot
+local last_error = clib.last_error
+
+local plugin_type = ffi.typeof("rpw_plugin_t *")
+local context_type = ffi.typeof("rpw_context_t *")
+local plugin_slot = ffi.new("rpw_plugin_t *[1]")
+local context_slot = ffi.new("rpw_context_t *[1]")
+
+local run_request_headers = stream.request_headers
+local run_request_body = stream.request_body
+local run_response_headers = stream.response_headers
+local run_response_body = stream.response_body
+
+local _M = {
+    _VERSION = "0.1.0",
+}
+
+-- The closures hold the library, which the collector could otherwise take before the handles.
+local function free_plugin(plugin)
+    lib.rpw_plugin_free(plugin)
+end
+
+local function free_context(ctx)
+    lib.rpw_context_free(ctx)
+end
+
+local function is_context(ctx)
+    return type(ctx) == "cdata" and ffi_istype(context_type, ctx)
+end
+
+local function load_failed(cause)
+    return nil, "failed to load wasm plugin: " .. cause
+end
+
+local function read_file(path)
+    local file, err = io_open(path, "rb")
+    if not file then
+        return nil, err
+    end
+    local code
+    code, err = file:read("*a")
+    file:close()
+    return code, err
+end
+
+function _M.load(name, path, opts)
+    if type(name) ~= "string" or name == "" then
+        return load_failed(format("name must be a string that is not empty, got %s", type(name)))
+    end
+    if type(path) ~= "string" then
+        return load_failed(format("path must be a string, got %s", type(path)))
+    end
+    local built, kept = options.build(name, opts)
+    if not built then
+        return load_failed(kept)
+    end
+    local code, err = read_file(path)
+    if not code then
+        return nil, err
+    end
+    local rc = lib.rpw_plugin_load(name, #name, code, #code, built, plugin_slot, error_slot)
+    if rc < 0 then
+        return load_failed(last_error())
+    end
+    return ffi_gc(plugin_slot[0], free_plugin), kept and nil
+end
+
+function _M.on_configure(plugin, conf)
+    if type(plugin) ~= "cdata" or not ffi_istype(plugin_type, plugin) then
+        return nil, "bad plugin"
+    end
+    if conf == nil then
+        conf = ""
+    elseif type(conf) ~= "string" or conf == "" then
+        return nil, "bad conf"
+    end
+    local rc = lib.rpw_context_new(plugin, conf, #conf, context_slot, error_slot)
+    if rc < 0 then
+        return nil, "failed to run proxy_on_configure: " .. last_error()
+    end
+    return ffi_gc(context_slot[0], free_context)
+end
+
+function _M.on_http_request_headers(ctx)
+    if not is_context(ctx) then
+        return nil, "bad plugin ctx"
+    end
+    return run_request_headers(ctx)
+end
+
+function _M.on_http_request_body(ctx, body, end_of_body)
+    if not is_context(ctx) then
+        return nil, "bad plugin ctx"
+    end
+    if body ~= nil and type(body) ~= "string" then
+        return nil, "bad body"
+    end
+    return run_request_body(ctx, body or "", end_of_body)
+end
+
+function _M.on_http_response_headers(ctx)
+    if not is_context(ctx) then
+        return nil, "bad plugin ctx"
+    end
+    return run_response_headers(ctx)
+end
+
+function _M.on_http_response_body(ctx)
+    if not is_context(ctx) then
+        return nil, "bad plugin ctx"
+    end
+    return run_response_body(ctx)
+end
+
+return _M

@@ -1,0 +1,132 @@
+-- Generated from src/ffi by ./build.sh generate: do not edit.
+local ffi = require("ffi")
+
+ffi.cdef([[
+typedef struct rpw_plugin rpw_plugin_t;
+typedef struct rpw_context rpw_context_t;
+typedef struct rpw_error_t {
+    char *data;
+    size_t capacity;
+    size_t length;
+} rpw_error_t;
+typedef struct rpw_pair_t {
+    int32_t name_length;
+    const char *name;
+    int32_t value_length;
+    const char *value;
+} rpw_pair_t;
+typedef struct rpw_nginx_t {
+    void *(*cleanup_add)(void*, size_t);
+    int (*raw_log)(void*, int, const uint8_t*, size_t);
+    int (*log_level)(void*);
+    int (*var_get)(void*,
+                   const uint8_t*,
+                   size_t,
+                   uint8_t*,
+                   int,
+                   const uint8_t**,
+                   size_t*,
+                   const char**);
+    int (*var_set)(void*, const uint8_t*, size_t, uint8_t*, const uint8_t*, size_t, uint8_t*, size_t);
+    int (*headers_count)(void*, int, int*);
+    int (*headers)(void*, struct rpw_pair_t*, int, int);
+    int (*phase)(void*, const char**);
+    int (*headers_sent)(void*);
+    int (*response_status)(void*);
+    int (*semaphore_post)(void*, int);
+} rpw_nginx_t;
+typedef struct rpw_options_t {
+    const char *vm_config;
+    size_t vm_config_length;
+    const char *root_id;
+    size_t root_id_length;
+    const char *vm_id;
+    size_t vm_id_length;
+    const struct rpw_pair_t *env;
+    size_t env_length;
+    uint64_t memory_limit;
+    uint32_t pause_timeout;
+} rpw_options_t;
+typedef struct rpw_event_t {
+    int32_t callback;
+    int32_t end_of_stream;
+    const char *body;
+    size_t body_length;
+    const struct rpw_pair_t *headers;
+    size_t headers_length;
+} rpw_event_t;
+typedef struct rpw_effect_t {
+    int32_t kind;
+    int32_t number;
+    const char *name;
+    size_t name_length;
+    const char *value;
+    size_t value_length;
+} rpw_effect_t;
+typedef struct rpw_outcome_t {
+    const struct rpw_effect_t *effects;
+    size_t effects_length;
+    int32_t body_action;
+    const char *body;
+    size_t body_length;
+} rpw_outcome_t;
+int32_t rpw_abi(void);
+int32_t rpw_context_new(const rpw_plugin_t *plugin,
+                        const char *configuration,
+                        size_t configuration_length,
+                        rpw_context_t **context,
+                        struct rpw_error_t *error);
+void rpw_context_free(rpw_context_t *context);
+int32_t rpw_setup(const struct rpw_nginx_t *functions, struct rpw_error_t *error);
+int32_t rpw_plugin_load(const char *name,
+                        size_t name_length,
+                        const char *code,
+                        size_t code_length,
+                        const struct rpw_options_t *options,
+                        rpw_plugin_t **plugin,
+                        struct rpw_error_t *error);
+void rpw_plugin_free(rpw_plugin_t *plugin);
+int32_t rpw_stream_run(const rpw_context_t *context,
+                       void *request,
+                       const struct rpw_event_t *event,
+                       struct rpw_outcome_t *outcome,
+                       struct rpw_error_t *error);
+int32_t rpw_stream_wait(const rpw_context_t *context,
+                        void *request,
+                        void *semaphore,
+                        uint32_t *timeout_ms,
+                        struct rpw_error_t *error);
+int32_t rpw_stream_resume(const rpw_context_t *context,
+                          void *request,
+                          struct rpw_outcome_t *outcome,
+                          struct rpw_error_t *error);
+]])
+
+return {
+    RPW_ABI = 1,
+    RPW_CONTINUE = 0,
+    RPW_PAUSE = 1,
+    RPW_RESPOND = 2,
+    RPW_CLOSE = 3,
+    RPW_NEED_RESPONSE_HEADERS = 4,
+    RPW_ERROR = -1,
+    RPW_BAD_REQUEST = -2,
+    RPW_REQUEST_HEADERS = 1,
+    RPW_REQUEST_BODY = 2,
+    RPW_RESPONSE_HEADERS = 3,
+    RPW_RESPONSE_BODY = 4,
+    RPW_BODY_UNCHANGED = 0,
+    RPW_BODY_REPLACE = 1,
+    RPW_BODY_HOLD = 2,
+    RPW_SET_REQUEST_HEADER = 1,
+    RPW_ADD_REQUEST_HEADER = 2,
+    RPW_REMOVE_REQUEST_HEADER = 3,
+    RPW_SET_RESPONSE_HEADER = 4,
+    RPW_ADD_RESPONSE_HEADER = 5,
+    RPW_REMOVE_RESPONSE_HEADER = 6,
+    RPW_SET_METHOD = 7,
+    RPW_SET_PATH = 8,
+    RPW_SET_STATUS = 9,
+    RPW_LOCAL_RESPONSE = 10,
+    RPW_LOCAL_RESPONSE_HEADER = 11,
+}

@@ -1,0 +1,134 @@
+-- Finds the library, checks that it is the other half of these files, and hands it nginx's functions.
+
+local ffi = require("ffi")
+local base = require("resty.core.base")
+local const = require("resty.proxy-wasm.cdef")
+
+local C = ffi.C
+local ffi_new = ffi.new
+local ffi_str = ffi.string
+local format = string.format
+
+base.allows_subsystem("http")
+
+-- Functions that are called from the library only. Each has a name of our own here, because resty.core
+-- declares some of them too, and a second declaration would replace the first.
+ffi.cdef [[
+void rpw_sym_cleanup_add(void) __asm__("ngx_http_cleanup_add");
+void rpw_sym_raw_log(void) __asm__("ngx_http_lua_ffi_raw_log");
+void rpw_sym_log_level(void) __asm__("ngx_http_lua_ffi_errlog_get_sys_filter_level");
+void rpw_sym_var_get(void) __asm__("ngx_http_lua_ffi_var_get");
+void rpw_sym_var_set(void) __asm__("ngx_http_lua_ffi_var_set");
+void rpw_sym_headers_count(void) __asm__("ngx_http_lua_ffi_req_get_headers_count");
+void rpw_sym_headers(void) __asm__("ngx_http_lua_ffi_req_get_headers");
+void rpw_sym_phase(void) __asm__("ngx_http_lua_ffi_get_phase");
+void rpw_sym_headers_sent(void) __asm__("ngx_http_lua_ffi_headers_sent");
+void rpw_sym_response_status(void) __asm__("ngx_http_lua_ffi_get_resp_status");
+void rpw_sym_semaphore_post(void) __asm__("ngx_http_lua_ffi_sema_post");
+]]
+
+local FUNCTIONS = {
+    "cleanup_add", "raw_log", "log_level", "var_get", "var_set", "headers_count", "headers", "phase",
+    "headers_sent", "response_status", "semaphore_post",
+}
+
+local FILE = "libresty_proxy_wasm.so"
+local ERROR_SIZE = 4096
+
+-- Every place to look: package.cpath, then beside these Lua files.
+local function candidates()
+    local list, seen = {}, {}
+    local function add(path)
+        if not seen[path] then
+            seen[path] = true
+            list[#list + 1] = path
+        end
+    end
+    for template in package.cpath:gmatch("[^;]+") do
+        add((template:gsub("[^/]*%?.*$", "") .. FILE))
+    end
+    local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
+    for _, up in ipairs({ "", "../", "../../" }) do
+        add(here .. up .. FILE)
+    end
+    return list
+end
+
+local function exists(path)
+    local file = io.open(path, "rb")
+    if file then
+        file:close()
+    end
+    return file ~= nil
+end
+
+local function load_library()
+    local tried = {}
+    for _, path in ipairs(candidates()) do
+        local cause = "no such file"
+        if exists(path) then
+            local ok, lib = pcall(ffi.load, path)
+            if ok then
+                return lib, path
+            end
+            cause = lib
+        end
+        tried[#tried + 1] = format("\n\t%s: %s", path, cause)
+    end
+    error(format("resty.proxy-wasm: %s was not found; add its folder to lua_package_cpath. Tried:%s",
+        FILE, table.concat(tried)))
+end
+
+local function check_abi(lib, path)
+    local ok, number = pcall(function()
+        return lib.rpw_abi()
+    end)
+    if not ok then
+        error(format("resty.proxy-wasm: %s is not this library: %s", path, number))
+    end
+    if number ~= const.RPW_ABI then
+        error(format("resty.proxy-wasm: %s has ABI %d, and these Lua files (%s) need ABI %d: install both from "
+            .. "one release", path, number, debug.getinfo(1, "S").short_src, const.RPW_ABI))
+    end
+end
+
+local lib, path = load_library()
+check_abi(lib, path)
+
+local error_text = ffi_new("char[?]", ERROR_SIZE)
+local error_slot = ffi_new("rpw_error_t")
+error_slot.data = error_text
+error_slot.capacity = ERROR_SIZE
+
+local _M = {
+    lib = lib,
+    path = path,
+    const = const,
+    -- Where every call writes its error.
+    error_slot = error_slot,
+}
+
+-- The text of the last call that failed.
+function _M.last_error()
+    return ffi_str(error_text, error_slot.length)
+end
+
+local function set_up()
+    local functions = ffi_new("rpw_nginx_t")
+    for _, name in ipairs(FUNCTIONS) do
+        local ok, found = pcall(function()
+            return C["rpw_sym_" .. name]
+        end)
+        if not ok then
+            error("resty.proxy-wasm: this nginx is too old for it: " .. found)
+        end
+        functions[name] = ffi.cast(ffi.typeof(functions[name]), found)
+    end
+    if lib.rpw_setup(functions, error_slot) < 0 then
+        error("resty.proxy-wasm: " .. _M.last_error())
+    end
+end
+
+set_up()
+
+return _M

@@ -1,0 +1,89 @@
+-- Does what a guest asked for, in order.
+
+local ffi = require("ffi")
+local clib = require("resty.proxy-wasm.clib")
+local ngx_req_core = require("ngx.req")
+local ngx_resp = require("ngx.resp")
+
+local ffi_str = ffi.string
+local ngx = ngx
+local ngx_header = ngx.header
+local ngx_req = ngx.req
+local add_request_header = ngx_req_core.add_header
+local add_response_header = ngx_resp.add_header
+local error = error
+
+local const = clib.const
+local SET_REQUEST_HEADER = const.RPW_SET_REQUEST_HEADER
+local ADD_REQUEST_HEADER = const.RPW_ADD_REQUEST_HEADER
+local REMOVE_REQUEST_HEADER = const.RPW_REMOVE_REQUEST_HEADER
+local SET_RESPONSE_HEADER = const.RPW_SET_RESPONSE_HEADER
+local ADD_RESPONSE_HEADER = const.RPW_ADD_RESPONSE_HEADER
+local REMOVE_RESPONSE_HEADER = const.RPW_REMOVE_RESPONSE_HEADER
+local SET_METHOD = const.RPW_SET_METHOD
+local SET_PATH = const.RPW_SET_PATH
+local SET_STATUS = const.RPW_SET_STATUS
+local LOCAL_RESPONSE = const.RPW_LOCAL_RESPONSE
+local LOCAL_RESPONSE_HEADER = const.RPW_LOCAL_RESPONSE_HEADER
+
+local function set_path(path, query)
+    ngx_req.set_uri(path)
+    ngx_req.set_uri_args(query or "")
+end
+
+-- Everything but the hot path's own effect: setting a response header.
+local function apply_one(kind, effect)
+    local name = ffi_str(effect.name, effect.name_length)
+    local value = ffi_str(effect.value, effect.value_length)
+    if kind == ADD_RESPONSE_HEADER then
+        add_response_header(name, value)
+    elseif kind == REMOVE_RESPONSE_HEADER then
+        ngx_header[name] = nil
+    elseif kind == SET_REQUEST_HEADER then
+        ngx_req.set_header(name, value)
+    elseif kind == ADD_REQUEST_HEADER then
+        add_request_header(name, value)
+    elseif kind == REMOVE_REQUEST_HEADER then
+        ngx_req.clear_header(name)
+    elseif kind == SET_METHOD then
+        ngx_req.set_method(ngx["HTTP_" .. value])
+    elseif kind == SET_PATH then
+        set_path(name, effect.number == 1 and value)
+    elseif kind == SET_STATUS then
+        ngx.status = effect.number
+    else
+        error("resty.proxy-wasm: the library asks for effect " .. kind .. ", which these Lua files do not know")
+    end
+end
+
+local _M = {}
+
+-- Applies the effects of an outcome. Returns the local response among them, when there is one: a table of
+-- status, body, headers (names and values in turn) and whether its body comes from body_filter.
+function _M.apply(outcome)
+    local effects = outcome.effects
+    local response
+    for i = 0, tonumber(outcome.effects_length) - 1 do
+        local effect = effects[i]
+        local kind = effect.kind
+        if kind == SET_RESPONSE_HEADER then
+            ngx_header[ffi_str(effect.name, effect.name_length)] = ffi_str(effect.value, effect.value_length)
+        elseif kind == LOCAL_RESPONSE then
+            response = {
+                status = effect.number,
+                body = ffi_str(effect.value, effect.value_length),
+                direct = effect.name_length > 0,
+                headers = {},
+            }
+        elseif kind == LOCAL_RESPONSE_HEADER then
+            local headers = response.headers
+            headers[#headers + 1] = ffi_str(effect.name, effect.name_length)
+            headers[#headers + 1] = ffi_str(effect.value, effect.value_length)
+        else
+            apply_one(kind, effect)
+        end
+    end
+    return response
+end
+
+return _M

@@ -1,0 +1,114 @@
+-- The options of load: names, types, defaults.
+
+local ffi = require("ffi")
+local clib = require("resty.proxy-wasm.clib")
+
+local format = string.format
+
+local MIB = 1024 * 1024
+local MAX_MEMORY = 4096 * MIB
+local MAX_MS = 2 ^ 31 - 1
+
+local function is_string(value)
+    return type(value) == "string" and true or nil, "a string"
+end
+
+local function is_number(min, max, unit)
+    local wanted = format("a whole number of %s from %d to %d", unit, min, max)
+    return function(value)
+        local ok = type(value) == "number" and value >= min and value <= max and value % 1 == 0
+        return ok or nil, wanted
+    end
+end
+
+local function is_env(value)
+    local wanted = "a table of strings by strings"
+    if type(value) ~= "table" then
+        return nil, wanted
+    end
+    for key, item in pairs(value) do
+        if type(key) ~= "string" or type(item) ~= "string" then
+            return nil, wanted
+        end
+    end
+    return true
+end
+
+local function is_fail(value)
+    return (value == "closed" or value == "open") or nil, [["closed" or "open"]]
+end
+
+local milliseconds = is_number(1, MAX_MS, "milliseconds")
+
+local CHECKS = {
+    vm_config = is_string,
+    root_id = is_string,
+    vm_id = is_string,
+    env = is_env,
+    memory_limit = is_number(65536, MAX_MEMORY, "bytes"),
+    time_limit = milliseconds,
+    start_time_limit = milliseconds,
+    pause_timeout = milliseconds,
+    fail = is_fail,
+}
+
+local DEFAULT_MEMORY = 256 * MIB
+local DEFAULT_PAUSE_MS = 60000
+
+local function check(opts)
+    if type(opts) ~= "table" then
+        return nil, format("opts must be a table, got %s", type(opts))
+    end
+    for key, value in pairs(opts) do
+        local valid = CHECKS[key]
+        if not valid then
+            return nil, format("unknown option \"%s\"", tostring(key))
+        end
+        local ok, wanted = valid(value)
+        if not ok then
+            return nil, format("option \"%s\" must be %s", key, wanted)
+        end
+    end
+    return true
+end
+
+local function fill_pairs(env)
+    local count = 0
+    for _ in pairs(env) do
+        count = count + 1
+    end
+    local list = ffi.new("rpw_pair_t[?]", count + 1)
+    local at = 0
+    for key, value in pairs(env) do
+        list[at].name, list[at].name_length = key, #key
+        list[at].value, list[at].value_length = value, #value
+        at = at + 1
+    end
+    return list, count
+end
+
+local _M = {}
+
+-- The options as the library takes them, and a table of what they point to, to be kept until the call is
+-- over. Nil and what is wrong when something is.
+function _M.build(name, opts)
+    opts = opts == nil and {} or opts
+    local ok, err = check(opts)
+    if not ok then
+        return nil, err
+    end
+    local options = ffi.new("rpw_options_t")
+    local vm_config = opts.vm_config or ""
+    local root_id = opts.root_id or name
+    local vm_id = opts.vm_id or ""
+    local env, count = fill_pairs(opts.env or {})
+    options.vm_config, options.vm_config_length = vm_config, #vm_config
+    options.root_id, options.root_id_length = root_id, #root_id
+    options.vm_id, options.vm_id_length = vm_id, #vm_id
+    options.env, options.env_length = env, count
+    options.memory_limit = opts.memory_limit or DEFAULT_MEMORY
+    options.pause_timeout = opts.pause_timeout or DEFAULT_PAUSE_MS
+    return options, { vm_config, root_id, vm_id, env, opts.env, clib.lib }
+end
+
+return _M

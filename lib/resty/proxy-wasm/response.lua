@@ -1,0 +1,72 @@
+-- Local responses: what a filter answers in place of the upstream.
+
+local ngx_resp = require("ngx.resp")
+
+local ngx = ngx
+local ngx_header = ngx.header
+local ngx_print = ngx.print
+local ngx_exit = ngx.exit
+local get_headers = ngx.resp.get_headers
+local add_header = ngx_resp.add_header
+local pairs = pairs
+
+-- nginx frames messages itself.
+local FRAMING = {
+    ["content-length"] = true,
+    ["transfer-encoding"] = true,
+    ["connection"] = true,
+}
+
+local function set_headers(headers)
+    local seen = {}
+    for i = 1, #headers, 2 do
+        local name, value = headers[i], headers[i + 1]
+        local lower = name:lower()
+        if seen[lower] and lower ~= "content-type" then
+            add_header(name, value)
+        elseif not FRAMING[lower] then
+            seen[lower] = true
+            ngx_header[name] = value
+        end
+    end
+    return seen
+end
+
+local function bodiless(status)
+    return status < 200 or status == 204 or status == 304
+end
+
+local _M = {}
+
+-- From a request phase: sends it and ends the request. Does not return.
+function _M.send(status, headers, body)
+    ngx.status = status
+    local seen = set_headers(headers)
+    if bodiless(status) then
+        body = ""
+    else
+        if body ~= "" and not seen["content-type"] then
+            ngx_header["Content-Type"] = "text/plain"
+        end
+        ngx_header["Content-Length"] = #body
+    end
+    ngx_print(body)
+    return ngx_exit(ngx.HTTP_OK)
+end
+
+-- From header_filter: the headers change places with the upstream's; the body comes out of body_filter, so
+-- its length is left to chunked encoding.
+function _M.replace_headers(status, headers)
+    for name in pairs(get_headers(0, true)) do
+        if name ~= "connection" and name ~= "transfer-encoding" then
+            ngx_header[name] = nil
+        end
+    end
+    ngx.status = status
+    local seen = set_headers(headers)
+    if not seen["content-type"] then
+        ngx_header["Content-Type"] = "text/plain"
+    end
+end
+
+return _M

@@ -1,0 +1,235 @@
+-- Events of a request: tells the library, and does with the request what comes back.
+
+local ffi = require("ffi")
+local base = require("resty.core.base")
+local clib = require("resty.proxy-wasm.clib")
+local effects = require("resty.proxy-wasm.effects")
+local response = require("resty.proxy-wasm.response")
+local semaphore = require("ngx.semaphore")
+local snapshot = require("resty.proxy-wasm.snapshot")
+
+local ffi_new = ffi.new
+local ffi_str = ffi.string
+local ngx = ngx
+local ngx_req = ngx.req
+local get_phase = ngx.get_phase
+local get_request = base.get_request
+local error = error
+local format = string.format
+
+local lib = clib.lib
+local error_slot = clib.error_slot
+local last_error = clib.last_error
+local const = clib.const
+local CONTINUE = const.RPW_CONTINUE
+local PAUSE = const.RPW_PAUSE
+local RESPOND = const.RPW_RESPOND
+local CLOSE = const.RPW_CLOSE
+local NEED_RESPONSE_HEADERS = const.RPW_NEED_RESPONSE_HEADERS
+local BAD_REQUEST = const.RPW_BAD_REQUEST
+local BODY_UNCHANGED = const.RPW_BODY_UNCHANGED
+local BODY_REPLACE = const.RPW_BODY_REPLACE
+
+-- One of each serves all calls: nothing yields between filling an event and reading its outcome.
+local event = ffi_new("rpw_event_t")
+local outcome = ffi_new("rpw_outcome_t")
+local timeout_ms = ffi_new("uint32_t[1]")
+
+-- Phases whose coroutine can wait.
+local CAN_WAIT = {
+    rewrite = true,
+    server_rewrite = true,
+    access = true,
+    content = true,
+}
+
+local HTTP_CLOSE = 444
+
+local function failed(step, cause)
+    return nil, "failed to run " .. step .. ": " .. cause
+end
+
+local function run(ctx, r)
+    local rc = lib.rpw_stream_run(ctx, r, event, outcome, error_slot)
+    if rc ~= NEED_RESPONSE_HEADERS then
+        return rc
+    end
+    local list, count, owner = snapshot.response_headers()
+    event.headers, event.headers_length = list, count
+    rc = lib.rpw_stream_run(ctx, r, event, outcome, error_slot)
+    event.headers, event.headers_length = nil, 0
+    -- The strings that the list points to must have lived until here.
+    return rc, owner
+end
+
+local function close()
+    local phase = get_phase()
+    if phase == "header_filter" then
+        return ngx.exit(ngx.ERROR)
+    end
+    if CAN_WAIT[phase] then
+        return ngx.exit(HTTP_CLOSE)
+    end
+    -- body_filter has no way to end a request but an error.
+    error("a wasm filter closed the stream", 0)
+end
+
+local function respond(local_response)
+    if local_response.direct then
+        response.replace_headers(local_response.status, local_response.headers)
+        return true
+    end
+    return response.send(local_response.status, local_response.headers, local_response.body)
+end
+
+-- Waits until the guest lets the request go on, and returns what came of it.
+local function wait(ctx, r, step)
+    local phase = get_phase()
+    if not CAN_WAIT[phase] then
+        return failed(step, format("the filter paused the request, and phase %s cannot wait", phase))
+    end
+    local sema, err = semaphore.new(0)
+    if not sema then
+        return failed(step, err)
+    end
+    local rc = lib.rpw_stream_wait(ctx, r, sema.sem, timeout_ms, error_slot)
+    if rc == PAUSE then
+        local ms = timeout_ms[0]
+        sema:wait(ms / 1000)
+        rc = lib.rpw_stream_resume(ctx, r, outcome, error_slot)
+        if rc == PAUSE then
+            return failed(step, format("the filter paused the request, and nothing let it go on within %d ms", ms))
+        end
+    elseif rc == CONTINUE then
+        rc = lib.rpw_stream_resume(ctx, r, outcome, error_slot)
+    end
+    if rc < 0 then
+        return failed(step, last_error())
+    end
+    return rc
+end
+
+local function set_request_body(step, body)
+    if not CAN_WAIT[get_phase()] then
+        return failed(step, "the filter changed the request body, which phase " .. get_phase() .. " cannot pass on")
+    end
+    ngx_req.read_body()
+    ngx_req.set_body_data(body)
+    return true
+end
+
+-- Everything that is not "go on with nothing but header effects".
+local function finish(ctx, r, rc, step, new_body)
+    while true do
+        if rc == BAD_REQUEST then
+            return nil, "bad request"
+        elseif rc < 0 then
+            return failed(step, last_error())
+        end
+        local local_response = effects.apply(outcome)
+        if new_body then
+            local ok, err = set_request_body(step, new_body)
+            if not ok then
+                return nil, err
+            end
+            new_body = nil
+        end
+        if rc == CONTINUE then
+            return true
+        elseif rc == RESPOND then
+            return respond(local_response)
+        elseif rc == CLOSE then
+            return close()
+        elseif rc == PAUSE then
+            local err
+            rc, err = wait(ctx, r, step)
+            if not rc then
+                return nil, err
+            end
+        else
+            error("resty.proxy-wasm: the library answers " .. rc .. ", which these Lua files do not know")
+        end
+    end
+end
+
+local function headers_event(callback, step)
+    return function(ctx)
+        local r = get_request()
+        if not r then
+            return nil, "bad request"
+        end
+        event.callback = callback
+        local rc = run(ctx, r)
+        if rc == CONTINUE then
+            if outcome.effects_length ~= 0 then
+                effects.apply(outcome)
+            end
+            return true
+        end
+        return finish(ctx, r, rc, step)
+    end
+end
+
+local function set_body(body, end_of_stream)
+    event.body, event.body_length = body, #body
+    event.end_of_stream = end_of_stream and 1 or 0
+end
+
+-- Nothing of the event may point to a string that is not there any more.
+local function clear_body()
+    event.body, event.body_length, event.end_of_stream = nil, 0, 0
+end
+
+local _M = {}
+
+_M.request_headers = headers_event(const.RPW_REQUEST_HEADERS, "proxy_on_http_request_headers")
+
+_M.response_headers = headers_event(const.RPW_RESPONSE_HEADERS, "proxy_on_http_response_headers")
+
+function _M.request_body(ctx, body, end_of_body)
+    local step = "proxy_on_http_request_body"
+    local r = get_request()
+    if not r then
+        return nil, "bad request"
+    end
+    event.callback = const.RPW_REQUEST_BODY
+    set_body(body, end_of_body)
+    local rc = run(ctx, r)
+    clear_body()
+    local new_body
+    if rc >= 0 and outcome.body_action == BODY_REPLACE then
+        new_body = ffi_str(outcome.body, outcome.body_length)
+    end
+    return finish(ctx, r, rc, step, new_body)
+end
+
+function _M.response_body(ctx)
+    local step = "proxy_on_http_response_body"
+    local r = get_request()
+    if not r then
+        return nil, "bad request"
+    end
+    if get_phase() ~= "body_filter" then
+        return failed(step, "there is no ngx.arg in phase " .. get_phase())
+    end
+    local arg = ngx.arg
+    local body, eof = arg[1] or "", arg[2]
+    event.callback = const.RPW_RESPONSE_BODY
+    set_body(body, eof)
+    local rc = run(ctx, r)
+    clear_body()
+    if rc >= 0 then
+        local action = outcome.body_action
+        if action == BODY_REPLACE then
+            arg[1] = ffi_str(outcome.body, outcome.body_length)
+        elseif action ~= BODY_UNCHANGED then
+            arg[1] = nil
+        end
+    end
+    if rc == CONTINUE then
+        return true
+    end
+    return finish(ctx, r, rc, step)
+end
+
+return _M

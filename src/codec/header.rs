@@ -1,0 +1,39 @@
+//! Which header names and values may reach nginx.
+
+/// True for a name that is a token of RFC 9110 (section 5.6.2).
+pub fn is_token(name: &[u8]) -> bool {
+    !name.is_empty() && name.iter().all(|&b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// True for a value that cannot end its line: no CR, LF or NUL.
+pub fn is_value(value: &[u8]) -> bool {
+    !value.iter().any(|b| matches!(b, b'\r' | b'\n' | 0))
+}
+
+/// True for a request target: not empty, no white space and no control characters.
+pub fn is_path(path: &[u8]) -> bool {
+    path.first() == Some(&b'/') && path.iter().all(|&b| b > b' ' && b != 0x7f)
+}
+
+/// True for a name that starts like a pseudo header.
+pub fn is_pseudo(name: &[u8]) -> bool {
+    name.first() == Some(&b':')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_splits_a_response_passes() {
+        assert!(is_token(b"X-Forwarded-For") && is_token(b"a_b"));
+        for name in [&b""[..], b"a b", b"a:", b"a\r\nb", b"a\0", "\u{e4}".as_bytes()] {
+            assert!(!is_token(name), "{name:?}");
+        }
+        assert!(is_value(b"") && is_value("caf\u{e9}\t".as_bytes()));
+        for value in [&b"a\r\nSet-Cookie: x"[..], b"\n", b"\0"] {
+            assert!(!is_value(value), "{value:?}");
+        }
+        assert!(is_path(b"/a?b=c") && !is_path(b"/a b") && !is_path(b"/a\nb") && !is_path(b""));
+    }
+}

@@ -1,0 +1,156 @@
+//! Serialized header maps.
+//!
+//! `u32le count`, then `count` times (`u32le` name length, `u32le` value length), then each name and value
+//! followed by a NUL byte. An empty map is no bytes; a lone `u32` 0 and a lone NUL are read as one too.
+
+use crate::limits;
+use crate::snapshot::HeaderMap;
+
+/// Why bytes are no header map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// More than [`limits::HEADER_MAP_BYTES`] or [`limits::HEADER_MAP_PAIRS`].
+    TooLarge,
+    /// Lengths that reach past the end.
+    Truncated,
+    /// A name or value that does not end in NUL.
+    MissingNul,
+    /// Bytes behind the last value.
+    Trailing,
+}
+
+/// Size of a map once serialized.
+pub fn encoded_size(map: &HeaderMap) -> usize {
+    if map.is_empty() { 0 } else { 4 + map.len() * (8 + 2) + map.byte_size() }
+}
+
+/// Serializes a map to the end of `out`.
+pub fn encode(map: &HeaderMap, out: &mut Vec<u8>) {
+    if map.is_empty() {
+        return;
+    }
+    out.reserve(encoded_size(map));
+    out.extend_from_slice(&(map.len() as u32).to_le_bytes());
+    for (name, value) in map.iter() {
+        out.extend_from_slice(&(name.len() as u32).to_le_bytes());
+        out.extend_from_slice(&(value.len() as u32).to_le_bytes());
+    }
+    for (name, value) in map.iter() {
+        for part in [name, value] {
+            out.extend_from_slice(part);
+            out.push(0);
+        }
+    }
+}
+
+/// The pairs of a serialized map, in order, as they stand.
+pub fn decode(bytes: &[u8]) -> Result<Vec<(&[u8], &[u8])>, DecodeError> {
+    if bytes.len() > limits::HEADER_MAP_BYTES {
+        return Err(DecodeError::TooLarge);
+    }
+    if bytes.is_empty() || bytes == [0] {
+        return Ok(Vec::new());
+    }
+    let (count, rest) = take_u32(bytes)?;
+    if count as usize > limits::HEADER_MAP_PAIRS {
+        return Err(DecodeError::TooLarge);
+    }
+    let lengths_size = count as usize * 8;
+    if rest.len() < lengths_size {
+        return Err(DecodeError::Truncated);
+    }
+    let (mut lengths, mut data) = rest.split_at(lengths_size);
+    let mut pairs = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let (name_size, rest) = take_u32(lengths)?;
+        let (value_size, rest) = take_u32(rest)?;
+        lengths = rest;
+        let name = take_part(&mut data, name_size)?;
+        let value = take_part(&mut data, value_size)?;
+        pairs.push((name, value));
+    }
+    if data.is_empty() { Ok(pairs) } else { Err(DecodeError::Trailing) }
+}
+
+fn take_u32(bytes: &[u8]) -> Result<(u32, &[u8]), DecodeError> {
+    let (head, rest) = bytes.split_first_chunk::<4>().ok_or(DecodeError::Truncated)?;
+    Ok((u32::from_le_bytes(*head), rest))
+}
+
+fn take_part<'a>(data: &mut &'a [u8], size: u32) -> Result<&'a [u8], DecodeError> {
+    let size = size as usize;
+    if data.len() <= size {
+        return Err(DecodeError::Truncated);
+    }
+    let (part, rest) = data.split_at(size);
+    let (nul, rest) = rest.split_at(1);
+    if nul != [0] {
+        return Err(DecodeError::MissingNul);
+    }
+    *data = rest;
+    Ok(part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> (HeaderMap, Vec<u8>) {
+        let mut map = HeaderMap::new();
+        map.push(b"a", b"1");
+        map.push(b"bb", b"");
+        let bytes = b"\x02\0\0\0\x01\0\0\0\x01\0\0\0\x02\0\0\0\0\0\0\0a\x001\0bb\0\0".to_vec();
+        (map, bytes)
+    }
+
+    #[test]
+    fn round_trip_of_the_specified_layout() {
+        let (map, bytes) = sample();
+        let mut out = Vec::new();
+        encode(&map, &mut out);
+        assert_eq!(out, bytes);
+        assert_eq!(out.len(), encoded_size(&map));
+        assert_eq!(decode(&out).unwrap(), [(&b"a"[..], &b"1"[..]), (&b"bb"[..], &b""[..])]);
+    }
+
+    #[test]
+    fn three_ways_to_say_empty() {
+        for bytes in [&b""[..], b"\0", b"\0\0\0\0"] {
+            assert_eq!(decode(bytes).unwrap(), []);
+        }
+    }
+
+    #[test]
+    fn every_cut_and_every_extra_byte_is_refused() {
+        let (_, bytes) = sample();
+        for end in 2..bytes.len() {
+            assert!(decode(&bytes[..end]).is_err(), "cut at {end}");
+        }
+        let mut longer = bytes.clone();
+        longer.push(0);
+        assert_eq!(decode(&longer), Err(DecodeError::Trailing));
+    }
+
+    #[test]
+    fn a_missing_nul_is_refused() {
+        let (_, mut bytes) = sample();
+        bytes[21] = b'x';
+        assert_eq!(decode(&bytes), Err(DecodeError::MissingNul));
+    }
+
+    #[test]
+    fn sizes_past_the_caps_are_refused() {
+        let many = (limits::HEADER_MAP_PAIRS as u32 + 1).to_le_bytes();
+        assert_eq!(decode(&many), Err(DecodeError::TooLarge));
+        assert_eq!(decode(&u32::MAX.to_le_bytes()), Err(DecodeError::TooLarge));
+        assert_eq!(
+            decode(&vec![1; limits::HEADER_MAP_BYTES + 1]),
+            Err(DecodeError::TooLarge)
+        );
+        let mut huge_name = 1u32.to_le_bytes().to_vec();
+        huge_name.extend_from_slice(&u32::MAX.to_le_bytes());
+        huge_name.extend_from_slice(&u32::MAX.to_le_bytes());
+        huge_name.extend_from_slice(b"x\0\0");
+        assert_eq!(decode(&huge_name), Err(DecodeError::Truncated));
+    }
+}

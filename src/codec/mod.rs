@@ -1,0 +1,5 @@
+//! Encodings of the ABI: pure functions over bytes.
+
+pub mod header;
+pub mod header_map;
+pub mod path;

@@ -1,0 +1,28 @@
+//! What happens to a stream, as the host tells it to a guest.
+
+use crate::abi::Callback;
+
+/// One event of a request, with what the host knows of it. Bytes are lent for the call only.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// The callback that tells the guest of it.
+    pub callback: Callback,
+    /// True with the last part of a body; headers events find it out by themselves.
+    pub end_of_stream: bool,
+    /// The body chunk of a body event, else empty. The ffi layer lends it for the time of the call and
+    /// the VM lets go of it before the call returns.
+    pub body: &'static [u8],
+}
+
+/// What the guest answered, as far as nginx must act on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Go on.
+    Continue,
+    /// Hold the request (or, for a response body, what was received so far).
+    Pause,
+    /// A local response stands in place of what would follow; see the effects.
+    Respond,
+    /// The guest asked for the request to be ended without a response.
+    Close,
+}

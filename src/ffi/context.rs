@@ -1,0 +1,54 @@
+//! Plugin contexts: configuring and freeing.
+
+use std::ffi::c_char;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::{Failure, RPW_CONTINUE, boundary, ending, handle, process, rpw_error_t, rpw_plugin_t, types};
+use crate::vm::Context;
+
+/// A plugin context.
+#[allow(non_camel_case_types, reason = "the name that C and Lua see")]
+pub type rpw_context_t = Context;
+
+/// Makes a plugin context: proxy_on_context_create, proxy_on_vm_start, proxy_on_configure.
+///
+/// # Returns
+/// `RPW_CONTINUE` and the handle in `*context`, to be freed by `rpw_context_free`; else `RPW_ERROR`.
+/// # Safety
+/// `plugin` is a live handle, `configuration` has the given length (it is copied), `context` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_context_new(
+    plugin: *const rpw_plugin_t,
+    configuration: *const c_char,
+    configuration_length: usize,
+    context: *mut *mut rpw_context_t,
+    error: *mut rpw_error_t,
+) -> i32 {
+    boundary(error, || {
+        // SAFETY: as promised by the caller.
+        let (plugin, configuration) = unsafe {
+            (handle::share(plugin), types::bytes(configuration, configuration_length))
+        };
+        let plugin = plugin.filter(|_| !context.is_null());
+        let plugin = plugin.ok_or_else(|| Failure::new("rpw_context_new: NULL argument"))?;
+        let made = Context::new(&plugin, configuration, process::current())?;
+        // SAFETY: checked above.
+        unsafe { *context = handle::give(made) };
+        Ok(RPW_CONTINUE)
+    })
+}
+
+/// Gives a plugin context back. It ends at the next call into the library, once its last stream has ended.
+///
+/// # Safety
+/// `context` is NULL or a handle of `rpw_context_new` that was not freed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_context_free(context: *mut rpw_context_t) {
+    // Queueing allocates, and nothing but that can fail: there is no one to tell.
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: as promised by the caller.
+        if let Some(context) = unsafe { handle::take(context) } {
+            ending::queue_context(context);
+        }
+    }));
+}

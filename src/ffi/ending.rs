@@ -1,0 +1,65 @@
+//! Ends that could not happen when they were due.
+//!
+//! Lua's collector runs finalizers at any allocation, and a request can end while a callback of the same
+//! plugin runs. Neither may enter a guest then, so the ending waits for the next call from Lua.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use super::nginx;
+use crate::abi::LogLevel;
+use crate::error::Error;
+use crate::ports::RequestId;
+use crate::vm::{Context, StreamRef};
+
+enum Ending {
+    Context(Rc<Context>),
+    Stream(Rc<Context>, StreamRef),
+}
+
+thread_local! {
+    static QUEUE: RefCell<Vec<Ending>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lua dropped a plugin context.
+pub fn queue_context(context: Rc<Context>) {
+    QUEUE.with_borrow_mut(|queue| queue.push(Ending::Context(context)));
+}
+
+/// Ends a stream now, or later when its plugin is busy.
+pub fn end_stream(request: Option<RequestId>, context: Rc<Context>, stream: StreamRef) {
+    if context.plugin().is_busy() {
+        QUEUE.with_borrow_mut(|queue| queue.push(Ending::Stream(context, stream)));
+    } else {
+        report(request, &context, context.end_stream(stream));
+    }
+}
+
+/// Does what waits, as far as it can be done now.
+pub fn run_queued() {
+    if QUEUE.with_borrow(Vec::is_empty) {
+        return;
+    }
+    for ending in QUEUE.take() {
+        let context = match &ending {
+            Ending::Context(context) | Ending::Stream(context, _) => context,
+        };
+        if context.plugin().is_busy() {
+            QUEUE.with_borrow_mut(|queue| queue.push(ending));
+            continue;
+        }
+        match ending {
+            Ending::Context(context) => report(None, &context, context.drop_by_owner()),
+            // The request is freed, so its streams cannot be told from which one they were.
+            Ending::Stream(context, stream) => report(None, &context, context.end_stream(stream)),
+        }
+    }
+}
+
+/// No caller waits for an ending, so what fails in it goes to the log.
+fn report(request: Option<RequestId>, context: &Context, result: Result<(), Error>) {
+    if let Err(error) = result {
+        let line = format!("wasm plugin \"{}\": {error}", context.plugin().name());
+        nginx::log(request, LogLevel::Error, line.as_bytes());
+    }
+}

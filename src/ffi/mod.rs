@@ -1,0 +1,89 @@
+//! The C ABI.
+//!
+//! Conventions, for every export:
+//! - The caller is one thread of one nginx process; nothing here may be called from another thread.
+//! - Strings are (pointer, length), never end in NUL, and (NULL, 0) is an empty one.
+//! - A fallible function returns a negative number and writes a text into the caller's `rpw_error_t`; its
+//!   other outputs are written on success only.
+//! - Handles are opaque. `rpw_plugin_free` and `rpw_context_free` take each handle once; they never run a
+//!   guest and can be called from a finalizer.
+//! - What an `rpw_outcome_t` points to belongs to the library and is valid until the next call of
+//!   `rpw_stream_run` or `rpw_stream_resume`.
+//! - A panic is caught at the boundary: the call fails, the VM that it happened in is given up, the worker
+//!   lives.
+//!
+//! `include/resty_proxy_wasm.h` and `lib/resty/proxy-wasm/cdef.lua` are generated from this module.
+
+mod context;
+mod ending;
+mod handle;
+mod nginx;
+mod plugin;
+mod process;
+mod request;
+mod stream;
+mod types;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use context::*;
+pub use nginx::{rpw_nginx_t, rpw_setup};
+pub use plugin::*;
+pub use stream::*;
+pub use types::*;
+
+/// The number of this C ABI. It changes whenever a declaration of the header does; the Lua module refuses a
+/// library of another number.
+pub const RPW_ABI: i32 = 1;
+
+/// Returns `RPW_ABI` as the library was built with.
+#[unsafe(no_mangle)]
+pub extern "C" fn rpw_abi() -> i32 {
+    RPW_ABI
+}
+
+/// Runs an export's body; a panic becomes an error of that call.
+fn boundary(error: *mut rpw_error_t, body: impl FnOnce() -> Result<i32, Failure>) -> i32 {
+    let caught = catch_unwind(AssertUnwindSafe(|| {
+        ending::run_queued();
+        body()
+    }));
+    match caught {
+        Ok(Ok(code)) => code,
+        Ok(Err(failure)) => {
+            types::write_error(error, &failure.text);
+            failure.code
+        }
+        Err(panic) => {
+            let text = panic_text(&panic);
+            types::write_error(error, &format!("the host panicked: {text}; this is a bug of the host"));
+            RPW_ERROR
+        }
+    }
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(text), _) => text,
+        (_, Some(text)) => text,
+        _ => "no text",
+    }
+}
+
+/// Why an export fails.
+struct Failure {
+    code: i32,
+    text: String,
+}
+
+impl Failure {
+    fn new(text: impl Into<String>) -> Self {
+        Self { code: RPW_ERROR, text: text.into() }
+    }
+}
+
+impl From<crate::error::Error> for Failure {
+    fn from(error: crate::error::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}

@@ -1,0 +1,103 @@
+//! The requests that have streams, by the address of their `ngx_http_request_t`.
+//!
+//! A record lives from a request's first stream until nginx frees the request: the cleanup handler of the
+//! request removes it and ends its streams, so an address that nginx uses again never finds an old record.
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+use smallvec::SmallVec;
+
+use super::{Failure, ending, nginx};
+use crate::abi::LogLevel;
+use crate::ports::RequestId;
+use crate::vm::{Context, StreamRef};
+
+#[derive(Default)]
+struct Record {
+    streams: SmallVec<[(Rc<Context>, StreamRef); 1]>,
+    path: Option<Vec<u8>>,
+    scheme: Option<Vec<u8>>,
+}
+
+thread_local! {
+    static REQUESTS: RefCell<FxHashMap<RequestId, Record>> = RefCell::default();
+}
+
+/// The stream of a plugin context in a request.
+pub fn stream(request: RequestId, context: &Context) -> Option<StreamRef> {
+    REQUESTS.with_borrow(|requests| {
+        let record = requests.get(&request)?;
+        let found = record.streams.iter().find(|(of, _)| std::ptr::eq(Rc::as_ptr(of), context));
+        found.map(|(_, stream)| *stream)
+    })
+}
+
+/// Makes sure that a request is watched: its streams will end when nginx frees it.
+pub fn watch(request: RequestId) -> Result<(), Failure> {
+    if REQUESTS.with_borrow(|requests| requests.contains_key(&request)) {
+        return Ok(());
+    }
+    if !nginx::add_cleanup(request, on_request_freed) {
+        return Err(Failure::new("nginx has no memory for a cleanup handler"));
+    }
+    REQUESTS.with_borrow_mut(|requests| requests.insert(request, Record::default()));
+    Ok(())
+}
+
+/// Adds a stream to a watched request.
+pub fn add_stream(request: RequestId, context: Rc<Context>, stream: StreamRef) {
+    REQUESTS.with_borrow_mut(|requests| {
+        requests.entry(request).or_default().streams.push((context, stream));
+    });
+}
+
+/// The path that a filter wrote.
+pub fn path(request: RequestId) -> Option<Vec<u8>> {
+    REQUESTS.with_borrow(|requests| requests.get(&request)?.path.clone())
+}
+
+/// The scheme that a filter wrote.
+pub fn scheme(request: RequestId) -> Option<Vec<u8>> {
+    REQUESTS.with_borrow(|requests| requests.get(&request)?.scheme.clone())
+}
+
+/// Keeps the path that a filter wrote, for the filters after it.
+pub fn set_path(request: RequestId, path: &[u8]) {
+    change(request, |record| record.path = Some(path.to_vec()));
+}
+
+/// Keeps the scheme that a filter wrote.
+pub fn set_scheme(request: RequestId, scheme: &[u8]) {
+    change(request, |record| record.scheme = Some(scheme.to_vec()));
+}
+
+fn change(request: RequestId, f: impl FnOnce(&mut Record)) {
+    REQUESTS.with_borrow_mut(|requests| {
+        if let Some(record) = requests.get_mut(&request) {
+            f(record);
+        }
+    });
+}
+
+/// nginx frees a request: its variables are final and its log line is about to be written.
+unsafe extern "C" fn on_request_freed(data: *mut c_void) {
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let Some(request) = NonZeroUsize::new(data as usize).map(RequestId) else { return };
+        // The record stays while the streams end: they may read the path that a filter wrote.
+        let streams = REQUESTS.with_borrow_mut(|requests| {
+            requests.get_mut(&request).map(|record| std::mem::take(&mut record.streams))
+        });
+        for (context, stream) in streams.into_iter().flatten() {
+            ending::end_stream(Some(request), context, stream);
+        }
+        REQUESTS.with_borrow_mut(|requests| requests.remove(&request));
+    }));
+    if ended.is_err() {
+        nginx::log(None, LogLevel::Error, b"the host panicked while a request ended; this is a bug of the host");
+    }
+}

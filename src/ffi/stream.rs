@@ -1,0 +1,236 @@
+//! Streams: events, waiting, going on.
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+
+use super::nginx;
+use super::{
+    Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_REPLACE, RPW_BODY_UNCHANGED, RPW_CLOSE, RPW_CONTINUE,
+    RPW_NEED_RESPONSE_HEADERS, RPW_PAUSE, RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND,
+    RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS, boundary, ending, handle, process, request, rpw_context_t,
+    rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types,
+};
+use crate::abi::Callback;
+use crate::effect::Effects;
+use crate::error::Error;
+use crate::event::{Action, Event};
+use crate::guest::Output;
+use crate::ports::RequestId;
+use crate::vm::{Context, StreamRef, Vm};
+
+/// Tells a filter of an event of a request; the stream starts with its first event.
+///
+/// # Returns
+/// What nginx must do: `RPW_CONTINUE`, `RPW_PAUSE`, `RPW_RESPOND` or `RPW_CLOSE`, with the effects in
+/// `*outcome`; `RPW_NEED_RESPONSE_HEADERS` before anything ran; `RPW_BAD_REQUEST`; `RPW_ERROR`.
+/// # Safety
+/// `context` is a live handle, `request` NULL or the running `ngx_http_request_t`, the others valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_stream_run(
+    context: *const rpw_context_t,
+    request: *mut c_void,
+    event: *const rpw_event_t,
+    outcome: *mut rpw_outcome_t,
+    error: *mut rpw_error_t,
+) -> i32 {
+    boundary(error, || {
+        // SAFETY: as promised by the caller.
+        let (context, lent, outcome) = unsafe { (handle::share(context), event.as_ref(), outcome.as_mut()) };
+        let (Some(context), Some(lent), Some(outcome)) = (context, lent, outcome) else {
+            return Err(Failure::new("rpw_stream_run: NULL argument"));
+        };
+        let request = request_id(request)?;
+        let event = read(lent)?;
+        if let Some(stream) = request::stream(request, &context) {
+            return run(&context, stream, event, lent, outcome);
+        }
+        if !nginx::is_real(request) {
+            return Err(bad_request());
+        }
+        // nginx runs cleanup handlers before the log phase, so a stream that starts there ends at once.
+        let ends_at_once = nginx::in_log_phase(request);
+        if !ends_at_once {
+            request::watch(request)?;
+        }
+        let stream = context.start_stream(request, process::current())?;
+        if !ends_at_once {
+            request::add_stream(request, context.clone(), stream);
+            return run(&context, stream, event, lent, outcome);
+        }
+        let result = run(&context, stream, event, lent, outcome);
+        ending::end_stream(Some(request), context, stream);
+        result
+    })
+}
+
+/// Says whom to wake when the pause of a stream ends.
+///
+/// # Returns
+/// `RPW_PAUSE` with the milliseconds to wait in `*timeout_ms`; `RPW_CONTINUE` when the pause has ended
+/// already; `RPW_ERROR`.
+/// # Safety
+/// `semaphore` is an `ngx_http_lua_sema_t` that lives until `rpw_stream_resume`; else as `rpw_stream_run`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_stream_wait(
+    context: *const rpw_context_t,
+    request: *mut c_void,
+    semaphore: *mut c_void,
+    timeout_ms: *mut u32,
+    error: *mut rpw_error_t,
+) -> i32 {
+    boundary(error, || {
+        // SAFETY: as promised by the caller.
+        let context = unsafe { handle::lend(context) }.filter(|_| !timeout_ms.is_null());
+        let context = context.ok_or_else(|| Failure::new("rpw_stream_wait: NULL argument"))?;
+        let stream = find(context, request)?;
+        let waits = context.with_stream(stream, |vm| {
+            let found = vm.state_mut().contexts.streams.get_mut(&stream.id);
+            Ok(found.is_some_and(|s| {
+                s.waker = NonZeroUsize::new(semaphore as usize).filter(|_| s.paused);
+                s.paused
+            }))
+        })?;
+        if !waits {
+            return Ok(RPW_CONTINUE);
+        }
+        // SAFETY: checked above.
+        unsafe { *timeout_ms = context.plugin().pause_timeout() };
+        Ok(RPW_PAUSE)
+    })
+}
+
+/// Takes what came of a pause, after the semaphore was posted or its time was over.
+///
+/// # Returns
+/// As `rpw_stream_run`; `RPW_PAUSE` when the pause has not ended.
+/// # Safety
+/// As `rpw_stream_run`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_stream_resume(
+    context: *const rpw_context_t,
+    request: *mut c_void,
+    outcome: *mut rpw_outcome_t,
+    error: *mut rpw_error_t,
+) -> i32 {
+    boundary(error, || {
+        // SAFETY: as promised by the caller.
+        let (context, outcome) = unsafe { (handle::lend(context), outcome.as_mut()) };
+        let (Some(context), Some(outcome)) = (context, outcome) else {
+            return Err(Failure::new("rpw_stream_resume: NULL argument"));
+        };
+        let stream = find(context, request)?;
+        let code = context.with_stream(stream, |vm| {
+            let action = vm.resumed(stream.id)?;
+            if let Some(s) = vm.state_mut().contexts.streams.get_mut(&stream.id) {
+                s.waker = None;
+            }
+            export(vm, stream, Output::Unchanged, outcome);
+            Ok(code(action))
+        })?;
+        Ok(code)
+    })
+}
+
+fn run(
+    context: &Rc<Context>,
+    stream: StreamRef,
+    event: Event,
+    lent: &rpw_event_t,
+    outcome: &mut rpw_outcome_t,
+) -> Result<i32, Failure> {
+    let code = context.with_stream(stream, |vm| {
+        if lent.headers.is_null() {
+            if vm.wants_response_headers(stream.id, event.callback) {
+                return Ok(RPW_NEED_RESPONSE_HEADERS);
+            }
+        } else if let Some(map) = vm.response_headers_mut(stream.id) {
+            // SAFETY: the caller lends the headers for the call.
+            unsafe { types::push_pairs(map, lent.headers, lent.headers_length) };
+        }
+        let result = vm.run(stream.id, event)?;
+        export(vm, stream, result.body, outcome);
+        Ok(code(result.action))
+    })?;
+    Ok(code)
+}
+
+/// What the last outcome points to.
+#[derive(Default)]
+struct Exported {
+    effects: Effects,
+    list: Vec<rpw_effect_t>,
+    body: Vec<u8>,
+}
+
+thread_local! {
+    static EXPORTED: RefCell<Exported> = RefCell::default();
+}
+
+/// Moves the stream's effects to where Lua reads them.
+fn export(vm: &mut Vm, stream: StreamRef, body: Output, outcome: &mut rpw_outcome_t) {
+    EXPORTED.with_borrow_mut(|exported| {
+        exported.effects.clear();
+        exported.list.clear();
+        if let Some(s) = vm.state_mut().contexts.streams.get_mut(&stream.id) {
+            std::mem::swap(&mut exported.effects, &mut s.effects);
+        }
+        exported.list.extend(exported.effects.iter().map(|effect| rpw_effect_t {
+            kind: effect.kind as i32,
+            number: effect.number,
+            name: effect.name.as_ptr().cast(),
+            name_length: effect.name.len(),
+            value: effect.value.as_ptr().cast(),
+            value_length: effect.value.len(),
+        }));
+        outcome.effects = exported.list.as_ptr();
+        outcome.effects_length = exported.list.len();
+        outcome.body_action = match body {
+            Output::Unchanged => RPW_BODY_UNCHANGED,
+            Output::Hold => RPW_BODY_HOLD,
+            Output::Replace(bytes) => {
+                exported.body = bytes;
+                RPW_BODY_REPLACE
+            }
+        };
+        outcome.body = exported.body.as_ptr().cast();
+        outcome.body_length = exported.body.len();
+    });
+}
+
+fn read(event: &rpw_event_t) -> Result<Event, Failure> {
+    let callback = match event.callback {
+        RPW_REQUEST_HEADERS => Callback::RequestHeaders,
+        RPW_REQUEST_BODY => Callback::RequestBody,
+        RPW_RESPONSE_HEADERS => Callback::ResponseHeaders,
+        RPW_RESPONSE_BODY => Callback::ResponseBody,
+        other => return Err(Failure::new(format!("rpw_stream_run: {other} is no event"))),
+    };
+    // SAFETY: the caller lends the body for the call, and the VM lets go of it before the call returns:
+    // `Body::end` and `Body::release` drop or copy what was lent.
+    let body: &'static [u8] = unsafe { types::bytes(event.body, event.body_length) };
+    Ok(Event { callback, end_of_stream: event.end_of_stream != 0, body })
+}
+
+fn request_id(request: *mut c_void) -> Result<RequestId, Failure> {
+    NonZeroUsize::new(request as usize).map(RequestId).ok_or_else(bad_request)
+}
+
+fn bad_request() -> Failure {
+    Failure { code: RPW_BAD_REQUEST, text: "bad request".into() }
+}
+
+fn find(context: &Context, request: *mut c_void) -> Result<StreamRef, Failure> {
+    let found = request::stream(request_id(request)?, context);
+    found.ok_or_else(|| Error::Lost("the stream has ended".into()).into())
+}
+
+fn code(action: Action) -> i32 {
+    match action {
+        Action::Continue => RPW_CONTINUE,
+        Action::Pause => RPW_PAUSE,
+        Action::Respond => RPW_RESPOND,
+        Action::Close => RPW_CLOSE,
+    }
+}

@@ -1,0 +1,220 @@
+//! Plain types of the C ABI.
+#![allow(non_camel_case_types, reason = "these are the names that C and Lua see")]
+
+use std::ffi::c_char;
+
+use crate::snapshot::HeaderMap;
+
+/// Go on.
+pub const RPW_CONTINUE: i32 = 0;
+/// The guest holds the request: wait by `rpw_stream_wait`, then `rpw_stream_resume`.
+pub const RPW_PAUSE: i32 = 1;
+/// The effects hold a local response.
+pub const RPW_RESPOND: i32 = 2;
+/// End the request without a response.
+pub const RPW_CLOSE: i32 = 3;
+/// Nothing ran yet: call again with the response's headers.
+pub const RPW_NEED_RESPONSE_HEADERS: i32 = 4;
+/// Failed; the text says why.
+pub const RPW_ERROR: i32 = -1;
+/// There is no HTTP request here (a timer, for example).
+pub const RPW_BAD_REQUEST: i32 = -2;
+
+/// `proxy_on_request_headers`
+pub const RPW_REQUEST_HEADERS: i32 = 1;
+/// `proxy_on_request_body`
+pub const RPW_REQUEST_BODY: i32 = 2;
+/// `proxy_on_response_headers`
+pub const RPW_RESPONSE_HEADERS: i32 = 3;
+/// `proxy_on_response_body`
+pub const RPW_RESPONSE_BODY: i32 = 4;
+
+/// Pass the body chunk on as it is.
+pub const RPW_BODY_UNCHANGED: i32 = 0;
+/// Pass the outcome's body on in its place.
+pub const RPW_BODY_REPLACE: i32 = 1;
+/// Pass nothing on.
+pub const RPW_BODY_HOLD: i32 = 2;
+
+/// Request header `name` gets `value` and no other.
+pub const RPW_SET_REQUEST_HEADER: i32 = 1;
+/// One more request header line.
+pub const RPW_ADD_REQUEST_HEADER: i32 = 2;
+/// Every request header of that name goes.
+pub const RPW_REMOVE_REQUEST_HEADER: i32 = 3;
+/// Response header `name` gets `value` and no other.
+pub const RPW_SET_RESPONSE_HEADER: i32 = 4;
+/// One more response header line.
+pub const RPW_ADD_RESPONSE_HEADER: i32 = 5;
+/// Every response header of that name goes.
+pub const RPW_REMOVE_RESPONSE_HEADER: i32 = 6;
+/// The request method is `value`.
+pub const RPW_SET_METHOD: i32 = 7;
+/// The request's path is `name` (decoded); its query is `value` when `number` is 1, else it has none.
+pub const RPW_SET_PATH: i32 = 8;
+/// The response status is `number`.
+pub const RPW_SET_STATUS: i32 = 9;
+/// A local response of status `number` and body `value`; when `name` is not empty the body comes from the
+/// body events instead.
+pub const RPW_LOCAL_RESPONSE: i32 = 10;
+/// A header of that local response.
+pub const RPW_LOCAL_RESPONSE_HEADER: i32 = 11;
+
+/// Where an error's text goes. The caller owns the buffer; text that does not fit is cut.
+#[repr(C)]
+pub struct rpw_error_t {
+    /// The buffer.
+    pub data: *mut c_char,
+    /// Its size in bytes.
+    pub capacity: usize,
+    /// Out: bytes written.
+    pub length: usize,
+}
+
+/// A name and a value, laid out like ngx_lua's `ngx_http_lua_ffi_table_elt_t`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct rpw_pair_t {
+    /// Bytes of the name.
+    pub name_length: i32,
+    /// The name.
+    pub name: *const c_char,
+    /// Bytes of the value.
+    pub value_length: i32,
+    /// The value.
+    pub value: *const c_char,
+}
+
+/// What `rpw_plugin_load` is told besides the module. Every string is copied.
+#[repr(C)]
+pub struct rpw_options_t {
+    /// The VM configuration.
+    pub vm_config: *const c_char,
+    /// Its bytes.
+    pub vm_config_length: usize,
+    /// The root that SDKs look up.
+    pub root_id: *const c_char,
+    /// Its bytes.
+    pub root_id_length: usize,
+    /// Who shares data with whom.
+    pub vm_id: *const c_char,
+    /// Its bytes.
+    pub vm_id_length: usize,
+    /// Environment variables of the guest.
+    pub env: *const rpw_pair_t,
+    /// How many.
+    pub env_length: usize,
+    /// Bytes of linear memory.
+    pub memory_limit: u64,
+    /// Milliseconds that a paused request waits.
+    pub pause_timeout: u32,
+}
+
+/// An event of a request.
+#[repr(C)]
+pub struct rpw_event_t {
+    /// One of `RPW_REQUEST_HEADERS` to `RPW_RESPONSE_BODY`.
+    pub callback: i32,
+    /// 1 with the last chunk of a body.
+    pub end_of_stream: i32,
+    /// The chunk of a body event. Lent for the call.
+    pub body: *const c_char,
+    /// Its bytes.
+    pub body_length: usize,
+    /// The response's headers, or NULL while they were not asked for. Lent for the call.
+    pub headers: *const rpw_pair_t,
+    /// How many.
+    pub headers_length: usize,
+}
+
+/// Something that nginx must do, one of `RPW_SET_REQUEST_HEADER` to `RPW_LOCAL_RESPONSE_HEADER`.
+#[repr(C)]
+pub struct rpw_effect_t {
+    /// What.
+    pub kind: i32,
+    /// A number, where the kind has one.
+    pub number: i32,
+    /// A name, where the kind has one.
+    pub name: *const c_char,
+    /// Its bytes.
+    pub name_length: usize,
+    /// A value, where the kind has one.
+    pub value: *const c_char,
+    /// Its bytes.
+    pub value_length: usize,
+}
+
+/// What came of an event.
+#[repr(C)]
+pub struct rpw_outcome_t {
+    /// The effects, to be done in order.
+    pub effects: *const rpw_effect_t,
+    /// How many.
+    pub effects_length: usize,
+    /// One of `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_HOLD`.
+    pub body_action: i32,
+    /// The new body, for `RPW_BODY_REPLACE`.
+    pub body: *const c_char,
+    /// Its bytes.
+    pub body_length: usize,
+}
+
+/// Writes an error's text, when the caller gave room for one.
+pub(super) fn write_error(error: *mut rpw_error_t, text: &str) {
+    if error.is_null() {
+        return;
+    }
+    // SAFETY: the caller lends a valid struct whose data has room for `capacity` bytes.
+    unsafe {
+        let error = &mut *error;
+        let length = text.len().min(error.capacity);
+        if !error.data.is_null() {
+            std::ptr::copy_nonoverlapping(text.as_ptr(), error.data.cast(), length);
+            error.length = length;
+        }
+    }
+}
+
+/// A string of the caller.
+///
+/// # Safety
+/// `data` is NULL or points to `length` readable bytes that live as long as `'a`.
+pub(super) unsafe fn bytes<'a>(data: *const c_char, length: usize) -> &'a [u8] {
+    if data.is_null() || length == 0 {
+        return &[];
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { std::slice::from_raw_parts(data.cast(), length) }
+}
+
+/// An array of the caller.
+///
+/// # Safety
+/// `data` is NULL or points to `length` pairs whose strings are readable; all live as long as `'a`.
+pub(super) unsafe fn pairs<'a>(
+    data: *const rpw_pair_t,
+    length: usize,
+) -> impl Iterator<Item = (&'a [u8], &'a [u8])> {
+    let list: &'a [rpw_pair_t] = if data.is_null() {
+        &[]
+    } else {
+        // SAFETY: as promised by the caller.
+        unsafe { std::slice::from_raw_parts(data, length) }
+    };
+    list.iter().map(|pair| {
+        let length = |n: i32| usize::try_from(n).unwrap_or(0);
+        // SAFETY: as promised by the caller.
+        unsafe { (bytes(pair.name, length(pair.name_length)), bytes(pair.value, length(pair.value_length))) }
+    })
+}
+
+/// Appends pairs to a header map.
+///
+/// # Safety
+/// As for [`pairs`], for the time of the call.
+pub(super) unsafe fn push_pairs(map: &mut HeaderMap, data: *const rpw_pair_t, length: usize) {
+    // SAFETY: as promised by the caller.
+    for (name, value) in unsafe { pairs(data, length) } {
+        map.push(name, value);
+    }
+}

@@ -1,0 +1,17 @@
+//! The contexts that live in a VM: plugin (root) contexts and stream contexts, and what hostcalls see of
+//! the call in progress.
+
+mod body;
+mod properties;
+mod root;
+mod state;
+mod stream;
+
+pub use body::{Body, Output};
+pub use properties::Properties;
+pub use root::Root;
+pub use state::{Call, Contexts, PluginInfo, State, StdioLines};
+pub use stream::Stream;
+
+/// Id of a context inside its VM: roots and streams share one counter that starts at 1.
+pub type ContextId = u32;

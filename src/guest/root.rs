@@ -1,0 +1,34 @@
+//! A plugin (root) context.
+
+use super::{ContextId, Properties};
+
+/// A plugin context: one configuration of a plugin in one VM.
+#[derive(Debug)]
+pub struct Root {
+    /// Its id in the VM.
+    pub id: ContextId,
+    /// The plugin configuration, readable in every callback.
+    pub configuration: Box<[u8]>,
+    /// Streams that have not ended.
+    pub streams: u32,
+    /// Milliseconds between ticks, 0 for none.
+    pub tick_period: u32,
+    /// `proxy_on_done` answered false: deleted when the guest calls `proxy_done`.
+    pub awaits_done: bool,
+    /// What the guest keeps under paths of its own.
+    pub properties: Properties,
+}
+
+impl Root {
+    /// A context without streams.
+    pub fn new(id: ContextId, configuration: &[u8]) -> Self {
+        Self {
+            id,
+            configuration: configuration.into(),
+            streams: 0,
+            tick_period: 0,
+            awaits_done: false,
+            properties: Properties::default(),
+        }
+    }
+}

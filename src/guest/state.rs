@@ -1,0 +1,208 @@
+//! The data of a VM's store: its contexts, and the call in progress.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use wasmtime::{Memory, StoreLimits, TypedFunc};
+use wasmtime_wasi::p1::WasiP1Ctx;
+
+use super::{ContextId, Root, Stream};
+use crate::abi::{Callback, LogLevel, Version};
+use crate::limits;
+use crate::ports::{Host, RequestId};
+
+/// What a plugin is, the same for all of its VMs.
+#[derive(Debug)]
+pub struct PluginInfo {
+    /// The name given to `load`.
+    pub name: String,
+    /// The `root_id` option.
+    pub root_id: String,
+    /// The `vm_id` option.
+    pub vm_id: String,
+    /// The `vm_config` option.
+    pub vm_config: Vec<u8>,
+    /// The `env` option.
+    pub env: Vec<(String, String)>,
+    /// The version of the ABI that the module declares.
+    pub version: Version,
+    /// The module imports a function that shows it headers.
+    pub reads_headers: bool,
+}
+
+/// Which callback runs, and for whom.
+#[derive(Debug)]
+pub struct Call {
+    /// The callback.
+    pub callback: Callback,
+    /// The context that it was called on.
+    pub context: ContextId,
+    /// The context that hostcalls work on: `context`, or what proxy_set_effective_context said.
+    pub effective: ContextId,
+    /// Streams whose pause the guest ended in this call.
+    pub resumed: Vec<ContextId>,
+    /// Roots whose `proxy_done` came in this call.
+    pub finished: Vec<ContextId>,
+}
+
+/// Roots and streams by id.
+#[derive(Debug, Default)]
+pub struct Contexts {
+    /// Plugin contexts.
+    pub roots: FxHashMap<ContextId, Root>,
+    /// Stream contexts.
+    pub streams: FxHashMap<ContextId, Box<Stream>>,
+    /// Ended streams whose buffers serve again.
+    spare: Vec<Box<Stream>>,
+    last_id: ContextId,
+}
+
+/// Ended streams kept for reuse; more would only be memory held for a burst that is over.
+const SPARE_STREAMS: usize = 64;
+
+impl Contexts {
+    /// The next id: never one that lives, never 0, and used again only past `i32::MAX`.
+    pub fn next_id(&mut self) -> ContextId {
+        loop {
+            self.last_id = if self.last_id >= i32::MAX as u32 { 1 } else { self.last_id + 1 };
+            if !self.roots.contains_key(&self.last_id) && !self.streams.contains_key(&self.last_id) {
+                return self.last_id;
+            }
+        }
+    }
+
+    /// Adds a stream and returns its id.
+    pub fn add_stream(&mut self, root: ContextId, request: RequestId) -> ContextId {
+        let id = self.next_id();
+        let stream = match self.spare.pop() {
+            Some(mut stream) => {
+                stream.renew(id, root, request);
+                stream
+            }
+            None => Box::new(Stream::new(id, root, request)),
+        };
+        self.streams.insert(id, stream);
+        if let Some(root) = self.roots.get_mut(&root) {
+            root.streams += 1;
+        }
+        id
+    }
+
+    /// Removes a stream.
+    pub fn remove_stream(&mut self, id: ContextId) {
+        let Some(stream) = self.streams.remove(&id) else { return };
+        if let Some(root) = self.roots.get_mut(&stream.root) {
+            root.streams -= 1;
+        }
+        if self.spare.len() < SPARE_STREAMS {
+            self.spare.push(stream);
+        }
+    }
+
+    /// The root of a context: itself, or the parent of a stream.
+    pub fn root_of(&self, id: ContextId) -> Option<&Root> {
+        match self.streams.get(&id) {
+            Some(stream) => self.roots.get(&stream.root),
+            None => self.roots.get(&id),
+        }
+    }
+
+    /// See [`Contexts::root_of`].
+    pub fn root_of_mut(&mut self, id: ContextId) -> Option<&mut Root> {
+        match self.streams.get(&id) {
+            Some(stream) => self.roots.get_mut(&stream.root),
+            None => self.roots.get_mut(&id),
+        }
+    }
+}
+
+/// What a guest wrote to stdout and stderr without a newline so far.
+#[derive(Debug, Default)]
+pub struct StdioLines {
+    /// Descriptor 1.
+    pub stdout: Vec<u8>,
+    /// Descriptor 2.
+    pub stderr: Vec<u8>,
+}
+
+/// The data of a VM's store.
+pub struct State {
+    /// The world.
+    pub host: Arc<dyn Host>,
+    /// The plugin.
+    pub plugin: Arc<PluginInfo>,
+    /// Its contexts.
+    pub contexts: Contexts,
+    /// The call in progress.
+    pub call: Call,
+    /// The guest's memory, once known.
+    pub memory: Option<Memory>,
+    /// The guest's allocator, once known.
+    pub allocate: Option<TypedFunc<u32, u32>>,
+    /// What wasmtime-wasi answers from.
+    pub wasi: WasiP1Ctx,
+    /// Unfinished lines.
+    pub stdio: StdioLines,
+    /// Caps on memory and tables.
+    pub limits: StoreLimits,
+    /// A value on its way to the guest while the guest's allocator runs.
+    pub handover: Vec<u8>,
+    /// Warnings that are given once per VM, by their text.
+    pub warned: Vec<&'static str>,
+}
+
+impl State {
+    /// The stream that hostcalls work on, when the effective context is one.
+    pub fn stream(&self) -> Option<&Stream> {
+        self.contexts.streams.get(&self.call.effective).map(|s| &**s)
+    }
+
+    /// See [`State::stream`].
+    pub fn stream_mut(&mut self) -> Option<&mut Stream> {
+        self.contexts.streams.get_mut(&self.call.effective).map(|s| &mut **s)
+    }
+
+    /// The request of that stream.
+    pub fn request(&self) -> Option<RequestId> {
+        self.stream().map(|s| s.request)
+    }
+
+    /// True when `level` is written for the effective context.
+    pub fn logs(&self, level: LogLevel) -> bool {
+        level >= self.host.log_level(self.request())
+    }
+
+    /// Logs a line as the guest's.
+    pub fn log(&self, level: LogLevel, message: &[u8]) {
+        if !self.logs(level) {
+            return;
+        }
+        let name = self.plugin.name.as_bytes();
+        let shown = &message[..message.len().min(limits::LOG_LINE)];
+        let mut line = Vec::with_capacity(name.len() + shown.len() + 16);
+        line.extend_from_slice(b"wasm log ");
+        line.extend_from_slice(name);
+        line.extend_from_slice(b": ");
+        line.extend_from_slice(shown);
+        if shown.len() < message.len() {
+            line.extend_from_slice(b" [cut]");
+        }
+        self.host.log(self.request(), level, &line);
+    }
+
+    /// Logs a warning of the host about the guest.
+    pub fn warn(&self, message: &str) {
+        if self.logs(LogLevel::Warn) {
+            let line = format!("wasm plugin \"{}\": {}: {message}", self.plugin.name, self.call.callback);
+            self.host.log(self.request(), LogLevel::Warn, line.as_bytes());
+        }
+    }
+
+    /// Like [`State::warn`], once per VM.
+    pub fn warn_once(&mut self, message: &'static str) {
+        if !self.warned.contains(&message) {
+            self.warned.push(message);
+            self.warn(message);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! A stream context: one request seen by one plugin context.
+
+use std::num::NonZeroUsize;
+
+use super::{Body, ContextId, Output, Properties};
+use crate::effect::Effects;
+use crate::event::{Action, Event};
+use crate::ports::RequestId;
+use crate::snapshot::HeaderMap;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Stream {
+    /// Its id in the VM.
+    pub id: ContextId,
+    /// Its plugin context.
+    pub root: ContextId,
+    /// Its request in the world.
+    pub request: RequestId,
+    /// What its callbacks asked for and nginx has not done yet.
+    pub effects: Effects,
+    /// The request's headers; filled on first use in each callback.
+    pub request_headers: HeaderMap,
+    /// Whether `request_headers` is filled.
+    pub request_headers_loaded: bool,
+    /// The response's headers: the last snapshot that the shell took, with the guest's changes.
+    pub response_headers: HeaderMap,
+    /// Whether there is such a snapshot.
+    pub response_headers_loaded: bool,
+    /// The request body of the event.
+    pub request_body: Body,
+    /// What went on of the request body before its last chunk.
+    pub request_passed: Vec<u8>,
+    /// Whether the guest changed any of it.
+    pub request_changed: bool,
+    /// The response body of the event.
+    pub response_body: Body,
+    /// What the guest keeps under paths of its own.
+    pub properties: Properties,
+    /// Which direction's callback is held.
+    pub paused: bool,
+    /// The guest asked to go on; done when its callback has returned.
+    pub resume: bool,
+    /// The guest asked to end the request.
+    pub close: bool,
+    /// A local response was made: no further request callbacks.
+    pub responded: bool,
+    /// That response waits to be put out.
+    pub respond_now: bool,
+    /// The guest's words for why it made it.
+    pub response_details: Vec<u8>,
+    /// The body of a local response that was made in header_filter, for body_filter to put out.
+    pub direct_body: Option<Vec<u8>>,
+    /// `direct_body` was put out.
+    pub direct_body_sent: bool,
+    /// Response body bytes that came in and went out, to notice a broken Content-Length.
+    pub response_bytes: (u64, u64),
+    /// Whom to wake when a pause ends.
+    pub waker: Option<NonZeroUsize>,
+}
+
+impl Stream {
+    /// A stream to which nothing has happened.
+    pub fn new(id: ContextId, root: ContextId, request: RequestId) -> Self {
+        Self {
+            id,
+            root,
+            request,
+            effects: Effects::default(),
+            request_headers: HeaderMap::new(),
+            request_headers_loaded: false,
+            response_headers: HeaderMap::new(),
+            response_headers_loaded: false,
+            request_body: Body::default(),
+            request_passed: Vec::new(),
+            request_changed: false,
+            response_body: Body::default(),
+            properties: Properties::default(),
+            paused: false,
+            resume: false,
+            close: false,
+            responded: false,
+            respond_now: false,
+            response_details: Vec::new(),
+            direct_body: None,
+            direct_body_sent: false,
+            response_bytes: (0, 0),
+            waker: None,
+        }
+    }
+
+    /// Makes a used stream a new one that keeps the memory of its buffers.
+    pub fn renew(&mut self, id: ContextId, root: ContextId, request: RequestId) {
+        let mut effects = std::mem::take(&mut self.effects);
+        let mut request_headers = std::mem::take(&mut self.request_headers);
+        let mut response_headers = std::mem::take(&mut self.response_headers);
+        effects.clear();
+        request_headers.clear();
+        response_headers.clear();
+        *self = Self {
+            effects,
+            request_headers,
+            response_headers,
+            ..Self::new(id, root, request)
+        };
+    }
+}
+
+impl Stream {
+    /// Ends a request body event. nginx takes a body whole, so what goes on before the last chunk is kept,
+    /// and only the last chunk's event tells whether anything changed.
+    pub fn end_request_body(&mut self, action: Action, event: Event) -> Output {
+        self.request_changed |= self.request_body.edited();
+        let output = self.request_body.end(action, event.end_of_stream);
+        let passed = match output {
+            Output::Hold => return Output::Hold,
+            Output::Unchanged => None,
+            Output::Replace(bytes) => Some(bytes),
+        };
+        if event.end_of_stream {
+            return self.whole_request_body(passed, event.body);
+        }
+        self.request_passed.extend_from_slice(passed.as_deref().unwrap_or(event.body));
+        Output::Unchanged
+    }
+
+    fn whole_request_body(&mut self, passed: Option<Vec<u8>>, chunk: &[u8]) -> Output {
+        let mut whole = std::mem::take(&mut self.request_passed);
+        if !std::mem::take(&mut self.request_changed) {
+            return Output::Unchanged;
+        }
+        match passed {
+            Some(bytes) if whole.is_empty() => whole = bytes,
+            Some(bytes) => whole.extend_from_slice(&bytes),
+            None => whole.extend_from_slice(chunk),
+        }
+        Output::Replace(whole)
+    }
+}

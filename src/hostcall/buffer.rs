@@ -1,0 +1,110 @@
+//! Buffers: bodies and configurations.
+
+use wasmtime::Caller;
+
+use super::memory::{Answer, Return, give, slice, split, write_u32};
+use crate::abi::{BufferType, Callback, Status};
+use crate::guest::{Body, State, Stream};
+
+pub fn proxy_get_buffer_bytes(
+    caller: &mut Caller<'_, State>,
+    buffer: u32,
+    start: u32,
+    max_size: u32,
+    return_data: u32,
+    return_size: u32,
+) -> Answer {
+    let buffer = BufferType::try_from(buffer).map_err(|_| Status::BadArgument)?;
+    if start.checked_add(max_size).is_none() && start as usize <= content(caller.data(), buffer)?.len() {
+        // Guests ask for "all from here" by u32::MAX; any other sum past the address space is a mistake.
+        if max_size != u32::MAX {
+            return Err(Status::BadArgument.into());
+        }
+    }
+    give(caller, Return { data: return_data, size: return_size }, move |state| {
+        let bytes = content(state, buffer)?;
+        let rest = bytes.get(start as usize..).unwrap_or_default();
+        Ok(&rest[..rest.len().min(max_size as usize)])
+    })
+}
+
+pub fn proxy_get_buffer_status(
+    caller: &mut Caller<'_, State>,
+    buffer: u32,
+    return_size: u32,
+    return_flags: u32,
+) -> Answer {
+    let buffer = BufferType::try_from(buffer).map_err(|_| Status::BadArgument)?;
+    let (memory, state) = split(caller)?;
+    let size = content(state, buffer)?.len() as u32;
+    slice(memory, return_flags, 4)?;
+    write_u32(memory, return_size, size)?;
+    Ok(write_u32(memory, return_flags, 0)?)
+}
+
+pub fn proxy_set_buffer_bytes(
+    caller: &mut Caller<'_, State>,
+    buffer: u32,
+    start: u32,
+    size: u32,
+    data: u32,
+    data_size: u32,
+) -> Answer {
+    let buffer = BufferType::try_from(buffer).map_err(|_| Status::BadArgument)?;
+    let (memory, state) = split(caller)?;
+    let value = slice(memory, data, data_size)?;
+    let body = writable(state, buffer)?;
+    if body.splice(start as usize, size as usize, value) {
+        return Ok(());
+    }
+    state.warn("the body would pass the limit of what a filter may make of it");
+    Err(Status::InternalFailure.into())
+}
+
+/// ABI 0.1.0: the plugin configuration, or the VM's while `proxy_on_vm_start` runs.
+pub fn proxy_get_configuration(
+    caller: &mut Caller<'_, State>,
+    return_data: u32,
+    return_size: u32,
+) -> Answer {
+    let buffer = if caller.data().call.callback == Callback::VmStart {
+        BufferType::VmConfiguration
+    } else {
+        BufferType::PluginConfiguration
+    };
+    give(caller, Return { data: return_data, size: return_size }, move |state| content(state, buffer))
+}
+
+fn content(state: &State, buffer: BufferType) -> Result<&[u8], Status> {
+    let body = |of: fn(&Stream) -> &Body| {
+        state.stream().and_then(|s| of(s).readable()).ok_or(Status::NotFound)
+    };
+    match buffer {
+        BufferType::RequestBody => body(|s| &s.request_body),
+        BufferType::ResponseBody => body(|s| &s.response_body),
+        BufferType::VmConfiguration => Ok(&state.plugin.vm_config),
+        BufferType::PluginConfiguration => state
+            .contexts
+            .root_of(state.call.effective)
+            .map(|root| &*root.configuration)
+            .ok_or(Status::NotFound),
+        BufferType::DownstreamData
+        | BufferType::UpstreamData
+        | BufferType::CallResponseBody
+        | BufferType::GrpcMessage
+        | BufferType::ForeignArguments => Err(Status::NotFound),
+    }
+}
+
+fn writable(state: &mut State, buffer: BufferType) -> Result<&mut Body, Status> {
+    let stream = state.stream_mut().ok_or(Status::BadArgument)?;
+    let body = match buffer {
+        BufferType::RequestBody => &mut stream.request_body,
+        BufferType::ResponseBody => &mut stream.response_body,
+        _ => return Err(Status::BadArgument),
+    };
+    if body.readable().is_none() {
+        return Err(Status::BadArgument);
+    }
+    Ok(body)
+}

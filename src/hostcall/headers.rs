@@ -1,0 +1,115 @@
+//! Header maps: reading them.
+
+use wasmtime::Caller;
+
+use super::memory::{Answer, Return, give, give_bytes, slice, split, write_u32};
+use crate::abi::{MapType, Status, Version};
+use crate::codec::header_map;
+use crate::guest::State;
+use crate::snapshot::HeaderMap;
+
+pub use self::write::{
+    proxy_add_header_map_value, proxy_remove_header_map_value, proxy_replace_header_map_value,
+    proxy_set_header_map_pairs,
+};
+
+#[path = "headers_write.rs"]
+mod write;
+
+/// `Host` and `:authority` are one header, as in Envoy.
+const HOST: &[u8] = b"host";
+const AUTHORITY: &[u8] = b":authority";
+
+pub fn proxy_get_header_map_size(caller: &mut Caller<'_, State>, map: u32, return_size: u32) -> Answer {
+    let map = MapType::try_from(map).map_err(|_| Status::BadArgument)?;
+    let (memory, state) = split(caller)?;
+    let size = load(state, map).map_or(0, |headers| headers.byte_size() as u32);
+    Ok(write_u32(memory, return_size, size)?)
+}
+
+pub fn proxy_get_header_map_pairs(
+    caller: &mut Caller<'_, State>,
+    map: u32,
+    return_data: u32,
+    return_size: u32,
+) -> Answer {
+    let map = MapType::try_from(map).map_err(|_| Status::BadArgument)?;
+    let mut serialized = Vec::new();
+    if let Some(headers) = load(caller.data_mut(), map) {
+        header_map::encode(headers, &mut serialized);
+    }
+    give_bytes(caller, Return { data: return_data, size: return_size }, serialized)
+}
+
+pub fn proxy_get_header_map_value(
+    caller: &mut Caller<'_, State>,
+    map: u32,
+    key: u32,
+    key_size: u32,
+    return_data: u32,
+    return_size: u32,
+) -> Answer {
+    let map = MapType::try_from(map).map_err(|_| Status::BadArgument)?;
+    let to = Return { data: return_data, size: return_size };
+    let (memory, state) = split(caller)?;
+    to.check(memory)?;
+    let key = slice(memory, key, key_size)?;
+    let found = value(state, map, key).map(<[u8]>::to_vec);
+    match found {
+        Some(value) => give_bytes(caller, to, value),
+        // The first ABI had no way to say "missing".
+        None if state.plugin.version == Version::V0_1_0 && load(state, map).is_some() => {
+            give(caller, to, |_| Ok(&[]))
+        }
+        None => Err(Status::NotFound.into()),
+    }
+}
+
+/// The first value of a header.
+pub fn value<'a>(state: &'a mut State, map: MapType, key: &[u8]) -> Option<&'a [u8]> {
+    let key = if map == MapType::RequestHeaders && key.eq_ignore_ascii_case(HOST) { AUTHORITY } else { key };
+    load(state, map)?.get(key)
+}
+
+/// The map as the effective context sees it now; `None` when it is not there.
+pub fn load(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
+    match map {
+        MapType::RequestHeaders => request_headers(state),
+        MapType::ResponseHeaders => {
+            state.stream_mut().filter(|s| s.response_headers_loaded).map(|s| &mut s.response_headers)
+        }
+        // nginx shows no trailers, and no call has a callback yet.
+        MapType::RequestTrailers
+        | MapType::ResponseTrailers
+        | MapType::GrpcInitialMetadata
+        | MapType::GrpcTrailingMetadata
+        | MapType::CallResponseHeaders
+        | MapType::CallResponseTrailers => None,
+    }
+}
+
+/// Read on first use in each callback: most filters look at few headers, many at none.
+fn request_headers(state: &mut State) -> Option<&mut HeaderMap> {
+    let host = state.host.clone();
+    let stream = state.stream_mut()?;
+    if !stream.request_headers_loaded {
+        stream.request_headers_loaded = true;
+        let request = stream.request;
+        let headers = &mut stream.request_headers;
+        headers.clear();
+        let mut value = Vec::new();
+        if host.variable(request, b"request_method", &mut value) {
+            headers.push(b":method", &value);
+        }
+        if host.request_scheme(request, &mut value) || host.variable(request, b"scheme", &mut value) {
+            headers.push(b":scheme", &value);
+        }
+        if host.variable(request, b"http_host", &mut value) {
+            headers.push(AUTHORITY, &value);
+        }
+        host.request_path(request, &mut value);
+        headers.push(b":path", &value);
+        host.request_headers(request, headers);
+    }
+    Some(&mut stream.request_headers)
+}

@@ -1,0 +1,303 @@
+//! Header maps: changing them. Each change is made in the guest's view at once and queued as an effect for
+//! nginx.
+
+use wasmtime::Caller;
+
+use super::super::memory::{Answer, slice, split};
+use super::{AUTHORITY, HOST, load};
+use crate::abi::{Callback, MapType, Status};
+use crate::codec::{header, header_map};
+use crate::effect::EffectKind;
+use crate::guest::State;
+use crate::limits;
+use crate::ports::Phase;
+
+/// What `ngx.req.set_method` can set.
+const METHODS: &[&str] = &[
+    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "MKCOL", "COPY", "MOVE", "PROPFIND", "PROPPATCH",
+    "LOCK", "UNLOCK", "PATCH", "TRACE",
+];
+
+pub fn proxy_set_header_map_pairs(caller: &mut Caller<'_, State>, map: u32, data: u32, size: u32) -> Answer {
+    let map = MapType::try_from(map).map_err(|_| Status::BadArgument)?;
+    let (memory, state) = split(caller)?;
+    let bytes = slice(memory, data, size)?;
+    let pairs = header_map::decode(bytes).map_err(|_| Status::BadArgument)?;
+    check_writable(state, map)?;
+    for (name, value) in &pairs {
+        check_pair(state, map, name, value)?;
+    }
+    let old: Vec<Vec<u8>> = load(state, map)
+        .ok_or(Status::BadArgument)?
+        .iter()
+        .map(|(name, _)| name.to_vec())
+        .filter(|name| !header::is_pseudo(name))
+        .collect();
+    let mut seen: Vec<&[u8]> = Vec::with_capacity(pairs.len());
+    for name in &old {
+        if !pairs.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)) {
+            remove(state, map, name)?;
+        }
+    }
+    for (name, value) in &pairs {
+        if seen.iter().any(|n| n.eq_ignore_ascii_case(name)) {
+            add(state, map, name, value)?;
+        } else {
+            replace(state, map, name, value)?;
+            seen.push(name);
+        }
+    }
+    Ok(())
+}
+
+pub fn proxy_add_header_map_value(
+    caller: &mut Caller<'_, State>,
+    map: u32,
+    key: u32,
+    key_size: u32,
+    value: u32,
+    value_size: u32,
+) -> Answer {
+    write(caller, map, (key, key_size), (value, value_size), add)
+}
+
+pub fn proxy_replace_header_map_value(
+    caller: &mut Caller<'_, State>,
+    map: u32,
+    key: u32,
+    key_size: u32,
+    value: u32,
+    value_size: u32,
+) -> Answer {
+    write(caller, map, (key, key_size), (value, value_size), replace)
+}
+
+pub fn proxy_remove_header_map_value(
+    caller: &mut Caller<'_, State>,
+    map: u32,
+    key: u32,
+    key_size: u32,
+) -> Answer {
+    let map = MapType::try_from(map).map_err(|_| Status::BadArgument)?;
+    let (memory, state) = split(caller)?;
+    let key = slice(memory, key, key_size)?;
+    check_writable(state, map)?;
+    if header::is_pseudo(key) || (map == MapType::RequestHeaders && key.eq_ignore_ascii_case(HOST)) {
+        state.warn("a pseudo header cannot be removed");
+        return Err(Status::BadArgument.into());
+    }
+    if !header::is_token(key) {
+        return Err(Status::BadArgument.into());
+    }
+    Ok(remove(state, map, key)?)
+}
+
+type Write = fn(&mut State, MapType, &[u8], &[u8]) -> Result<(), Status>;
+
+fn write(caller: &mut Caller<'_, State>, map: u32, key: (u32, u32), value: (u32, u32), how: Write) -> Answer {
+    let map = MapType::try_from(map).map_err(|_| Status::BadArgument)?;
+    let (memory, state) = split(caller)?;
+    let key = slice(memory, key.0, key.1)?;
+    let value = slice(memory, value.0, value.1)?;
+    check_writable(state, map)?;
+    check_pair(state, map, key, value)?;
+    Ok(how(state, map, key, value)?)
+}
+
+/// Request headers change until the request goes on, response headers until they are sent.
+fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
+    let (callbacks, phases): (&[Callback], &[Phase]) = match map {
+        MapType::RequestHeaders => {
+            (&[Callback::ContextCreate, Callback::RequestHeaders, Callback::RequestBody], &[Phase::Request])
+        }
+        MapType::ResponseHeaders => {
+            (&[Callback::ResponseHeaders], &[Phase::Request, Phase::ResponseHeaders])
+        }
+        _ => return Err(Status::BadArgument),
+    };
+    let Some(stream) = state.stream() else {
+        state.warn("there are no headers to change: the effective context is not a stream");
+        return Err(Status::BadArgument);
+    };
+    let own_call = state.call.context == stream.id && callbacks.contains(&state.call.callback);
+    let held = stream.paused && map == MapType::RequestHeaders;
+    if (own_call || held)
+        && phases.contains(&state.host.phase(stream.request))
+        && !state.host.headers_sent(stream.request)
+    {
+        return Ok(());
+    }
+    state.warn(match map {
+        MapType::RequestHeaders => "a change of the request headers came too late: the request has gone on",
+        _ => "a change of the response headers came too early or too late",
+    });
+    Err(Status::BadArgument)
+}
+
+fn check_pair(state: &State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {
+    let sound = if header::is_pseudo(name) {
+        check_pseudo(map, name, value)
+    } else {
+        header::is_token(name) && header::is_value(value)
+    };
+    if sound {
+        return Ok(());
+    }
+    state.warn(&format!(
+        "header \"{}\" is refused: its name or value is not allowed",
+        name.escape_ascii()
+    ));
+    Err(Status::BadArgument)
+}
+
+fn check_pseudo(map: MapType, name: &[u8], value: &[u8]) -> bool {
+    match (map, name) {
+        (MapType::RequestHeaders, b":method") => METHODS.iter().any(|m| m.as_bytes() == value),
+        (MapType::RequestHeaders, b":path") => decoded_path(value).is_some(),
+        (MapType::RequestHeaders, b":authority") => !value.is_empty() && value.iter().all(|b| b.is_ascii_graphic()),
+        (MapType::RequestHeaders, b":scheme") => {
+            value.first().is_some_and(u8::is_ascii_alphabetic)
+                && value.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
+        }
+        (MapType::ResponseHeaders, b":status") => status_code(value).is_some(),
+        _ => false,
+    }
+}
+
+fn status_code(value: &[u8]) -> Option<i32> {
+    let digits = value.len() == 3 && value.iter().all(u8::is_ascii_digit);
+    let code = std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()?;
+    (100..=599).contains(&code).then_some(code)
+}
+
+/// `(path with its escapes decoded, query)`: nginx keeps the path of a request decoded.
+fn decoded_path(value: &[u8]) -> Option<(Vec<u8>, Option<&[u8]>)> {
+    if !header::is_path(value) {
+        return None;
+    }
+    let (path, query) = match value.iter().position(|&b| b == b'?') {
+        Some(at) => (&value[..at], Some(&value[at + 1..])),
+        None => (value, None),
+    };
+    let path: Vec<u8> = percent_encoding::percent_decode(path).collect();
+    path.iter().all(|&b| b >= b' ' && b != 0x7f).then_some((path, query))
+}
+
+/// nginx frames messages itself. A guest sees what it wrote, and nginx never gets a length that does not
+/// fit the body: that would let a filter smuggle a request or split a response.
+fn is_framing(name: &[u8]) -> bool {
+    [&b"content-length"[..], b"transfer-encoding", b"connection"].iter().any(|f| name.eq_ignore_ascii_case(f))
+}
+
+fn add(state: &mut State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {
+    if header::is_pseudo(name) || is_framing(name) || (map == MapType::RequestHeaders && name.eq_ignore_ascii_case(HOST)) {
+        return replace(state, map, name, value);
+    }
+    if let Some(headers) = load_to_change(state, map) {
+        if headers.len() >= limits::HEADER_MAP_PAIRS || headers.byte_size() + value.len() > limits::HEADER_MAP_BYTES {
+            return Err(Status::InternalFailure);
+        }
+        headers.push(name, value);
+    }
+    let kind = match map {
+        MapType::RequestHeaders => EffectKind::AddRequestHeader,
+        _ => EffectKind::AddResponseHeader,
+    };
+    queue(state, kind, 0, name, value)
+}
+
+fn replace(state: &mut State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {
+    if map == MapType::RequestHeaders && name.eq_ignore_ascii_case(HOST) {
+        return replace(state, map, AUTHORITY, value);
+    }
+    let before = is_framing(name).then(|| load(state, map).and_then(|h| h.get(name).map(<[u8]>::to_vec)));
+    if let Some(headers) = load_to_change(state, map) {
+        headers.replace(name, value);
+    }
+    if header::is_pseudo(name) {
+        return replace_pseudo(state, name, value);
+    }
+    if let Some(before) = before {
+        return replace_framing(state, map, name, value, before.as_deref());
+    }
+    let kind = match map {
+        MapType::RequestHeaders => EffectKind::SetRequestHeader,
+        _ => EffectKind::SetResponseHeader,
+    };
+    queue(state, kind, 0, name, value)
+}
+
+/// A response length that the guest changes is taken away: nginx then sends chunks of whatever size.
+fn replace_framing(
+    state: &mut State,
+    map: MapType,
+    name: &[u8],
+    value: &[u8],
+    before: Option<&[u8]>,
+) -> Result<(), Status> {
+    let length = name.eq_ignore_ascii_case(b"content-length");
+    if map == MapType::ResponseHeaders && length && before != Some(value) {
+        return queue(state, EffectKind::RemoveResponseHeader, 0, b"Content-Length", b"");
+    }
+    Ok(())
+}
+
+fn replace_pseudo(state: &mut State, name: &[u8], value: &[u8]) -> Result<(), Status> {
+    match name {
+        b":method" => queue(state, EffectKind::SetMethod, 0, b"", value),
+        b":path" => {
+            let (path, query) = decoded_path(value).ok_or(Status::BadArgument)?;
+            queue(state, EffectKind::SetPath, i32::from(query.is_some()), &path, query.unwrap_or_default())?;
+            let host = state.host.clone();
+            if let Some(request) = state.request() {
+                host.set_request_path(request, value);
+            }
+            Ok(())
+        }
+        b":authority" => queue(state, EffectKind::SetRequestHeader, 0, b"Host", value),
+        b":scheme" => {
+            if let Some(request) = state.request() {
+                state.host.set_request_scheme(request, value);
+            }
+            Ok(())
+        }
+        b":status" => {
+            let code = status_code(value).ok_or(Status::BadArgument)?;
+            queue(state, EffectKind::SetStatus, code, b"", b"")
+        }
+        _ => Err(Status::BadArgument),
+    }
+}
+
+fn remove(state: &mut State, map: MapType, name: &[u8]) -> Result<(), Status> {
+    if let Some(headers) = load_to_change(state, map) {
+        headers.remove(name);
+    }
+    let kind = match map {
+        MapType::RequestHeaders => EffectKind::RemoveRequestHeader,
+        _ => EffectKind::RemoveResponseHeader,
+    };
+    let length = name.eq_ignore_ascii_case(b"content-length");
+    if is_framing(name) && !(map == MapType::ResponseHeaders && length) {
+        return Ok(());
+    }
+    queue(state, kind, 0, name, b"")
+}
+
+/// The guest's view, when it has one in this callback: a filter that only writes need not pay for reading.
+fn load_to_change(state: &mut State, map: MapType) -> Option<&mut crate::snapshot::HeaderMap> {
+    let loaded = map != MapType::RequestHeaders || state.stream()?.request_headers_loaded;
+    if !loaded && !state.plugin.reads_headers {
+        return None;
+    }
+    load(state, map)
+}
+
+fn queue(state: &mut State, kind: EffectKind, number: i32, name: &[u8], value: &[u8]) -> Result<(), Status> {
+    let stream = state.stream_mut().ok_or(Status::BadArgument)?;
+    if stream.effects.push(kind, number, name, value).is_ok() {
+        return Ok(());
+    }
+    state.warn_once("a filter asked for more header changes in one callback than the host holds");
+    Err(Status::InternalFailure)
+}

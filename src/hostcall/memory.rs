@@ -1,0 +1,169 @@
+//! The only place where a guest's (pointer, length) becomes a slice, and where a value is handed to it.
+
+use wasmtime::{Caller, Extern, Memory};
+
+use crate::abi::Status;
+use crate::guest::State;
+
+/// Why a hostcall does not answer OK.
+pub enum Stop {
+    /// It answers this status.
+    Status(Status),
+    /// The guest's own allocator trapped: so does the call.
+    Trap(wasmtime::Error),
+}
+
+impl From<Status> for Stop {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+/// The outcome of a hostcall.
+pub type Answer = Result<(), Stop>;
+
+/// A guest's view of an [`Answer`].
+pub fn status(answer: Answer) -> wasmtime::Result<i32> {
+    match answer {
+        Ok(()) => Ok(Status::Ok as i32),
+        Err(Stop::Status(status)) => Ok(status as i32),
+        Err(Stop::Trap(error)) => Err(error),
+    }
+}
+
+/// The guest's memory beside the store's data. Taken anew after every call into the guest: its memory may
+/// have grown and moved.
+pub fn split<'a>(caller: &'a mut Caller<'_, State>) -> Result<(&'a mut [u8], &'a mut State), Stop> {
+    let memory = memory(caller)?;
+    Ok(memory.data_and_store_mut(caller))
+}
+
+/// Hostcalls can come out of a start section, before anyone looked at the exports.
+fn memory(caller: &mut Caller<'_, State>) -> Result<Memory, Stop> {
+    if let Some(memory) = caller.data().memory {
+        return Ok(memory);
+    }
+    let found = caller.get_export("memory").and_then(Extern::into_memory);
+    caller.data_mut().memory = found;
+    found.ok_or(Stop::Status(Status::InvalidMemoryAccess))
+}
+
+/// The bytes at `pointer`.
+pub fn slice(memory: &[u8], pointer: u32, size: u32) -> Result<&[u8], Status> {
+    let end = u64::from(pointer) + u64::from(size);
+    if end > memory.len() as u64 {
+        return Err(Status::InvalidMemoryAccess);
+    }
+    Ok(&memory[pointer as usize..end as usize])
+}
+
+/// The bytes at `pointer`, to write to.
+pub fn slice_mut(memory: &mut [u8], pointer: u32, size: u32) -> Result<&mut [u8], Status> {
+    slice(memory, pointer, size)?;
+    Ok(&mut memory[pointer as usize..][..size as usize])
+}
+
+/// Writes a `u32`, little endian.
+pub fn write_u32(memory: &mut [u8], pointer: u32, value: u32) -> Result<(), Status> {
+    slice_mut(memory, pointer, 4)?.copy_from_slice(&value.to_le_bytes());
+    Ok(())
+}
+
+/// Writes a `u64`, little endian.
+pub fn write_u64(memory: &mut [u8], pointer: u32, value: u64) -> Result<(), Status> {
+    slice_mut(memory, pointer, 8)?.copy_from_slice(&value.to_le_bytes());
+    Ok(())
+}
+
+/// Where a hostcall writes the address and the size of a value.
+#[derive(Clone, Copy)]
+pub struct Return {
+    /// Address of the address.
+    pub data: u32,
+    /// Address of the size.
+    pub size: u32,
+}
+
+impl Return {
+    /// Refuses addresses outside the memory, before anything is done.
+    pub fn check(self, memory: &[u8]) -> Result<(), Status> {
+        slice(memory, self.data, 4)?;
+        slice(memory, self.size, 4)?;
+        Ok(())
+    }
+}
+
+/// Hands over what `read` finds in the store's data, in memory that the guest allocates for it.
+///
+/// `read` is asked twice, before and after the guest's allocator ran, so that nothing is copied to the side
+/// first; what it finds the second time is cut to the size that it had the first time.
+pub fn give<F>(caller: &mut Caller<'_, State>, to: Return, read: F) -> Answer
+where
+    F: Fn(&State) -> Result<&[u8], Status>,
+{
+    let (memory, state) = split(caller)?;
+    to.check(memory)?;
+    let size = u32::try_from(read(state)?.len()).map_err(|_| Status::InternalFailure)?;
+    if size == 0 {
+        write_u32(memory, to.data, 0)?;
+        write_u32(memory, to.size, 0)?;
+        return Ok(());
+    }
+    let address = allocate(caller, size)?;
+    let (memory, state) = split(caller)?;
+    let value = read(state)?;
+    let value = &value[..value.len().min(size as usize)];
+    slice_mut(memory, address, value.len() as u32)?.copy_from_slice(value);
+    write_u32(memory, to.data, address)?;
+    write_u32(memory, to.size, value.len() as u32)?;
+    Ok(())
+}
+
+/// Hands over a value that was built for this call.
+pub fn give_bytes(caller: &mut Caller<'_, State>, to: Return, value: Vec<u8>) -> Answer {
+    // The guest's allocator may make hostcalls of its own, so the value waits where they do not look.
+    let before = std::mem::replace(&mut caller.data_mut().handover, value);
+    let answer = give(caller, to, |state| Ok(&state.handover));
+    caller.data_mut().handover = before;
+    answer
+}
+
+fn allocate(caller: &mut Caller<'_, State>, size: u32) -> Result<u32, Stop> {
+    let function = match &caller.data().allocate {
+        Some(function) => function.clone(),
+        None => find_allocator(caller)?,
+    };
+    match function.call(&mut *caller, size) {
+        Ok(0) => Err(Status::InternalFailure.into()),
+        Ok(address) => Ok(address),
+        Err(error) => Err(Stop::Trap(error)),
+    }
+}
+
+fn find_allocator(caller: &mut Caller<'_, State>) -> Result<wasmtime::TypedFunc<u32, u32>, Stop> {
+    for name in ["proxy_on_memory_allocate", "malloc"] {
+        let Some(function) = caller.get_export(name).and_then(Extern::into_func) else { continue };
+        if let Ok(function) = function.typed::<u32, u32>(&*caller) {
+            caller.data_mut().allocate = Some(function.clone());
+            return Ok(function);
+        }
+    }
+    caller.data_mut().warn_once(
+        "a value cannot be handed over: the module exports neither proxy_on_memory_allocate nor malloc",
+    );
+    Err(Status::InternalFailure.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_address_wraps_round() {
+        let memory = [0u8; 16];
+        assert!(slice(&memory, 0, 16).is_ok() && slice(&memory, 16, 0).is_ok());
+        for (pointer, size) in [(0, 17), (16, 1), (17, 0), (u32::MAX, 1), (1, u32::MAX), (u32::MAX, u32::MAX)] {
+            assert_eq!(slice(&memory, pointer, size), Err(Status::InvalidMemoryAccess));
+        }
+    }
+}

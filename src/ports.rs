@@ -1,0 +1,87 @@
+//! What the core asks of the world *during* a guest call. The ffi layer answers from nginx, tests from a
+//! simulated world.
+
+use std::num::NonZeroUsize;
+
+use crate::abi::LogLevel;
+use crate::snapshot::HeaderMap;
+
+/// A request of the world, opaque to the core (for nginx: the address of its `ngx_http_request_t`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RequestId(pub NonZeroUsize);
+
+/// Where a request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// rewrite, access, content: request headers can change, and a response can still be made here.
+    Request,
+    /// The response headers are about to go out.
+    ResponseHeaders,
+    /// Response body chunks are going out.
+    ResponseBody,
+    /// Everything was sent.
+    Log,
+}
+
+/// Why a variable of the world was not set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SetVariableError {
+    /// There is no variable of that name.
+    NotFound,
+    /// There is one, and it cannot be set.
+    ReadOnly,
+}
+
+/// The world. No method blocks, and none enters a guest.
+pub trait Host: Send + Sync {
+    /// Writes a log line, with the request's details when there is one.
+    fn log(&self, request: Option<RequestId>, level: LogLevel, message: &[u8]);
+    /// The least severe level that is written.
+    fn log_level(&self, request: Option<RequestId>) -> LogLevel;
+    /// Nanoseconds since the Unix epoch.
+    fn wall_clock(&self) -> u64;
+    /// Nanoseconds since some fixed point.
+    fn monotonic_clock(&self) -> u64;
+    /// Fills `out` with random bytes of the operating system; false when there are none.
+    fn random(&self, out: &mut [u8]) -> bool;
+    /// Puts the value of a variable into `out` (cleared first); false when there is none.
+    fn variable(&self, request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool;
+    /// Sets a variable.
+    fn set_variable(
+        &self,
+        request: RequestId,
+        name: &[u8],
+        value: &[u8],
+    ) -> Result<(), SetVariableError>;
+    /// Appends the request's headers, without `Host`.
+    fn request_headers(&self, request: RequestId, out: &mut HeaderMap);
+    /// How many of them there are, and whether they announce a body.
+    fn request_summary(&self, request: RequestId) -> RequestSummary;
+    /// Path and query, as the filters before this one left them.
+    fn request_path(&self, request: RequestId, out: &mut Vec<u8>);
+    /// Keeps a path that a filter wrote, for this filter and the ones after it.
+    fn set_request_path(&self, request: RequestId, path: &[u8]);
+    /// The scheme that a filter wrote in place of the connection's; false when none did.
+    fn request_scheme(&self, request: RequestId, out: &mut Vec<u8>) -> bool;
+    /// Keeps a scheme that a filter wrote, for this filter and the ones after it.
+    fn set_request_scheme(&self, request: RequestId, scheme: &[u8]);
+    /// Where the request stands.
+    fn phase(&self, request: RequestId) -> Phase;
+    /// Whether the response headers went out.
+    fn headers_sent(&self, request: RequestId) -> bool;
+    /// The status of the response, 0 while there is none.
+    fn response_status(&self, request: RequestId) -> u16;
+    /// Wakes whoever waits for a paused stream, by the token that it left.
+    fn wake(&self, waker: NonZeroUsize);
+}
+
+/// See [`Host::request_summary`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RequestSummary {
+    /// Header lines, `Host` not counted (it is `:authority`).
+    pub headers: u32,
+    /// There is a Host header.
+    pub authority: bool,
+    /// Content-Length is more than zero, or there is a Transfer-Encoding.
+    pub body: bool,
+}

@@ -1,0 +1,140 @@
+//! Header maps as a guest sees them.
+
+/// An ordered list of headers with repeats, names in lower case.
+///
+/// All bytes lie in one buffer: a request's worth of headers is two allocations, and none once the map
+/// has been used before.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderMap {
+    bytes: Vec<u8>,
+    fields: Vec<Field>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Field {
+    name: (u32, u32),
+    value: (u32, u32),
+}
+
+impl HeaderMap {
+    /// An empty map.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Forgets the headers and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.fields.clear();
+    }
+
+    /// Number of headers, repeats counted.
+    pub fn len(&self) -> usize {
+        self.fields.len()
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Bytes of all names and values, without separators.
+    pub fn byte_size(&self) -> usize {
+        self.fields.iter().map(|f| (f.name.1 + f.value.1) as usize).sum()
+    }
+
+    /// Appends a header; the name is stored in lower case.
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        let name_at = self.store(name);
+        self.lower_case(name_at);
+        let value_at = self.store(value);
+        self.fields.push(Field { name: name_at, value: value_at });
+    }
+
+    /// The headers in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|f| (self.slice(f.name), self.slice(f.value)))
+    }
+
+    /// The first value of that name, compared without case.
+    pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
+    }
+
+    /// Removes every header of that name; returns how many there were.
+    pub fn remove(&mut self, name: &[u8]) -> usize {
+        let before = self.fields.len();
+        let bytes = &self.bytes;
+        self.fields.retain(|f| !slice_of(bytes, f.name).eq_ignore_ascii_case(name));
+        before - self.fields.len()
+    }
+
+    /// Gives the first header of that name this value and removes its repeats, or appends one.
+    pub fn replace(&mut self, name: &[u8], value: &[u8]) {
+        let Some(first) = self.iter().position(|(n, _)| n.eq_ignore_ascii_case(name)) else {
+            self.push(name, value);
+            return;
+        };
+        let value_at = self.store(value);
+        self.fields[first].value = value_at;
+        let bytes = &self.bytes;
+        let mut index = 0;
+        self.fields.retain(|f| {
+            index += 1;
+            index - 1 <= first || !slice_of(bytes, f.name).eq_ignore_ascii_case(name)
+        });
+    }
+
+    fn store(&mut self, part: &[u8]) -> (u32, u32) {
+        let at = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(part);
+        (at, part.len() as u32)
+    }
+
+    fn lower_case(&mut self, (at, len): (u32, u32)) {
+        self.bytes[at as usize..(at + len) as usize].make_ascii_lowercase();
+    }
+
+    fn slice(&self, range: (u32, u32)) -> &[u8] {
+        slice_of(&self.bytes, range)
+    }
+}
+
+fn slice_of(bytes: &[u8], (at, len): (u32, u32)) -> &[u8] {
+    &bytes[at as usize..(at + len) as usize]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(map: &HeaderMap) -> Vec<(String, String)> {
+        map.iter()
+            .map(|(n, v)| {
+                (String::from_utf8_lossy(n).into_owned(), String::from_utf8_lossy(v).into_owned())
+            })
+            .collect()
+    }
+
+    #[test]
+    fn names_compare_without_case_and_keep_order() {
+        let mut map = HeaderMap::new();
+        map.push(b"Accept", b"a");
+        map.push(b"X-One", b"1");
+        map.push(b"accept", b"b");
+        assert_eq!(map.get(b"ACCEPT"), Some(&b"a"[..]));
+        map.replace(b"Accept", b"c");
+        assert_eq!(pairs(&map), [("accept".into(), "c".into()), ("x-one".into(), "1".into())]);
+        assert_eq!(map.remove(b"X-ONE"), 1);
+        assert_eq!(map.remove(b"x-one"), 0);
+        assert_eq!(map.byte_size(), 7);
+    }
+
+    #[test]
+    fn replace_of_a_missing_name_appends() {
+        let mut map = HeaderMap::new();
+        map.replace(b"A", b"");
+        assert_eq!(map.get(b"a"), Some(&b""[..]));
+        assert_eq!(map.get(b"b"), None);
+    }
+}

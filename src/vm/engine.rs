@@ -1,0 +1,73 @@
+//! The one wasmtime engine of the process, and compiling with it.
+
+use std::num::NonZeroUsize;
+use std::sync::OnceLock;
+
+use wasmtime::{Config, Engine, WasmBacktraceDetails};
+
+use crate::error::{Error, one_line};
+use crate::limits;
+
+/// The engine; workers inherit it by fork, with all code that was compiled before.
+pub fn engine() -> Result<&'static Engine, Error> {
+    static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
+    ENGINE
+        .get_or_init(|| Engine::new(&config()).map_err(|e| one_line(&e)))
+        .as_ref()
+        .map_err(|cause| Error::Module(format!("wasmtime cannot start here: {cause}")))
+}
+
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .max_wasm_stack(limits::GUEST_STACK)
+        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+        .wasm_memory64(false)
+        .wasm_multi_memory(false)
+        .concurrency_support(false)
+        // Always inside a pool of our own, see `compile`.
+        .parallel_compilation(true);
+    config
+}
+
+/// Compiles a module.
+///
+/// wasmtime hands functions to rayon. Its global pool would lose its threads at nginx's next fork and hang
+/// the compile after that, so each compile has a pool of its own, whose threads end with it.
+pub fn compile(bytes: &[u8]) -> Result<wasmtime::Module, Error> {
+    check_header(bytes)?;
+    let engine = engine()?;
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let threads = if bytes.len() < SMALL { 1 } else { cores };
+    rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .build_scoped(
+            |thread| thread.run(),
+            |pool| pool.install(|| wasmtime::Module::from_binary(engine, bytes)),
+        )
+        .map_err(|e| Error::Module(format!("no threads to compile with: {e}")))?
+        .map_err(|e| Error::Module(format!("not a valid WebAssembly module: {}", one_line(&e))))
+}
+
+/// Below this many bytes more threads cost more than they save.
+const SMALL: usize = 64 * 1024;
+
+/// Says what a file is that is no module, as far as its first bytes tell.
+fn check_header(bytes: &[u8]) -> Result<(), Error> {
+    let what = match bytes {
+        [] => "the file is empty",
+        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => return Ok(()),
+        [b'\0', b'a', b's', b'm', _, 0, 1, 0, ..] => {
+            "the file is a WebAssembly component; build the filter as a core module (for Rust: wasm32-wasip1)"
+        }
+        [b'\0', b'a', b's', b'm', ..] if bytes.len() < 8 => {
+            "not a valid WebAssembly module: the file is cut off within its header"
+        }
+        [b'\0', b'a', b's', b'm', ..] => "the file is of a version of WebAssembly that is not supported",
+        _ if bytes.trim_ascii_start().starts_with(b"(") => {
+            "the file is WebAssembly text; compile it to a binary first (wat2wasm)"
+        }
+        _ => "not a WebAssembly module: the file does not begin with \"\\0asm\"",
+    };
+    Err(Error::Module(what.into()))
+}

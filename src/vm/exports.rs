@@ -1,0 +1,86 @@
+//! What a guest exports, looked up once.
+
+use wasmtime::{Instance, Store, TypedFunc, WasmParams, WasmResults};
+
+use crate::abi::Callback;
+use crate::error::Error;
+use crate::guest::State;
+
+/// Header callbacks have two parameters in ABI 0.1.0 and three since.
+pub enum OnHeaders {
+    Two(TypedFunc<(u32, u32), u32>),
+    Three(TypedFunc<(u32, u32, u32), u32>),
+}
+
+/// The callbacks that a guest has.
+pub struct Exports {
+    pub context_create: Option<TypedFunc<(u32, u32), ()>>,
+    pub vm_start: Option<TypedFunc<(u32, u32), u32>>,
+    pub configure: Option<TypedFunc<(u32, u32), u32>>,
+    pub request_headers: Option<OnHeaders>,
+    pub request_body: Option<TypedFunc<(u32, u32, u32), u32>>,
+    pub response_headers: Option<OnHeaders>,
+    pub response_body: Option<TypedFunc<(u32, u32, u32), u32>>,
+    pub done: Option<TypedFunc<u32, u32>>,
+    pub log: Option<TypedFunc<u32, ()>>,
+    pub delete: Option<TypedFunc<u32, ()>>,
+}
+
+impl Exports {
+    /// Looks every callback up; one of the wrong type is an error that names both types.
+    pub fn find(instance: &Instance, store: &mut Store<State>) -> Result<Self, Error> {
+        Ok(Self {
+            context_create: typed(instance, store, Callback::ContextCreate.name())?,
+            vm_start: typed(instance, store, Callback::VmStart.name())?,
+            configure: typed(instance, store, Callback::Configure.name())?,
+            request_headers: on_headers(instance, store, Callback::RequestHeaders.name())?,
+            request_body: typed(instance, store, Callback::RequestBody.name())?,
+            response_headers: on_headers(instance, store, Callback::ResponseHeaders.name())?,
+            response_body: typed(instance, store, Callback::ResponseBody.name())?,
+            done: typed(instance, store, Callback::Done.name())?,
+            log: typed(instance, store, Callback::Log.name())?,
+            delete: typed(instance, store, Callback::Delete.name())?,
+        })
+    }
+}
+
+/// The allocator, by its new name or its old one.
+pub fn allocator(
+    instance: &Instance,
+    store: &mut Store<State>,
+) -> Result<Option<TypedFunc<u32, u32>>, Error> {
+    match typed(instance, store, Callback::MemoryAllocate.name())? {
+        Some(found) => Ok(Some(found)),
+        None => typed(instance, store, "malloc"),
+    }
+}
+
+/// An exported function of the given type, `None` when there is no such export.
+pub fn typed<P: WasmParams, R: WasmResults>(
+    instance: &Instance,
+    store: &mut Store<State>,
+    name: &str,
+) -> Result<Option<TypedFunc<P, R>>, Error> {
+    let Some(export) = instance.get_export(&mut *store, name) else { return Ok(None) };
+    let Some(function) = export.into_func() else {
+        return Err(Error::Export(format!("export \"{name}\" is not a function")));
+    };
+    match function.typed(&*store) {
+        Ok(typed) => Ok(Some(typed)),
+        Err(_) => Err(Error::Export(format!(
+            "export \"{name}\" has type {}, which is not the type that the Proxy-Wasm ABI gives it",
+            function.ty(&*store)
+        ))),
+    }
+}
+
+fn on_headers(
+    instance: &Instance,
+    store: &mut Store<State>,
+    name: &str,
+) -> Result<Option<OnHeaders>, Error> {
+    if let Ok(found) = typed(instance, store, name) {
+        return Ok(found.map(OnHeaders::Three));
+    }
+    Ok(typed(instance, store, name)?.map(OnHeaders::Two))
+}

@@ -1,0 +1,123 @@
+//! Contexts come and go.
+
+use super::Vm;
+use crate::abi::Callback;
+use crate::error::Error;
+use crate::guest::{ContextId, Root};
+use crate::ports::RequestId;
+
+impl Vm {
+    /// Makes a plugin context: create, vm_start, configure. One that refuses is deleted again.
+    pub fn create_root(&mut self, configuration: &[u8]) -> Result<ContextId, Error> {
+        let contexts = &mut self.state_mut().contexts;
+        let id = contexts.next_id();
+        contexts.roots.insert(id, Root::new(id, configuration));
+        let result = self.configure_root(id, configuration.len() as u32);
+        if let Err(error) = result {
+            // The refusal is what the user must hear of, so a trap in on_delete only ends the VM.
+            let _ = self.delete_root(id);
+            return Err(error);
+        }
+        Ok(id)
+    }
+
+    fn configure_root(&mut self, id: ContextId, size: u32) -> Result<(), Error> {
+        let vm_size = self.state().plugin.vm_config.len() as u32;
+        self.call(Callback::ContextCreate, id, |store, exports| match &exports.context_create {
+            Some(f) => f.call(store, (id, 0)),
+            None => Ok(()),
+        })?;
+        let started = self.call(Callback::VmStart, id, |store, exports| match &exports.vm_start {
+            Some(f) => f.call(store, (id, vm_size)),
+            None => Ok(1),
+        })?;
+        if started == 0 {
+            return Err(Error::Refused(Callback::VmStart));
+        }
+        let configured = self.call(Callback::Configure, id, |store, exports| match &exports.configure {
+            Some(f) => f.call(store, (id, size)),
+            None => Ok(1),
+        })?;
+        if configured == 0 { Err(Error::Refused(Callback::Configure)) } else { Ok(()) }
+    }
+
+    /// Ends a plugin context. One whose `proxy_on_done` answers false lives on until `proxy_done`.
+    pub fn end_root(&mut self, id: ContextId) -> Result<(), Error> {
+        if !self.state().contexts.roots.contains_key(&id) {
+            return Ok(());
+        }
+        let done = self.call(Callback::Done, id, |store, exports| match &exports.done {
+            Some(f) => f.call(store, id),
+            None => Ok(1),
+        })?;
+        if done != 0 {
+            return self.delete_root(id);
+        }
+        if let Some(root) = self.state_mut().contexts.roots.get_mut(&id) {
+            root.awaits_done = true;
+        }
+        Ok(())
+    }
+
+    fn delete_root(&mut self, id: ContextId) -> Result<(), Error> {
+        let result = self.delete(id);
+        self.state_mut().contexts.roots.remove(&id);
+        result
+    }
+
+    /// Deletes the plugin contexts whose `proxy_done` came.
+    pub fn delete_finished(&mut self) -> Result<(), Error> {
+        while let Some(id) = self.state_mut().call.finished.pop() {
+            self.delete_root(id)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a stream context.
+    pub fn create_stream(&mut self, root: ContextId, request: RequestId) -> Result<ContextId, Error> {
+        let id = self.state_mut().contexts.add_stream(root, request);
+        if self.exports.context_create.is_some() {
+            let created = self.call(Callback::ContextCreate, id, |store, exports| {
+                exports.context_create.as_ref().map_or(Ok(()), |f| f.call(store, (id, root)))
+            });
+            if let Err(error) = created {
+                self.state_mut().contexts.remove_stream(id);
+                return Err(error);
+            }
+        }
+        Ok(id)
+    }
+
+    /// Ends a stream: done, log, delete. Its `proxy_on_done` is not waited for.
+    pub fn end_stream(&mut self, id: ContextId) -> Result<(), Error> {
+        let result = self.tell_end(id);
+        self.state_mut().contexts.remove_stream(id);
+        result
+    }
+
+    fn tell_end(&mut self, id: ContextId) -> Result<(), Error> {
+        if self.dead.is_some() {
+            return Ok(());
+        }
+        if self.exports.done.is_some() {
+            self.call(Callback::Done, id, |store, exports| {
+                exports.done.as_ref().map_or(Ok(1), |f| f.call(store, id))
+            })?;
+        }
+        if self.exports.log.is_some() {
+            self.call(Callback::Log, id, |store, exports| {
+                exports.log.as_ref().map_or(Ok(()), |f| f.call(store, id))
+            })?;
+        }
+        self.delete(id)
+    }
+
+    fn delete(&mut self, id: ContextId) -> Result<(), Error> {
+        if self.exports.delete.is_none() || self.dead.is_some() {
+            return Ok(());
+        }
+        self.call(Callback::Delete, id, |store, exports| {
+            exports.delete.as_ref().map_or(Ok(()), |f| f.call(store, id))
+        })
+    }
+}

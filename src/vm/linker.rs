@@ -1,0 +1,120 @@
+//! Imports: the host functions, and stand-ins for what a module asks for besides.
+
+use std::sync::OnceLock;
+
+use wasmtime::{ExternType, FuncType, ImportType, Linker, Store, Val, ValType};
+
+use super::engine::engine;
+use crate::abi::Status;
+use crate::error::{Error, one_line};
+use crate::guest::State;
+use crate::{hostcall, wasi};
+
+/// WASI's ENOSYS.
+const ENOSYS: i32 = 52;
+
+/// A linker for one module: every import has a function of its own type. The texts name what was stood in
+/// for, once each.
+pub fn for_module(
+    module: &wasmtime::Module,
+    store: &mut Store<State>,
+) -> Result<(Linker<State>, Vec<String>), Error> {
+    let mut linker = base()?.clone();
+    linker.allow_shadowing(true);
+    let mut warnings = Vec::new();
+    for import in module.imports() {
+        let ExternType::Func(wanted) = import.ty() else {
+            return Err(Error::Import(format!(
+                "the module imports {} \"{}.{}\"; a host gives functions only (link the filter without imported memory and tables)",
+                kind(&import.ty()),
+                import.module(),
+                import.name()
+            )));
+        };
+        if let Some(known) = linker.get_by_import(&mut *store, &import)
+            && known.ty(&*store).func().is_some_and(|known| same(known, &wanted))
+        {
+            continue;
+        }
+        stand_in(&mut linker, &import, wanted, &mut warnings)?;
+    }
+    Ok((linker, warnings))
+}
+
+fn base() -> Result<&'static Linker<State>, Error> {
+    static BASE: OnceLock<Result<Linker<State>, String>> = OnceLock::new();
+    let made = BASE.get_or_init(|| {
+        let mut linker = Linker::new(engine().map_err(|e| e.to_string())?);
+        hostcall::add_to_linker(&mut linker)
+            .and_then(|()| wasi::add_to_linker(&mut linker))
+            .map_err(|e| one_line(&e))?;
+        Ok(linker)
+    });
+    made.as_ref().map_err(|cause| Error::Import(cause.clone()))
+}
+
+fn same(a: &FuncType, b: &FuncType) -> bool {
+    a.params().map(|t| t.to_string()).eq(b.params().map(|t| t.to_string()))
+        && a.results().map(|t| t.to_string()).eq(b.results().map(|t| t.to_string()))
+}
+
+fn stand_in(
+    linker: &mut Linker<State>,
+    import: &ImportType<'_>,
+    ty: FuncType,
+    warnings: &mut Vec<String>,
+) -> Result<(), Error> {
+    let (module, name) = (import.module(), import.name());
+    let shown = format!("{module}.{name}{ty}");
+    let answer = if wasi::MODULES.contains(&module) {
+        Some(ENOSYS)
+    } else if module == "env" && name.starts_with("proxy_") {
+        Some(Status::Unimplemented as i32)
+    } else if module == "env" {
+        None
+    } else {
+        return Err(Error::Import(format!(
+            "the module imports function \"{module}.{name}\", which is neither Proxy-Wasm (module \"env\") nor WASI"
+        )));
+    };
+    let results: Vec<ValType> = ty.results().collect();
+    let added = match answer {
+        Some(status) => {
+            warnings.push(format!("import {shown} is not a function of this host: calls answer {status}"));
+            linker.func_new(module, name, ty, move |_, _, out| {
+                for (slot, ty) in out.iter_mut().zip(&results) {
+                    *slot = answer_of(ty, status);
+                }
+                Ok(())
+            })
+        }
+        None => {
+            warnings.push(format!("import {shown} is not a function of this host: a call of it traps"));
+            linker.func_new(module, name, ty, move |_, _, _| {
+                Err(wasmtime::Error::msg(format!("{shown} was called, which this host does not have")))
+            })
+        }
+    };
+    added.map(|_| ()).map_err(|e| Error::Import(one_line(&e)))
+}
+
+fn answer_of(ty: &ValType, status: i32) -> Val {
+    match ty {
+        ValType::I32 => Val::I32(status),
+        ValType::I64 => Val::I64(status.into()),
+        ValType::F32 => Val::F32(0),
+        ValType::F64 => Val::F64(0),
+        ValType::V128 => Val::V128(0.into()),
+        ValType::Ref(r) => Val::null_ref(r.heap_type()),
+    }
+}
+
+fn kind(ty: &ExternType) -> &'static str {
+    match ty {
+        ExternType::Func(_) => "function",
+        ExternType::Global(_) => "global",
+        ExternType::Table(_) => "table",
+        ExternType::Memory(_) => "memory",
+        ExternType::Tag(_) => "tag",
+    }
+}

@@ -1,0 +1,48 @@
+//! VMs: compiling modules, starting instances, and calling guests.
+
+mod engine;
+mod exports;
+mod linker;
+mod lifecycle;
+mod module;
+mod plugin;
+mod profile;
+mod run;
+
+use std::sync::Arc;
+
+use wasmtime::Store;
+
+pub use module::{Module, Options};
+pub use plugin::{Context, Plugin, StreamRef};
+pub use run::Outcome;
+
+use crate::error::Error;
+use crate::guest::State;
+use exports::Exports;
+
+/// A running instance of a module with all contexts that live in it.
+pub struct Vm {
+    store: Store<State>,
+    exports: Exports,
+    module: Arc<Module>,
+    /// Why nothing may be called any more.
+    dead: Option<Error>,
+}
+
+impl Vm {
+    /// The cause of the VM's end, once it has ended.
+    pub fn dead(&self) -> Option<&Error> {
+        self.dead.as_ref()
+    }
+
+    /// The contexts of the VM and the call in progress.
+    pub fn state(&self) -> &State {
+        self.store.data()
+    }
+
+    /// See [`Vm::state`].
+    pub fn state_mut(&mut self) -> &mut State {
+        self.store.data_mut()
+    }
+}

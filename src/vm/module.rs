@@ -1,0 +1,224 @@
+//! A compiled module, ready to be started any number of times.
+
+use std::sync::Arc;
+
+use wasmtime::{ExternType, InstancePre, Store, StoreLimitsBuilder};
+
+use super::engine::{compile, engine};
+use super::exports::{Exports, allocator};
+use super::linker;
+use super::profile::Profile;
+use super::run::entered;
+use super::Vm;
+use crate::abi::{Callback, Marker, Version};
+use crate::error::{Error, one_line};
+use crate::guest::{Call, Contexts, PluginInfo, State, StdioLines};
+use crate::limits;
+use crate::ports::Host;
+use crate::wasi;
+
+/// What `load` was told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The plugin's name, for logs and the property `plugin_name`.
+    pub name: String,
+    /// The root that plugin contexts are made of; SDKs look it up in `proxy_on_context_create`.
+    pub root_id: String,
+    /// Who shares data with whom.
+    pub vm_id: String,
+    /// What `proxy_on_vm_start` may read.
+    pub vm_config: Vec<u8>,
+    /// Environment variables of the guest.
+    pub env: Vec<(String, String)>,
+    /// Bytes of linear memory.
+    pub memory_limit: u64,
+    /// Milliseconds that a paused request waits.
+    pub pause_timeout: u32,
+}
+
+impl Options {
+    /// The defaults for a plugin of that name.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            root_id: name.into(),
+            vm_id: String::new(),
+            vm_config: Vec::new(),
+            env: Vec::new(),
+            memory_limit: limits::DEFAULT_MEMORY,
+            pause_timeout: limits::DEFAULT_PAUSE_MS,
+        }
+    }
+}
+
+/// See the module.
+pub struct Module {
+    pre: InstancePre<State>,
+    info: Arc<PluginInfo>,
+    memory_limit: usize,
+    pause_timeout: u32,
+    /// Guest calls need a tokio runtime entered: the guest imports functions that run on wasmtime-wasi.
+    pub(super) needs_runtime: bool,
+    pub(super) profile: Profile,
+    /// What users should know of this module, for the log.
+    warnings: Vec<String>,
+}
+
+impl Module {
+    /// Compiles a module and checks all that can be checked without running it.
+    pub fn new(bytes: &[u8], options: Options, host: &Arc<dyn Host>) -> Result<Self, Error> {
+        let module = compile(bytes)?;
+        let mut warnings = Vec::new();
+        let profile = Profile::of(bytes);
+        let version = version(&module, &mut warnings)?;
+        check_memory(&module)?;
+        let memory_limit = usize::try_from(options.memory_limit.min(limits::MAX_MEMORY)).unwrap_or(usize::MAX);
+        let info = Arc::new(PluginInfo {
+            name: options.name,
+            root_id: options.root_id,
+            vm_id: options.vm_id,
+            vm_config: options.vm_config,
+            env: options.env,
+            version,
+            reads_headers: profile.reads_headers,
+        });
+        let mut store = store(&info, host, memory_limit)?;
+        let (linker, stand_ins) = linker::for_module(&module, &mut store)?;
+        warnings.extend(stand_ins);
+        let needs_runtime = module
+            .imports()
+            .any(|i| wasi::MODULES.contains(&i.module()) && wasi::needs_runtime(i.name()));
+        let pre = linker.instantiate_pre(&module).map_err(|e| Error::Import(one_line(&e)))?;
+        let pause_timeout = options.pause_timeout;
+        Ok(Self { pre, info, memory_limit, pause_timeout, needs_runtime, profile, warnings })
+    }
+
+    /// What the plugin is.
+    pub fn info(&self) -> &Arc<PluginInfo> {
+        &self.info
+    }
+
+    /// The `pause_timeout` option, in milliseconds.
+    pub fn pause_timeout(&self) -> u32 {
+        self.pause_timeout
+    }
+
+    /// What users should know of this module.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Makes an instance and runs its own start code.
+    pub fn start(self: &Arc<Self>, host: &Arc<dyn Host>) -> Result<Vm, Error> {
+        let mut store = store(&self.info, host, self.memory_limit)?;
+        let instance = entered(self.needs_runtime, || self.pre.instantiate(&mut store))
+            .map_err(|e| start_error("instantiation", &e))?;
+        let exports = Exports::find(&instance, &mut store)?;
+        let allocate = allocator(&instance, &mut store)?;
+        let memory = instance.get_memory(&mut store, "memory");
+        let state = store.data_mut();
+        state.memory = memory;
+        state.allocate = allocate;
+        run_start_code(&instance, &mut store, self.needs_runtime)?;
+        Ok(Vm { store, exports, module: self.clone(), dead: None })
+    }
+}
+
+fn store(info: &Arc<PluginInfo>, host: &Arc<dyn Host>, memory_limit: usize) -> Result<Store<State>, Error> {
+    let state = State {
+        host: host.clone(),
+        plugin: info.clone(),
+        contexts: Contexts::default(),
+        call: Call {
+            callback: Callback::Start,
+            context: 0,
+            effective: 0,
+            resumed: Vec::new(),
+            finished: Vec::new(),
+        },
+        memory: None,
+        allocate: None,
+        wasi: wasi::context(),
+        stdio: StdioLines::default(),
+        limits: StoreLimitsBuilder::new()
+            .memory_size(memory_limit)
+            .table_elements(limits::TABLE_ELEMENTS)
+            .instances(1)
+            .memories(1)
+            .build(),
+        handover: Vec::new(),
+        warned: Vec::new(),
+    };
+    let mut store = Store::new(engine()?, state);
+    store.limiter(|state| &mut state.limits);
+    Ok(store)
+}
+
+/// The first marker in export order decides.
+fn version(module: &wasmtime::Module, warnings: &mut Vec<String>) -> Result<Version, Error> {
+    for export in module.exports() {
+        match Marker::parse(export.name()) {
+            None => {}
+            Some(Marker::Known(version)) => return Ok(version),
+            Some(Marker::Vendor) => {
+                warnings.push(format!("ABI marker {} is a vendor's: taken as 0.2.1", export.name()));
+                return Ok(Version::V0_2_1);
+            }
+            Some(Marker::Unknown) => {
+                return Err(Error::Export(format!(
+                    "the module's ABI marker {} is not one of 0.1.0, 0.2.0, 0.2.1",
+                    export.name()
+                )));
+            }
+        }
+    }
+    warnings.push("the module has no proxy_abi_version_* export: taken as 0.2.0".into());
+    Ok(Version::V0_2_0)
+}
+
+fn check_memory(module: &wasmtime::Module) -> Result<(), Error> {
+    match module.get_export("memory") {
+        Some(ExternType::Memory(_)) => Ok(()),
+        Some(_) => Err(Error::Export("the module's export \"memory\" is not a memory".into())),
+        None => Err(Error::Export("the module exports no memory (\"memory\"): it is not a Proxy-Wasm filter".into())),
+    }
+}
+
+/// `_initialize` and then `main`; without `_initialize`, `_start`; never both.
+fn run_start_code(
+    instance: &wasmtime::Instance,
+    store: &mut Store<State>,
+    needs_runtime: bool,
+) -> Result<(), Error> {
+    let initialize = super::exports::typed::<(), ()>(instance, store, "_initialize")?;
+    let Some(initialize) = initialize else {
+        return match super::exports::typed::<(), ()>(instance, store, "_start")? {
+            Some(start) => ended("_start", entered(needs_runtime, || start.call(&mut *store, ()))),
+            None => Ok(()),
+        };
+    };
+    ended("_initialize", entered(needs_runtime, || initialize.call(&mut *store, ())))?;
+    // An export of that name with another type is not the C main.
+    if let Ok(Some(main)) = super::exports::typed::<(u32, u32), u32>(instance, store, "main") {
+        return ended("main", entered(needs_runtime, || main.call(&mut *store, (0, 0)).map(|_| ())));
+    }
+    if let Ok(Some(main)) = super::exports::typed::<(), u32>(instance, store, "__main_void") {
+        return ended("__main_void", entered(needs_runtime, || main.call(&mut *store, ()).map(|_| ())));
+    }
+    Ok(())
+}
+
+/// A clean exit at the end of the start code is how C's runtime says that main returned.
+fn ended(step: &'static str, result: wasmtime::Result<()>) -> Result<(), Error> {
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) => match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+            Some(exit) if exit.0 == 0 => Ok(()),
+            _ => Err(start_error(step, &error)),
+        },
+    }
+}
+
+fn start_error(step: &'static str, error: &wasmtime::Error) -> Error {
+    Error::Start { step, cause: super::run::cause(error) }
+}

@@ -1,0 +1,348 @@
+//! Calling a guest for an event of a stream.
+
+use std::cell::OnceCell;
+
+use tokio::runtime::Runtime;
+use wasmtime::Store;
+
+use super::Vm;
+use super::exports::{Exports, OnHeaders};
+use crate::abi::{Callback, LogLevel};
+use crate::error::{Error, one_line};
+use crate::event::{Action, Event};
+use crate::guest::{ContextId, Output, State};
+use crate::ports::RequestSummary;
+use crate::snapshot::HeaderMap;
+
+/// What nginx must do after an event. The header effects are in the stream.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Go on, wait, respond or close.
+    pub action: Action,
+    /// What becomes of the body chunk.
+    pub body: Output,
+}
+
+impl Vm {
+    /// Tells the guest of an event; a guest without that callback goes on.
+    pub fn run(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
+        let unchanged = |action| Outcome { action, body: Output::Unchanged };
+        match event.callback {
+            Callback::RequestHeaders | Callback::RequestBody if self.responded(stream) => {
+                Ok(unchanged(Action::Continue))
+            }
+            Callback::RequestHeaders => {
+                let action = self.request_headers(stream)?;
+                self.hold(stream, action).map(unchanged)
+            }
+            Callback::RequestBody => self.request_body(stream, event),
+            Callback::ResponseHeaders => self.response_headers(stream).map(unchanged),
+            Callback::ResponseBody => self.response_body(stream, event),
+            other => Err(Error::Export(format!("{other} is no event of a request"))),
+        }
+    }
+
+    /// Takes the outcome of a pause that ended.
+    pub fn resumed(&mut self, stream: ContextId) -> Result<Action, Error> {
+        if let Some(error) = &self.dead {
+            return Err(Error::Lost(error.to_string()));
+        }
+        let action = self.settle(stream, Action::Continue);
+        let paused = self.state().contexts.streams.get(&stream).is_some_and(|s| s.paused);
+        Ok(if paused && action == Action::Continue { Action::Pause } else { action })
+    }
+
+    /// Whether the guest's headers callback needs to be told how many headers there are, or may read them.
+    pub fn wants_response_headers(&self, stream: ContextId, callback: Callback) -> bool {
+        let profile = &self.module.profile;
+        let known = self.state().contexts.streams.get(&stream).is_none_or(|s| s.response_headers_loaded);
+        match callback {
+            Callback::ResponseHeaders => {
+                self.exports.response_headers.is_some() && (profile.reads_headers || profile.response_arguments)
+            }
+            Callback::ResponseBody => self.exports.response_body.is_some() && profile.reads_headers && !known,
+            _ => false,
+        }
+    }
+
+    fn request_headers(&mut self, stream: ContextId) -> Result<Action, Error> {
+        let mut summary = RequestSummary::default();
+        if self.exports.request_headers.is_some() && self.module.profile.request_arguments {
+            let state = self.state();
+            if let Some(s) = state.contexts.streams.get(&stream) {
+                summary = state.host.request_summary(s.request);
+            }
+        }
+        // :method, :scheme and :path are always there.
+        let count = summary.headers + 3 + u32::from(summary.authority);
+        let end_of_stream = !summary.body;
+        self.headers(Callback::RequestHeaders, stream, count, end_of_stream, |e| &e.request_headers)
+    }
+
+    fn response_headers(&mut self, stream: ContextId) -> Result<Action, Error> {
+        let looks = self.exports.response_headers.is_some() && self.module.profile.response_arguments;
+        let (count, end_of_stream) = if looks { self.response_summary(stream) } else { (0, false) };
+        let action =
+            self.headers(Callback::ResponseHeaders, stream, count, end_of_stream, |e| &e.response_headers)?;
+        if action == Action::Pause {
+            self.state_mut().warn_once(
+                "Pause on response headers is not possible in nginx: the response goes on (hold the body instead)",
+            );
+        }
+        let action = if action == Action::Pause { Action::Continue } else { action };
+        Ok(self.settle(stream, action))
+    }
+
+    /// How many headers the response has, and whether it is known to have no body.
+    fn response_summary(&self, stream: ContextId) -> (u32, bool) {
+        let state = self.state();
+        let Some(s) = state.contexts.streams.get(&stream) else { return (0, false) };
+        let mut method = Vec::new();
+        let bodiless = matches!(state.host.response_status(s.request), 204 | 304)
+            || s.response_headers.get(b"content-length") == Some(b"0")
+            || (state.host.variable(s.request, b"request_method", &mut method) && method == b"HEAD");
+        (s.response_headers.len() as u32, bodiless)
+    }
+
+    /// Makes room for a snapshot of the response's headers, `:status` in front.
+    pub fn response_headers_mut(&mut self, stream: ContextId) -> Option<&mut HeaderMap> {
+        let state = self.state_mut();
+        let host = state.host.clone();
+        let s = state.contexts.streams.get_mut(&stream)?;
+        s.response_headers_loaded = true;
+        s.response_headers.clear();
+        s.response_headers.push(b":status", host.response_status(s.request).to_string().as_bytes());
+        Some(&mut s.response_headers)
+    }
+
+    fn request_body(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
+        if self.exports.request_body.is_none() {
+            return Ok(Outcome { action: Action::Continue, body: Output::Unchanged });
+        }
+        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else { return Err(gone()) };
+        s.request_body.begin(event.body);
+        let action = self.body(Callback::RequestBody, stream, event)?;
+        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else { return Err(gone()) };
+        let output = s.end_request_body(action, event);
+        // Pause on a chunk that is not the last means "give me more": the caller goes on reading.
+        let waits = action == Action::Pause && !event.end_of_stream;
+        let action = self.hold(stream, if waits { Action::Continue } else { action })?;
+        Ok(Outcome { action, body: output })
+    }
+
+    fn response_body(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
+        let exported = self.exports.response_body.is_some();
+        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else { return Err(gone()) };
+        if let Some(body) = s.direct_body.take() {
+            s.direct_body_sent = true;
+            return Ok(Outcome { action: Action::Continue, body: Output::Replace(body) });
+        }
+        if s.direct_body_sent {
+            return Ok(Outcome { action: Action::Continue, body: Output::Hold });
+        }
+        if !exported {
+            return Ok(Outcome { action: Action::Continue, body: Output::Unchanged });
+        }
+        s.response_body.begin(event.body);
+        let action = self.body(Callback::ResponseBody, stream, event)?;
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
+        let too_large = action == Action::Pause && !event.end_of_stream && s.response_body.over_limit();
+        let output = s.response_body.end(action, event.end_of_stream);
+        s.response_bytes.0 += event.body.len() as u64;
+        s.response_bytes.1 += match &output {
+            Output::Unchanged => event.body.len() as u64,
+            Output::Replace(bytes) => bytes.len() as u64,
+            Output::Hold => 0,
+        };
+        let (taken, given) = s.response_bytes;
+        let request = s.request;
+        if too_large {
+            state.warn_once("a filter wants to hold more of a response body than the host holds: it is passed on");
+        }
+        if event.end_of_stream && taken != given {
+            let mut length = Vec::new();
+            if state.host.variable(request, b"sent_http_content_length", &mut length) && !length.is_empty() {
+                state.warn_once(
+                    "the size of a response body changed after its Content-Length was sent; \
+                     remove the header content-length in proxy_on_response_headers",
+                );
+            }
+        }
+        Ok(Outcome { action: self.settle(stream, Action::Continue), body: output })
+    }
+
+    fn headers(
+        &mut self,
+        callback: Callback,
+        stream: ContextId,
+        count: u32,
+        end_of_stream: bool,
+        of: fn(&Exports) -> &Option<OnHeaders>,
+    ) -> Result<Action, Error> {
+        self.call(callback, stream, |store, exports| match of(exports) {
+            None => Ok(0),
+            Some(OnHeaders::Two(f)) => f.call(store, (stream, count)),
+            Some(OnHeaders::Three(f)) => f.call(store, (stream, count, end_of_stream.into())),
+        })
+        .map(action)
+    }
+
+    fn body(&mut self, callback: Callback, stream: ContextId, event: Event) -> Result<Action, Error> {
+        let state = self.state();
+        let size = state.contexts.streams.get(&stream).map_or(0, |s| match callback {
+            Callback::RequestBody => s.request_body.content().len(),
+            _ => s.response_body.content().len(),
+        });
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        self.call(callback, stream, |store, exports| {
+            let function = match callback {
+                Callback::RequestBody => &exports.request_body,
+                _ => &exports.response_body,
+            };
+            match function {
+                None => Ok(0),
+                Some(f) => f.call(store, (stream, size, event.end_of_stream.into())),
+            }
+        })
+        .map(action)
+    }
+
+    /// Calls into the guest. After a trap, an exit or a host fault the VM is dead.
+    pub(super) fn call<R>(
+        &mut self,
+        callback: Callback,
+        context: ContextId,
+        f: impl FnOnce(&mut Store<State>, &Exports) -> wasmtime::Result<R>,
+    ) -> Result<R, Error> {
+        if let Some(error) = &self.dead {
+            return Err(Error::Lost(error.to_string()));
+        }
+        let call = &mut self.store.data_mut().call;
+        call.callback = callback;
+        call.context = context;
+        call.effective = context;
+        let result = entered(self.module.needs_runtime, || f(&mut self.store, &self.exports));
+        let state = self.store.data_mut();
+        if let Some(stream) = state.contexts.streams.get_mut(&context) {
+            stream.request_headers_loaded = false;
+        }
+        match result {
+            Ok(value) => {
+                if !state.call.resumed.is_empty() {
+                    self.wake_resumed(context);
+                }
+                Ok(value)
+            }
+            Err(error) => Err(self.die(callback, &error)),
+        }
+    }
+
+    /// Ends the VM: its waiting streams wake up to learn of it.
+    fn die(&mut self, callback: Callback, error: &wasmtime::Error) -> Error {
+        let error = Error::Trap { callback, cause: cause(error) };
+        self.kill(error.clone());
+        error
+    }
+
+    /// Marks the VM dead for a cause from outside, such as a panic of the host.
+    pub fn kill(&mut self, error: Error) {
+        let state = self.store.data_mut();
+        for (level, line) in [
+            (LogLevel::Info, std::mem::take(&mut state.stdio.stdout)),
+            (LogLevel::Error, std::mem::take(&mut state.stdio.stderr)),
+        ] {
+            // A panic message without a newline is the most useful line of all.
+            if !line.is_empty() {
+                state.log(level, &line);
+            }
+        }
+        for stream in state.contexts.streams.values_mut() {
+            stream.request_body.release();
+            stream.response_body.release();
+            if let Some(waker) = stream.waker.take() {
+                state.host.wake(waker);
+            }
+        }
+        self.dead = Some(error);
+    }
+
+    /// Wakes the streams whose pause the guest ended in this call, except the one that was called on: its
+    /// caller learns of it by the outcome.
+    fn wake_resumed(&mut self, called: ContextId) {
+        let state = self.store.data_mut();
+        let mut resumed = std::mem::take(&mut state.call.resumed);
+        for id in resumed.drain(..).filter(|id| *id != called) {
+            let Some(stream) = state.contexts.streams.get_mut(&id) else { continue };
+            if std::mem::take(&mut stream.paused)
+                && let Some(waker) = stream.waker.take()
+            {
+                state.host.wake(waker);
+            }
+            stream.resume = false;
+        }
+        state.call.resumed = resumed;
+    }
+
+    /// Settles a request callback's action, and holds the stream when that is the result.
+    fn hold(&mut self, stream: ContextId, action: Action) -> Result<Action, Error> {
+        let action = self.settle(stream, action);
+        if action == Action::Pause {
+            let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else { return Err(gone()) };
+            s.paused = true;
+        }
+        Ok(action)
+    }
+
+    /// What counts of all that a guest asked in one callback: closing before responding before waiting.
+    fn settle(&mut self, stream: ContextId, action: Action) -> Action {
+        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else { return action };
+        let resumed = std::mem::take(&mut s.resume);
+        if s.close {
+            Action::Close
+        } else if std::mem::take(&mut s.respond_now) {
+            Action::Respond
+        } else if resumed {
+            Action::Continue
+        } else {
+            action
+        }
+    }
+
+    fn responded(&self, stream: ContextId) -> bool {
+        self.state().contexts.streams.get(&stream).is_some_and(|s| s.responded)
+    }
+}
+
+/// Every non-zero value holds: C++ guests answer 2 to 4 where Envoy buffers or watermarks.
+fn action(number: u32) -> Action {
+    if number == 0 { Action::Continue } else { Action::Pause }
+}
+
+fn gone() -> Error {
+    Error::Lost("the stream has ended".into())
+}
+
+/// A guest error as one line, with a word for what a guest did on purpose.
+pub(super) fn cause(error: &wasmtime::Error) -> String {
+    match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        Some(exit) => format!("the filter ended itself with exit code {} (proc_exit)", exit.0),
+        None => one_line(error),
+    }
+}
+
+/// Runs a guest call with a tokio runtime of this process entered, where it needs one: wasmtime-wasi would
+/// otherwise start its own, with threads that the next fork loses.
+pub(super) fn entered<R>(needed: bool, f: impl FnOnce() -> R) -> R {
+    if !needed {
+        return f();
+    }
+    thread_local! {
+        static RUNTIME: OnceCell<Option<Runtime>> = const { OnceCell::new() };
+    }
+    RUNTIME.with(|cell| {
+        let runtime = cell.get_or_init(|| tokio::runtime::Builder::new_current_thread().build().ok());
+        let _guard = runtime.as_ref().map(Runtime::enter);
+        f()
+    })
+}

@@ -1,0 +1,38 @@
+//! What a guest may reach of WASI: `wasi_snapshot_preview1`, and `wasi_unstable` of old AssemblyScript.
+//!
+//! wasmtime-wasi links every name over an empty context: no preopened directory, no socket, no argument.
+//! The functions that the Proxy-Wasm specification itself describes are ours: they answer FAULT for a bad
+//! pointer where wasmtime-wasi traps, log what is written, and never wait.
+
+mod preview1;
+
+use wasmtime::Linker;
+use wasmtime_wasi::WasiCtxBuilder;
+use wasmtime_wasi::p1::WasiP1Ctx;
+
+use crate::guest::State;
+
+/// The two module names, old and new.
+pub const MODULES: [&str; 2] = ["wasi_snapshot_preview1", "wasi_unstable"];
+
+/// A context that reaches nothing of the host.
+pub fn context() -> WasiP1Ctx {
+    WasiCtxBuilder::new().build_p1()
+}
+
+/// Links both modules.
+pub fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    wasmtime_wasi::p1::add_to_linker_sync(linker, |state: &mut State| &mut state.wasi)?;
+    wasmtime_wasi::p0::add_to_linker_sync(linker, |state: &mut State| &mut state.wasi)?;
+    linker.allow_shadowing(true);
+    for module in MODULES {
+        preview1::add_to_linker(linker, module)?;
+    }
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+/// True for a function that runs on wasmtime-wasi, and so needs a runtime entered around the guest call.
+pub fn needs_runtime(name: &str) -> bool {
+    name != "proc_exit" && !preview1::NAMES.contains(&name)
+}

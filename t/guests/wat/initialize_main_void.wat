@@ -1,0 +1,20 @@
+;; `_initialize`, then `__main_void`, as reactor binaries of Rust have them; the filter traps when it was not started
+;; by both, in this order.
+(module
+  (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "proxy_abi_version_0_2_1"))
+  (global $started (mut i32) (i32.const 0))
+  (func (export "_initialize")
+    (if (global.get $started) (then unreachable))
+    (global.set $started (i32.const 1)))
+  (func (export "__main_void") (result i32)
+    (if (i32.ne (global.get $started) (i32.const 1)) (then unreachable))
+    (global.set $started (i32.const 2))
+    (i32.const 0))
+  (func (export "proxy_on_context_create") (param i32 i32)
+    (if (i32.ne (global.get $started) (i32.const 2)) (then unreachable)))
+  (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+    (drop (call $add (i32.const 2) (i32.const 16) (i32.const 5) (i32.const 21) (i32.const 6)))
+    (i32.const 0))
+  (data (i32.const 16) "helloworld!"))

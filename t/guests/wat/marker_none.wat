@@ -1,0 +1,8 @@
+;; Says nothing about the ABI that it speaks.
+(module
+  (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+    (drop (call $add (i32.const 2) (i32.const 16) (i32.const 5) (i32.const 21) (i32.const 6)))
+    (i32.const 0))
+  (data (i32.const 16) "helloworld!"))

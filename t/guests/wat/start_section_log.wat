@@ -1,0 +1,15 @@
+;; The start section calls the host before the host has looked at one export: compilers that have no `_initialize`
+;; do.
+(module
+  (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "proxy_abi_version_0_2_1"))
+  (func $begin
+    (drop (call $log (i32.const 2) (i32.const 32) (i32.const 13))))
+  (start $begin)
+  (data (i32.const 32) "start section")
+  (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+    (drop (call $add (i32.const 2) (i32.const 16) (i32.const 5) (i32.const 21) (i32.const 6)))
+    (i32.const 0))
+  (data (i32.const 16) "helloworld!"))

@@ -1,0 +1,22 @@
+;; Functions that no host has, of types that no other has: the filter loads, and what it calls answers 12 (or ENOSYS,
+;; 52, from WASI). It traps when the answer is another.
+(module
+  (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_unknown" (func $unknown (param i64 f64 i32) (result i32)))
+  (import "env" "proxy_unknown_wide" (func $wide (result i64)))
+  (import "env" "proxy_unknown_silent" (func $silent (param f32)))
+  (import "wasi_snapshot_preview1" "unknown_function" (func $wasi (param i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "proxy_abi_version_0_2_1"))
+  (func $expect (param $answer i32) (param $wanted i32)
+    (if (i32.ne (local.get $answer) (local.get $wanted)) (then unreachable)))
+  (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+    (call $expect (call $unknown (i64.const 1) (f64.const 2) (i32.const 3)) (i32.const 12))
+    (drop (call $wide))
+    (call $silent (f32.const 1))
+    (call $expect (call $wasi (i32.const 0)) (i32.const 52))
+    (i32.const 0))
+  (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+    (drop (call $add (i32.const 2) (i32.const 16) (i32.const 5) (i32.const 21) (i32.const 6)))
+    (i32.const 0))
+  (data (i32.const 16) "helloworld!"))

@@ -1,0 +1,276 @@
+//! What a test asks of its nginx, and the configuration file made from it.
+
+use super::process::{self, Process, valgrind};
+use super::{Running, root};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use tempfile::TempDir;
+
+/// An nginx to be started: one worker, everything in a directory of its own, which is also its working directory, so
+/// that Lua opens a file put there by its bare name.
+pub struct Nginx {
+    prefix: TempDir,
+    main: String,
+    http: String,
+    server: String,
+    whole: Option<String>,
+    log_level: String,
+    daemon: bool,
+    workers: usize,
+    env: Vec<(String, String)>,
+}
+
+/// The absolute path of a guest committed in `t/guests/build`.
+pub fn guest(name: &str) -> String {
+    let path = root().join("t/guests/build").join(format!("{name}.wasm"));
+    assert!(
+        path.exists(),
+        "no guest {}: see t/guests/README.md",
+        path.display()
+    );
+    path.display().to_string()
+}
+
+impl Nginx {
+    pub fn new() -> Nginx {
+        let prefix = tempfile::Builder::new()
+            .prefix("rpw-t-")
+            .tempdir()
+            .expect("a directory");
+        for dir in ["conf", "html", "logs", "tmp"] {
+            fs::create_dir(prefix.path().join(dir)).expect("a directory");
+        }
+        Nginx {
+            prefix,
+            main: String::new(),
+            http: String::new(),
+            server: String::new(),
+            whole: None,
+            log_level: "info".into(),
+            daemon: false,
+            workers: 1,
+            env: Vec::new(),
+        }
+    }
+
+    /// Directives outside of any block.
+    pub fn main(mut self, text: &str) -> Nginx {
+        self.main += text;
+        self
+    }
+
+    /// Directives of the http block. `lua_package_path` and `lua_package_cpath` name this repository's library unless
+    /// the text sets them itself.
+    pub fn http(mut self, text: &str) -> Nginx {
+        self.http += text;
+        self
+    }
+
+    /// Directives of the server that [`Running::get`] and the like reach.
+    pub fn server(mut self, text: &str) -> Nginx {
+        self.server += text;
+        self
+    }
+
+    /// The whole configuration instead of one made of pieces; `PORT` in it stands for the port.
+    pub fn whole(mut self, text: &str) -> Nginx {
+        self.whole = Some(text.into());
+        self
+    }
+
+    /// The level of the error log; the default is `info`, where the lines of a guest's `info` show.
+    pub fn log_level(mut self, level: &str) -> Nginx {
+        self.log_level = level.into();
+        self
+    }
+
+    /// With true, nginx forks into the background, as most installations run it.
+    pub fn daemon(mut self, on: bool) -> Nginx {
+        self.daemon = on;
+        self
+    }
+
+    pub fn workers(mut self, count: usize) -> Nginx {
+        self.workers = count;
+        self
+    }
+
+    /// A variable of nginx's environment; Lua in a worker sees it only with nginx's `env` directive.
+    pub fn env(mut self, name: &str, value: &str) -> Nginx {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// Adds a server that answers with the request that it got, head and body, at `http://unix:echo.sock`.
+    pub fn echo(self) -> Nginx {
+        self.http(
+            r#"
+            server {
+                listen unix:echo.sock;
+                client_max_body_size 0;
+                client_body_buffer_size 64m;
+                location / {
+                    content_by_lua_block {
+                        ngx.req.read_body()
+                        ngx.print(ngx.req.raw_header(), ngx.req.get_body_data() or "")
+                    }
+                }
+            }
+            "#,
+        )
+    }
+
+    /// Puts a file below the working directory.
+    pub fn file(self, name: &str, content: impl AsRef<[u8]>) -> Nginx {
+        let path = self.prefix.path().join(name);
+        fs::create_dir_all(path.parent().expect("inside the prefix")).expect("a directory");
+        fs::write(path, content).expect("a file");
+        self
+    }
+
+    /// Puts `t/guests/build/NAME.wasm` into the working directory as `NAME.wasm`.
+    pub fn guest(self, name: &str) -> Nginx {
+        let content = fs::read(guest(name)).expect("a guest");
+        self.file(&format!("{name}.wasm"), content)
+    }
+
+    /// Compiles `t/guests/wat/NAME.wat` into the working directory as `NAME.wasm`.
+    pub fn wat(self, name: &str) -> Nginx {
+        let path = root().join("t/guests/wat").join(format!("{name}.wat"));
+        let binary = wat::parse_file(&path).unwrap_or_else(|error| panic!("{error}"));
+        self.file(&format!("{name}.wasm"), binary)
+    }
+
+    /// Compiles a module given as text into the working directory as `NAME.wasm`.
+    pub fn wat_text(self, name: &str, text: &str) -> Nginx {
+        let binary = wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"));
+        self.file(&format!("{name}.wasm"), binary)
+    }
+
+    /// Starts nginx and waits until its workers are there.
+    pub fn start(self) -> Running {
+        // Another process may take the port between the look and nginx's bind.
+        for _ in 0..3 {
+            let process = self.launch();
+            if let Err(status) = process.wait_ready(self.workers) {
+                let log = process.log().text();
+                if log.contains("Address already in use") {
+                    fs::remove_file(process.log().path()).expect("a log");
+                    continue;
+                }
+                panic!("nginx did not start ({status}):\n{log}{}", process.said());
+            }
+            return Running::new(process, self.prefix);
+        }
+        panic!("no free port found");
+    }
+
+    /// Starts an nginx whose configuration is meant to be refused; returns what it logged.
+    pub fn start_fails(self) -> String {
+        let process = self.launch();
+        match process.wait_ready(self.workers) {
+            Ok(()) => panic!("nginx started with a configuration that it should refuse"),
+            Err(_) => process.log().text() + &process.said(),
+        }
+    }
+
+    fn launch(&self) -> Process {
+        let port = process::free_port();
+        let conf = match &self.whole {
+            Some(text) => text.replace("PORT", &port.to_string()),
+            None => self.render(port),
+        };
+        fs::write(self.prefix.path().join("conf/nginx.conf"), conf).expect("a file");
+        Process::spawn(self.prefix.path(), port, &self.env, self.daemon)
+    }
+
+    fn render(&self, port: u16) -> String {
+        let mut conf = preamble();
+        let daemon = if self.daemon { "on" } else { "off" };
+        let Nginx {
+            main,
+            http,
+            server,
+            log_level,
+            workers,
+            ..
+        } = self;
+        write!(
+            conf,
+            "daemon {daemon};\n\
+             worker_processes {workers};\n\
+             pid logs/nginx.pid;\n\
+             error_log logs/error.log {log_level};\n\
+             {main}\n\
+             events {{ worker_connections 256; }}\n\
+             http {{\n\
+             access_log off;\n"
+        )
+        .expect("a string");
+        for dir in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
+            writeln!(conf, "{dir}_temp_path tmp/{dir};").expect("a string");
+        }
+        for (directive, value) in lua_paths() {
+            if !http.contains(directive) {
+                writeln!(conf, "{directive} \"{value}\";").expect("a string");
+            }
+        }
+        write!(
+            conf,
+            "{http}\nserver {{\nlisten 127.0.0.1:{port};\n{server}\n}}\n}}\n"
+        )
+        .expect("a string");
+        conf
+    }
+}
+
+/// What every configuration begins with on this machine: the modules that nginx needs for Lua, say.
+pub fn preamble() -> String {
+    static PREAMBLE: OnceLock<String> = OnceLock::new();
+    PREAMBLE
+        .get_or_init(|| {
+            let lines = Command::new(root().join("tools/nginx-preamble"))
+                .arg(process::nginx())
+                .output()
+                .expect("tools/nginx-preamble");
+            let complaint = String::from_utf8_lossy(&lines.stderr);
+            assert!(lines.status.success(), "{complaint}");
+            let mut text = String::from_utf8(lines.stdout).expect("text");
+            if valgrind() {
+                text += "master_process off;\n";
+            }
+            text
+        })
+        .clone()
+}
+
+/// Where Lua finds this repository's library, by nginx directive.
+pub fn lua_paths() -> [(&'static str, String); 2] {
+    [
+        (
+            "lua_package_path",
+            format!("{}/lib/?.lua;;", root().display()),
+        ),
+        (
+            "lua_package_cpath",
+            format!("{}/?.so;;", library_dir().display()),
+        ),
+    ]
+}
+
+/// Cargo builds the shared library beside this test's executable, in `deps`, whenever it builds the test. The copy one
+/// level up is renewed by `cargo build` only and may be stale.
+fn library_dir() -> PathBuf {
+    let executable = std::env::current_exe().expect("this executable");
+    let dir = executable.parent().expect("a directory");
+    let library = dir.join("libresty_proxy_wasm.so");
+    assert!(
+        library.exists(),
+        "no {}: run `./build.sh test`, or `cargo build`",
+        library.display()
+    );
+    Path::to_path_buf(dir)
+}

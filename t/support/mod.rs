@@ -1,0 +1,62 @@
+//! The test harness.
+//!
+//! ```ignore
+//! let nginx = Nginx::new()
+//!     .wat("bare")
+//!     .http(r#"init_by_lua_block { plugin = require("resty.proxy-wasm").load("bare", "bare.wasm") }"#)
+//!     .server(r#"location /t { return 200; }"#)
+//!     .start();
+//! assert_eq!(nginx.get("/t").status, 200);
+//! nginx.expect_log("a warning that this test provokes");
+//! ```
+//!
+//! Environment: `RPW_NGINX` names the nginx to test with; `RPW_VALGRIND=1` runs it under valgrind, as one process
+//! ([`valgrind`] tells a test that needs more to leave).
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "a harness offers more than the tests of one day use"
+)]
+
+mod config;
+mod http;
+mod log;
+mod probe;
+mod process;
+mod running;
+
+pub use config::{Nginx, guest, lua_paths, preamble};
+pub use http::{Connection, Request, Response};
+pub use probe::{Outcome, Probe};
+pub use process::valgrind;
+pub use running::Running;
+
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// The root of the repository.
+pub fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// How long anything that should happen soon may take on a busy machine.
+pub fn patience() -> Duration {
+    Duration::from_secs(if valgrind() { 180 } else { 20 })
+}
+
+/// Polls until `probe` answers, or gives up when [`patience`] runs out.
+pub fn poll<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+    let deadline = Instant::now() + patience();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if let Some(found) = probe() {
+            return Some(found);
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}

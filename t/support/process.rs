@@ -1,0 +1,229 @@
+//! The nginx process: started, watched, signalled and ended by process id.
+
+use super::log::ErrorLog;
+use super::{poll, root};
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+pub struct Process {
+    prefix: PathBuf,
+    port: u16,
+    child: Mutex<Child>,
+    daemon: bool,
+}
+
+/// Is nginx to run under valgrind, and so as one process?
+pub fn valgrind() -> bool {
+    std::env::var_os("RPW_VALGRIND").is_some_and(|value| value != "0")
+}
+
+/// The nginx to test with.
+pub fn nginx() -> String {
+    std::env::var("RPW_NGINX").unwrap_or_else(|_| "nginx".into())
+}
+
+/// A port that nothing listens on, below the range that the kernel hands to outgoing connections.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Test processes that run at the same time begin at different places.
+    let start = std::process::id() % 12_000;
+    for _ in 0..12_000 {
+        let step = u32::from(NEXT.fetch_add(1, Ordering::Relaxed));
+        let port = 20_000 + u16::try_from((start + step) % 12_000).expect("below 12,000");
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port");
+}
+
+impl Process {
+    pub fn spawn(prefix: &Path, port: u16, env: &[(String, String)], daemon: bool) -> Process {
+        let said = File::create(prefix.join("logs/said")).expect("a file");
+        let mut command = if valgrind() {
+            let mut command = Command::new("valgrind");
+            command
+                .arg("--quiet")
+                .arg(format!(
+                    "--suppressions={}/t/support/valgrind.supp",
+                    root().display()
+                ))
+                .arg(format!("--log-file={}/logs/valgrind", prefix.display()))
+                .args(["--gen-suppressions=all", "--num-callers=30"])
+                .arg(nginx());
+            command
+        } else {
+            Command::new(nginx())
+        };
+        command
+            .arg("-p")
+            .arg(prefix)
+            .args(["-c", "conf/nginx.conf", "-e", "logs/error.log"])
+            .envs(env.iter().map(|(name, value)| (name, value)))
+            .current_dir(prefix)
+            .stdin(Stdio::null())
+            .stdout(said.try_clone().expect("a file"))
+            .stderr(said);
+        // A test that is killed leaves no server behind.
+        // SAFETY: prctl is async-signal-safe.
+        unsafe {
+            command.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                Ok(())
+            });
+        }
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("{:?}: {error}", command.get_program());
+        });
+        Process {
+            prefix: prefix.into(),
+            port,
+            child: Mutex::new(child),
+            daemon,
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn log(&self) -> ErrorLog {
+        ErrorLog::new(self.prefix.join("logs/error.log"))
+    }
+
+    /// What nginx, or valgrind, wrote to its standard output and error before the error log was open.
+    pub fn said(&self) -> String {
+        fs::read(self.prefix.join("logs/said"))
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// What valgrind complained of; empty when it did not, or does not run.
+    pub fn valgrind_complaints(&self) -> String {
+        fs::read_to_string(self.prefix.join("logs/valgrind")).unwrap_or_default()
+    }
+
+    /// Waits for the workers; the error tells how nginx ended instead.
+    pub fn wait_ready(&self, workers: usize) -> Result<(), String> {
+        let ready = poll(|| {
+            let exited = self
+                .child
+                .lock()
+                .expect("a child")
+                .try_wait()
+                .expect("a child");
+            match exited {
+                Some(status) if !(self.daemon && status.success()) => {
+                    return Some(Err(status.to_string()));
+                }
+                _ => {}
+            }
+            let started =
+                self.pid().is_some() && (valgrind() || self.worker_pids().len() >= workers);
+            started.then_some(Ok(()))
+        });
+        ready.unwrap_or_else(|| {
+            self.kill();
+            Err("it never became ready".into())
+        })
+    }
+
+    /// The master's process id, once nginx has written it.
+    pub fn pid(&self) -> Option<i32> {
+        fs::read_to_string(self.prefix.join("logs/nginx.pid"))
+            .ok()?
+            .trim()
+            .parse()
+            .ok()
+    }
+
+    /// The workers that serve; those of an old configuration that are on their way out are left out.
+    pub fn worker_pids(&self) -> Vec<i32> {
+        let Some(master) = self.pid() else {
+            return Vec::new();
+        };
+        if valgrind() {
+            return vec![master];
+        }
+        let mut pids: Vec<i32> = children(master)
+            .into_iter()
+            .filter(|pid| {
+                fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                    .is_ok_and(|title| title.trim_end_matches('\0') == "nginx: worker process")
+            })
+            .collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    pub fn signal(&self, signal: i32) {
+        let pid = self.pid().expect("nginx.pid");
+        // SAFETY: kill has no memory preconditions; the process is ours.
+        let result = unsafe { libc::kill(pid, signal) };
+        assert_eq!(result, 0, "signal {signal} to nginx {pid}");
+    }
+
+    /// Ends nginx gracefully; the error says why that did not work.
+    pub fn quit(&self) -> Result<(), String> {
+        let Some(pid) = self.pid() else {
+            self.kill();
+            return Err("nginx ended before the test did".into());
+        };
+        self.signal(libc::SIGQUIT);
+        match poll(|| self.gone(pid).then_some(())) {
+            Some(()) => Ok(()),
+            None => {
+                self.kill();
+                Err("nginx did not stop when told to quit".into())
+            }
+        }
+    }
+
+    /// Ends nginx at once, for a test that has failed already.
+    pub fn kill(&self) {
+        if let Some(pid) = self.pid() {
+            for pid in children(pid).into_iter().chain([pid]) {
+                // SAFETY: as above.
+                unsafe { libc::kill(pid, libc::SIGKILL) };
+            }
+        }
+        let mut child = self.child.lock().expect("a child");
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+
+    fn gone(&self, pid: i32) -> bool {
+        // Reaps the child, which else stays a zombie; a daemon is not our child, but init's.
+        let _ = self.child.lock().expect("a child").try_wait();
+        stat(pid).is_none_or(|stat| stat.state == "Z")
+    }
+}
+
+struct Stat {
+    state: String,
+    parent: i32,
+}
+
+/// The fields of `/proc/PID/stat` after the name, which is in parentheses and may hold anything.
+fn stat(pid: i32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, rest) = text.rsplit_once(") ")?;
+    let mut fields = rest.split(' ');
+    Some(Stat {
+        state: fields.next()?.into(),
+        parent: fields.next()?.parse().ok()?,
+    })
+}
+
+fn children(parent: i32) -> Vec<i32> {
+    let processes = fs::read_dir("/proc").expect("/proc");
+    processes
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&pid| stat(pid).is_some_and(|stat| stat.parent == parent))
+        .collect()
+}
