@@ -167,7 +167,6 @@ run_tests() {
     if (($# > 0)); then
         cargo test --release "$@"
     else
-        cargo build --release
         cargo test --release
         cargo test --release -p rpw-bindgen
     fi

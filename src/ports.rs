@@ -21,6 +21,8 @@ pub enum Phase {
     ResponseBody,
     /// Everything was sent.
     Log,
+    /// Somewhere else: headers can be read, and nothing can change.
+    Other,
 }
 
 /// Why a variable of the world was not set.

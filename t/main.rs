@@ -9,5 +9,6 @@
 )]
 
 mod harness;
+mod load;
 mod smoke;
 mod support;

@@ -154,6 +154,7 @@ fn a_request_through_all_callbacks() {
          request_headers: add_header_map_value 0 x-from-guest yes
          request_body: get_buffer_bytes 0 0 max
          response_headers: replace_header_map_value 2 x-answer 42
+         response_headers: remove_header_map_value 2 content-length
          response_body@eos: set_buffer_bytes 1 0 0 seen:
          done: log 2 over",
     )

@@ -3,6 +3,7 @@
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
 local options = require("resty.proxy-wasm.options")
+local pacing = require("resty.proxy-wasm.pacing")
 local stream = require("resty.proxy-wasm.stream")
 
 local ffi_gc = ffi.gc
@@ -20,6 +21,7 @@ local context_type = ffi.typeof("rpw_context_t *")
 local plugin_slot = ffi.new("rpw_plugin_t *[1]")
 local context_slot = ffi.new("rpw_context_t *[1]")
 
+local made_context = pacing.made_context
 local run_request_headers = stream.request_headers
 local run_request_body = stream.request_body
 local run_response_headers = stream.response_headers
@@ -38,8 +40,9 @@ local function free_context(ctx)
     lib.rpw_context_free(ctx)
 end
 
-local function is_context(ctx)
-    return type(ctx) == "cdata" and ffi_istype(context_type, ctx)
+-- A NULL pointer is of the right type, and equals nil.
+local function is_handle(handle_type, handle)
+    return type(handle) == "cdata" and ffi_istype(handle_type, handle) and handle ~= nil
 end
 
 local function load_failed(cause)
@@ -54,7 +57,11 @@ local function read_file(path)
     local code
     code, err = file:read("*a")
     file:close()
-    return code, err
+    if not code then
+        -- A directory, say: it opens, and its error names no file.
+        return nil, path .. ": " .. err
+    end
+    return code
 end
 
 function _M.load(name, path, opts)
@@ -80,10 +87,10 @@ function _M.load(name, path, opts)
 end
 
 function _M.on_configure(plugin, conf)
-    if type(plugin) ~= "cdata" or not ffi_istype(plugin_type, plugin) then
+    if not is_handle(plugin_type, plugin) then
         return nil, "bad plugin"
     end
-    if conf == nil then
+    if type(conf) == "nil" then
         conf = ""
     elseif type(conf) ~= "string" or conf == "" then
         return nil, "bad conf"
@@ -92,35 +99,38 @@ function _M.on_configure(plugin, conf)
     if rc < 0 then
         return nil, "failed to run proxy_on_configure: " .. last_error()
     end
+    made_context()
     return ffi_gc(context_slot[0], free_context)
 end
 
 function _M.on_http_request_headers(ctx)
-    if not is_context(ctx) then
+    if not is_handle(context_type, ctx) then
         return nil, "bad plugin ctx"
     end
     return run_request_headers(ctx)
 end
 
 function _M.on_http_request_body(ctx, body, end_of_body)
-    if not is_context(ctx) then
+    if not is_handle(context_type, ctx) then
         return nil, "bad plugin ctx"
     end
-    if body ~= nil and type(body) ~= "string" then
+    if type(body) == "nil" then
+        body = ""
+    elseif type(body) ~= "string" then
         return nil, "bad body"
     end
-    return run_request_body(ctx, body or "", end_of_body)
+    return run_request_body(ctx, body, end_of_body)
 end
 
 function _M.on_http_response_headers(ctx)
-    if not is_context(ctx) then
+    if not is_handle(context_type, ctx) then
         return nil, "bad plugin ctx"
     end
     return run_response_headers(ctx)
 end
 
 function _M.on_http_response_body(ctx)
-    if not is_context(ctx) then
+    if not is_handle(context_type, ctx) then
         return nil, "bad plugin ctx"
     end
     return run_response_body(ctx)

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::nginx;
+use super::{nginx, process};
 use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::ports::RequestId;
@@ -49,7 +49,7 @@ pub fn run_queued() {
             continue;
         }
         match ending {
-            Ending::Context(context) => report(None, &context, context.drop_by_owner()),
+            Ending::Context(context) => report(None, &context, context.drop_by_owner(process::current())),
             // The request is freed, so its streams cannot be told from which one they were.
             Ending::Stream(context, stream) => report(None, &context, context.end_stream(stream)),
         }

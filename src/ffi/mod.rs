@@ -16,6 +16,7 @@
 
 mod context;
 mod ending;
+mod functions;
 mod handle;
 mod nginx;
 mod plugin;
@@ -27,7 +28,7 @@ mod types;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use context::*;
-pub use nginx::{rpw_nginx_t, rpw_setup};
+pub use functions::{rpw_nginx_t, rpw_setup};
 pub use plugin::*;
 pub use stream::*;
 pub use types::*;

@@ -1,64 +1,19 @@
-//! nginx as the world: the functions of ngx_lua that need a request and no Lua state.
-//!
-//! The shell looks them up and hands their addresses over, so that this library links to nothing of nginx.
+//! nginx as the world.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_int, c_void};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use super::{Failure, RPW_CONTINUE, boundary, process, request, rpw_error_t, rpw_pair_t, types};
+use super::functions::{Functions, functions};
+use super::{Failure, request, rpw_pair_t, types};
 use crate::abi::LogLevel;
 use crate::ports::{Host, Phase, RequestId, RequestSummary, SetVariableError};
 use crate::snapshot::HeaderMap;
 
-/// Functions of nginx and ngx_lua, each named as there. All are required.
-///
-/// Sources: nginx `src/http/ngx_http_request.c`; ngx_lua `src/ngx_http_lua_{variable,log,headers,phase,
-/// misc,semaphore}.c`.
-#[allow(non_camel_case_types, reason = "the name that C and Lua see")]
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct rpw_nginx_t {
-    /// `ngx_http_cleanup_add`
-    pub cleanup_add: Option<unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void>,
-    /// `ngx_http_lua_ffi_raw_log`
-    pub raw_log: Option<unsafe extern "C" fn(*mut c_void, c_int, *const u8, usize) -> c_int>,
-    /// `ngx_http_lua_ffi_errlog_get_sys_filter_level`
-    pub log_level: Option<unsafe extern "C" fn(*mut c_void) -> c_int>,
-    /// `ngx_http_lua_ffi_var_get`
-    pub var_get: Option<
-        unsafe extern "C" fn(
-            *mut c_void,
-            *const u8,
-            usize,
-            *mut u8,
-            c_int,
-            *mut *const u8,
-            *mut usize,
-            *mut *const c_char,
-        ) -> c_int,
-    >,
-    /// `ngx_http_lua_ffi_var_set`
-    pub var_set: Option<
-        unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, *const u8, usize, *mut u8, usize) -> c_int,
-    >,
-    /// `ngx_http_lua_ffi_req_get_headers_count`
-    pub headers_count: Option<unsafe extern "C" fn(*mut c_void, c_int, *mut c_int) -> c_int>,
-    /// `ngx_http_lua_ffi_req_get_headers`
-    pub headers: Option<unsafe extern "C" fn(*mut c_void, *mut rpw_pair_t, c_int, c_int) -> c_int>,
-    /// `ngx_http_lua_ffi_get_phase`
-    pub phase: Option<unsafe extern "C" fn(*mut c_void, *mut *const c_char) -> c_int>,
-    /// `ngx_http_lua_ffi_headers_sent`
-    pub headers_sent: Option<unsafe extern "C" fn(*mut c_void) -> c_int>,
-    /// `ngx_http_lua_ffi_get_resp_status`
-    pub response_status: Option<unsafe extern "C" fn(*mut c_void) -> c_int>,
-    /// `ngx_http_lua_ffi_sema_post`
-    pub semaphore_post: Option<unsafe extern "C" fn(*mut c_void, c_int) -> c_int>,
-}
-
 /// ngx_lua's phase numbers (`ngx_http_lua_common.h`, `NGX_HTTP_LUA_CONTEXT_*`).
 mod context {
+    pub const LOG: i32 = 0x10;
     pub const HEADER_FILTER: i32 = 0x20;
     pub const BODY_FILTER: i32 = 0x40;
     pub const REWRITE: i32 = 0x2;
@@ -74,49 +29,29 @@ const NGX_LOG_WARN: c_int = 5;
 const NGX_LOG_INFO: c_int = 7;
 const NGX_LOG_DEBUG: c_int = 8;
 
-/// Takes the functions of nginx over. Again is harmless: a reload brings a new Lua VM.
-///
-/// # Returns
-/// `RPW_CONTINUE`, or `RPW_ERROR` when a function is missing.
-/// # Safety
-/// `functions` is valid for the call and its members are what their names say.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn rpw_setup(functions: *const rpw_nginx_t, error: *mut rpw_error_t) -> i32 {
-    boundary(error, || {
-        // SAFETY: as promised by the caller.
-        let functions = unsafe { functions.as_ref() }.ok_or_else(|| Failure::new("rpw_setup: NULL argument"))?;
-        let nginx = Nginx::new(functions).ok_or_else(|| Failure::new("rpw_setup: a function is NULL"))?;
-        process::watch_forks();
-        NGINX.get_or_init(|| Arc::new(nginx));
-        Ok(RPW_CONTINUE)
-    })
-}
-
-static NGINX: OnceLock<Arc<Nginx>> = OnceLock::new();
-
 /// The world, once the shell has set it up.
 pub fn host() -> Result<Arc<dyn Host>, Failure> {
-    match NGINX.get() {
-        Some(nginx) => Ok(nginx.clone()),
+    match World::get() {
+        Some(world) => Ok(Arc::new(world)),
         None => Err(Failure::new("rpw_setup was not called")),
     }
 }
 
 /// Writes a line of our own.
 pub fn log(request: Option<RequestId>, level: LogLevel, message: &[u8]) {
-    if let Some(nginx) = NGINX.get() {
-        nginx.log(request, level, message);
+    if let Some(world) = World::get() {
+        world.log(request, level, message);
     }
 }
 
 /// False for the fake requests of timers and of the TLS phases.
 pub fn is_real(request: RequestId) -> bool {
-    NGINX.get().is_some_and(|nginx| nginx.header_count(request).is_some())
+    World::get().is_some_and(|world| world.header_count(request).is_some())
 }
 
 /// True in log_by_lua.
 pub fn in_log_phase(request: RequestId) -> bool {
-    NGINX.get().is_some_and(|nginx| nginx.phase(request) == Phase::Log)
+    World::get().is_some_and(|world| world.phase(request) == Phase::Log)
 }
 
 /// nginx's cleanup record, `ngx_http_cleanup_t`.
@@ -129,10 +64,10 @@ struct Cleanup {
 
 /// Has nginx call `handler` with the request's address when it frees the request; false when out of memory.
 pub fn add_cleanup(request: RequestId, handler: unsafe extern "C" fn(*mut c_void)) -> bool {
-    let Some(nginx) = NGINX.get() else { return false };
+    let Some(functions) = functions() else { return false };
     // SAFETY: the request is the running one, and nginx returns NULL or a record of this layout.
     unsafe {
-        let record = (nginx.cleanup_add)(pointer(request), 0).cast::<Cleanup>();
+        let record = (functions.cleanup_add)(pointer(request), 0).cast::<Cleanup>();
         let Some(record) = record.as_mut() else { return false };
         record.handler = Some(handler);
         record.data = pointer(request);
@@ -148,42 +83,27 @@ fn pointer_or_null(request: Option<RequestId>) -> *mut c_void {
     request.map_or(std::ptr::null_mut(), pointer)
 }
 
-macro_rules! nginx {
-    ($($name:ident: $ty:ty),* $(,)?) => {
-        /// The same functions, all there.
-        struct Nginx {
-            $($name: $ty,)*
-            started: Instant,
-        }
+/// nginx, of which there is one. Its functions are asked for at each call: after a reload ngx_lua may be at
+/// another address, and VMs of before still end their requests.
+#[derive(Clone, Copy)]
+struct World;
 
-        impl Nginx {
-            fn new(f: &rpw_nginx_t) -> Option<Self> {
-                Some(Self { $($name: f.$name?,)* started: Instant::now() })
-            }
-        }
-    };
-}
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-nginx! {
-    cleanup_add: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
-    raw_log: unsafe extern "C" fn(*mut c_void, c_int, *const u8, usize) -> c_int,
-    log_level: unsafe extern "C" fn(*mut c_void) -> c_int,
-    var_get: unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, c_int, *mut *const u8, *mut usize, *mut *const c_char) -> c_int,
-    var_set: unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, *const u8, usize, *mut u8, usize) -> c_int,
-    headers_count: unsafe extern "C" fn(*mut c_void, c_int, *mut c_int) -> c_int,
-    headers: unsafe extern "C" fn(*mut c_void, *mut rpw_pair_t, c_int, c_int) -> c_int,
-    phase: unsafe extern "C" fn(*mut c_void, *mut *const c_char) -> c_int,
-    headers_sent: unsafe extern "C" fn(*mut c_void) -> c_int,
-    response_status: unsafe extern "C" fn(*mut c_void) -> c_int,
-    semaphore_post: unsafe extern "C" fn(*mut c_void, c_int) -> c_int,
-}
+impl World {
+    fn get() -> Option<Self> {
+        functions().map(|_| Self)
+    }
 
-impl Nginx {
+    fn call(self) -> &'static Functions {
+        functions().unwrap_or_else(|| unreachable!("a World is made after rpw_setup only"))
+    }
+
     /// Lines of request headers, `None` when this is no real request.
     fn header_count(&self, request: RequestId) -> Option<usize> {
         let mut truncated = 0;
         // SAFETY: the request lives: it is the running one, or its cleanup handler runs.
-        let count = unsafe { (self.headers_count)(pointer(request), 0, &raw mut truncated) };
+        let count = unsafe { (self.call().headers_count)(pointer(request), 0, &raw mut truncated) };
         usize::try_from(count).ok()
     }
 
@@ -200,7 +120,7 @@ impl Nginx {
         // SAFETY: the list has room for `count` entries; nginx lends the strings until the request changes,
         // which nothing does in this function.
         unsafe {
-            let rc = (self.headers)(pointer(request), list.as_mut_ptr(), count as c_int, 0);
+            let rc = (self.call().headers)(pointer(request), list.as_mut_ptr(), count as c_int, 0);
             if rc != NGX_OK {
                 return;
             }
@@ -213,7 +133,7 @@ impl Nginx {
     }
 }
 
-impl Host for Nginx {
+impl Host for World {
     fn log(&self, request: Option<RequestId>, level: LogLevel, message: &[u8]) {
         let level = match level {
             LogLevel::Trace | LogLevel::Debug => NGX_LOG_DEBUG,
@@ -232,13 +152,13 @@ impl Host for Nginx {
         };
         // SAFETY: nginx copies the message; a NULL request means the worker's log.
         unsafe {
-            (self.raw_log)(pointer_or_null(request), level, message.as_ptr(), message.len());
+            (self.call().raw_log)(pointer_or_null(request), level, message.as_ptr(), message.len());
         }
     }
 
     fn log_level(&self, request: Option<RequestId>) -> LogLevel {
         // SAFETY: reads a number of the request's log, or of the worker's.
-        match unsafe { (self.log_level)(pointer_or_null(request)) } {
+        match unsafe { (self.call().log_level)(pointer_or_null(request)) } {
             ..=NGX_LOG_CRIT => LogLevel::Critical,
             NGX_LOG_ERR => LogLevel::Error,
             // Notice lies between: info lines are not written there.
@@ -254,7 +174,7 @@ impl Host for Nginx {
     }
 
     fn monotonic_clock(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+        u64::try_from(STARTED.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn random(&self, out: &mut [u8]) -> bool {
@@ -268,7 +188,7 @@ impl Host for Nginx {
         let mut error = std::ptr::null();
         // SAFETY: `lower` has room for the name; nginx lends the value, which is copied at once.
         unsafe {
-            let rc = (self.var_get)(
+            let rc = (self.call().var_get)(
                 pointer(request),
                 name.as_ptr(),
                 name.len(),
@@ -294,7 +214,7 @@ impl Host for Nginx {
         // SAFETY: `lower` has room for the name; nginx copies the value and writes at most the given bytes of
         // error, the last of which stays NUL.
         let rc = unsafe {
-            (self.var_set)(
+            (self.call().var_set)(
                 pointer(request),
                 name.as_ptr(),
                 name.len(),
@@ -362,30 +282,30 @@ impl Host for Nginx {
     fn phase(&self, request: RequestId) -> Phase {
         let mut error = std::ptr::null();
         // SAFETY: reads a number of the request's ngx_lua context.
-        match unsafe { (self.phase)(pointer(request), &raw mut error) } {
+        match unsafe { (self.call().phase)(pointer(request), &raw mut error) } {
             context::HEADER_FILTER => Phase::ResponseHeaders,
             context::BODY_FILTER => Phase::ResponseBody,
             context::REWRITE | context::ACCESS | context::CONTENT | context::SERVER_REWRITE => Phase::Request,
-            // LOG; phases without a request of their own, or no ngx_lua context any more: nothing can change.
-            _ => Phase::Log,
+            context::LOG => Phase::Log,
+            _ => Phase::Other,
         }
     }
 
     fn headers_sent(&self, request: RequestId) -> bool {
         // SAFETY: reads a bit of the request.
-        unsafe { (self.headers_sent)(pointer(request)) != 0 }
+        unsafe { (self.call().headers_sent)(pointer(request)) != 0 }
     }
 
     fn response_status(&self, request: RequestId) -> u16 {
         // SAFETY: reads a number of the request.
-        u16::try_from(unsafe { (self.response_status)(pointer(request)) }).unwrap_or(0)
+        u16::try_from(unsafe { (self.call().response_status)(pointer(request)) }).unwrap_or(0)
     }
 
     fn wake(&self, waker: NonZeroUsize) {
         // SAFETY: the shell keeps the semaphore alive until it has taken the stream's outcome, and the waker
         // is forgotten then and when the stream ends.
         unsafe {
-            (self.semaphore_post)(waker.get() as *mut c_void, 1);
+            (self.call().semaphore_post)(waker.get() as *mut c_void, 1);
         }
     }
 }

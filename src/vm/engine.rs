@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 
+use wasmparser::{Chunk, Parser, Payload};
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
 use crate::error::{Error, one_line};
@@ -46,23 +47,29 @@ pub fn compile(bytes: &[u8]) -> Result<wasmtime::Module, Error> {
             |pool| pool.install(|| wasmtime::Module::from_binary(engine, bytes)),
         )
         .map_err(|e| Error::Module(format!("no threads to compile with: {e}")))?
-        .map_err(|e| Error::Module(format!("not a valid WebAssembly module: {}", one_line(&e))))
+        .map_err(|e| match is_cut_off(bytes) {
+            true => Error::Module(CUT_OFF.into()),
+            false => Error::Module(format!("not a valid WebAssembly module: {}", one_line(&e))),
+        })
 }
 
 /// Below this many bytes more threads cost more than they save.
 const SMALL: usize = 64 * 1024;
 
+const HEADER: [u8; 8] = *b"\0asm\x01\0\0\0";
+
+const CUT_OFF: &str =
+    "the file is cut off: it ends in the middle of a WebAssembly module (an unfinished copy or download?)";
+
 /// Says what a file is that is no module, as far as its first bytes tell.
 fn check_header(bytes: &[u8]) -> Result<(), Error> {
     let what = match bytes {
         [] => "the file is empty",
-        [b'\0', b'a', b's', b'm', 1, 0, 0, 0, ..] => return Ok(()),
+        _ if bytes.starts_with(&HEADER) => return Ok(()),
         [b'\0', b'a', b's', b'm', _, 0, 1, 0, ..] => {
             "the file is a WebAssembly component; build the filter as a core module (for Rust: wasm32-wasip1)"
         }
-        [b'\0', b'a', b's', b'm', ..] if bytes.len() < 8 => {
-            "not a valid WebAssembly module: the file is cut off within its header"
-        }
+        _ if HEADER.starts_with(bytes) => CUT_OFF,
         [b'\0', b'a', b's', b'm', ..] => "the file is of a version of WebAssembly that is not supported",
         _ if bytes.trim_ascii_start().starts_with(b"(") => {
             "the file is WebAssembly text; compile it to a binary first (wat2wasm)"
@@ -70,4 +77,24 @@ fn check_header(bytes: &[u8]) -> Result<(), Error> {
         _ => "not a WebAssembly module: the file does not begin with \"\\0asm\"",
     };
     Err(Error::Module(what.into()))
+}
+
+/// True when a section, or the function that a section announced, is not there any more.
+fn is_cut_off(mut bytes: &[u8]) -> bool {
+    let mut parser = Parser::new(0);
+    let mut functions = 0;
+    loop {
+        match parser.parse(bytes, false) {
+            Ok(Chunk::NeedMoreData(_)) => return !bytes.is_empty() || functions > 0,
+            Ok(Chunk::Parsed { consumed, payload }) => {
+                match payload {
+                    Payload::FunctionSection(section) => functions = section.count(),
+                    Payload::CodeSectionEntry(_) => functions = functions.saturating_sub(1),
+                    _ => {}
+                }
+                bytes = &bytes[consumed..];
+            }
+            Err(_) => return false,
+        }
+    }
 }

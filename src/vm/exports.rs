@@ -1,6 +1,6 @@
 //! What a guest exports, looked up once.
 
-use wasmtime::{Instance, Store, TypedFunc, WasmParams, WasmResults};
+use wasmtime::{FuncType, Instance, Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::abi::Callback;
 use crate::error::Error;
@@ -69,9 +69,17 @@ pub fn typed<P: WasmParams, R: WasmResults>(
         Ok(typed) => Ok(Some(typed)),
         Err(_) => Err(Error::Export(format!(
             "export \"{name}\" has type {}, which is not the type that the Proxy-Wasm ABI gives it",
-            function.ty(&*store)
+            signature(&function.ty(&*store))
         ))),
     }
+}
+
+/// A function's type for users: `(i32, i32) -> (i32)`.
+pub fn signature(ty: &FuncType) -> String {
+    let list = |types: Vec<String>| types.join(", ");
+    let params = list(ty.params().map(|t| t.to_string()).collect());
+    let results = list(ty.results().map(|t| t.to_string()).collect());
+    format!("({params}) -> ({results})")
 }
 
 fn on_headers(

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use wasmtime::{ExternType, FuncType, ImportType, Linker, Store, Val, ValType};
 
 use super::engine::engine;
+use super::exports::signature;
 use crate::abi::Status;
 use crate::error::{Error, one_line};
 use crate::guest::State;
@@ -31,12 +32,11 @@ pub fn for_module(
                 import.name()
             )));
         };
-        if let Some(known) = linker.get_by_import(&mut *store, &import)
-            && known.ty(&*store).func().is_some_and(|known| same(known, &wanted))
-        {
-            continue;
+        let known = linker.get_by_import(&mut *store, &import).map(|known| known.ty(&*store));
+        let known = known.as_ref().and_then(ExternType::func).map(signature);
+        if known.as_ref() != Some(&signature(&wanted)) {
+            stand_in(&mut linker, &import, wanted, known, &mut warnings)?;
         }
-        stand_in(&mut linker, &import, wanted, &mut warnings)?;
     }
     Ok((linker, warnings))
 }
@@ -53,19 +53,19 @@ fn base() -> Result<&'static Linker<State>, Error> {
     made.as_ref().map_err(|cause| Error::Import(cause.clone()))
 }
 
-fn same(a: &FuncType, b: &FuncType) -> bool {
-    a.params().map(|t| t.to_string()).eq(b.params().map(|t| t.to_string()))
-        && a.results().map(|t| t.to_string()).eq(b.results().map(|t| t.to_string()))
-}
-
 fn stand_in(
     linker: &mut Linker<State>,
     import: &ImportType<'_>,
     ty: FuncType,
+    known: Option<String>,
     warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
     let (module, name) = (import.module(), import.name());
-    let shown = format!("{module}.{name}{ty}");
+    let shown = format!("{module}.{name}{}", signature(&ty));
+    let odd = match known {
+        Some(known) => format!("import {shown} has another type than this host's {known}"),
+        None => format!("import {shown} is not a function of this host"),
+    };
     let answer = if wasi::MODULES.contains(&module) {
         Some(ENOSYS)
     } else if module == "env" && name.starts_with("proxy_") {
@@ -80,7 +80,7 @@ fn stand_in(
     let results: Vec<ValType> = ty.results().collect();
     let added = match answer {
         Some(status) => {
-            warnings.push(format!("import {shown} is not a function of this host: calls answer {status}"));
+            warnings.push(format!("{odd}: calls answer {status}"));
             linker.func_new(module, name, ty, move |_, _, out| {
                 for (slot, ty) in out.iter_mut().zip(&results) {
                     *slot = answer_of(ty, status);
@@ -89,7 +89,7 @@ fn stand_in(
             })
         }
         None => {
-            warnings.push(format!("import {shown} is not a function of this host: a call of it traps"));
+            warnings.push(format!("{odd}: a call of it traps"));
             linker.func_new(module, name, ty, move |_, _, _| {
                 Err(wasmtime::Error::msg(format!("{shown} was called, which this host does not have")))
             })

@@ -1,5 +1,6 @@
 //! VMs: compiling modules, starting instances, and calling guests.
 
+mod call_graph;
 mod engine;
 mod exports;
 mod linker;

@@ -69,9 +69,9 @@ impl Module {
     pub fn new(bytes: &[u8], options: Options, host: &Arc<dyn Host>) -> Result<Self, Error> {
         let module = compile(bytes)?;
         let mut warnings = Vec::new();
-        let profile = Profile::of(bytes);
+        let profile = Profile::of(&module, bytes);
         let version = version(&module, &mut warnings)?;
-        check_memory(&module)?;
+        check_memory(&module, options.memory_limit)?;
         let memory_limit = usize::try_from(options.memory_limit.min(limits::MAX_MEMORY)).unwrap_or(usize::MAX);
         let info = Arc::new(PluginInfo {
             name: options.name,
@@ -176,9 +176,17 @@ fn version(module: &wasmtime::Module, warnings: &mut Vec<String>) -> Result<Vers
     Ok(Version::V0_2_0)
 }
 
-fn check_memory(module: &wasmtime::Module) -> Result<(), Error> {
+fn check_memory(module: &wasmtime::Module, limit: u64) -> Result<(), Error> {
     match module.get_export("memory") {
-        Some(ExternType::Memory(_)) => Ok(()),
+        Some(ExternType::Memory(memory)) => {
+            let wanted = memory.minimum().saturating_mul(memory.page_size());
+            if wanted <= limit {
+                return Ok(());
+            }
+            Err(Error::Module(format!(
+                "the module wants {wanted} bytes of memory to begin with, and the option memory_limit allows {limit}"
+            )))
+        }
         Some(_) => Err(Error::Export("the module's export \"memory\" is not a memory".into())),
         None => Err(Error::Export("the module exports no memory (\"memory\"): it is not a Proxy-Wasm filter".into())),
     }

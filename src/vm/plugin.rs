@@ -74,6 +74,11 @@ impl Plugin {
         self.slot.try_borrow_mut().is_err()
     }
 
+    /// Whether the last VM was made in this process.
+    fn has_vm_of(&self, process: u64) -> bool {
+        self.slot.try_borrow().is_ok_and(|slot| slot.process == process)
+    }
+
     /// Enters the VM of this process, made anew when there is none that lives.
     fn with_vm<R>(
         &self,
@@ -177,10 +182,14 @@ impl Context {
         gone_is_ended(ended)
     }
 
-    /// Lua holds this context no longer: it ends now, or with its last stream.
-    pub fn drop_by_owner(&self) -> Result<(), Error> {
+    /// Lua holds this context no longer: it ends now, or with its last stream. One of a VM that was made
+    /// before this process was forked is only forgotten.
+    pub fn drop_by_owner(&self, process: u64) -> Result<(), Error> {
         self.dropped.set(true);
         let Some((serial, id)) = self.root.get() else { return Ok(()) };
+        if !self.plugin.has_vm_of(process) {
+            return Ok(());
+        }
         let ended = self.plugin.with_vm_of(StreamRef { serial, id }, |vm, serial| self.end_root(vm, serial));
         gone_is_ended(ended)
     }

@@ -1,13 +1,15 @@
 //! What a module's code shows of itself before it runs, so that nothing is fetched from nginx that the
 //! guest cannot see.
 
-use wasmparser::{ExternalKind, Operator, Parser, Payload, TypeRef};
+use super::call_graph::CallGraph;
 
 /// See the module. The fields say what a guest *may* see; when in doubt they are true.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
-    /// It imports a function that shows it headers or properties.
+    /// It can look at request or response headers, in any callback.
     pub reads_headers: bool,
+    /// It can look at the response's headers, in a callback in which they are there.
+    pub reads_response: bool,
     /// `proxy_on_request_headers` looks at its second or third parameter.
     pub request_arguments: bool,
     /// `proxy_on_response_headers` looks at its second or third parameter.
@@ -23,78 +25,52 @@ const READERS: [&str; 5] = [
     "proxy_get_property",
 ];
 
+/// Callbacks that never run while a stream has response headers: they come before any, or a host has not
+/// called them by then.
+const BEFORE_RESPONSE: [&str; 9] = [
+    "_initialize",
+    "_start",
+    "main",
+    "__main_void",
+    "proxy_on_context_create",
+    "proxy_on_vm_start",
+    "proxy_on_configure",
+    "proxy_on_request_headers",
+    "proxy_on_request_body",
+];
+
 impl Profile {
     /// Reads a module that is known to be valid.
-    pub fn of(bytes: &[u8]) -> Self {
-        let all = Self { reads_headers: true, request_arguments: true, response_arguments: true };
-        scan(bytes).unwrap_or(all)
-    }
-}
-
-fn scan(bytes: &[u8]) -> Result<Profile, wasmparser::BinaryReaderError> {
-    let mut profile =
-        Profile { reads_headers: false, request_arguments: false, response_arguments: false };
-    let mut function = 0;
-    let mut exports: [Option<u32>; 2] = [None, None];
-    for payload in Parser::new(0).parse_all(bytes) {
-        match payload? {
-            Payload::ImportSection(section) => {
-                for import in section.into_imports() {
-                    let import = import?;
-                    if matches!(import.ty, TypeRef::Func(_) | TypeRef::FuncExact(_)) {
-                        function += 1;
-                    }
-                    profile.reads_headers |= READERS.contains(&import.name);
-                }
-            }
-            Payload::ExportSection(section) => {
-                for export in section {
-                    let export = export?;
-                    let slot = match export.name {
-                        "proxy_on_request_headers" => &mut exports[0],
-                        "proxy_on_response_headers" => &mut exports[1],
-                        _ => continue,
-                    };
-                    if export.kind == ExternalKind::Func {
-                        *slot = Some(export.index);
-                    }
-                }
-                // An imported function exported again: nothing to look into.
-                profile.request_arguments = exports[0].is_some_and(|index| index < function);
-                profile.response_arguments = exports[1].is_some_and(|index| index < function);
-            }
-            Payload::CodeSectionEntry(body) => {
-                for (export, used) in
-                    [(0, &mut profile.request_arguments), (1, &mut profile.response_arguments)]
-                {
-                    if exports[export] == Some(function) {
-                        *used = reads_arguments(&body)?;
-                    }
-                }
-                function += 1;
-            }
-            _ => {}
+    pub fn of(module: &wasmtime::Module, bytes: &[u8]) -> Self {
+        let Ok(graph) = CallGraph::of(bytes) else {
+            return Self {
+                reads_headers: true,
+                reads_response: true,
+                request_arguments: true,
+                response_arguments: true,
+            };
+        };
+        let reads = |imports: &[&str]| imports.iter().any(|import| READERS.contains(import));
+        let imports: Vec<&str> = module.imports().map(|import| import.name()).collect();
+        let later: Vec<&str> =
+            module.exports().map(|export| export.name()).filter(|name| !BEFORE_RESPONSE.contains(name)).collect();
+        Self {
+            reads_headers: reads(&imports),
+            reads_response: reads(&graph.imports_of(&later)),
+            request_arguments: graph.reads_arguments("proxy_on_request_headers"),
+            response_arguments: graph.reads_arguments("proxy_on_response_headers"),
         }
     }
-    Ok(profile)
-}
-
-/// True when the code reads its second or third parameter.
-fn reads_arguments(body: &wasmparser::FunctionBody<'_>) -> Result<bool, wasmparser::BinaryReaderError> {
-    for operator in body.get_operators_reader()? {
-        if let Operator::LocalGet { local_index: 1 | 2 } = operator? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vm::engine::compile;
 
     fn profile(text: &str) -> Profile {
-        Profile::of(&wat::parse_str(text).unwrap())
+        let bytes = wat::parse_str(text).unwrap();
+        Profile::of(&compile(&bytes).unwrap(), &bytes)
     }
 
     #[test]
@@ -106,24 +82,29 @@ mod tests {
                     local.get 0 drop local.get 3)
                 (func (param i32 i32) local.get 1 drop))"#,
         );
-        assert_eq!(
-            bare,
-            Profile { reads_headers: false, request_arguments: false, response_arguments: false }
-        );
+        let nothing = Profile {
+            reads_headers: false,
+            reads_response: false,
+            request_arguments: false,
+            response_arguments: false,
+        };
+        assert_eq!(bare, nothing);
     }
 
     #[test]
-    fn uses_are_seen() {
-        let all = profile(
-            r#"(module
-                (import "env" "proxy_get_property" (func (param i32 i32 i32 i32) (result i32)))
-                (import "env" "x" (func $x (param i32 i32 i32) (result i32)))
-                (export "proxy_on_request_headers" (func $x))
-                (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) local.get 2))"#,
-        );
-        assert_eq!(
-            all,
-            Profile { reads_headers: true, request_arguments: true, response_arguments: true }
-        );
+    fn a_property_read_at_the_start_of_a_context_is_none_of_the_response() {
+        let text = |callback: &str| {
+            format!(
+                r#"(module
+                    (import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))
+                    (func $read (drop (call $get (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0))))
+                    (func (export "{callback}") (param i32 i32) call $read)
+                    (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) i32.const 0))"#
+            )
+        };
+        let early = profile(&text("proxy_on_context_create"));
+        assert!(early.reads_headers && !early.reads_response);
+        let late = profile(&text("proxy_on_log"));
+        assert!(late.reads_headers && late.reads_response);
     }
 }

@@ -42,13 +42,14 @@ impl Vm {
         }
     }
 
-    /// Takes the outcome of a pause that ended.
+    /// Takes the outcome of a pause. One that has not ended by itself ends here: its caller gives up.
     pub fn resumed(&mut self, stream: ContextId) -> Result<Action, Error> {
         if let Some(error) = &self.dead {
             return Err(Error::Lost(error.to_string()));
         }
         let action = self.settle(stream, Action::Continue);
-        let paused = self.state().contexts.streams.get(&stream).is_some_and(|s| s.paused);
+        let found = self.state_mut().contexts.streams.get_mut(&stream);
+        let paused = found.is_some_and(|s| std::mem::take(&mut s.paused));
         Ok(if paused && action == Action::Continue { Action::Pause } else { action })
     }
 
@@ -58,9 +59,9 @@ impl Vm {
         let known = self.state().contexts.streams.get(&stream).is_none_or(|s| s.response_headers_loaded);
         match callback {
             Callback::ResponseHeaders => {
-                self.exports.response_headers.is_some() && (profile.reads_headers || profile.response_arguments)
+                self.exports.response_headers.is_some() && (profile.reads_response || profile.response_arguments)
             }
-            Callback::ResponseBody => self.exports.response_body.is_some() && profile.reads_headers && !known,
+            Callback::ResponseBody => self.exports.response_body.is_some() && profile.reads_response && !known,
             _ => false,
         }
     }

@@ -102,7 +102,8 @@ impl Request {
             self = self.header("Connection", "close");
         }
         let response = connection.try_request(&self)?;
-        // nginx closes after it has freed the request, so what runs then has run when this returns.
+        // nginx frees a request without a body before it closes, so what runs then has run when this returns. After a
+        // body it lingers, and the request lives until it sees that the client has closed, too.
         if !connection.drain()?.is_empty() {
             return Err(Error::other("bytes after the answer"));
         }

@@ -18,7 +18,7 @@ pub struct Probe {
     script: String,
 }
 
-/// What came of it.
+/// What came of it. nginx has ended, so that the log holds what the guest did after the answer, too.
 pub struct Outcome {
     pub nginx: Running,
     pub response: Response,
@@ -85,6 +85,7 @@ impl Probe {
     pub fn request(self, method: &str, complete: impl FnOnce(Request) -> Request) -> Outcome {
         let nginx = self.start();
         let response = complete(nginx.request(method, "/")).send();
+        nginx.stop();
         Outcome { nginx, response }
     }
 }

@@ -4,7 +4,7 @@ use super::http::{Connection, Request, Response};
 use super::poll;
 use super::process::Process;
 use std::fs;
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::thread::panicking;
 use tempfile::TempDir;
 
@@ -12,6 +12,8 @@ use tempfile::TempDir;
 pub struct Running {
     process: Process,
     expected: Mutex<Vec<String>>,
+    /// How quitting went, once it has been tried.
+    stopped: OnceLock<Result<(), String>>,
     // Dropped after the process has ended.
     prefix: TempDir,
 }
@@ -21,6 +23,7 @@ impl Running {
         Running {
             process,
             expected: Mutex::new(Vec::new()),
+            stopped: OnceLock::new(),
             prefix,
         }
     }
@@ -132,6 +135,11 @@ impl Running {
             .expect("a number")
     }
 
+    /// Ends nginx gracefully, so that every request has been freed and all that it logs is there to be read.
+    pub fn stop(&self) {
+        self.stopped.get_or_init(|| self.process.quit());
+    }
+
     /// Ends nginx and judges its log now instead of at the end of the test.
     pub fn finish(self) {
         drop(self);
@@ -149,7 +157,8 @@ impl Drop for Running {
             return;
         }
         let mut complaints = Vec::new();
-        complaints.extend(self.process.quit().err());
+        self.stop();
+        complaints.extend(self.stopped.get().and_then(|result| result.clone().err()));
         let expected = self.expected.lock().expect("expectations");
         complaints.extend(self.process.log().complaints(&expected));
         let valgrind = self.process.valgrind_complaints();

@@ -92,7 +92,7 @@ local _M = {}
 -- The options as the library takes them, and a table of what they point to, to be kept until the call is
 -- over. Nil and what is wrong when something is.
 function _M.build(name, opts)
-    opts = opts == nil and {} or opts
+    opts = type(opts) == "nil" and {} or opts
     local ok, err = check(opts)
     if not ok then
         return nil, err

@@ -1,0 +1,109 @@
+//! The functions of nginx and ngx_lua that the library calls: those that need a request and no Lua state.
+//!
+//! The shell looks them up and hands their addresses over, so that this library links to nothing of nginx.
+
+use std::ffi::{c_char, c_int, c_void};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use super::{Failure, RPW_CONTINUE, boundary, process, rpw_error_t, rpw_pair_t};
+
+/// Functions of nginx and ngx_lua, each named as there. All are required.
+///
+/// Sources: nginx `src/http/ngx_http_request.c`; ngx_lua `src/ngx_http_lua_{variable,log,headers,phase,
+/// misc,semaphore}.c`.
+#[allow(non_camel_case_types, reason = "the name that C and Lua see")]
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct rpw_nginx_t {
+    /// `ngx_http_cleanup_add`
+    pub cleanup_add: Option<unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void>,
+    /// `ngx_http_lua_ffi_raw_log`
+    pub raw_log: Option<unsafe extern "C" fn(*mut c_void, c_int, *const u8, usize) -> c_int>,
+    /// `ngx_http_lua_ffi_errlog_get_sys_filter_level`
+    pub log_level: Option<unsafe extern "C" fn(*mut c_void) -> c_int>,
+    /// `ngx_http_lua_ffi_var_get`
+    pub var_get: Option<
+        unsafe extern "C" fn(
+            *mut c_void,
+            *const u8,
+            usize,
+            *mut u8,
+            c_int,
+            *mut *const u8,
+            *mut usize,
+            *mut *const c_char,
+        ) -> c_int,
+    >,
+    /// `ngx_http_lua_ffi_var_set`
+    pub var_set: Option<
+        unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, *const u8, usize, *mut u8, usize) -> c_int,
+    >,
+    /// `ngx_http_lua_ffi_req_get_headers_count`
+    pub headers_count: Option<unsafe extern "C" fn(*mut c_void, c_int, *mut c_int) -> c_int>,
+    /// `ngx_http_lua_ffi_req_get_headers`
+    pub headers: Option<unsafe extern "C" fn(*mut c_void, *mut rpw_pair_t, c_int, c_int) -> c_int>,
+    /// `ngx_http_lua_ffi_get_phase`
+    pub phase: Option<unsafe extern "C" fn(*mut c_void, *mut *const c_char) -> c_int>,
+    /// `ngx_http_lua_ffi_headers_sent`
+    pub headers_sent: Option<unsafe extern "C" fn(*mut c_void) -> c_int>,
+    /// `ngx_http_lua_ffi_get_resp_status`
+    pub response_status: Option<unsafe extern "C" fn(*mut c_void) -> c_int>,
+    /// `ngx_http_lua_ffi_sema_post`
+    pub semaphore_post: Option<unsafe extern "C" fn(*mut c_void, c_int) -> c_int>,
+}
+
+macro_rules! functions {
+    ($($name:ident: $ty:ty),* $(,)?) => {
+        /// The same functions, all there.
+        pub(super) struct Functions {
+            $(pub $name: $ty,)*
+        }
+
+        impl Functions {
+            fn new(f: &rpw_nginx_t) -> Option<Self> {
+                Some(Self { $($name: f.$name?,)* })
+            }
+        }
+    };
+}
+
+functions! {
+    cleanup_add: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
+    raw_log: unsafe extern "C" fn(*mut c_void, c_int, *const u8, usize) -> c_int,
+    log_level: unsafe extern "C" fn(*mut c_void) -> c_int,
+    var_get: unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, c_int, *mut *const u8, *mut usize, *mut *const c_char) -> c_int,
+    var_set: unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, *const u8, usize, *mut u8, usize) -> c_int,
+    headers_count: unsafe extern "C" fn(*mut c_void, c_int, *mut c_int) -> c_int,
+    headers: unsafe extern "C" fn(*mut c_void, *mut rpw_pair_t, c_int, c_int) -> c_int,
+    phase: unsafe extern "C" fn(*mut c_void, *mut *const c_char) -> c_int,
+    headers_sent: unsafe extern "C" fn(*mut c_void) -> c_int,
+    response_status: unsafe extern "C" fn(*mut c_void) -> c_int,
+    semaphore_post: unsafe extern "C" fn(*mut c_void, c_int) -> c_int,
+}
+
+/// Takes the functions of nginx over. Again is harmless: a reload brings a new Lua VM.
+///
+/// # Returns
+/// `RPW_CONTINUE`, or `RPW_ERROR` when a function is missing.
+/// # Safety
+/// `functions` is valid for the call and its members are what their names say.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_setup(functions: *const rpw_nginx_t, error: *mut rpw_error_t) -> i32 {
+    boundary(error, || {
+        // SAFETY: as promised by the caller.
+        let functions = unsafe { functions.as_ref() }.ok_or_else(|| Failure::new("rpw_setup: NULL argument"))?;
+        let found = Functions::new(functions).ok_or_else(|| Failure::new("rpw_setup: a function is NULL"))?;
+        process::watch_forks();
+        // Never freed: a reload may bring ngx_lua at another address while requests of before still end.
+        FUNCTIONS.store(Box::into_raw(Box::new(found)), Ordering::Release);
+        Ok(RPW_CONTINUE)
+    })
+}
+
+static FUNCTIONS: AtomicPtr<Functions> = AtomicPtr::new(std::ptr::null_mut());
+
+/// What the shell set up last.
+pub(super) fn functions() -> Option<&'static Functions> {
+    // SAFETY: NULL, or a box that is never freed.
+    unsafe { FUNCTIONS.load(Ordering::Acquire).as_ref() }
+}

@@ -1,0 +1,225 @@
+//! Which imports an export can come to call.
+//!
+//! A sound overestimate: a call through a table reaches every function of that type whose reference the
+//! module takes anywhere.
+
+use rustc_hash::FxHashSet;
+use wasmparser::{
+    BinaryReaderError, ElementItems, ExternalKind, FuncType, FunctionBody, Operator, Parser, Payload, TypeRef,
+};
+
+/// See the module.
+#[derive(Default)]
+pub struct CallGraph<'a> {
+    types: Vec<FuncType>,
+    /// Type of each function, imports first.
+    functions: Vec<u32>,
+    imports: Vec<&'a str>,
+    exports: Vec<(&'a str, u32)>,
+    bodies: Vec<Body>,
+    /// Functions whose reference is taken: a table may hold them.
+    referenced: FxHashSet<u32>,
+}
+
+#[derive(Default)]
+struct Body {
+    calls: Vec<u32>,
+    /// Types called through tables.
+    indirect: Vec<u32>,
+    /// It calls through references of its own making, of whatever type.
+    by_reference: bool,
+    /// It reads its second or third parameter.
+    reads_arguments: bool,
+}
+
+impl<'a> CallGraph<'a> {
+    /// Reads a module that is known to be valid.
+    pub fn of(bytes: &'a [u8]) -> Result<Self, BinaryReaderError> {
+        let mut graph = Self::default();
+        for payload in Parser::new(0).parse_all(bytes) {
+            graph.add(payload?)?;
+        }
+        Ok(graph)
+    }
+
+    /// The imports that can be called once any of these exports is.
+    pub fn imports_of(&self, exports: &[&str]) -> Vec<&'a str> {
+        let mut seen = FxHashSet::default();
+        let mut todo: Vec<u32> = exports.iter().filter_map(|name| self.export(name)).collect();
+        let mut found = Vec::new();
+        while let Some(function) = todo.pop() {
+            if !seen.insert(function) {
+                continue;
+            }
+            if let Some(import) = self.imports.get(function as usize) {
+                found.push(*import);
+            } else if let Some(body) = self.body(function) {
+                todo.extend(&body.calls);
+                let reached = |f: &&u32| body.by_reference || body.indirect.iter().any(|ty| self.is_of(**f, *ty));
+                todo.extend(self.referenced.iter().filter(reached));
+            }
+        }
+        found
+    }
+
+    /// Whether an export reads its second or third parameter; true when it is not the module's own code.
+    pub fn reads_arguments(&self, export: &str) -> bool {
+        self.export(export).is_some_and(|f| self.body(f).is_none_or(|body| body.reads_arguments))
+    }
+
+    fn export(&self, name: &str) -> Option<u32> {
+        self.exports.iter().find(|(n, _)| *n == name).map(|(_, function)| *function)
+    }
+
+    fn body(&self, function: u32) -> Option<&Body> {
+        self.bodies.get((function as usize).checked_sub(self.imports.len())?)
+    }
+
+    /// Types can be declared twice, so they compare by what they are.
+    fn is_of(&self, function: u32, ty: u32) -> bool {
+        let of = |index: u32| self.types.get(index as usize);
+        self.functions.get(function as usize).is_none_or(|own| of(*own) == of(ty))
+    }
+
+    fn add(&mut self, payload: Payload<'a>) -> Result<(), BinaryReaderError> {
+        match payload {
+            Payload::TypeSection(section) => {
+                for ty in section.into_iter_err_on_gc_types() {
+                    self.types.push(ty?);
+                }
+            }
+            Payload::ImportSection(section) => {
+                for import in section.into_imports() {
+                    let import = import?;
+                    if let TypeRef::Func(ty) | TypeRef::FuncExact(ty) = import.ty {
+                        self.imports.push(import.name);
+                        self.functions.push(ty);
+                    }
+                }
+            }
+            Payload::FunctionSection(section) => {
+                for ty in section {
+                    self.functions.push(ty?);
+                }
+            }
+            Payload::ExportSection(section) => {
+                for export in section {
+                    let export = export?;
+                    if export.kind == ExternalKind::Func {
+                        self.exports.push((export.name, export.index));
+                    }
+                }
+            }
+            Payload::GlobalSection(section) => {
+                for global in section {
+                    self.add_references(global?.init_expr.get_operators_reader())?;
+                }
+            }
+            Payload::ElementSection(section) => {
+                for element in section {
+                    self.add_element(element?.items)?;
+                }
+            }
+            Payload::CodeSectionEntry(body) => {
+                let body = self.read_body(&body)?;
+                self.bodies.push(body);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn add_element(&mut self, items: ElementItems<'_>) -> Result<(), BinaryReaderError> {
+        match items {
+            ElementItems::Functions(functions) => {
+                for function in functions {
+                    self.referenced.insert(function?);
+                }
+            }
+            ElementItems::Expressions(_, expressions) => {
+                for expression in expressions {
+                    self.add_references(expression?.get_operators_reader())?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn add_references(&mut self, operators: wasmparser::OperatorsReader<'_>) -> Result<(), BinaryReaderError> {
+        for operator in operators {
+            if let Operator::RefFunc { function_index } = operator? {
+                self.referenced.insert(function_index);
+            }
+        }
+        Ok(())
+    }
+
+    fn read_body(&mut self, code: &FunctionBody<'_>) -> Result<Body, BinaryReaderError> {
+        let mut body = Body::default();
+        for operator in code.get_operators_reader()? {
+            match operator? {
+                Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
+                    body.calls.push(function_index);
+                }
+                Operator::CallIndirect { type_index, .. } | Operator::ReturnCallIndirect { type_index, .. } => {
+                    body.indirect.push(type_index);
+                }
+                Operator::CallRef { .. } | Operator::ReturnCallRef { .. } => body.by_reference = true,
+                Operator::RefFunc { function_index } => {
+                    self.referenced.insert(function_index);
+                }
+                Operator::LocalGet { local_index: 1 | 2 } => body.reads_arguments = true,
+                _ => {}
+            }
+        }
+        Ok(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn imports(text: &str, exports: &[&str]) -> Vec<String> {
+        let bytes = wat::parse_str(text).unwrap();
+        let graph = CallGraph::of(&bytes).unwrap();
+        let mut found: Vec<String> = graph.imports_of(exports).iter().map(|s| (*s).to_owned()).collect();
+        found.sort();
+        found
+    }
+
+    const MODULE: &str = r#"(module
+        (type $t (func (param i32))) (type $same (func (param i32))) (type $other (func))
+        (import "env" "direct" (func $direct (param i32)))
+        (import "env" "by_table" (func $by_table (param i32)))
+        (import "env" "wrong_type" (func $wrong_type))
+        (import "env" "never" (func $never))
+        (table funcref (elem $by_table $wrong_type $back))
+        (func $helper i32.const 0 call $direct)
+        (func $back (param i32) call $helper)
+        (func (export "a") call $helper)
+        (func (export "b") i32.const 0 i32.const 0 call_indirect (type $same))
+        (func (export "c")))"#;
+
+    #[test]
+    fn calls_are_followed_directly_and_through_tables() {
+        assert_eq!(imports(MODULE, &["a"]), ["direct"]);
+        assert_eq!(imports(MODULE, &["b"]), ["by_table", "direct"]);
+        assert_eq!(imports(MODULE, &["c", "missing"]), [""; 0]);
+        assert_eq!(imports(MODULE, &["a", "b"]), ["by_table", "direct"]);
+    }
+
+    #[test]
+    fn arguments_that_are_read_are_seen() {
+        let bytes = wat::parse_str(
+            r#"(module (import "env" "f" (func $f (param i32 i32)))
+                (export "imported" (func $f))
+                (func (export "reads") (param i32 i32) local.get 1 drop)
+                (func (export "ignores") (param i32 i32) local.get 0 drop))"#,
+        )
+        .unwrap();
+        let graph = CallGraph::of(&bytes).unwrap();
+        assert!(graph.reads_arguments("reads") && graph.reads_arguments("imported"));
+        assert!(!graph.reads_arguments("ignores") && !graph.reads_arguments("missing"));
+    }
+}

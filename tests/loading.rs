@@ -1,0 +1,314 @@
+//! Loading modules: what is refused and with which words, what is stood in for, and how a module starts.
+
+use crate::world::{Filter, Probe, World, guest, module};
+use resty_proxy_wasm::abi::Callback;
+use resty_proxy_wasm::vm::{Options, Plugin};
+
+/// The error of loading these bytes.
+fn refused(bytes: &[u8]) -> String {
+    refused_with(bytes, Options::new("filter"))
+}
+
+fn refused_with(bytes: &[u8], options: Options) -> String {
+    match Filter::load(&World::new(), bytes, options) {
+        Ok(_) => "loaded".into(),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn files_that_are_no_modules_are_told_apart() {
+    let valid = guest("bare.wat");
+    let component = b"\0asm\x0d\0\x01\0";
+    let cases: &[(&[u8], &str)] = &[
+        (b"", "the file is empty"),
+        (b"hello", "not a WebAssembly module: the file does not begin with \"\\0asm\""),
+        (b"\0asm\x01\0", "not a valid WebAssembly module: the file is cut off within its header"),
+        (b"\0asm\x02\0\0\0", "the file is of a version of WebAssembly that is not supported"),
+        (
+            b" \n(module)",
+            "the file is WebAssembly text; compile it to a binary first (wat2wasm)",
+        ),
+        (
+            component,
+            "the file is a WebAssembly component; build the filter as a core module (for Rust: wasm32-wasip1)",
+        ),
+        (
+            &valid[..valid.len() - 1],
+            "not a valid WebAssembly module: unexpected end-of-file (at offset 0xee)",
+        ),
+    ];
+    for (bytes, error) in cases {
+        assert_eq!(refused(bytes), *error);
+    }
+}
+
+#[test]
+fn modules_that_are_no_filters_are_refused_with_the_cause() {
+    for (file, error) in [
+        (
+            "no_memory",
+            "the module exports no memory (\"memory\"): it is not a Proxy-Wasm filter",
+        ),
+        (
+            "import_other_module",
+            "the module imports function \"foo.bar\", which is neither Proxy-Wasm (module \"env\") nor WASI",
+        ),
+        (
+            "import_memory",
+            "the module imports memory \"env.memory\"; a host gives functions only (link the filter without imported \
+             memory and tables)",
+        ),
+        (
+            "import_global",
+            "the module imports global \"env.proxy_log\"; a host gives functions only (link the filter without \
+             imported memory and tables)",
+        ),
+        (
+            "memory_too_large",
+            "instantiation failed: memory minimum size of 65536 pages exceeds memory limits",
+        ),
+        (
+            "wrong_signature",
+            "export \"proxy_on_request_headers\" has type (type (func (param i64 f32) (result i64))), which is not \
+             the type that the Proxy-Wasm ABI gives it",
+        ),
+        (
+            "wrong_signature_start",
+            "export \"_initialize\" has type (type (func (param i32))), which is not the type that the Proxy-Wasm \
+             ABI gives it",
+        ),
+        (
+            "start_section_trap",
+            "instantiation failed: wasm trap: wasm `unreachable` instruction executed (in <unknown>!<wasm function 1>)",
+        ),
+        (
+            "start_exit_3",
+            "_start failed: the filter ended itself with exit code 3 (proc_exit)",
+        ),
+    ] {
+        assert_eq!(refused(&guest(&format!("{file}.wat"))), error, "{file}");
+    }
+}
+
+#[test]
+fn exports_of_the_wrong_kind_are_refused() {
+    let with = |export: &str| {
+        let text = format!("(module {export} (func (export \"proxy_abi_version_0_2_1\")))");
+        refused(&wat::parse_str(text).expect("WebAssembly text"))
+    };
+    assert_eq!(
+        with(r#"(global (export "memory") i32 (i32.const 0))"#),
+        "the module's export \"memory\" is not a memory"
+    );
+    assert_eq!(
+        with(r#"(memory (export "memory") 1) (global (export "proxy_on_done") i32 (i32.const 0))"#),
+        "export \"proxy_on_done\" is not a function"
+    );
+    let marker = r#"(memory (export "memory") 1) (func (export "proxy_abi_version_0_3_0"))"#;
+    assert_eq!(
+        with(marker),
+        "the module's ABI marker proxy_abi_version_0_3_0 is not one of 0.1.0, 0.2.0, 0.2.1"
+    );
+}
+
+/// Loads a filter that adds `hello: world!`, runs a request, and returns what users were warned of.
+fn works(bytes: &[u8], root_id: &str) -> Vec<String> {
+    let mut options = Options::new("filter");
+    options.root_id = root_id.into();
+    let filter = Filter::load(&World::new(), bytes, options).expect("a filter that starts");
+    let effects = filter.open(&filter.context("")).whole();
+    assert_eq!(effects, ["add response hello: world!"]);
+    filter.plugin.warnings().to_vec()
+}
+
+#[test]
+fn odd_modules_work_and_what_is_odd_is_told() {
+    let unknown = |import: &str, then: &str| format!("import {import} is not a function of this host: {then}");
+    let cases: &[(&str, &[String])] = &[
+        ("bare", &[]),
+        ("start_section_log", &[]),
+        ("initialize_main", &[]),
+        ("initialize_main_void", &[]),
+        ("initialize_and_start", &[]),
+        ("start_exit_0", &[]),
+        ("marker_none", &["the module has no proxy_abi_version_* export: taken as 0.2.0".into()]),
+        (
+            "marker_vendor",
+            &[
+                "ABI marker proxy_abi_version_0_2_100 is a vendor's: taken as 0.2.1".into(),
+                unknown(
+                    "env.proxy_redis_init(type (func (param i32 i32 i32 i32 i32 i32 i32) (result i32)))",
+                    "calls answer 12",
+                ),
+            ],
+        ),
+        (
+            "unknown_imports",
+            &[
+                unknown(
+                    "env.proxy_unknown(type (func (param i64 f64 i32) (result i32)))",
+                    "calls answer 12",
+                ),
+                unknown("env.proxy_unknown_wide(type (func (result i64)))", "calls answer 12"),
+                unknown("env.proxy_unknown_silent(type (func (param f32)))", "calls answer 12"),
+                unknown(
+                    "wasi_snapshot_preview1.unknown_function(type (func (param i32) (result i32)))",
+                    "calls answer 52",
+                ),
+            ],
+        ),
+        (
+            "grpc_call_10",
+            &[
+                unknown(
+                    "env.proxy_grpc_call(type (func (param i32 i32 i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))",
+                    "calls answer 12",
+                ),
+                unknown(
+                    "env.proxy_grpc_stream(type (func (param i32 i32 i32 i32 i32 i32 i32) (result i32)))",
+                    "calls answer 12",
+                ),
+            ],
+        ),
+    ];
+    for (file, warnings) in cases {
+        assert_eq!(works(&guest(&format!("{file}.wat")), "filter"), *warnings, "{file}");
+    }
+}
+
+#[test]
+fn a_call_of_another_unknown_env_function_traps() {
+    let text = r#"(module
+        (import "env" "abort" (func $abort (param i32)))
+        (memory (export "memory") 1)
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (call $abort (i32.const 0)) (i32.const 0)))"#;
+    let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+    let import = "env.abort(type (func (param i32)))";
+    let warning = format!("import {import} is not a function of this host: a call of it traps");
+    assert_eq!(filter.plugin.warnings(), [warning]);
+    let stream = filter.open(&filter.context(""));
+    let error = stream.run(Callback::RequestHeaders, b"", false).expect_err("a trap").to_string();
+    let cause = format!("proxy_on_request_headers failed: {import} was called, which this host does not have");
+    assert!(error.starts_with(&cause), "{error}");
+}
+
+#[test]
+fn filters_of_other_toolchains_work() {
+    for (file, root_id) in [
+        ("rust_filter_0_1.wasm", "filter"),
+        ("as_sdk_0_1.wasm", "add_header"),
+        ("zig.wasm", "filter"),
+    ] {
+        assert_eq!(works(&guest(file), root_id), [""; 0], "{file}");
+    }
+}
+
+#[test]
+fn the_first_marker_decides_what_a_missing_header_is() {
+    let filter = Filter::new(&World::new(), &guest("markers_two.wat"));
+    assert_eq!(filter.open(&filter.context("")).whole(), ["add response x-status: 01"]);
+    for (file, answer) in [
+        ("probe_0_1_0.wasm", "0 ''"),
+        ("probe_0_2_0.wasm", "1"),
+        ("probe.wasm", "1"),
+    ] {
+        let probe = Probe::of(file, "request_headers: get_header_map_value 0 x-absent");
+        probe.open().request_headers();
+        assert_eq!(probe.answers(), [answer], "{file}");
+    }
+}
+
+#[test]
+fn a_filter_may_have_no_callback_at_all() {
+    let filter = Filter::new(&World::new(), &guest("no_callbacks.wat"));
+    let stream = filter.open(&filter.context("anything"));
+    assert_eq!(stream.whole(), [""; 0]);
+}
+
+#[test]
+fn options_reach_the_guest() {
+    let mut options = Options::new("probe");
+    options.root_id = "root".into();
+    options.vm_id = "vm".into();
+    options.vm_config = b"vm_start: get_buffer_bytes 6 0 max".into();
+    options.env = vec![("KEY".into(), "a=b".into()), ("EMPTY".into(), String::new())];
+    let probe = Probe::with(
+        options,
+        "configure: get_property plugin_name; configure: get_property plugin_root_id
+         configure: get_property plugin_vm_id; configure: environ; configure: get_buffer_bytes 7 0 9
+         configure: get_buffer_bytes 6 0 8",
+    );
+    assert_eq!(
+        probe.answers(),
+        [
+            "0 vm_start: get_buffer_bytes 6 0 max",
+            "0 probe",
+            "0 root",
+            "0 vm",
+            "0 2 KEY=a=b|EMPTY=",
+            "0 configure",
+            "0 vm_start",
+        ]
+    );
+}
+
+#[test]
+fn the_memory_limit_holds() {
+    let mut options = Options::new("probe");
+    options.memory_limit = 1024 * 1024;
+    let probe = Probe::with(options.clone(), "configure: memory; configure: grow 15; configure: grow 1");
+    let answers = probe.answers();
+    let pages: usize = answers[0].parse::<usize>().expect("bytes") / 65536;
+    assert_eq!(answers, [(pages * 65536).to_string().as_str(), "-1", &pages.to_string()]);
+
+    options.memory_limit = 65536;
+    assert_eq!(
+        refused_with(&guest("probe.wasm"), options),
+        format!("instantiation failed: memory minimum size of {pages} pages exceeds memory limits")
+    );
+}
+
+#[test]
+fn a_module_can_be_looked_at_before_it_starts() {
+    let world = World::new();
+    let mut options = Options::new("filter");
+    options.pause_timeout = 5;
+    let loaded = module(&world, &guest("start_exit_3.wat"), options).expect("a sound module");
+    assert_eq!((loaded.info().name.as_str(), loaded.pause_timeout()), ("filter", 5));
+    assert!(Plugin::new(loaded, world.clone(), 1).is_err());
+}
+
+#[test]
+fn response_headers_are_asked_for_only_when_the_guest_can_see_them() {
+    let sees = |text: &str, callback: Callback| {
+        let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+        let stream = filter.open(&filter.context(""));
+        let wants = |vm: &mut resty_proxy_wasm::vm::Vm| Ok(vm.wants_response_headers(stream.at.id, callback));
+        stream.context.with_stream(stream.at, wants).expect("a VM")
+    };
+    let module = |import: &str, callback: &str, body: &str| {
+        let reader = format!(r#"(import "env" "{import}" (func (param i32 i32 i32 i32) (result i32)))"#);
+        let reader = if import.is_empty() { "" } else { &reader };
+        format!(
+            r#"(module {reader} (memory (export "memory") 1) (func (export "proxy_abi_version_0_2_1"))
+                (func (export "{callback}") (param i32 i32 i32) (result i32) {body}))"#
+        )
+    };
+    let (headers, body) = ("proxy_on_response_headers", "proxy_on_response_body");
+    for (import, callback, code, in_headers, in_body) in [
+        ("", headers, "i32.const 0", false, false),
+        ("", headers, "local.get 0", false, false),
+        ("", headers, "local.get 1", true, false),
+        ("", headers, "local.get 2", true, false),
+        ("proxy_get_property", headers, "i32.const 0", true, false),
+        ("proxy_get_property", body, "i32.const 0", false, true),
+        ("", body, "local.get 1", false, false),
+    ] {
+        let text = module(import, callback, code);
+        assert_eq!(sees(&text, Callback::ResponseHeaders), in_headers, "{text}");
+        assert_eq!(sees(&text, Callback::ResponseBody), in_body, "{text}");
+    }
+}

@@ -1,0 +1,24 @@
+//! The core without nginx: loading, contexts, events and host functions, on a simulated [`world`].
+//!
+//! The scriptable guest of `t/guests` does most of the asking; `world/probe.rs` runs its scripts. Tests against a real
+//! nginx are in `t/`.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the bans keep I/O and the environment out of the core; tests read filters and documents"
+)]
+
+mod bodies;
+mod caps;
+mod codecs;
+mod docs;
+mod faults;
+mod headers;
+mod hostile;
+mod lifecycle;
+mod linking;
+mod loading;
+mod pausing;
+mod properties;
+mod random;
+mod responses;
+mod world;

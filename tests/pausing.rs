@@ -1,0 +1,178 @@
+//! Requests that wait for their filter, and what lets them go on.
+
+use crate::world::{Probe, Stream};
+use resty_proxy_wasm::event::Action;
+
+/// A stream that waits, with its waker.
+fn paused(probe: &Probe, waker: usize) -> Stream {
+    let stream = probe.open();
+    assert_eq!(stream.request_headers().action, Action::Pause);
+    stream.wait(waker);
+    stream
+}
+
+/// Runs a script of another plugin context of the same plugin, on a stream of its own.
+fn meanwhile(probe: &Probe, script: &str) -> Stream {
+    let context = probe.filter.context(script);
+    let stream = probe.filter.open(&context);
+    stream.request_headers();
+    stream
+}
+
+fn on(stream: &Stream, ops: &str) -> String {
+    let mut script = format!("request_headers: set_effective_context {}\n", stream.at.id);
+    for op in ops.split("; ") {
+        script += &format!("request_headers: {op}\n");
+    }
+    script
+}
+
+fn action(stream: &Stream) -> Action {
+    stream.resumed().expect("an answer").action
+}
+
+#[test]
+fn every_value_but_0_pauses() {
+    for (value, wanted) in [
+        ("0", Action::Continue),
+        ("1", Action::Pause),
+        ("2", Action::Pause),
+        ("3", Action::Pause),
+        ("4", Action::Pause),
+        ("-1", Action::Pause),
+    ] {
+        let probe = Probe::new(&format!("request_headers: return {value}"));
+        assert_eq!(probe.open().request_headers().action, wanted, "{value}");
+    }
+}
+
+#[test]
+fn another_stream_lets_it_go_on() {
+    let probe = Probe::new("request_headers: pause");
+    let (one, two) = (paused(&probe, 11), paused(&probe, 22));
+    assert_eq!([action(&one), action(&two)], [Action::Pause, Action::Pause]);
+    meanwhile(&probe, &on(&two, "continue_stream 0"));
+    assert_eq!(probe.filter.world.woken(), [22]);
+    assert_eq!([action(&one), action(&two)], [Action::Pause, Action::Continue]);
+    meanwhile(&probe, &on(&one, "continue_stream 1"));
+    assert_eq!(probe.filter.world.woken(), [11]);
+    assert_eq!(action(&one), Action::Continue);
+    meanwhile(&probe, &on(&one, "continue_stream 0"));
+    assert_eq!(probe.filter.world.woken(), [0; 0], "not paused: harmless");
+}
+
+#[test]
+fn the_first_abi_has_a_function_for_each_direction() {
+    for op in ["continue_request", "continue_response"] {
+        let probe = Probe::of("probe_0_1_0.wasm", "request_headers: pause");
+        let stream = paused(&probe, 7);
+        meanwhile(&probe, &on(&stream, op));
+        assert_eq!(probe.filter.world.woken(), [7]);
+        assert_eq!(action(&stream), Action::Continue);
+    }
+}
+
+#[test]
+fn going_on_in_the_very_callback_is_no_pause() {
+    let probe = Probe::new("request_headers: continue_stream 0; request_headers: pause");
+    assert_eq!(probe.open().request_headers().action, Action::Continue);
+    assert_eq!(probe.filter.world.woken(), [0; 0]);
+}
+
+#[test]
+fn streams_that_do_not_exist_here() {
+    let probe = Probe::new(
+        "request_headers: continue_stream 2; request_headers: continue_stream 3
+         request_headers: continue_stream 4; request_headers: pause; configure: continue_stream 0",
+    );
+    assert_eq!(probe.open().request_headers().action, Action::Pause);
+    assert_eq!(probe.answers(), ["0", "0", "0", "2", "1"]);
+}
+
+#[test]
+fn a_local_response_ends_the_wait() {
+    let probe = Probe::new("request_headers: pause");
+    let stream = paused(&probe, 5);
+    meanwhile(&probe, &on(&stream, "send_local_response 403 '' no '' -1; send_local_response 500 '' '' '' -1"));
+    assert_eq!(probe.answers()[2..], ["0", "2"]);
+    assert_eq!(
+        probe.warned(),
+        ["proxy_on_request_headers: a second local response on one stream is refused"]
+    );
+    assert_eq!(probe.filter.world.woken(), [5]);
+    let answer = stream.resumed().expect("an answer");
+    assert_eq!((answer.action, answer.effects), (Action::Respond, vec!["answer 403 [] no".to_string()]));
+}
+
+#[test]
+fn closing_ends_the_wait() {
+    let probe = Probe::new("request_headers: pause");
+    let stream = paused(&probe, 5);
+    meanwhile(&probe, &on(&stream, "close_stream 0"));
+    assert_eq!(probe.filter.world.woken(), [5]);
+    assert_eq!(action(&stream), Action::Close);
+}
+
+#[test]
+fn headers_of_a_waiting_request_can_be_changed() {
+    let probe = Probe::new("request_headers: add_header_map_value 0 a 1; request_headers: pause");
+    let stream = probe.open();
+    assert_eq!(stream.request_headers().effects, ["add request a: 1"]);
+    meanwhile(&probe, &on(&stream, "add_header_map_value 0 b 2; add_header_map_value 2 c 3; continue_stream 0"));
+    assert_eq!(
+        probe.warned(),
+        ["proxy_on_request_headers: a change of the response headers came too early or too late"]
+    );
+    let answer = stream.resumed().expect("an answer");
+    assert_eq!((answer.action, answer.effects), (Action::Continue, vec!["add request b: 2".to_string()]));
+}
+
+#[test]
+fn a_stream_that_is_not_paused_cannot_be_touched_from_outside() {
+    let probe = Probe::new("");
+    let stream = probe.open();
+    stream.request_headers();
+    meanwhile(&probe, &on(&stream, "add_header_map_value 0 b 2; send_local_response 403 '' '' '' -1"));
+    assert_eq!(probe.answers(), ["0", "2", "2"]);
+    assert_eq!(
+        probe.warned(),
+        [
+            "proxy_on_request_headers: a change of the request headers came too late: the request has gone on",
+            "proxy_on_request_headers: a local response came too late: the response headers were sent",
+        ]
+    );
+}
+
+#[test]
+fn the_body_may_hold_and_release_too() {
+    let probe = Probe::new("request_body: pause");
+    let stream = probe.open();
+    assert_eq!(stream.request_body(b"x", true).action, Action::Pause);
+    stream.wait(3);
+    meanwhile(&probe, &on(&stream, "continue_stream 0"));
+    assert_eq!(probe.filter.world.woken(), [3]);
+    assert_eq!(action(&stream), Action::Continue);
+}
+
+#[test]
+fn response_headers_cannot_wait() {
+    let probe = Probe::new("response_headers: pause");
+    assert_eq!(probe.open().response_headers(&[]).action, Action::Continue);
+    assert_eq!(probe.open().response_headers(&[]).action, Action::Continue);
+    assert_eq!(
+        probe.warned(),
+        ["proxy_on_response_headers: Pause on response headers is not possible in nginx: the response goes on \
+          (hold the body instead)"]
+    );
+}
+
+#[test]
+fn a_waiting_stream_may_end() {
+    let probe = Probe::new("request_headers: pause; done: ids");
+    let stream = paused(&probe, 9);
+    probe.said();
+    stream.end().expect("an end");
+    assert_eq!(probe.said(), ["done ids -> id=2 root=1"]);
+    assert_eq!(probe.filter.world.woken(), [0; 0]);
+    assert!(stream.resumed().is_err() || action(&stream) == Action::Continue);
+}

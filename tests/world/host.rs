@@ -1,0 +1,266 @@
+//! The world's side of [`Host`].
+
+use super::{number, request_id};
+use resty_proxy_wasm::abi::LogLevel;
+use resty_proxy_wasm::ports::{Host, Phase, RequestId, RequestSummary, SetVariableError};
+use resty_proxy_wasm::snapshot::HeaderMap;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// What is known of a request; tests set the fields as they like.
+pub struct Request {
+    pub headers: Vec<(Vec<u8>, Vec<u8>)>,
+    variables: Vec<Variable>,
+    pub phase: Phase,
+    pub headers_sent: bool,
+    pub status: u16,
+    path: Option<Vec<u8>>,
+    scheme: Option<Vec<u8>>,
+}
+
+struct Variable {
+    name: Vec<u8>,
+    value: Vec<u8>,
+    writable: bool,
+}
+
+impl Default for Request {
+    /// `GET /` of a client that sends nothing but a Host header.
+    fn default() -> Self {
+        let request = Self {
+            headers: Vec::new(),
+            variables: Vec::new(),
+            phase: Phase::Request,
+            headers_sent: false,
+            status: 0,
+            path: None,
+            scheme: None,
+        };
+        request
+            .variable("request_method", "GET")
+            .variable("scheme", "http")
+            .variable("http_host", "example.com")
+            .variable("request_uri", "/")
+    }
+}
+
+impl Request {
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// A variable that cannot be set.
+    pub fn variable(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.put(name, value.as_ref(), false);
+        self
+    }
+
+    /// A variable that filters may set.
+    pub fn writable(mut self, name: &str, value: &str) -> Self {
+        self.put(name, value.as_bytes(), true);
+        self
+    }
+
+    pub fn put(&mut self, name: &str, value: &[u8], writable: bool) {
+        self.variables.retain(|v| v.name != name.as_bytes());
+        self.variables.push(Variable { name: name.into(), value: value.to_vec(), writable });
+    }
+
+    pub fn get(&self, name: &str) -> Option<&[u8]> {
+        self.find(name.as_bytes()).map(|v| v.value.as_slice())
+    }
+
+    fn find(&self, name: &[u8]) -> Option<&Variable> {
+        self.variables.iter().find(|v| v.name == name)
+    }
+}
+
+/// See the module.
+pub struct World {
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    requests: Vec<Request>,
+    log: Vec<(LogLevel, String)>,
+    level: LogLevel,
+    woken: Vec<usize>,
+}
+
+/// A variable whose reading makes the host panic.
+pub const BROKEN: &[u8] = b"broken";
+
+/// What the clocks show.
+pub const WALL_CLOCK: u64 = 1_700_000_000_000_000_000;
+pub const MONOTONIC_CLOCK: u64 = 5_000_000_000;
+
+impl World {
+    pub fn new() -> Arc<Self> {
+        let inner =
+            Inner { requests: Vec::new(), log: Vec::new(), level: LogLevel::Info, woken: Vec::new() };
+        Arc::new(Self { inner: Mutex::new(inner) })
+    }
+
+    pub fn add(&self, request: Request) -> RequestId {
+        let mut inner = self.lock();
+        inner.requests.push(request);
+        request_id(inner.requests.len() - 1)
+    }
+
+    /// Looks at a request, or changes it.
+    pub fn with<R>(&self, request: RequestId, f: impl FnOnce(&mut Request) -> R) -> R {
+        f(&mut self.lock().requests[number(request)])
+    }
+
+    pub fn set_log_level(&self, level: LogLevel) {
+        self.lock().level = level;
+    }
+
+    /// The wakers that were called, in order.
+    pub fn woken(&self) -> Vec<usize> {
+        std::mem::take(&mut self.lock().woken)
+    }
+
+    /// What filters logged at info, without `wasm log NAME: `. Taken out of the log.
+    pub fn said(&self) -> Vec<String> {
+        self.take("wasm log ").into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// What filters logged, with the level in front.
+    pub fn said_at(&self) -> Vec<String> {
+        let lines = self.take("wasm log ");
+        lines.into_iter().map(|(level, text)| format!("{level:?} {text}")).collect()
+    }
+
+    /// What the host warned of: `CALLBACK: TEXT`. Taken out of the log; a world that ends with warnings that no test
+    /// took fails the test.
+    pub fn warned(&self) -> Vec<String> {
+        self.take("wasm plugin ").into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// Takes the lines that begin so, and returns what follows the plugin's name.
+    fn take(&self, prefix: &str) -> Vec<(LogLevel, String)> {
+        let log = &mut self.lock().log;
+        let taken = log.extract_if(.., |(_, line)| line.starts_with(prefix));
+        let text = |line: String| line.split_once(": ").expect("a plugin's name").1.to_string();
+        taken.map(|(level, line)| (level, text(line))).collect()
+    }
+
+    /// A panic of the host in one test leaves the world as it was.
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read<R>(&self, request: RequestId, f: impl FnOnce(&Request) -> R) -> R {
+        f(&self.lock().requests[number(request)])
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.warned(), [""; 0], "nobody looked at these warnings");
+        }
+    }
+}
+
+impl Host for World {
+    fn log(&self, _: Option<RequestId>, level: LogLevel, message: &[u8]) {
+        self.lock().log.push((level, String::from_utf8_lossy(message).into_owned()));
+    }
+
+    fn log_level(&self, _: Option<RequestId>) -> LogLevel {
+        self.lock().level
+    }
+
+    fn wall_clock(&self) -> u64 {
+        WALL_CLOCK
+    }
+
+    fn monotonic_clock(&self) -> u64 {
+        MONOTONIC_CLOCK
+    }
+
+    fn random(&self, out: &mut [u8]) -> bool {
+        out.fill(0x2a);
+        true
+    }
+
+    fn variable(&self, request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
+        assert_ne!(name, BROKEN, "somebody looked at the variable that breaks the host");
+        out.clear();
+        self.read(request, |r| match r.find(name) {
+            Some(found) => {
+                out.extend_from_slice(&found.value);
+                true
+            }
+            None => false,
+        })
+    }
+
+    fn set_variable(
+        &self,
+        request: RequestId,
+        name: &[u8],
+        value: &[u8],
+    ) -> Result<(), SetVariableError> {
+        self.with(request, |r| match r.variables.iter_mut().find(|v| v.name == name) {
+            Some(found) if found.writable => {
+                found.value = value.to_vec();
+                Ok(())
+            }
+            Some(_) => Err(SetVariableError::ReadOnly),
+            None => Err(SetVariableError::NotFound),
+        })
+    }
+
+    fn request_headers(&self, request: RequestId, out: &mut HeaderMap) {
+        self.read(request, |r| r.headers.iter().for_each(|(name, value)| out.push(name, value)));
+    }
+
+    fn request_summary(&self, request: RequestId) -> RequestSummary {
+        self.read(request, |r| RequestSummary {
+            headers: r.headers.len() as u32,
+            authority: r.find(b"http_host").is_some(),
+            body: r.headers.iter().any(|(name, _)| name == b"content-length"),
+        })
+    }
+
+    fn request_path(&self, request: RequestId, out: &mut Vec<u8>) {
+        out.clear();
+        self.read(request, |r| {
+            let path = r.path.as_deref().or_else(|| r.get("request_uri"));
+            out.extend_from_slice(path.unwrap_or_default());
+        });
+    }
+
+    fn set_request_path(&self, request: RequestId, path: &[u8]) {
+        self.with(request, |r| r.path = Some(path.to_vec()));
+    }
+
+    fn request_scheme(&self, request: RequestId, out: &mut Vec<u8>) -> bool {
+        out.clear();
+        self.read(request, |r| r.scheme.as_ref().map(|scheme| out.extend_from_slice(scheme)).is_some())
+    }
+
+    fn set_request_scheme(&self, request: RequestId, scheme: &[u8]) {
+        self.with(request, |r| r.scheme = Some(scheme.to_vec()));
+    }
+
+    fn phase(&self, request: RequestId) -> Phase {
+        self.read(request, |r| r.phase)
+    }
+
+    fn headers_sent(&self, request: RequestId) -> bool {
+        self.read(request, |r| r.headers_sent)
+    }
+
+    fn response_status(&self, request: RequestId) -> u16 {
+        self.read(request, |r| r.status)
+    }
+
+    fn wake(&self, waker: NonZeroUsize) {
+        self.lock().woken.push(waker.get());
+    }
+}
