@@ -155,6 +155,10 @@ fn statuses_of_allocators_and_versions() {
         let response = nginx.get(&format!("/run?file={name}.wasm"));
         assert_eq!(response.header_all("x-status"), [status], "{name}");
     }
+    nginx.expect_log(
+        "wasm plugin \"allocator_missing.wasm\": proxy_on_response_headers: a value cannot be handed over: the module \
+         exports neither proxy_on_memory_allocate nor malloc",
+    );
 }
 
 #[test]
@@ -314,15 +318,29 @@ fn a_module_cut_off_anywhere() {
                    (an unfinished copy or download?)";
     let no_memory = "failed to load wasm plugin: the module exports no memory (\"memory\"): it is not a Proxy-Wasm \
                      filter";
-    let ends = section_ends(&whole);
-    let mut expected = vec!["0 failed to load wasm plugin: the file is empty".into(), format!("1 {cut_off}")];
-    // Where a section ends the beginning of a module can be one of its own.
-    for (id, end) in ends {
-        let _ = (id, end, no_memory);
+    let mut expected = vec![
+        "0 failed to load wasm plugin: the file is empty".into(),
+        format!("1 {cut_off}"),
+        format!("8 {no_memory}"),
+        format!("9 {cut_off}"),
+    ];
+    for (section, end) in section_ends(&whole) {
+        // Where a section ends, what is there may be a module of its own: one without functions, and one whose
+        // functions are all there.
+        match section {
+            ..FUNCTION_SECTION => expected.push(format!("{end} {no_memory}")),
+            FUNCTION_SECTION..CODE_SECTION => continue,
+            CODE_SECTION.. => expected.push(format!("{end} loaded")),
+        }
+        if end < whole.len() {
+            expected.push(format!("{} {cut_off}", end + 1));
+        }
     }
-    expected.push(format!("{} loaded", whole.len()));
     assert_eq!(nginx.get("/t").text().lines().collect::<Vec<_>>(), expected);
 }
+
+const FUNCTION_SECTION: u8 = 3;
+const CODE_SECTION: u8 = 10;
 
 /// Id and end of each section of a module.
 fn section_ends(module: &[u8]) -> Vec<(u8, usize)> {

@@ -1,7 +1,7 @@
 //! proxy_log, proxy_get_log_level, and what a guest writes to its stdout and stderr.
 
+use super::ops::{check, expect, script};
 use super::support::{Nginx, Outcome, Probe};
-use super::transcript::transcript;
 
 /// nginx's level and the text of each line that the guest logged.
 fn levels(run: &Outcome) -> Vec<(String, String)> {
@@ -23,22 +23,24 @@ fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
 
 #[test]
 fn levels_become_those_of_nginx() {
-    let run = Probe::new(
-        "request_headers: log 0 trace
-         request_headers: log 1 debug
-         request_headers: log 2 info
-         request_headers: log 3 warn
-         request_headers: log 4 error
-         request_headers: log 5 critical
-         request_headers: log 6 none
-         request_headers: log max none
-         request_headers: log 2 ''",
-    )
-    .nginx(|nginx| nginx.log_level("debug"))
-    .run();
+    let ops = &[
+        ("log 0 trace", "0"),
+        ("log 1 debug", "0"),
+        ("log 2 info", "0"),
+        ("log 3 warn", "0"),
+        ("log 4 error", "0"),
+        ("log 5 critical", "0"),
+        ("log 6 none", "2"),
+        ("log max none", "2"),
+        ("log 2 ''", "0"),
+    ];
+    let run = Probe::new(&script("request_headers", ops))
+        .nginx(|nginx| nginx.log_level("debug"))
+        .run();
     for text in ["probe: warn", "probe: error", "probe: critical"] {
         run.nginx.expect_log(text);
     }
+    expect(&run.nginx, "request_headers", ops);
     assert_eq!(
         logged(&run),
         pairs(&[
@@ -50,20 +52,6 @@ fn levels_become_those_of_nginx() {
             ("crit", "critical"),
             ("info", ""),
         ])
-    );
-    assert_eq!(
-        run.of("request_headers"),
-        [
-            "log 0 trace -> 0",
-            "log 1 debug -> 0",
-            "log 2 info -> 0",
-            "log 3 warn -> 0",
-            "log 4 error -> 0",
-            "log 5 critical -> 0",
-            "log 6 none -> 2",
-            "log max none -> 2",
-            "log 2 '' -> 0",
-        ]
     );
 }
 
@@ -285,14 +273,15 @@ fn stdout_and_stderr_are_logged_a_line_at_a_time() {
 #[test]
 fn other_descriptors_are_bad() {
     // WASI: 8 is BADF, 21 FAULT, 28 INVAL.
-    transcript(
-        "request_headers: fdwrite 0 x -> 8 0
-         request_headers: fdwrite 3 x -> 8 0
-         request_headers: fdwrite max x -> 8 0
-         request_headers: fdwrite 1 '' -> 0 0
-         request_headers: fdwrite_oob -> 21 21 21 28
-         response_headers: log 6 '' -> 2",
-        Probe::run,
+    check(
+        "request_headers",
+        &[
+            ("fdwrite 0 x", "8 0"),
+            ("fdwrite 3 x", "8 0"),
+            ("fdwrite max x", "8 0"),
+            ("fdwrite 1 ''", "0 0"),
+            ("fdwrite_oob", "21 21 21 28"),
+        ],
     );
 }
 

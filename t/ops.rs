@@ -1,6 +1,6 @@
 //! Ops of the probe side by side with what each must answer.
 
-use super::support::{Outcome, Probe};
+use super::support::{Outcome, Probe, Running};
 
 /// Pairs of an op and what stands behind the arrow of its log line.
 pub type Ops<'a> = &'a [(&'a str, &'a str)];
@@ -12,22 +12,33 @@ pub fn script(callback: &str, ops: Ops<'_>) -> String {
         .collect()
 }
 
-/// What [`Outcome::of`] gives when each answered as it must.
-pub fn answers(ops: Ops<'_>) -> Vec<String> {
-    ops.iter()
-        .map(|(op, answer)| format!("{op} -> {answer}"))
-        .collect()
+/// What the probe logged in a callback, without the callback's name.
+pub fn of(nginx: &Running, callback: &str) -> Vec<String> {
+    let lines = nginx.guest_log("probe");
+    let of_callback = lines
+        .iter()
+        .filter_map(|line| line.strip_prefix(callback)?.strip_prefix(' '));
+    of_callback.map(Into::into).collect()
 }
 
-/// Runs them in a callback of `GET /`.
+/// The callback ran once, and each op answered as it must.
+pub fn expect(nginx: &Running, callback: &str, ops: Ops<'_>) {
+    let lines = of(nginx, callback);
+    for (line, (op, answer)) in lines.iter().zip(ops) {
+        assert_eq!(*line, format!("{op} -> {answer}"), "in {callback}");
+    }
+    assert_eq!(lines.len(), ops.len(), "in {callback}: {lines:?}");
+}
+
+/// Runs ops in a callback of `GET /`.
 pub fn check(callback: &str, ops: Ops<'_>) -> Outcome {
-    check_on(callback, ops, |probe| probe)
+    check_with(callback, ops, |probe| probe)
 }
 
 /// The same with a probe that the closure completes.
-pub fn check_on(callback: &str, ops: Ops<'_>, complete: impl FnOnce(Probe) -> Probe) -> Outcome {
+pub fn check_with(callback: &str, ops: Ops<'_>, complete: impl FnOnce(Probe) -> Probe) -> Outcome {
     let run = complete(Probe::new(&script(callback, ops))).run();
-    assert_eq!(run.of(callback), answers(ops));
+    expect(&run.nginx, callback, ops);
     run
 }
 
@@ -35,9 +46,6 @@ pub fn check_on(callback: &str, ops: Ops<'_>, complete: impl FnOnce(Probe) -> Pr
 pub fn echoed(body: &str) -> (&str, Vec<(&str, &str)>) {
     let head = body.split("\r\n\r\n").next().unwrap_or_default();
     let (line, headers) = head.split_once("\r\n").unwrap_or((head, ""));
-    let headers = headers
-        .lines()
-        .filter_map(|header| header.split_once(": "))
-        .collect();
-    (line, headers)
+    let headers = headers.lines().filter_map(|header| header.split_once(": "));
+    (line, headers.collect())
 }

@@ -49,7 +49,9 @@ fn from_every_callback_before_the_headers_are_sent() {
     assert_eq!(probe.open().request_body(b"x", true), wanted);
     let probe = Probe::new(&format!("create: {SEND}; request_headers: args"));
     let stream = probe.open();
-    assert_eq!(stream.request_headers().effects, wanted.effects);
+    assert_eq!(stream.request_headers(), wanted);
+    assert_eq!(stream.request_headers(), pass());
+    assert_eq!(probe.answers(), ["0"], "no request callback ran");
 }
 
 #[test]

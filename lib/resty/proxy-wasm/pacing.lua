@@ -9,9 +9,9 @@
 local collectgarbage = collectgarbage
 
 local WEIGHT_KIB = 4
-local CHECK_EVERY = 64
--- A cycle takes about this many steps.
-local STEPS = 8
+local CHECK_EVERY = 32
+-- A step does at most this much: a longer one would be felt by the requests that wait.
+local LONGEST_STEP_KIB = 2048
 
 local made, unchecked = 0, 0
 
@@ -19,7 +19,7 @@ local function relieve()
     made = made + unchecked
     unchecked = 0
     local heap = collectgarbage("count")
-    if made * WEIGHT_KIB > heap and collectgarbage("step", heap / STEPS) then
+    if made * WEIGHT_KIB > heap and collectgarbage("step", math.min(heap / 2, LONGEST_STEP_KIB)) then
         made = 0
     end
 end

@@ -1,0 +1,262 @@
+//! The caps of `limits.rs`, each from both sides.
+
+use crate::world::{Probe, Request, Stream, World, guest, Filter};
+use resty_proxy_wasm::abi::LogLevel;
+use resty_proxy_wasm::effect::{EffectKind, Effects, Full};
+use resty_proxy_wasm::event::Action;
+use resty_proxy_wasm::guest::Output;
+use resty_proxy_wasm::limits;
+
+/// The answers to lines of a script for request headers.
+fn answers(script: &str) -> (Vec<String>, Vec<String>) {
+    let probe = Probe::new(script);
+    probe.open().request_headers();
+    (probe.answers(), probe.warned())
+}
+
+#[test]
+fn properties_by_count() {
+    let most = limits::PROPERTIES;
+    let mut script: String =
+        (0..most + 2).map(|n| format!("request_headers: set_property kept.{n} x\n")).collect();
+    script += "request_headers: set_property kept.7 y\n";
+    let (answers, warnings) = answers(&script);
+    assert_eq!(answers[..most], vec!["0"; most]);
+    assert_eq!(answers[most..], ["10", "10", "0"], "a known one still changes");
+    assert_eq!(
+        warnings,
+        ["proxy_on_request_headers: a filter kept more properties than the host holds for it"]
+    );
+}
+
+#[test]
+fn properties_by_bytes() {
+    let room = limits::PROPERTY_BYTES - "a.a".len() - "a.b".len();
+    let (answers, warnings) = answers(&format!(
+        "request_headers: set_property a.b ''
+         request_headers: set_property a.a \\R{{{}}}x
+         request_headers: set_property a.a \\R{{{room}}}x
+         request_headers: set_property a.b 1
+         request_headers: set_property a.a ''
+         request_headers: set_property a.b 1",
+        room + 1
+    ));
+    assert_eq!(answers, ["0", "10", "0", "10", "0", "0"]);
+    assert_eq!(warnings.len(), 1);
+}
+
+#[test]
+fn effects_by_count_and_bytes() {
+    let mut effects = Effects::default();
+    for _ in 0..limits::EFFECTS {
+        assert_eq!(effects.push(EffectKind::SetStatus, 200, b"", b""), Ok(()));
+    }
+    assert_eq!(effects.push(EffectKind::SetStatus, 200, b"", b""), Err(Full));
+    effects.clear();
+    let value = vec![0; limits::EFFECT_BYTES - 1];
+    assert_eq!(effects.push(EffectKind::LocalResponse, 200, b"", &value), Ok(()));
+    assert_eq!(effects.push(EffectKind::LocalResponse, 200, b"a", b"b"), Err(Full));
+    assert_eq!(effects.push(EffectKind::LocalResponse, 200, b"a", b""), Ok(()));
+    assert_eq!(effects.iter().len(), 2);
+}
+
+#[test]
+fn effects_of_a_guest_that_never_stops() {
+    let text = format!(
+        r#"(module
+        (import "env" "proxy_replace_header_map_value" (func $set (param i32 i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (local $n i32)
+            (loop $more
+                (if (call $set (i32.const 2) (i32.const 0) (i32.const 1) (i32.const 1) (i32.const 1))
+                    (then (return (i32.const 0))))
+                (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                (br_if $more (i32.lt_u (local.get $n) (i32.const {}))))
+            unreachable)
+        (data (i32.const 0) "ab"))"#,
+        limits::EFFECTS + 1
+    );
+    let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+    let stream = filter.open(&filter.context(""));
+    assert_eq!(stream.response_headers(&[]).effects.len(), limits::EFFECTS);
+    assert_eq!(
+        filter.world.warned(),
+        ["proxy_on_response_headers: a filter asked for more header changes in one callback than the host holds"]
+    );
+    assert_eq!(stream.response_headers(&[]).effects.len(), limits::EFFECTS, "room again");
+    assert_eq!(filter.world.warned(), [""; 0], "once is enough");
+}
+
+#[test]
+fn held_bodies() {
+    let probe = Probe::new("response_body@more: pause");
+    let stream = probe.open();
+    let half = vec![b'x'; limits::HELD_BODY / 2];
+    assert_eq!(stream.response_body(&half, false).body, Output::Hold);
+    assert_eq!(stream.response_body(&half, false).body, Output::Hold);
+    let Output::Replace(all) = stream.response_body(b"!", false).body else { panic!("it is passed on") };
+    assert_eq!(all.len(), limits::HELD_BODY + 1);
+    assert_eq!(stream.response_body(b"ab", false).body, Output::Hold, "and holding begins anew");
+    assert_eq!(stream.response_body(b"c", true).body, Output::Replace(b"abc".to_vec()));
+    assert_eq!(
+        probe.warned(),
+        ["proxy_on_response_body: a filter wants to hold more of a response body than the host holds: it is passed on"]
+    );
+}
+
+#[test]
+fn what_a_filter_makes_of_a_body() {
+    let probe = Probe::new("request_body: set_buffer_bytes 0 max 0 x; request_body: set_buffer_bytes 0 0 max y");
+    let stream = probe.open();
+    let whole = vec![b'x'; limits::BODY];
+    assert_eq!(stream.request_body(&whole, true).body, Output::Replace(b"y".to_vec()));
+    assert_eq!(probe.answers(), ["10", "0"]);
+    assert_eq!(
+        probe.warned(),
+        ["proxy_on_request_body: the body would pass the limit of what a filter may make of it"]
+    );
+}
+
+#[test]
+fn header_maps_by_pairs() {
+    let most = limits::HEADER_MAP_PAIRS;
+    let stream = |probe: &Probe| -> Stream { probe.open() };
+    let probe = Probe::new(&format!(
+        "response_headers: set_header_map_pairs 2 *{}; response_headers: set_header_map_pairs 2 *{most}
+         response_headers: add_header_map_value 2 one more; response_headers: get_header_map_size 2",
+        most + 1
+    ));
+    stream(&probe).response_headers(&[]);
+    let answers = probe.answers();
+    assert_eq!(answers[0], "2", "more than {most} are refused whole");
+    assert_eq!(answers[1..3], ["10", "10"], ":status is one of them");
+}
+
+#[test]
+fn header_maps_by_bytes() {
+    let size = limits::HEADER_MAP_BYTES;
+    let probe = Probe::new(&format!(
+        "response_headers: add_header_map_value 2 a \\R{{{}}}x; response_headers: get_header_map_size 2
+         response_headers: add_header_map_value 2 b \\R{{{}}}x; response_headers: get_header_map_size 2
+         response_headers: set_header_map_pairs 2 a=\\R{{{size}}}x",
+        size / 2,
+        size / 2 + 1
+    ));
+    let effects = probe.open().response_headers(&[]).effects;
+    assert_eq!(effects.len(), 1);
+    let before = size / 2 + ":status200a".len();
+    assert_eq!(
+        probe.answers(),
+        ["0".to_string(), format!("0 {before}"), "10".into(), format!("0 {before}"), "2".into()]
+    );
+}
+
+#[test]
+fn log_lines() {
+    let probe = Probe::new(&format!("request_headers: log 4 \\R{{{}}}x", limits::LOG_LINE + 1));
+    probe.open().request_headers();
+    let lines = probe.filter.world.said_at();
+    let cut = lines.iter().find(|line| line.starts_with("Error ")).expect("the line");
+    assert_eq!(*cut, format!("Error {} [cut]", "x".repeat(limits::LOG_LINE)));
+}
+
+#[test]
+fn lines_of_stdout_that_never_end() {
+    let probe = Probe::new(&format!(
+        "request_headers: stdout \\R{{{}}}x; request_headers: stdout yy; request_headers: stdout z\\n\\n",
+        limits::STDIO_LINE - 1
+    ));
+    probe.open().request_headers();
+    let said: Vec<String> = probe.said().into_iter().filter(|line| !line.contains(" -> ")).collect();
+    assert_eq!(said, [format!("{}y", "x".repeat(limits::STDIO_LINE - 1)), "z".into()]);
+}
+
+#[test]
+fn local_responses() {
+    let size = limits::LOCAL_RESPONSE;
+    let text = |body: usize| {
+        format!(
+            r#"(module
+            (import "env" "proxy_send_local_response"
+                (func $send (param i32 i32 i32 i32 i32 i32 i32 i32) (result i32)))
+            (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+            (memory (export "memory") 300)
+            (func (export "proxy_abi_version_0_2_1"))
+            (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+                (i32.store8 (i32.const 0) (i32.add (i32.const 48)
+                    (call $send (i32.const 200) (i32.const 0) (i32.const 1) (i32.const 0) (i32.const {body})
+                        (i32.const 0) (i32.const 0) (i32.const -1))))
+                (drop (call $log (i32.const 2) (i32.const 0) (i32.const 1)))
+                (i32.const 0)))"#
+        )
+    };
+    for (body, status, action) in [(size - 1, "0", Action::Respond), (size, "2", Action::Continue)] {
+        let filter = Filter::new(&World::new(), &wat::parse_str(text(body)).expect("WebAssembly text"));
+        assert_eq!(filter.open(&filter.context("")).request_headers().action, action);
+        assert_eq!(filter.world.said(), [status]);
+    }
+}
+
+#[test]
+fn random_bytes_and_polls() {
+    let (random, polls) = (limits::RANDOM_BYTES, limits::POLL_SUBSCRIPTIONS);
+    let text = format!(
+        r#"(module
+        (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 40)
+        (func (export "proxy_abi_version_0_2_1"))
+        (func $expect (param i32 i32) (if (i32.ne (local.get 0) (local.get 1)) (then unreachable)))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (call $expect (call $random (i32.const 0) (i32.const {random})) (i32.const 0))
+            (call $expect (call $random (i32.const 0) (i32.const {random_more})) (i32.const 28))
+            (call $expect (call $poll (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)) (i32.const 28))
+            (call $expect (call $poll (i32.const 0) (i32.const 0) (i32.const {polls}) (i32.const 0)) (i32.const 0))
+            (call $expect (call $poll (i32.const 0) (i32.const 0) (i32.const {polls_more}) (i32.const 0))
+                (i32.const 28))
+            (memory.fill (i32.const 0) (i32.const 0) (i32.const 65536))
+            (call $expect (call $write (i32.const 1) (i32.const 0) (i32.const {iovecs}) (i32.const 0)) (i32.const 0))
+            (call $expect (call $write (i32.const 1) (i32.const 0) (i32.const {iovecs_more}) (i32.const 0))
+                (i32.const 28))
+            (i32.const 0)))"#,
+        random_more = random + 1,
+        polls_more = polls + 1,
+        iovecs = limits::STDIO_IOVECS,
+        iovecs_more = limits::STDIO_IOVECS + 1,
+    );
+    let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+    assert_eq!(filter.open(&filter.context("")).request_headers().action, Action::Continue);
+}
+
+#[test]
+fn tables() {
+    let text = |elements: usize| format!(
+        r#"(module (memory (export "memory") 1) (table {elements} funcref) (func (export "proxy_abi_version_0_2_1")))"#
+    );
+    let load = |elements| {
+        let bytes = wat::parse_str(text(elements)).expect("WebAssembly text");
+        Filter::load(&World::new(), &bytes, resty_proxy_wasm::vm::Options::new("filter")).map(|_| ())
+    };
+    assert_eq!(load(limits::TABLE_ELEMENTS), Ok(()));
+    assert_eq!(
+        load(limits::TABLE_ELEMENTS + 1).map_err(|e| e.to_string()),
+        Err("instantiation failed: table minimum size of 1048577 elements exceeds table limits".into())
+    );
+}
+
+#[test]
+fn levels_below_the_worlds_are_not_written() {
+    let probe = Probe::new("request_headers: log 0 a; request_headers: log 3 b; request_headers: log 5 c; request_headers: log 6 d; request_headers: get_log_level");
+    probe.filter.world.set_log_level(LogLevel::Trace);
+    probe.open_for(Request::default()).request_headers();
+    let all: Vec<String> = probe.filter.world.said_at();
+    let by_guest: Vec<&String> = all.iter().filter(|line| !line.contains(" -> ")).collect();
+    assert_eq!(by_guest, ["Trace a", "Warn b", "Critical c"]);
+    let answers: Vec<&str> = all.iter().filter_map(|line| line.split_once(" -> ")).map(|(_, a)| a).collect();
+    assert_eq!(answers, ["0", "0", "0", "2", "0 0"]);
+    probe.filter.world.set_log_level(LogLevel::Critical);
+    probe.open().request_headers();
+    assert_eq!(probe.filter.world.said_at(), ["Critical c"]);
+}
