@@ -222,7 +222,14 @@ typedef struct rpw_nginx_t {
     /**
      * `ngx_http_lua_ffi_var_set`
      */
-    int (*var_set)(void*, const uint8_t*, size_t, uint8_t*, const uint8_t*, size_t, uint8_t*, size_t);
+    int (*var_set)(void*,
+                   const uint8_t*,
+                   size_t,
+                   uint8_t*,
+                   const uint8_t*,
+                   size_t,
+                   uint8_t*,
+                   size_t*);
     /**
      * `ngx_http_lua_ffi_req_get_headers_count`
      */

@@ -43,7 +43,9 @@ location /run {
 "#;
 
 fn wats(names: &[&str]) -> Running {
-    let nginx = names.iter().fold(Nginx::new(), |nginx, name| nginx.wat(name));
+    let nginx = names
+        .iter()
+        .fold(Nginx::new(), |nginx, name| nginx.wat(name));
     nginx.server(SERVER).start()
 }
 
@@ -135,7 +137,10 @@ fn what_is_odd_is_warned_of_once() {
 #[test]
 fn a_filter_without_callbacks_lets_everything_pass() {
     let nginx = wats(&["no_callbacks"]);
-    let response = nginx.request("POST", "/run?file=no_callbacks.wasm").body("x").send();
+    let response = nginx
+        .request("POST", "/run?file=no_callbacks.wasm")
+        .body("x")
+        .send();
     assert_eq!((response.status, response.text().as_str()), (200, "body"));
     assert_eq!(response.header("x-failure"), None);
     assert_eq!(nginx.log_texts("body failed: "), [""; 0]);
@@ -237,7 +242,10 @@ fn modules_that_are_refused() {
 fn a_module_that_never_starts_is_refused() {
     let nginx = wats(&["start_loop"]);
     let text = load(&nginx, "start_loop.wasm");
-    assert!(text.starts_with("failed to load wasm plugin: _initialize failed: "), "{text}");
+    assert!(
+        text.starts_with("failed to load wasm plugin: _initialize failed: "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -260,27 +268,54 @@ fn filters_that_refuse_to_start() {
 fn files_that_are_no_modules() {
     let cases: [(&str, &[u8], &str); 7] = [
         ("empty", b"", "the file is empty"),
-        ("text", b"no module", "not a WebAssembly module: the file does not begin with \"\\0asm\""),
-        ("elf", b"\x7fELF\x02\x01\x01", "not a WebAssembly module: the file does not begin with \"\\0asm\""),
-        ("wat", b" \n(module)", "the file is WebAssembly text; compile it to a binary first (wat2wasm)"),
+        (
+            "text",
+            b"no module",
+            "not a WebAssembly module: the file does not begin with \"\\0asm\"",
+        ),
+        (
+            "elf",
+            b"\x7fELF\x02\x01\x01",
+            "not a WebAssembly module: the file does not begin with \"\\0asm\"",
+        ),
+        (
+            "wat",
+            b" \n(module)",
+            "the file is WebAssembly text; compile it to a binary first (wat2wasm)",
+        ),
         (
             "component",
             b"\0asm\x0d\0\x01\0",
             "the file is a WebAssembly component; build the filter as a core module (for Rust: wasm32-wasip1)",
         ),
-        ("version", b"\0asm\x02\0\0\0", "the file is of a version of WebAssembly that is not supported"),
+        (
+            "version",
+            b"\0asm\x02\0\0\0",
+            "the file is of a version of WebAssembly that is not supported",
+        ),
         (
             "garbage",
             b"\0asm\x01\0\0\0\xff\xff",
             "not a valid WebAssembly module: failed to parse WebAssembly module: malformed section id (at offset 0x8)",
         ),
     ];
-    let nginx = cases.iter().fold(Nginx::new(), |nginx, (name, content, _)| nginx.file(name, content));
+    let nginx = cases
+        .iter()
+        .fold(Nginx::new(), |nginx, (name, content, _)| {
+            nginx.file(name, content)
+        });
     let nginx = nginx.file("directory/file", "").server(SERVER).start();
     for (name, _, cause) in cases {
-        assert_eq!(load(&nginx, name), format!("failed to load wasm plugin: {cause}"), "{name}");
+        assert_eq!(
+            load(&nginx, name),
+            format!("failed to load wasm plugin: {cause}"),
+            "{name}"
+        );
     }
-    assert_eq!(load(&nginx, "missing"), "missing: No such file or directory");
+    assert_eq!(
+        load(&nginx, "missing"),
+        "missing: No such file or directory"
+    );
     assert_eq!(load(&nginx, "directory"), "directory: Is a directory");
 }
 
@@ -394,31 +429,64 @@ fn start_functions_run_in_order_and_never_both() {
     let failed = "failed to load wasm plugin: ";
     type Exports<'a> = &'a [(&'a str, &'a str)];
     let cases: [(Exports<'_>, &[&str], &str); 10] = [
-        (&[("main", MAIN), CREATE, ("_initialize", VOID)], &["_initialize", "main"], "loaded"),
-        (&[("__main_void", MAIN_VOID), ("_initialize", VOID)], &["_initialize", "__main_void"], "loaded"),
         (
-            &[("__main_void", MAIN_VOID), ("main", MAIN), ("_initialize", VOID)],
+            &[("main", MAIN), CREATE, ("_initialize", VOID)],
             &["_initialize", "main"],
             "loaded",
         ),
-        (&[("_start", VOID), ("_initialize", VOID)], &["_initialize"], "loaded"),
-        (&[("_start", VOID), ("main", MAIN), ("__main_void", MAIN_VOID)], &["_start"], "loaded"),
+        (
+            &[("__main_void", MAIN_VOID), ("_initialize", VOID)],
+            &["_initialize", "__main_void"],
+            "loaded",
+        ),
+        (
+            &[
+                ("__main_void", MAIN_VOID),
+                ("main", MAIN),
+                ("_initialize", VOID),
+            ],
+            &["_initialize", "main"],
+            "loaded",
+        ),
+        (
+            &[("_start", VOID), ("_initialize", VOID)],
+            &["_initialize"],
+            "loaded",
+        ),
+        (
+            &[("_start", VOID), ("main", MAIN), ("__main_void", MAIN_VOID)],
+            &["_start"],
+            "loaded",
+        ),
         // Without `_initialize`, `main` is a function like any other.
         (&[("main", MAIN)], &[], "loaded"),
         // A `main` of another type is not C's.
-        (&[("_initialize", VOID), ("main", "(param i64)|")], &["_initialize"], "loaded"),
         (
-            &[("_initialize", "|(call $exit (i32.const 0))"), ("main", MAIN)],
+            &[("_initialize", VOID), ("main", "(param i64)|")],
+            &["_initialize"],
+            "loaded",
+        ),
+        (
+            &[
+                ("_initialize", "|(call $exit (i32.const 0))"),
+                ("main", MAIN),
+            ],
             &["_initialize", "main"],
             "loaded",
         ),
         (
-            &[("_initialize", "|(call $exit (i32.const 1))"), ("main", MAIN)],
+            &[
+                ("_initialize", "|(call $exit (i32.const 1))"),
+                ("main", MAIN),
+            ],
             &["_initialize"],
             "_initialize failed: the filter ended itself with exit code 1 (proc_exit)",
         ),
         (
-            &[("_initialize", VOID), ("main", "(param i32 i32) (result i32)|unreachable")],
+            &[
+                ("_initialize", VOID),
+                ("main", "(param i32 i32) (result i32)|unreachable"),
+            ],
             &["_initialize", "main"],
             "main failed: wasm trap: wasm `unreachable` instruction executed (in <unknown>!<wasm function 4>)",
         ),
@@ -431,7 +499,11 @@ fn start_functions_run_in_order_and_never_both() {
     let mut before = 0;
     for (index, (exports, logged, answer)) in cases.iter().enumerate() {
         let said = load(&nginx, &format!("start{index}.wasm"));
-        assert_eq!(said.strip_prefix(failed).unwrap_or(&said), *answer, "{exports:?}");
+        assert_eq!(
+            said.strip_prefix(failed).unwrap_or(&said),
+            *answer,
+            "{exports:?}"
+        );
         let lines = nginx.guest_log("it");
         assert_eq!(lines[before..], **logged, "{exports:?}");
         before = lines.len();
@@ -445,7 +517,10 @@ fn memory_grows_up_to_the_limit_and_no_further() {
         .options(&format!("memory_limit = {}", 2 * MIB))
         .run();
     let lines = run.of("request_headers");
-    let first: u64 = lines[0].strip_prefix("memory -> ").and_then(|n| n.parse().ok()).expect("a size");
+    let first: u64 = lines[0]
+        .strip_prefix("memory -> ")
+        .and_then(|n| n.parse().ok())
+        .expect("a size");
     let pages = first / 65536;
     assert_eq!(
         lines[1..],
@@ -459,8 +534,13 @@ fn memory_grows_up_to_the_limit_and_no_further() {
 
     // Exactly the limit can be had.
     let rest = 2 * MIB / 65536 - pages;
-    let script = format!("configure: grow {}; configure: grow {rest}; configure: grow 1; configure: memory", rest + 1);
-    let run = Probe::new(&script).options(&format!("memory_limit = {}", 2 * MIB)).run();
+    let script = format!(
+        "configure: grow {}; configure: grow {rest}; configure: grow 1; configure: memory",
+        rest + 1
+    );
+    let run = Probe::new(&script)
+        .options(&format!("memory_limit = {}", 2 * MIB))
+        .run();
     assert_eq!(
         run.of("configure")[..4],
         [
@@ -495,5 +575,8 @@ fn memory_limit_is_what_a_module_may_begin_with() {
              memory_limit allows {limit}\n"
         )
     };
-    assert_eq!(nginx.get("/t").text(), refused(65536) + &refused(131_071) + "loaded\n");
+    assert_eq!(
+        nginx.get("/t").text(),
+        refused(65536) + &refused(131_071) + "loaded\n"
+    );
 }

@@ -8,7 +8,10 @@
     reason = "the bans keep I/O, clocks and threads out of the core; tests drive a real server with them"
 )]
 
+mod api;
+mod finding;
 mod harness;
 mod load;
+mod phases;
 mod smoke;
 mod support;

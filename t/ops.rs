@@ -42,6 +42,32 @@ pub fn check_with(callback: &str, ops: Ops<'_>, complete: impl FnOnce(Probe) -> 
     run
 }
 
+/// `init_by_lua_block` text that makes plugin contexts of the probe, each `(plugin, context, script)` a global of the
+/// context's name, and the global `call`, which logs failures as [`Outcome::failures`] shows them.
+pub fn contexts(options: &str, contexts: &[(&str, &str, &str)]) -> String {
+    let mut lua = format!(
+        r#"
+        init_by_lua_block {{
+            local wasm = require("resty.proxy-wasm")
+            function call(name, ...)
+                local result, err = wasm[name](...)
+                if not result then
+                    ngx.log(ngx.NOTICE, "lua call failed: ", name, ": ", err)
+                end
+                return result
+            end
+            plugins = setmetatable({{}}, {{ __index = function(self, name)
+                self[name] = assert(wasm.load(name, "probe.wasm", {{ {options} }}))
+                return self[name]
+            end }})
+        "#
+    );
+    for (plugin, context, script) in contexts {
+        lua += &format!("{context} = call('on_configure', plugins.{plugin}, [==[{script}\n]==])\n");
+    }
+    lua + "}\n"
+}
+
 /// The request that the echo server got: its request line, and its headers in order, names as sent.
 pub fn echoed(body: &str) -> (&str, Vec<(&str, &str)>) {
     let head = body.split("\r\n\r\n").next().unwrap_or_default();

@@ -99,9 +99,9 @@ fn a_trap_at_the_end_ends_the_vm_too() {
         assert_eq!(probe.open().at.id, 2);
     }
     let probe = Probe::new("root_done: trap");
-    let error = probe.context.drop_by_owner().expect_err("a trap").to_string();
+    let error = probe.filter.drop_context(&probe.context).expect_err("a trap").to_string();
     assert!(error.starts_with("proxy_on_done failed: "), "{error}");
-    assert_eq!(probe.context.drop_by_owner(), Ok(()));
+    assert_eq!(probe.filter.drop_context(&probe.context), Ok(()));
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn nothing_enters_a_guest_that_runs() {
         assert_eq!(inner.run(Callback::RequestHeaders, b"", false), Err(busy.clone()));
         assert_eq!(context.start_stream(request, 1).err(), Some(busy.clone()));
         assert_eq!(context.end_stream(inner.at), Err(busy.clone()));
-        assert_eq!(context.drop_by_owner(), Err(busy.clone()));
+        assert_eq!(probe.filter.drop_context(context), Err(busy.clone()));
         assert_eq!(probe.filter.configure("").err(), Some(busy.clone()));
         let event = Event { callback: Callback::RequestHeaders, end_of_stream: false, body: &[] };
         vm.run(outer.at.id, event)

@@ -35,7 +35,7 @@ fn a_whole_life() {
             "delete id=2 root=1",
         ]
     );
-    probe.context.drop_by_owner().expect("an end");
+    probe.filter.drop_context(&probe.context).expect("an end");
     assert_eq!(ids(&probe), ["root_done id=1 root=1", "root_delete id=1 root=1"]);
 }
 
@@ -107,19 +107,19 @@ fn a_filter_that_refuses_is_deleted() {
 fn a_plugin_context_ends_with_its_last_stream() {
     let probe = Probe::new("root_done,root_delete,done: ids");
     let (first, second) = (probe.open(), probe.open());
-    probe.context.drop_by_owner().expect("nothing to end yet");
+    probe.filter.drop_context(&probe.context).expect("nothing to end yet");
     first.end().expect("an end");
     assert_eq!(ids(&probe), ["done id=2 root=1"]);
     second.end().expect("an end");
     assert_eq!(ids(&probe), ["done id=3 root=1", "root_done id=1 root=1", "root_delete id=1 root=1"]);
-    probe.context.drop_by_owner().expect("nothing left");
+    probe.filter.drop_context(&probe.context).expect("nothing left");
     assert_eq!(ids(&probe), [""; 0]);
 }
 
 #[test]
 fn a_root_that_is_not_done_lives_until_it_says_so() {
     let probe = Probe::new("root_done: return 0; root_delete: ids");
-    probe.context.drop_by_owner().expect("an end");
+    probe.filter.drop_context(&probe.context).expect("an end");
     let other = probe.filter.context(
         "request_headers: set_effective_context 1; request_headers: done; request_headers: done
          response_headers: set_effective_context 1",

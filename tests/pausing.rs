@@ -50,15 +50,23 @@ fn every_value_but_0_pauses() {
 fn another_stream_lets_it_go_on() {
     let probe = Probe::new("request_headers: pause");
     let (one, two) = (paused(&probe, 11), paused(&probe, 22));
-    assert_eq!([action(&one), action(&two)], [Action::Pause, Action::Pause]);
     meanwhile(&probe, &on(&two, "continue_stream 0"));
     assert_eq!(probe.filter.world.woken(), [22]);
-    assert_eq!([action(&one), action(&two)], [Action::Pause, Action::Continue]);
+    assert_eq!(action(&two), Action::Continue);
     meanwhile(&probe, &on(&one, "continue_stream 1"));
     assert_eq!(probe.filter.world.woken(), [11]);
     assert_eq!(action(&one), Action::Continue);
     meanwhile(&probe, &on(&one, "continue_stream 0"));
     assert_eq!(probe.filter.world.woken(), [0; 0], "not paused: harmless");
+}
+
+#[test]
+fn a_caller_that_gives_up_ends_the_pause() {
+    let probe = Probe::new("request_headers: pause");
+    let stream = paused(&probe, 1);
+    assert_eq!([action(&stream), action(&stream)], [Action::Pause, Action::Continue]);
+    meanwhile(&probe, &on(&stream, "continue_stream 0"));
+    assert_eq!(probe.filter.world.woken(), [0; 0]);
 }
 
 #[test]

@@ -65,8 +65,11 @@ local function read_file(path)
 end
 
 function _M.load(name, path, opts)
-    if type(name) ~= "string" or name == "" then
-        return load_failed(format("name must be a string that is not empty, got %s", type(name)))
+    if type(name) ~= "string" then
+        return load_failed(format("name must be a string, got %s", type(name)))
+    end
+    if name == "" then
+        return load_failed("name must not be empty")
     end
     if type(path) ~= "string" then
         return load_failed(format("path must be a string, got %s", type(path)))

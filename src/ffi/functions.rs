@@ -36,7 +36,7 @@ pub struct rpw_nginx_t {
     >,
     /// `ngx_http_lua_ffi_var_set`
     pub var_set: Option<
-        unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, *const u8, usize, *mut u8, usize) -> c_int,
+        unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, *const u8, usize, *mut u8, *mut usize) -> c_int,
     >,
     /// `ngx_http_lua_ffi_req_get_headers_count`
     pub headers_count: Option<unsafe extern "C" fn(*mut c_void, c_int, *mut c_int) -> c_int>,
@@ -72,7 +72,7 @@ functions! {
     raw_log: unsafe extern "C" fn(*mut c_void, c_int, *const u8, usize) -> c_int,
     log_level: unsafe extern "C" fn(*mut c_void) -> c_int,
     var_get: unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, c_int, *mut *const u8, *mut usize, *mut *const c_char) -> c_int,
-    var_set: unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, *const u8, usize, *mut u8, usize) -> c_int,
+    var_set: unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, *const u8, usize, *mut u8, *mut usize) -> c_int,
     headers_count: unsafe extern "C" fn(*mut c_void, c_int, *mut c_int) -> c_int,
     headers: unsafe extern "C" fn(*mut c_void, *mut rpw_pair_t, c_int, c_int) -> c_int,
     phase: unsafe extern "C" fn(*mut c_void, *mut *const c_char) -> c_int,

@@ -1,6 +1,6 @@
 //! nginx as the world.
 
-use std::ffi::{CStr, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::num::NonZeroUsize;
 use std::sync::{Arc, LazyLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -131,6 +131,19 @@ impl World {
             }
         }
     }
+
+    /// Reading the variable would freeze it: where the configuration names `$http_host` nginx keeps the value that
+    /// was read first, and a Host that a filter sets later would not be passed on.
+    fn host_header(&self, request: RequestId, out: &mut Vec<u8>) -> bool {
+        let mut found = false;
+        self.for_each_header(request, |name, value| {
+            if !found && name == b"host" {
+                found = true;
+                out.extend_from_slice(value);
+            }
+        });
+        found
+    }
 }
 
 impl Host for World {
@@ -183,6 +196,9 @@ impl Host for World {
 
     fn variable(&self, request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
         out.clear();
+        if name == b"http_host" {
+            return self.host_header(request, out);
+        }
         let mut lower = name.to_vec();
         let (mut value, mut length) = (std::ptr::null(), 0);
         let mut error = std::ptr::null();
@@ -209,10 +225,11 @@ impl Host for World {
     fn set_variable(&self, request: RequestId, name: &[u8], value: &[u8]) -> Result<(), SetVariableError> {
         let mut lower = name.to_vec();
         let mut error = [0u8; 512];
+        let mut error_length = error.len();
         // A NULL value would make the variable undefined; an empty one is a value.
         let data = if value.is_empty() { c"".as_ptr().cast() } else { value.as_ptr() };
-        // SAFETY: `lower` has room for the name; nginx copies the value and writes at most the given bytes of
-        // error, the last of which stays NUL.
+        // SAFETY: `lower` has room for the name; nginx copies the value and writes at most `error_length` bytes of
+        // error, and then their number there.
         let rc = unsafe {
             (self.call().var_set)(
                 pointer(request),
@@ -222,13 +239,13 @@ impl Host for World {
                 data,
                 value.len(),
                 error.as_mut_ptr(),
-                error.len() - 1,
+                &raw mut error_length,
             )
         };
         if rc == NGX_OK {
             return Ok(());
         }
-        let text = CStr::from_bytes_until_nul(&error).map(CStr::to_bytes).unwrap_or_default();
+        let text = error.get(..error_length).unwrap_or_default();
         let unknown = text.windows(NOT_FOUND.len()).any(|part| part == NOT_FOUND);
         Err(if unknown { SetVariableError::NotFound } else { SetVariableError::ReadOnly })
     }

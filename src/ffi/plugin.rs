@@ -38,8 +38,8 @@ pub unsafe extern "C" fn rpw_plugin_load(
             (types::bytes(name, name_length), types::bytes(code, code_length), read(options))
         };
         let host = nginx::host()?;
-        let mut options = options?;
-        options.name = text(name, "name")?;
+        let name = text(name, "name")?;
+        let options = Options { name, ..options? };
         let module = Module::new(code, options, &host)?;
         let loaded = Plugin::new(module, host, process::current())?;
         for warning in loaded.warnings() {

@@ -16,10 +16,7 @@ pub fn proxy_get_buffer_bytes(
 ) -> Answer {
     let buffer = BufferType::try_from(buffer).map_err(|_| Status::BadArgument)?;
     if start.checked_add(max_size).is_none() && start as usize <= content(caller.data(), buffer)?.len() {
-        // Guests ask for "all from here" by u32::MAX; any other sum past the address space is a mistake.
-        if max_size != u32::MAX {
-            return Err(Status::BadArgument.into());
-        }
+        return Err(Status::BadArgument.into());
     }
     give(caller, Return { data: return_data, size: return_size }, move |state| {
         let bytes = content(state, buffer)?;

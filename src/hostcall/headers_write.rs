@@ -11,6 +11,7 @@ use crate::effect::EffectKind;
 use crate::guest::State;
 use crate::limits;
 use crate::ports::Phase;
+use crate::snapshot::HeaderMap;
 
 /// What `ngx.req.set_method` can set.
 const METHODS: &[&str] = &[
@@ -47,7 +48,19 @@ pub fn proxy_set_header_map_pairs(caller: &mut Caller<'_, State>, map: u32, data
             seen.push(name);
         }
     }
+    reorder(load(state, map).ok_or(Status::BadArgument)?, map, &pairs);
     Ok(())
+}
+
+/// What was replaced stands where it was before; the guest sees the order that it gave.
+fn reorder(headers: &mut HeaderMap, map: MapType, pairs: &[(&[u8], &[u8])]) {
+    let old = std::mem::take(headers);
+    for (name, value) in old.iter().filter(|(name, _)| header::is_pseudo(name)) {
+        headers.push(name, value);
+    }
+    for (name, value) in pairs.iter().filter(|(name, _)| !is_pseudo(map, name)) {
+        headers.push(name, value);
+    }
 }
 
 pub fn proxy_add_header_map_value(
@@ -58,7 +71,7 @@ pub fn proxy_add_header_map_value(
     value: u32,
     value_size: u32,
 ) -> Answer {
-    write(caller, map, (key, key_size), (value, value_size), add)
+    write(caller, map, (key, key_size), (value, value_size), How::Add)
 }
 
 pub fn proxy_replace_header_map_value(
@@ -69,7 +82,7 @@ pub fn proxy_replace_header_map_value(
     value: u32,
     value_size: u32,
 ) -> Answer {
-    write(caller, map, (key, key_size), (value, value_size), replace)
+    write(caller, map, (key, key_size), (value, value_size), How::Replace)
 }
 
 pub fn proxy_remove_header_map_value(
@@ -82,7 +95,7 @@ pub fn proxy_remove_header_map_value(
     let (memory, state) = split(caller)?;
     let key = slice(memory, key, key_size)?;
     check_writable(state, map)?;
-    if header::is_pseudo(key) || (map == MapType::RequestHeaders && key.eq_ignore_ascii_case(HOST)) {
+    if is_pseudo(map, key) {
         state.warn("a pseudo header cannot be removed");
         return Err(Status::BadArgument.into());
     }
@@ -92,16 +105,48 @@ pub fn proxy_remove_header_map_value(
     Ok(remove(state, map, key)?)
 }
 
-type Write = fn(&mut State, MapType, &[u8], &[u8]) -> Result<(), Status>;
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum How {
+    Add,
+    Replace,
+}
 
-fn write(caller: &mut Caller<'_, State>, map: u32, key: (u32, u32), value: (u32, u32), how: Write) -> Answer {
+fn write(caller: &mut Caller<'_, State>, map: u32, key: (u32, u32), value: (u32, u32), how: How) -> Answer {
     let map = MapType::try_from(map).map_err(|_| Status::BadArgument)?;
     let (memory, state) = split(caller)?;
     let key = slice(memory, key.0, key.1)?;
     let value = slice(memory, value.0, value.1)?;
     check_writable(state, map)?;
     check_pair(state, map, key, value)?;
-    Ok(how(state, map, key, value)?)
+    check_room(state, map, key, value, how)?;
+    match how {
+        How::Add => Ok(add(state, map, key, value)?),
+        How::Replace => Ok(replace(state, map, key, value)?),
+    }
+}
+
+/// A map may not grow past what a guest could set at once. Pseudo headers are not counted, they are always there.
+fn check_room(state: &mut State, map: MapType, name: &[u8], value: &[u8], how: How) -> Result<(), Status> {
+    const PSEUDO: usize = 4;
+    let (count, size) = match load_to_change(state, map) {
+        Some(headers) => {
+            let grows = how == How::Add || headers.get(name).is_none();
+            (headers.len() + usize::from(grows), headers.byte_size())
+        }
+        None => (0, 0),
+    };
+    if count <= limits::HEADER_MAP_PAIRS + PSEUDO
+        && size + name.len() + value.len() <= limits::HEADER_MAP_BYTES
+    {
+        return Ok(());
+    }
+    state.warn_once("a filter makes more of a header map than the host holds");
+    Err(Status::InternalFailure)
+}
+
+/// `Host` is `:authority` under its old name.
+fn is_pseudo(map: MapType, name: &[u8]) -> bool {
+    header::is_pseudo(name) || (map == MapType::RequestHeaders && name.eq_ignore_ascii_case(HOST))
 }
 
 /// Request headers change until the request goes on, response headers until they are sent.
@@ -135,7 +180,7 @@ fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
 }
 
 fn check_pair(state: &State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {
-    let sound = if header::is_pseudo(name) {
+    let sound = if is_pseudo(map, name) {
         check_pseudo(map, name, value)
     } else {
         header::is_token(name) && header::is_value(value)
@@ -154,7 +199,9 @@ fn check_pseudo(map: MapType, name: &[u8], value: &[u8]) -> bool {
     match (map, name) {
         (MapType::RequestHeaders, b":method") => METHODS.iter().any(|m| m.as_bytes() == value),
         (MapType::RequestHeaders, b":path") => decoded_path(value).is_some(),
-        (MapType::RequestHeaders, b":authority") => !value.is_empty() && value.iter().all(|b| b.is_ascii_graphic()),
+        (MapType::RequestHeaders, name) if name == AUTHORITY || name.eq_ignore_ascii_case(HOST) => {
+            !value.is_empty() && value.iter().all(|b| b.is_ascii_graphic())
+        }
         (MapType::RequestHeaders, b":scheme") => {
             value.first().is_some_and(u8::is_ascii_alphabetic)
                 && value.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
@@ -190,13 +237,10 @@ fn is_framing(name: &[u8]) -> bool {
 }
 
 fn add(state: &mut State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {
-    if header::is_pseudo(name) || is_framing(name) || (map == MapType::RequestHeaders && name.eq_ignore_ascii_case(HOST)) {
+    if is_pseudo(map, name) || is_framing(name) {
         return replace(state, map, name, value);
     }
     if let Some(headers) = load_to_change(state, map) {
-        if headers.len() >= limits::HEADER_MAP_PAIRS || headers.byte_size() + value.len() > limits::HEADER_MAP_BYTES {
-            return Err(Status::InternalFailure);
-        }
         headers.push(name, value);
     }
     let kind = match map {
@@ -285,7 +329,7 @@ fn remove(state: &mut State, map: MapType, name: &[u8]) -> Result<(), Status> {
 }
 
 /// The guest's view, when it has one in this callback: a filter that only writes need not pay for reading.
-fn load_to_change(state: &mut State, map: MapType) -> Option<&mut crate::snapshot::HeaderMap> {
+fn load_to_change(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
     let loaded = map != MapType::RequestHeaders || state.stream()?.request_headers_loaded;
     if !loaded && !state.plugin.reads_headers {
         return None;

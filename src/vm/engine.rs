@@ -25,6 +25,7 @@ fn config() -> Config {
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_memory64(false)
         .wasm_multi_memory(false)
+        .compiler_inlining(wasmtime::Inlining::Yes)
         .concurrency_support(false)
         // Always inside a pool of our own, see `compile`.
         .parallel_compilation(true);

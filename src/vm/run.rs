@@ -196,7 +196,7 @@ impl Vm {
             _ => s.response_body.content().len(),
         });
         let size = u32::try_from(size).unwrap_or(u32::MAX);
-        self.call(callback, stream, |store, exports| {
+        let answer = self.call(callback, stream, |store, exports| {
             let function = match callback {
                 Callback::RequestBody => &exports.request_body,
                 _ => &exports.response_body,
@@ -205,8 +205,10 @@ impl Vm {
                 None => Ok(0),
                 Some(f) => f.call(store, (stream, size, event.end_of_stream.into())),
             }
-        })
-        .map(action)
+        })?;
+        // A guest that lets the stream go on in the same callback holds nothing of what it was shown.
+        let resumed = self.state().contexts.streams.get(&stream).is_some_and(|s| s.resume);
+        Ok(if resumed { Action::Continue } else { action(answer) })
     }
 
     /// Calls into the guest. After a trap, an exit or a host fault the VM is dead.

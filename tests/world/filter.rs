@@ -50,6 +50,11 @@ impl Filter {
         self.configure(configuration).expect("a configuration that the filter takes")
     }
 
+    /// Lua lets go of a context.
+    pub fn drop_context(&self, context: &Context) -> Result<(), Error> {
+        context.drop_by_owner(self.process.get())
+    }
+
     /// A stream of a new `GET /`.
     pub fn open(&self, context: &Rc<Context>) -> Stream {
         self.open_for(context, Request::default())

@@ -11,6 +11,7 @@ pub use filter::{Answer, Filter, Stream, module};
 pub use host::{Request, World};
 pub use probe::Probe;
 
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use resty_proxy_wasm::ports::RequestId;
 use std::num::NonZeroUsize;
 
@@ -24,6 +25,12 @@ pub fn guest(name: &str) -> Vec<u8> {
         Some(_) => wat::parse_file(format!("{root}/t/guests/wat/{name}")).expect("WebAssembly text"),
         None => std::fs::read(format!("{root}/t/guests/build/{name}")).expect("a filter"),
     }
+}
+
+/// Runs random cases from a fixed seed.
+pub fn runner(cases: u32) -> TestRunner {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
 fn number(request: RequestId) -> usize {

@@ -27,7 +27,14 @@ typedef struct rpw_nginx_t {
                    const uint8_t**,
                    size_t*,
                    const char**);
-    int (*var_set)(void*, const uint8_t*, size_t, uint8_t*, const uint8_t*, size_t, uint8_t*, size_t);
+    int (*var_set)(void*,
+                   const uint8_t*,
+                   size_t,
+                   uint8_t*,
+                   const uint8_t*,
+                   size_t,
+                   uint8_t*,
+                   size_t*);
     int (*headers_count)(void*, int, int*);
     int (*headers)(void*, struct rpw_pair_t*, int, int);
     int (*phase)(void*, const char**);

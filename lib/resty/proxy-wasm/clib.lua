@@ -45,7 +45,11 @@ local function candidates()
         end
     end
     for template in package.cpath:gmatch("[^;]+") do
-        add((template:gsub("[^/]*%?.*$", "") .. FILE))
+        local folder = template:match("^(.-)[^/?]*%?")
+        if folder then
+            -- Without a slash it would be looked for among the system's libraries.
+            add((folder == "" and "./" or folder) .. FILE)
+        end
     end
     local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
     for _, up in ipairs({ "", "../", "../../" }) do

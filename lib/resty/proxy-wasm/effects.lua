@@ -31,6 +31,16 @@ local function set_path(path, query)
     ngx_req.set_uri_args(query or "")
 end
 
+-- ngx.req.set_header takes an empty value for no header.
+local function set_request_header(name, value)
+    if value == "" then
+        ngx_req.clear_header(name)
+        add_request_header(name, value)
+    else
+        ngx_req.set_header(name, value)
+    end
+end
+
 -- Everything but the hot path's own effect: setting a response header.
 local function apply_one(kind, effect)
     local name = ffi_str(effect.name, effect.name_length)
@@ -40,7 +50,7 @@ local function apply_one(kind, effect)
     elseif kind == REMOVE_RESPONSE_HEADER then
         ngx_header[name] = nil
     elseif kind == SET_REQUEST_HEADER then
-        ngx_req.set_header(name, value)
+        set_request_header(name, value)
     elseif kind == ADD_REQUEST_HEADER then
         add_request_header(name, value)
     elseif kind == REMOVE_REQUEST_HEADER then

@@ -43,6 +43,18 @@ local CAN_WAIT = {
     content = true,
 }
 
+-- Phases that have a request and no ngx.arg. In the others that are not body_filter the request is a fake one.
+local HAS_NO_ARG = {
+    set = true,
+    rewrite = true,
+    server_rewrite = true,
+    access = true,
+    content = true,
+    balancer = true,
+    header_filter = true,
+    log = true,
+}
+
 local HTTP_CLOSE = 444
 
 local function failed(step, cause)
@@ -209,8 +221,11 @@ function _M.response_body(ctx)
     if not r then
         return nil, "bad request"
     end
-    if get_phase() ~= "body_filter" then
-        return failed(step, "there is no ngx.arg in phase " .. get_phase())
+    local phase = get_phase()
+    if HAS_NO_ARG[phase] then
+        return failed(step, "there is no ngx.arg in phase " .. phase)
+    elseif phase ~= "body_filter" then
+        return nil, "bad request"
     end
     local arg = ngx.arg
     local body, eof = arg[1] or "", arg[2]

@@ -1,0 +1,150 @@
+//! Finding the library: where it is looked for, and what is said when it is not there or not the right one.
+
+use super::support::{Nginx, Running, lua_paths, root};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+const FILE: &str = "libresty_proxy_wasm.so";
+
+/// The library that the other tests use.
+fn library() -> Vec<u8> {
+    let [_, (_, cpath)] = lua_paths();
+    let dir = cpath.strip_suffix("/?.so;;").expect("a path");
+    fs::read(Path::new(dir).join(FILE)).expect("the library")
+}
+
+/// An nginx with a copy of the Lua files below `lua`, whose library is looked for in `cpath`.
+fn copied(cpath: &str) -> Nginx {
+    let lib = root().join("lib/resty");
+    let mut nginx = Nginx::new().wat("bare");
+    for folder in [lib.clone(), lib.join("proxy-wasm")] {
+        for entry in fs::read_dir(&folder).expect("a directory") {
+            let path = entry.expect("a file").path();
+            if path.is_file() {
+                let name = path.strip_prefix(root().join("lib")).expect("a file in it");
+                nginx = nginx.file(&format!("lua/{}", name.display()), fs::read(&path).expect("a file"));
+            }
+        }
+    }
+    nginx
+        .http(&format!("lua_package_path 'lua/?.lua;;';\nlua_package_cpath '{cpath}';\n"))
+        .http(
+            r#"init_by_lua_block {
+                wasm = require("resty.proxy-wasm")
+                ctx = assert(wasm.on_configure(assert(wasm.load("bare", "bare.wasm"))))
+            }"#,
+        )
+        .server(
+            "location /t { return 200; header_filter_by_lua_block { assert(wasm.on_http_response_headers(ctx)) } }
+             location /path { content_by_lua_block { ngx.print(require('resty.proxy-wasm.clib').path) } }",
+        )
+}
+
+fn works(nginx: &Running) -> String {
+    assert_eq!(nginx.get("/t").header_all("hello"), ["world!"]);
+    nginx.get("/path").text()
+}
+
+#[test]
+fn in_the_folders_of_cpath() {
+    for (cpath, path) in [
+        ("native/?.so", "native/"),
+        ("./native/?.so;/nowhere/?.so", "./native/"),
+        ("/nowhere/?.so;native/lib?.so;;", "native/"),
+        ("native/?/init.so", "native/"),
+        // A template without a folder is one below the working directory, and one without a name is none.
+        ("native/all.so;?.so", "./"),
+    ] {
+        let folder = if path == "./" { "" } else { "native/" };
+        let nginx = copied(cpath).file(&format!("{folder}{FILE}"), library()).start();
+        assert_eq!(works(&nginx), format!("{path}{FILE}"), "{cpath}");
+    }
+}
+
+#[test]
+fn beside_the_lua_files() {
+    for (folder, path) in [
+        ("lua/resty/proxy-wasm/", "lua/resty/proxy-wasm/"),
+        ("lua/resty/", "lua/resty/proxy-wasm/../"),
+        ("lua/", "lua/resty/proxy-wasm/../../"),
+    ] {
+        let nginx = copied("/nowhere/?.so").file(&format!("{folder}{FILE}"), library()).start();
+        assert_eq!(works(&nginx), format!("{path}{FILE}"), "{folder}");
+    }
+}
+
+#[test]
+fn cpath_comes_first() {
+    let nginx = copied("native/?.so")
+        .file(&format!("native/{FILE}"), library())
+        .file(&format!("lua/{FILE}"), "no library")
+        .start();
+    assert_eq!(works(&nginx), format!("native/{FILE}"));
+}
+
+#[test]
+fn missing() {
+    let log = copied("/nowhere/?.so;/no/where/all.so;native/x?.so;/nowhere/?/x.so").start_fails();
+    let expected = format!(
+        "resty.proxy-wasm: {FILE} was not found; add its folder to lua_package_cpath. Tried:\n\
+         \t/nowhere/{FILE}: no such file\n\
+         \tnative/{FILE}: no such file\n\
+         \tlua/resty/proxy-wasm/{FILE}: no such file\n\
+         \tlua/resty/proxy-wasm/../{FILE}: no such file\n\
+         \tlua/resty/proxy-wasm/../../{FILE}: no such file\n"
+    );
+    assert!(log.contains(&expected), "{log}");
+}
+
+#[test]
+fn a_file_that_is_no_library() {
+    let log = copied("native/?.so")
+        .file(&format!("native/{FILE}"), "this is no shared library, whatever its name says")
+        .start_fails();
+    let expected = format!("Tried:\n\tnative/{FILE}: native/{FILE}: ");
+    assert!(log.contains(&expected), "{log}");
+}
+
+#[test]
+fn a_broken_library_is_passed_over() {
+    let nginx = copied("broken/?.so;native/?.so")
+        .file(&format!("broken/{FILE}"), "no library")
+        .file(&format!("native/{FILE}"), library())
+        .start();
+    assert_eq!(works(&nginx), format!("native/{FILE}"));
+}
+
+/// A shared library made of these lines of C.
+fn compiled(code: &str) -> Vec<u8> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (source, output) = (dir.path().join("x.c"), dir.path().join("x.so"));
+    fs::write(&source, code).expect("a file");
+    let status = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&output).arg(&source).status();
+    assert!(status.expect("a C compiler").success());
+    fs::read(&output).expect("a library")
+}
+
+#[test]
+fn a_library_of_another_release() {
+    let log = copied("native/?.so")
+        .file(&format!("native/{FILE}"), compiled("int rpw_abi(void) { return 4711; }"))
+        .start_fails();
+    let cdef = fs::read_to_string("lib/resty/proxy-wasm/cdef.lua").expect("a file");
+    let (_, rest) = cdef.split_once("RPW_ABI = ").expect("a number");
+    let (wanted, _) = rest.split_once(',').expect("a number");
+    let expected = format!(
+        "resty.proxy-wasm: native/{FILE} has ABI 4711, and these Lua files (lua/resty/proxy-wasm/clib.lua) need ABI \
+         {wanted}: install both from one release"
+    );
+    assert!(log.contains(&expected), "{log}");
+}
+
+#[test]
+fn another_library_of_that_name() {
+    let log = copied("native/?.so")
+        .file(&format!("native/{FILE}"), compiled("int other(void) { return 0; }"))
+        .start_fails();
+    let expected = format!("resty.proxy-wasm: native/{FILE} is not this library: ");
+    assert!(log.contains(&expected), "{log}");
+}

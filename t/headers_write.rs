@@ -1,0 +1,591 @@
+//! Header maps: changing them, as the guest, the upstream and the client see it.
+
+use super::ops::{Ops, check, check_with, contexts, echoed, expect, of, script};
+use super::support::{Nginx, Outcome, Probe, Response};
+
+/// The values of a header that reached the upstream.
+fn upstream<'a>(body: &'a str, name: &str) -> Vec<&'a str> {
+    let headers = echoed(body).1.into_iter();
+    let of_name = headers.filter(|(key, _)| key.eq_ignore_ascii_case(name));
+    of_name.map(|(_, value)| value).collect()
+}
+
+/// Runs ops on the request headers of `METHOD /` with some headers.
+fn on_request(method: &str, headers: &[(&str, &str)], ops: Ops<'_>) -> Outcome {
+    let run = Probe::new(&script("request_headers", ops)).request(method, |request| {
+        headers
+            .iter()
+            .fold(request, |request, (name, value)| request.header(name, value))
+    });
+    expect(&run.nginx, "request_headers", ops);
+    assert_eq!(run.response.status, 200);
+    run
+}
+
+#[test]
+fn request_headers_are_added_replaced_and_removed() {
+    let ops = [
+        ("add_header_map_value 0 X-New a", "0"),
+        ("add_header_map_value 0 x-new b", "0"),
+        ("add_header_map_value 0 x-two 3", "0"),
+        ("replace_header_map_value 0 x-Replaced new", "0"),
+        ("replace_header_map_value 0 x-replaced-new ''", "0"),
+        ("remove_header_map_value 0 X-GONE", "0"),
+        ("remove_header_map_value 0 x-never-there", "0"),
+        ("get_header_map_value 0 x-new", "0 a"),
+        (
+            "get_header_map_pairs 0",
+            "0 :method=GET|:scheme=http|:authority=localhost|:path=/|x-two=1|x-replaced=new|x-two=2\
+             |connection=close|x-new=a|x-new=b|x-two=3|x-replaced-new=",
+        ),
+    ];
+    let headers = [
+        ("x-two", "1"),
+        ("x-gone", "1"),
+        ("x-replaced", "1"),
+        ("x-two", "2"),
+        ("x-gone", "2"),
+        ("x-replaced", "2"),
+    ];
+    let text = on_request("GET", &headers, &ops).response.text();
+    assert_eq!(upstream(&text, "x-new"), ["a", "b"]);
+    assert_eq!(upstream(&text, "x-two"), ["1", "2", "3"]);
+    assert_eq!(upstream(&text, "x-replaced"), ["new"]);
+    assert_eq!(upstream(&text, "x-replaced-new"), [""]);
+    assert_eq!(upstream(&text, "x-gone"), [""; 0]);
+}
+
+#[test]
+fn all_request_headers_are_set() {
+    let ops = [
+        ("set_header_map_pairs 0 x-b=1|:path=/set?x|x-a=1|x-b=2", "0"),
+        (
+            "get_header_map_pairs 0",
+            "0 :method=GET|:scheme=http|:authority=localhost|:path=/set?x|x-b=1|x-a=1|x-b=2",
+        ),
+        ("get_header_map_size 0", "0 63"),
+    ];
+    let headers = [("x-a", "old"), ("x-b", "old"), ("x-gone", "1"), ("x-gone", "2")];
+    let text = on_request("GET", &headers, &ops).response.text();
+    assert_eq!(echoed(&text).0, "GET /set?x HTTP/1.0");
+    assert_eq!(upstream(&text, "x-a"), ["1"]);
+    assert_eq!(upstream(&text, "x-b"), ["1", "2"]);
+    assert_eq!(upstream(&text, "x-gone"), [""; 0]);
+}
+
+#[test]
+fn all_request_headers_are_set_to_none() {
+    for map in ["set_header_map_pairs 0 ''", r"set_header_map_raw 0 \0", r"set_header_map_raw 0 \0\0\0\0"] {
+        let ops = [
+            (map, "0"),
+            (
+                "get_header_map_pairs 0",
+                "0 :method=GET|:scheme=http|:authority=localhost|:path=/",
+            ),
+        ];
+        let text = on_request("GET", &[("x-gone", "1")], &ops).response.text();
+        assert_eq!(echoed(&text).1, [("Host", "localhost"), ("Connection", "close")]);
+    }
+}
+
+#[test]
+fn path_and_query_take_effect() {
+    for (path, line) in [
+        ("/", "GET / HTTP/1.0"),
+        ("/new?a=%20b&&c", "GET /new?a=%20b&&c HTTP/1.0"),
+        ("/no-query?", "GET /no-query HTTP/1.0"),
+        ("/a%20b%25%3f%23c", "GET /a%20b%25%3F%23c HTTP/1.0"),
+        ("/caf%C3%A9?%C3%A9", "GET /caf%C3%A9?%C3%A9 HTTP/1.0"),
+        ("/caf\u{e9}", "GET /caf%C3%A9 HTTP/1.0"),
+        ("/a?b?c#d", "GET /a?b?c#d HTTP/1.0"),
+        ("//double/../up", "GET //double/../up HTTP/1.0"),
+    ] {
+        let write = format!("replace_header_map_value 0 :path {path}");
+        let ops = [(write.as_str(), "0")];
+        let text = on_request("GET", &[], &ops).response.text();
+        assert_eq!(echoed(&text).0, line, "{path}");
+    }
+}
+
+#[test]
+fn method_and_authority_take_effect() {
+    let ops = [
+        ("replace_header_map_value 0 :method DELETE", "0"),
+        ("replace_header_map_value 0 :authority other.example:8080", "0"),
+        ("get_header_map_value 0 host", "0 other.example:8080"),
+        ("replace_header_map_value 0 Host third.example", "0"),
+        ("get_header_map_value 0 :authority", "0 third.example"),
+        ("add_header_map_value 0 host last.example", "0"),
+        ("add_header_map_value 0 :method PUT", "0"),
+        (
+            "get_header_map_pairs 0",
+            "0 :method=PUT|:scheme=http|:authority=last.example|:path=/|connection=close",
+        ),
+    ];
+    let text = on_request("GET", &[], &ops).response.text();
+    let (line, headers) = echoed(&text);
+    assert_eq!(line, "PUT / HTTP/1.0");
+    assert_eq!(headers, [("Host", "last.example"), ("Connection", "close")]);
+}
+
+#[test]
+fn a_later_filter_and_a_later_callback_see_what_was_written() {
+    let write = "request_headers: replace_header_map_value 0 :scheme https
+                 request_headers: replace_header_map_value 0 :path /new%20path?q
+                 request_headers: replace_header_map_value 0 :method POST
+                 request_headers: replace_header_map_value 0 :authority new.example
+                 request_headers: add_header_map_value 0 x-new 1
+                 request_headers: remove_header_map_value 0 x-gone
+                 response_headers: get_header_map_pairs 0";
+    let read = "request_headers: args
+                request_headers: get_header_map_pairs 0
+                request_headers: get_property ngx.scheme
+                log: get_header_map_pairs 0";
+    let nginx = Nginx::new()
+        .guest("probe")
+        .http(&contexts("", &[("probe", "a", write), ("probe", "b", read)]))
+        .server(
+            r#"
+            location / {
+                rewrite_by_lua_block {
+                    call("on_http_request_headers", a)
+                    call("on_http_request_headers", b)
+                }
+                content_by_lua_block { ngx.say("ok") }
+                header_filter_by_lua_block { call("on_http_response_headers", a) }
+            }
+            "#,
+        )
+        .start();
+    nginx.request("GET", "/old").header("x-gone", "1").send();
+    let map = "get_header_map_pairs 0 -> 0 :method=POST|:scheme=https|:authority=new.example|:path=/new%20path?q\
+               |connection=close|x-new=1";
+    assert_eq!(
+        of(&nginx, "request_headers")[6..],
+        ["args -> num_headers=6 eos=1", map, "get_property ngx.scheme -> 0 http"]
+    );
+    assert_eq!(of(&nginx, "response_headers"), [map]);
+    assert_eq!(of(&nginx, "log"), [map]);
+}
+
+#[test]
+fn request_headers_change_in_the_body_callback_too() {
+    let run = Probe::new(
+        "request_body: add_header_map_value 0 x-size 5
+         request_body: replace_header_map_value 0 :path /body",
+    )
+    .request("POST", |request| request.body("hello"));
+    assert_eq!(
+        run.of("request_body"),
+        ["add_header_map_value 0 x-size 5 -> 0", "replace_header_map_value 0 :path /body -> 0"]
+    );
+    let text = run.response.text();
+    assert_eq!(echoed(&text).0, "POST /body HTTP/1.0");
+    assert_eq!(upstream(&text, "x-size"), ["5"]);
+    assert!(text.ends_with("\r\n\r\nhello"), "{text}");
+}
+
+const ANSWER: &str = r#"
+content_by_lua_block {
+    ngx.header["X-Two"] = { "1", "2" }
+    ngx.header["X-Gone"] = { "1", "2" }
+    ngx.header["X-Replaced"] = { "1", "2" }
+    ngx.header["Content-Type"] = "text/x-old"
+    ngx.header["Content-Length"] = 5
+    ngx.print("hello")
+}
+"#;
+
+/// Runs ops on the response headers of [`ANSWER`].
+fn on_response(ops: Ops<'_>) -> (Outcome, Response) {
+    let run = check_with("response_headers", ops, |probe| probe.content(ANSWER));
+    let response = run.response.clone();
+    (run, response)
+}
+
+#[test]
+fn response_headers_are_added_replaced_and_removed() {
+    let (_run, response) = on_response(&[
+        ("add_header_map_value 2 X-New a", "0"),
+        ("add_header_map_value 2 x-new b", "0"),
+        ("add_header_map_value 2 x-two 3", "0"),
+        ("add_header_map_value 2 set-cookie c=1", "0"),
+        ("add_header_map_value 2 set-cookie c=2", "0"),
+        ("replace_header_map_value 2 X-Replaced new", "0"),
+        ("replace_header_map_value 2 content-type text/x-new", "0"),
+        ("replace_header_map_value 2 server guest", "0"),
+        ("remove_header_map_value 2 x-gone", "0"),
+        ("remove_header_map_value 2 x-never-there", "0"),
+        ("get_header_map_value 2 x-new", "0 a"),
+        ("get_header_map_value 2 x-replaced", "0 new"),
+        ("get_header_map_value 2 x-gone", "1"),
+        ("get_header_map_value 2 content-type", "0 text/x-new"),
+    ]);
+    assert_eq!(response.header_all("x-new"), ["a", "b"]);
+    assert_eq!(response.header_all("x-two"), ["1", "2", "3"]);
+    assert_eq!(response.header_all("set-cookie"), ["c=1", "c=2"]);
+    assert_eq!(response.header_all("x-replaced"), ["new"]);
+    assert_eq!(response.header_all("content-type"), ["text/x-new"]);
+    assert_eq!(response.header_all("server"), ["guest"]);
+    assert_eq!(response.header_all("x-gone"), [""; 0]);
+    assert_eq!(response.header_all("content-length"), ["5"]);
+    assert_eq!(response.text(), "hello");
+}
+
+#[test]
+fn all_response_headers_are_set() {
+    let (run, response) = on_response(&[
+        ("set_header_map_pairs 2 x-b=1|:status=418|x-two=a|x-b=2|x-two=b", "0"),
+        ("get_header_map_pairs 2", "0 :status=418|x-b=1|x-two=a|x-b=2|x-two=b"),
+    ]);
+    assert_eq!(response.status, 418);
+    let mut names: Vec<&str> = response.headers.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_by_key(|name| name.to_lowercase());
+    assert_eq!(
+        names,
+        ["Connection", "Date", "Server", "Transfer-Encoding", "x-b", "x-b", "X-Two", "x-two"]
+    );
+    assert_eq!(response.header_all("x-b"), ["1", "2"]);
+    assert_eq!(response.header_all("x-two"), ["a", "b"]);
+    assert_eq!(response.text(), "hello");
+    drop(run);
+}
+
+#[test]
+fn status_takes_effect() {
+    for (status, reason) in [("404", "Not Found"), ("200", "OK"), ("599", ""), ("201", "Created")] {
+        let write = format!("replace_header_map_value 2 :status {status}");
+        let answer = format!("0 {status}");
+        let (_run, response) = on_response(&[
+            (write.as_str(), "0"),
+            ("get_header_map_value 2 :status", answer.as_str()),
+        ]);
+        assert_eq!(response.status.to_string(), status);
+        assert_eq!(response.reason, reason);
+        assert_eq!(response.text(), "hello");
+    }
+}
+
+/// What each writing function answers to a name or a value; nothing of it is seen later.
+fn refused(callback: &str, map: u32, pairs: &[(&str, &str)]) {
+    let mut ops = Vec::new();
+    for (name, value) in pairs {
+        ops.push(format!("add_header_map_value {map} {name} {value}"));
+        ops.push(format!("replace_header_map_value {map} {name} {value}"));
+        let pair = format!("{name}={value}").replace("''", "");
+        ops.push(format!("set_header_map_pairs {map} x-fine=1|{pair}"));
+    }
+    let mut ops: Vec<(&str, &str)> = ops.iter().map(|op| (op.as_str(), "2")).collect();
+    ops.push(("get_header_map_value 0 :path", "0 /"));
+    ops.push(("get_header_map_value 0 x-fine", "1"));
+    ops.push(("get_header_map_value 2 x-fine", "1"));
+    // Only what is there at that time.
+    ops.retain(|(op, _)| callback == "response_headers" || !op.starts_with("get_header_map_value 2"));
+    let run = check(callback, &ops);
+    assert_eq!(run.response.status, 200);
+    assert!(run.response.headers.iter().all(|(name, _)| !name.to_lowercase().starts_with('x')));
+    let text = run.response.text();
+    assert_eq!(echoed(&text).0, "GET / HTTP/1.0");
+    assert_eq!(echoed(&text).1, [("Host", "localhost"), ("Connection", "close")]);
+    run.nginx.expect_log("is refused: its name or value is not allowed");
+}
+
+const BAD_PAIRS: [(&str, &str); 14] = [
+    ("''", "v"),
+    ("'x a'", "v"),
+    ("x:a", "v"),
+    ("x-a:", "v"),
+    (r"x\r\nx-b", "v"),
+    (r"x\nx-b", "v"),
+    (r"x\0x-b", "v"),
+    (r"x\xe9", "v"),
+    (r"x\x7f", "v"),
+    ("x(a)", "v"),
+    ("x-a", r"v\r\nx-b\:1"),
+    ("x-a", r"v\nx-b\:1"),
+    ("x-a", r"v\r"),
+    ("x-a", r"v\0w"),
+];
+
+#[test]
+fn bad_names_and_values_never_reach_the_upstream() {
+    refused("request_headers", 0, &BAD_PAIRS);
+}
+
+#[test]
+fn bad_names_and_values_never_reach_the_client() {
+    refused("response_headers", 2, &BAD_PAIRS);
+}
+
+#[test]
+fn bad_pseudo_headers_of_a_request() {
+    refused(
+        "request_headers",
+        0,
+        &[
+            (":method", "''"),
+            (":method", "get"),
+            (":method", "BREW"),
+            (":method", "'GET '"),
+            (":method", r"GET\r\n"),
+            (":path", "''"),
+            (":path", "relative"),
+            (":path", "'/a b'"),
+            (":path", r"/a\r\nx-b\:1"),
+            (":path", r"/a\0"),
+            (":path", r"/a\x7f"),
+            (":path", "/a%00b"),
+            (":path", "/a%0d%0ab"),
+            (":path", r"/a?b\nc"),
+            (":authority", "''"),
+            (":authority", "'a b'"),
+            (":authority", r"a\r\nx-b\:1"),
+            ("host", "'a b'"),
+            (":scheme", "''"),
+            (":scheme", "'ht tp'"),
+            (":scheme", r"http\n"),
+            (":status", "200"),
+            (":protocol", "websocket"),
+            (":", "v"),
+        ],
+    );
+}
+
+#[test]
+fn bad_pseudo_headers_of_a_response() {
+    refused(
+        "response_headers",
+        2,
+        &[
+            (":status", "''"),
+            (":status", "99"),
+            (":status", "600"),
+            (":status", "1000"),
+            (":status", "0404"),
+            (":status", "4x4"),
+            (":status", "+44"),
+            (":status", r"404\n"),
+            (":path", "/a"),
+            (":method", "GET"),
+            (":", "v"),
+        ],
+    );
+}
+
+#[test]
+fn pseudo_headers_cannot_be_removed() {
+    let ops = [
+        ("remove_header_map_value 0 :path", "2"),
+        ("remove_header_map_value 0 :METHOD", "2"),
+        ("remove_header_map_value 0 :authority", "2"),
+        ("remove_header_map_value 0 host", "2"),
+        ("remove_header_map_value 0 :scheme", "2"),
+        ("remove_header_map_value 0 'a b'", "2"),
+        ("remove_header_map_value 0 ''", "2"),
+        (
+            "get_header_map_pairs 0",
+            "0 :method=GET|:scheme=http|:authority=localhost|:path=/|connection=close",
+        ),
+    ];
+    let run = check("request_headers", &ops);
+    run.nginx.expect_log("proxy_on_request_headers: a pseudo header cannot be removed");
+    let run = check(
+        "response_headers",
+        &[
+            ("remove_header_map_value 2 :status", "2"),
+            ("remove_header_map_value 2 host", "0"),
+            ("get_header_map_value 2 :status", "0 200"),
+        ],
+    );
+    run.nginx.expect_log("proxy_on_response_headers: a pseudo header cannot be removed");
+}
+
+#[test]
+fn malformed_maps_are_refused_whole() {
+    // One pair a=1 in the right form: \1\0\0\0 \1\0\0\0 \1\0\0\0 a\0 1\0
+    const MALFORMED: [&str; 12] = [
+        r"\x01",
+        r"\0\0",
+        r"\0\0\0\0\0",
+        r"\x01\0\0\0",
+        r"\x01\0\0\0\x01\0\0\0\x01\0\0\0",
+        r"\x01\0\0\0\x01\0\0\0\x01\0\0\0a\x001",
+        r"\x01\0\0\0\x01\0\0\0\x01\0\0\0a\x001\0b",
+        r"\x01\0\0\0\x01\0\0\0\x01\0\0\0ab1\0",
+        r"\x01\0\0\0\x01\0\0\0\x01\0\0\0a\x001b",
+        r"\x02\0\0\0\x01\0\0\0\x01\0\0\0a\x001\0",
+        r"\x01\0\0\0\xff\xff\xff\xff\xff\xff\xff\xffa\x001\0",
+        r"\xff\xff\xff\xff\x01\0\0\0\x01\0\0\0a\x001\0",
+    ];
+    for (callback, map) in [("request_headers", 0), ("response_headers", 2)] {
+        let ops: Vec<String> = MALFORMED
+            .iter()
+            .map(|bytes| format!("set_header_map_raw {map} {bytes}"))
+            .chain([
+                format!("set_header_map_pairs {map} *1025"),
+                format!(r"set_header_map_pairs {map} a=\R{{1048577}}v"),
+            ])
+            .collect();
+        let mut ops: Vec<(&str, &str)> = ops.iter().map(|op| (op.as_str(), "2")).collect();
+        ops.push(("get_header_map_value 0 :path", "0 /"));
+        ops.push(("get_header_map_value 0 connection", "0 close"));
+        let run = check(callback, &ops);
+        let text = run.response.text();
+        assert_eq!(echoed(&text).1, [("Host", "localhost"), ("Connection", "close")]);
+        assert_eq!(run.response.header("content-type"), Some("text/plain"));
+    }
+}
+
+#[test]
+fn a_map_of_the_largest_size() {
+    let ops = [
+        (r"set_header_map_pairs 0 *1024", "0"),
+        ("get_header_map_size 0", "0 2094"),
+        ("add_header_map_value 0 a 1", "10"),
+        ("get_header_map_value 0 a", "1"),
+        ("replace_header_map_value 0 k 1", "0"),
+        (r"add_header_map_value 0 big \R{1048576}v", "10"),
+        (r"replace_header_map_value 0 big \R{1048576}v", "10"),
+        ("get_header_map_value 0 big", "1"),
+    ];
+    let run = check("request_headers", &ops);
+    assert_eq!(upstream(&run.response.text(), "k"), ["1"]);
+
+    let ops = [("set_header_map_pairs 0 *1024", "0")];
+    let run = check_with("request_headers", &ops, |probe| {
+        probe.nginx(|nginx| nginx.http("large_client_header_buffers 4 64k;"))
+    });
+    let text = run.response.text();
+    assert_eq!(upstream(&text, "k").len(), 1024, "{text}");
+}
+
+#[test]
+fn framing_of_a_request_is_nginx_business() {
+    let ops = [
+        ("replace_header_map_value 0 content-length 2", "0"),
+        ("get_header_map_value 0 content-length", "0 2"),
+        ("add_header_map_value 0 transfer-encoding chunked", "0"),
+        ("get_header_map_value 0 transfer-encoding", "0 chunked"),
+        ("replace_header_map_value 0 connection upgrade", "0"),
+        ("get_header_map_value 0 connection", "0 upgrade"),
+        ("add_header_map_value 0 content-length 3", "0"),
+        (
+            "get_header_map_pairs 0",
+            "0 :method=POST|:scheme=http|:authority=localhost|:path=/|connection=upgrade\
+             |content-length=3|transfer-encoding=chunked",
+        ),
+    ];
+    let removed = [
+        ("remove_header_map_value 0 content-length", "0"),
+        ("remove_header_map_value 0 connection", "0"),
+        ("get_header_map_value 0 content-length", "1"),
+        ("get_header_map_value 0 connection", "1"),
+    ];
+    let set = [("set_header_map_pairs 0 content-length=99|x-a=1", "0")];
+    for ops in [&ops[..], &removed, &set] {
+        let run = Probe::new(&script("request_headers", ops)).request("POST", |r| r.body("hello"));
+        expect(&run.nginx, "request_headers", ops);
+        let text = run.response.text();
+        assert_eq!(upstream(&text, "content-length"), ["5"]);
+        assert_eq!(upstream(&text, "transfer-encoding"), [""; 0]);
+        assert_eq!(upstream(&text, "connection"), ["close"]);
+        assert!(text.ends_with("\r\n\r\nhello"), "{text}");
+    }
+}
+
+#[test]
+fn a_content_length_that_a_filter_changes_is_taken_away() {
+    for ops in [
+        [
+            ("replace_header_map_value 2 content-length 2", "0"),
+            ("get_header_map_value 2 content-length", "0 2"),
+        ],
+        [
+            ("add_header_map_value 2 Content-Length 99", "0"),
+            ("get_header_map_value 2 content-length", "0 99"),
+        ],
+        [
+            ("replace_header_map_value 2 content-length ''", "0"),
+            ("get_header_map_value 2 content-length", "0 ''"),
+        ],
+        [
+            ("remove_header_map_value 2 content-length", "0"),
+            ("get_header_map_value 2 content-length", "1"),
+        ],
+    ] {
+        let (_run, response) = on_response(&ops);
+        assert_eq!(response.header_all("content-length"), [""; 0], "{ops:?}");
+        assert_eq!(response.header_all("transfer-encoding"), ["chunked"], "{ops:?}");
+        assert_eq!(response.text(), "hello", "{ops:?}");
+    }
+}
+
+#[test]
+fn framing_of_a_response_is_nginx_business() {
+    let (_run, response) = on_response(&[
+        ("replace_header_map_value 2 content-length 5", "0"),
+        ("add_header_map_value 2 transfer-encoding gzip", "0"),
+        ("get_header_map_value 2 transfer-encoding", "0 gzip"),
+        ("replace_header_map_value 2 connection keep-alive", "0"),
+        ("get_header_map_value 2 connection", "0 keep-alive"),
+        ("remove_header_map_value 2 connection", "0"),
+        ("get_header_map_value 2 connection", "1"),
+    ]);
+    assert_eq!(response.header_all("content-length"), ["5"]);
+    assert_eq!(response.header_all("transfer-encoding"), [""; 0]);
+    assert_eq!(response.header_all("connection"), ["close"]);
+    assert_eq!(response.text(), "hello");
+}
+
+#[test]
+fn changes_at_the_wrong_time_are_refused() {
+    let writes = |map: u32| {
+        [
+            format!("add_header_map_value {map} x-a 1"),
+            format!("replace_header_map_value {map} x-a 1"),
+            format!("remove_header_map_value {map} connection"),
+            format!("set_header_map_pairs {map} x-a=1"),
+        ]
+    };
+    let request = "a change of the request headers came too late: the request has gone on";
+    let response = "a change of the response headers came too early or too late";
+    let none = "there are no headers to change: the effective context is not a stream";
+    for (callback, export, map, warning) in [
+        ("response_headers", "proxy_on_response_headers", 0, request),
+        ("response_body", "proxy_on_response_body", 0, request),
+        ("log", "proxy_on_log", 0, request),
+        ("create", "proxy_on_context_create", 2, response),
+        ("request_headers", "proxy_on_request_headers", 2, response),
+        ("response_body", "proxy_on_response_body", 2, response),
+        ("done", "proxy_on_done", 2, response),
+        ("configure", "proxy_on_configure", 0, none),
+        ("configure", "proxy_on_configure", 2, none),
+    ] {
+        let ops = writes(map);
+        let ops: Vec<(&str, &str)> = ops.iter().map(|op| (op.as_str(), "2")).collect();
+        let run = Probe::new(&script(&format!("{callback}@first"), &ops)).run();
+        expect(&run.nginx, callback, &ops);
+        assert_eq!(run.response.header("x-a"), None, "{callback} {map}");
+        let text = run.response.text();
+        assert_eq!(echoed(&text).1, [("Host", "localhost"), ("Connection", "close")]);
+        run.nginx.expect_log(&format!("wasm plugin \"probe\": {export}: {warning}"));
+    }
+}
+
+#[test]
+fn maps_that_cannot_be_written() {
+    let ops: Vec<String> = [1, 3, 4, 5, 6, 7, 8]
+        .iter()
+        .flat_map(|map| {
+            [
+                format!("add_header_map_value {map} x-a 1"),
+                format!("replace_header_map_value {map} x-a 1"),
+                format!("remove_header_map_value {map} x-a"),
+                format!("set_header_map_pairs {map} x-a=1"),
+            ]
+        })
+        .collect();
+    let ops: Vec<(&str, &str)> = ops.iter().map(|op| (op.as_str(), "2")).collect();
+    check("request_headers", &ops);
+    check("response_headers", &ops);
+}
