@@ -90,7 +90,10 @@ setup_nginx() {
 
 setup_rust() {
     command -v cargo >/dev/null || die "cargo is missing: install Rust (https://rustup.rs)"
-    command_from cc gcc
+    # Rust links with a C compiler, against the C library.
+    if ! command -v cc >/dev/null || [[ ! -e /usr/include/stdlib.h ]]; then
+        packages gcc libc6-dev
+    fi
 }
 
 library() {
@@ -164,6 +167,8 @@ run() {
 run_tests() {
     setup_rust
     setup_nginx
+    # The tests of TLS make their certificates with it.
+    command_from openssl openssl
     if (($# > 0)); then
         cargo test --release "$@"
     else

@@ -137,7 +137,8 @@ fn hostcalls(c: &mut Criterion) {
         let bench = Bench::new(&filter("request_headers", "", &each), request.header("hello", "world"));
         c.bench_function(name, |b| b.iter(|| bench.run(Callback::RequestHeaders, b"")));
     }
-    let request = (0..100).fold(Request::default(), |r, n| r.header(&format!("x-header-{n}"), "some value"));
+    let request =
+        (0..100).fold(Request::default(), |r, n| r.header(&format!("x-header-{n}"), "some value"));
     let read = "(drop (call $pairs (i32.const 0) (i32.const 0) (i32.const 4)))";
     let bench = Bench::new(&filter("request_headers", read, ""), request);
     c.bench_function("100 header pairs", |b| b.iter(|| bench.run(Callback::RequestHeaders, b"")));
@@ -164,7 +165,9 @@ fn bodies(c: &mut Criterion) {
 fn starts(c: &mut Criterion) {
     let world = World::new();
     let host: Arc<dyn Host> = world.clone();
-    for (name, bytes) in [("instantiate", filter("", "", "")), ("instantiate Rust SDK", guest("rust_filter.wasm"))] {
+    for (name, bytes) in
+        [("instantiate", filter("", "", "")), ("instantiate Rust SDK", guest("rust_filter.wasm"))]
+    {
         let loaded = Arc::new(module(&world, &bytes, Options::new("filter")).expect("a module"));
         c.bench_function(name, |b| b.iter(|| loaded.start(&host).map(|_| ()).expect("a VM")));
     }

@@ -36,6 +36,16 @@ pub enum Error {
     Busy(String),
 }
 
+impl Error {
+    /// What streams are told whose VM ended with this error.
+    pub fn lost(&self) -> Self {
+        match self {
+            Self::Lost(_) => self.clone(),
+            other => Self::Lost(other.to_string()),
+        }
+    }
+}
+
 /// A wasmtime error as one line: the causes joined by `: `, the guest's backtrace behind them.
 pub fn one_line(error: &wasmtime::Error) -> String {
     let mut text = String::new();

@@ -23,20 +23,22 @@ pub const STDIO_IOVECS: u32 = 1024;
 /// warning. Stops a filter from keeping a whole download in the worker.
 pub const HELD_BODY: usize = 16 * 1024 * 1024;
 
-/// The body that one `proxy_set_buffer_bytes` may leave behind.
+/// The body that one `proxy_set_buffer_bytes` may leave behind. Stops a filter from growing a body without
+/// end.
 pub const BODY: usize = 128 * 1024 * 1024;
 
-/// Body and details of a local response together with its headers.
+/// Body and details of a local response.
 pub const LOCAL_RESPONSE: usize = 16 * 1024 * 1024;
 
-/// Properties that a guest keeps on one context: count, and bytes of paths and values together.
+/// Properties that a guest keeps on one context. Stops a filter from using the host as its heap.
 pub const PROPERTIES: usize = 256;
-/// See [`PROPERTIES`].
+/// Paths and values of those properties together.
 pub const PROPERTY_BYTES: usize = 256 * 1024;
 
-/// Effects (header operations) that one stream may have waiting to be applied.
+/// Effects (header operations) that one stream may have waiting to be applied. Stops a loop that adds
+/// headers.
 pub const EFFECTS: usize = 16 * 1024;
-/// Bytes of the names and values of those effects.
+/// Names and values of those effects together.
 pub const EFFECT_BYTES: usize = 32 * 1024 * 1024;
 
 /// Timed waits named in one `poll_oneoff`: more than any runtime asks for.
@@ -56,9 +58,9 @@ pub const MAX_MEMORY: u64 = 4 * 1024 * 1024 * 1024;
 /// Elements of one guest table. Stops `table.grow` from eating what `memory_limit` refuses.
 pub const TABLE_ELEMENTS: usize = 1024 * 1024;
 
-/// Milliseconds: default of the `time_limit`, `start_time_limit` and `pause_timeout` options.
+/// Default of the `time_limit` option: one callback.
 pub const DEFAULT_TIME_MS: u32 = 1000;
-/// See [`DEFAULT_TIME_MS`].
+/// Default of the `start_time_limit` option: start code and configuring.
 pub const DEFAULT_START_TIME_MS: u32 = 30_000;
-/// See [`DEFAULT_TIME_MS`].
+/// Default of the `pause_timeout` option: how long a paused request waits.
 pub const DEFAULT_PAUSE_MS: u32 = 60_000;

@@ -50,16 +50,13 @@ fn reads(buffer: u32) -> Vec<(String, &'static str)> {
         ("2 0xfffffffe", "2"),
         ("1 0xfffffffe", "0 ello"),
     ];
-    let rules = rules
-        .iter()
-        .map(|(op, answer)| (format!("get_buffer_bytes {buffer} {op}"), *answer));
+    let rules =
+        rules.iter().map(|(op, answer)| (format!("get_buffer_bytes {buffer} {op}"), *answer));
     rules.collect()
 }
 
-fn ops<'a>(list: &'a [(String, &'a str)]) -> Vec<(&'a str, &'a str)> {
-    list.iter()
-        .map(|(op, answer)| (op.as_str(), *answer))
-        .collect()
+fn ops<A: AsRef<str>>(list: &[(String, A)]) -> Vec<(&str, &str)> {
+    list.iter().map(|(op, answer)| (op.as_str(), answer.as_ref())).collect()
 }
 
 #[test]
@@ -124,24 +121,15 @@ fn writes(buffer: u32) -> Vec<(String, String)> {
     let mut list = Vec::new();
     for (op, content) in rules {
         list.push((format!("set_buffer_bytes {buffer} {op}"), "0".into()));
-        list.push((
-            format!("get_buffer_bytes {buffer} 0 max"),
-            format!("0 {content}"),
-        ));
+        list.push((format!("get_buffer_bytes {buffer} 0 max"), format!("0 {content}")));
     }
     list.push((format!("get_buffer_status {buffer}"), "0 2 0".into()));
     list
 }
 
-fn as_ops(list: &[(String, String)]) -> Vec<(&str, &str)> {
-    list.iter()
-        .map(|(op, answer)| (op.as_str(), answer.as_str()))
-        .collect()
-}
-
 #[test]
 fn writing_the_request_body() {
-    let run = on_request_body("hello", &as_ops(&writes(0)));
+    let run = on_request_body("hello", &ops(&writes(0)));
     let text = run.response.text();
     assert!(text.contains("\r\nContent-Length: 2\r\n"), "{text}");
     assert!(text.ends_with("\r\n\r\nhi"), "{text}");
@@ -149,12 +137,7 @@ fn writing_the_request_body() {
 
 #[test]
 fn writing_the_response_body() {
-    assert_eq!(
-        on_response_body("hello", &as_ops(&writes(1)))
-            .response
-            .text(),
-        "hi"
-    );
+    assert_eq!(on_response_body("hello", &ops(&writes(1))).response.text(), "hi");
 }
 
 #[test]
@@ -169,21 +152,14 @@ fn a_long_value_is_not_cut() {
         ],
     );
     let expected = "x".repeat(300_000) + "yyyyyello";
-    assert!(
-        run.response
-            .text()
-            .ends_with(&format!("\r\n\r\n{expected}"))
-    );
+    assert!(run.response.text().ends_with(&format!("\r\n\r\n{expected}")));
 }
 
 #[test]
 fn pointers_may_be_null_when_there_is_nothing() {
     on_request_body(
         "hello",
-        &[
-            ("set_buffer_bytes 0 0 max ''", "0"),
-            ("get_buffer_bytes 0 0 max", "0 ''"),
-        ],
+        &[("set_buffer_bytes 0 0 max ''", "0"), ("get_buffer_bytes 0 0 max", "0 ''")],
     );
     let run = Probe::new(
         "request_body: null set_buffer_bytes 0 0 max x; request_body: get_buffer_bytes 0 0 max",
@@ -191,10 +167,7 @@ fn pointers_may_be_null_when_there_is_nothing() {
     .request("POST", |request| request.body("hello"));
     assert_eq!(
         run.of("request_body"),
-        [
-            "null set_buffer_bytes arg 3 -> 0",
-            "get_buffer_bytes 0 0 max -> 0 ''"
-        ]
+        ["null set_buffer_bytes arg 3 -> 0", "get_buffer_bytes 0 0 max -> 0 ''"]
     );
 }
 
@@ -223,10 +196,7 @@ fn bodies_are_there_in_their_callbacks_only() {
         ("delete", &[0, 1]),
     ];
     let tables = rows.map(|(when, buffers)| (when, absent(buffers)));
-    let text: String = tables
-        .iter()
-        .map(|(when, list)| script(when, &ops(list)))
-        .collect();
+    let text: String = tables.iter().map(|(when, list)| script(when, &ops(list))).collect();
     let run = Probe::new(&text).request("POST", |request| request.body("hello"));
     for (when, list) in &tables {
         expect(&run.nginx, when.trim_end_matches("@eos"), &ops(list));
@@ -249,12 +219,7 @@ fn bodies_are_not_there_without_a_stream() {
 #[test]
 fn other_buffers_are_not_there() {
     let list = absent(&[2, 3, 4, 5, 8]);
-    for callback in [
-        "request_headers",
-        "response_headers",
-        "response_body@eos",
-        "log",
-    ] {
+    for callback in ["request_headers", "response_headers", "response_body@eos", "log"] {
         let run = Probe::new(&script(callback, &ops(&list))).run();
         expect(&run.nginx, callback.trim_end_matches("@eos"), &ops(&list));
     }
@@ -276,10 +241,7 @@ fn unknown_buffers_are_bad_arguments() {
 
 #[test]
 fn configurations_cannot_be_written() {
-    let ops = &[
-        ("set_buffer_bytes 6 0 max x", "2"),
-        ("set_buffer_bytes 7 0 max x", "2"),
-    ];
+    let ops = &[("set_buffer_bytes 6 0 max x", "2"), ("set_buffer_bytes 7 0 max x", "2")];
     check("configure", ops);
     on_request_body("hello", ops);
 }
@@ -321,16 +283,10 @@ fn configurations_are_readable_in_every_callback() {
 fn a_configuration_that_was_not_given_is_empty() {
     check(
         "request_headers",
-        &[
-            ("get_buffer_bytes 6 0 max", "0 ''"),
-            ("get_buffer_status 6", "0 0 0"),
-        ],
+        &[("get_buffer_bytes 6 0 max", "0 ''"), ("get_buffer_status 6", "0 0 0")],
     );
     // The probe's own configuration is the script, which this one takes from the VM's.
-    let ops = &[
-        ("get_buffer_bytes 7 0 max", "0 ''"),
-        ("get_buffer_status 7", "0 0 0"),
-    ];
+    let ops = &[("get_buffer_bytes 7 0 max", "0 ''"), ("get_buffer_status 7", "0 0 0")];
     let run = Probe::new("")
         .options("vm_config = 'vm_start: get_buffer_bytes 7 0 max; vm_start: get_buffer_status 7'")
         .run();
@@ -345,15 +301,9 @@ fn abi_0_1_0_asks_for_its_configuration() {
         &[("get_configuration", "0 configure: get_configuration\\x0a")],
         |probe| probe.guest("probe_0_1_0").options(options),
     );
-    expect(
-        &run.nginx,
-        "vm_start",
-        &[("get_configuration", "0 vm_start: get_configuration")],
-    );
+    expect(&run.nginx, "vm_start", &[("get_configuration", "0 vm_start: get_configuration")]);
     for callback in ["request_headers", "response_headers", "done", "log"] {
         let answer = format!("0 {callback}: get_configuration\\x0a");
-        check_with(callback, &[("get_configuration", &answer)], |probe| {
-            probe.guest("probe_0_1_0")
-        });
+        check_with(callback, &[("get_configuration", &answer)], |probe| probe.guest("probe_0_1_0"));
     }
 }

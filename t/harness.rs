@@ -32,9 +32,7 @@ fn a_crash_fails_a_test() {
 
 #[test]
 fn a_refused_configuration_is_told() {
-    let log = Nginx::new()
-        .http(r#"init_by_lua_block { error("no way") }"#)
-        .start_fails();
+    let log = Nginx::new().http(r#"init_by_lua_block { error("no way") }"#).start_fails();
     assert!(log.contains("no way"), "{log}");
 }
 
@@ -82,19 +80,9 @@ fn answers_are_shown_as_sent() {
     assert_eq!(response.header_all("x-two"), ["a", "b"]);
     assert!(response.headers.contains(&("X-Two".into(), "b".into())));
     assert_eq!(nginx.get("/chunks").text(), "a\nb\n");
-    assert_eq!(
-        nginx.request("GET", "/repeats").http10().send().text(),
-        "body"
-    );
+    assert_eq!(nginx.request("GET", "/repeats").http10().send().text(), "body");
     assert_eq!(nginx.request("HEAD", "/repeats").send().text(), "");
-    assert_eq!(
-        nginx
-            .request("POST", "/body")
-            .chunks(&["ab", "cd"])
-            .send()
-            .text(),
-        "abcd"
-    );
+    assert_eq!(nginx.request("POST", "/body").chunks(&["ab", "cd"]).send().text(), "abcd");
 
     let request = nginx.request("GET", "/repeats");
     let mut connection = nginx.connect();

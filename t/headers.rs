@@ -41,7 +41,8 @@ fn request_headers_in_order_with_pseudo_headers_first() {
 
 #[test]
 fn request_arguments_are_those_of_the_request() {
-    let nginx = Probe::new("request_headers: args; request_headers: get_header_map_pairs 0").start();
+    let nginx =
+        Probe::new("request_headers: args; request_headers: get_header_map_pairs 0").start();
     nginx.raw("GET /old HTTP/1.0\r\n\r\n");
     nginx.request("GET", "http://localhost/absolute?x").send();
     nginx.request("POST", "/").body("").send();
@@ -67,7 +68,8 @@ fn request_arguments_are_those_of_the_request() {
 
 #[test]
 fn many_request_headers() {
-    let nginx = Probe::new("request_headers: args; request_headers: get_header_map_value 0 x-199").start();
+    let nginx =
+        Probe::new("request_headers: args; request_headers: get_header_map_value 0 x-199").start();
     let mut request = nginx.request("GET", "/");
     for i in 0..200 {
         request = request.header(&format!("X-{i}"), &i.to_string());
@@ -176,10 +178,8 @@ fn abi_0_1_0_reads_a_missing_header_as_empty() {
         ("get_header_map_value 8 x-missing", "2"),
     ];
     check_with("request_headers", &ops, |probe| probe.guest("probe_0_1_0"));
-    let ops = [
-        ("get_header_map_value 2 :status", "0 200"),
-        ("get_header_map_value 2 x-missing", "0 ''"),
-    ];
+    let ops =
+        [("get_header_map_value 2 :status", "0 200"), ("get_header_map_value 2 x-missing", "0 ''")];
     check_with("response_headers", &ops, |probe| probe.guest("probe_0_1_0"));
 }
 
@@ -218,7 +218,8 @@ fn maps_that_are_not_there() {
                 ]
             }))
             .collect();
-        let ops: Vec<(&str, &str)> = ops.iter().map(|(op, answer)| (op.as_str(), *answer)).collect();
+        let ops: Vec<(&str, &str)> =
+            ops.iter().map(|(op, answer)| (op.as_str(), *answer)).collect();
         let run = Probe::new(&script(&format!("{callback}@first"), &ops)).run();
         expect(&run.nginx, callback, &ops);
     }
@@ -226,15 +227,23 @@ fn maps_that_are_not_there() {
 
 #[test]
 fn maps_of_the_request_and_the_response_have_their_time() {
-    let script = ["configure", "create", "request_headers", "response_headers", "response_body", "done", "log"]
-        .map(|callback| {
-            format!(
-                "{callback}: get_header_map_value 0 :path
+    let script = [
+        "configure",
+        "create",
+        "request_headers",
+        "response_headers",
+        "response_body",
+        "done",
+        "log",
+    ]
+    .map(|callback| {
+        format!(
+            "{callback}: get_header_map_value 0 :path
                  {callback}: get_header_map_value 2 :status
                  {callback}: get_header_map_value 2 content-type\n"
-            )
-        })
-        .concat();
+        )
+    })
+    .concat();
     let run = Probe::new(&script)
         .content("default_type text/x-test; content_by_lua_block { ngx.print('ok') }")
         .run();
@@ -243,7 +252,9 @@ fn maps_of_the_request_and_the_response_have_their_time() {
         let line = lines.iter().rfind(|line| line.starts_with(op)).expect("a line").clone();
         line.split_once(" -> ").expect("an answer").1.to_owned()
     };
-    for callback in ["create", "request_headers", "response_headers", "response_body", "done", "log"] {
+    for callback in
+        ["create", "request_headers", "response_headers", "response_body", "done", "log"]
+    {
         assert_eq!(status(callback, "get_header_map_value 0 :path"), "0 /", "{callback}");
     }
     assert_eq!(status("configure", "get_header_map_value 0 :path"), "1");
@@ -252,7 +263,11 @@ fn maps_of_the_request_and_the_response_have_their_time() {
     }
     for callback in ["response_headers", "response_body", "done", "log"] {
         assert_eq!(status(callback, "get_header_map_value 2 :status"), "0 200", "{callback}");
-        assert_eq!(status(callback, "get_header_map_value 2 content-type"), "0 text/x-test", "{callback}");
+        assert_eq!(
+            status(callback, "get_header_map_value 2 content-type"),
+            "0 text/x-test",
+            "{callback}"
+        );
     }
 }
 
@@ -343,9 +358,9 @@ fn looking_at_a_response_leaves_its_shape() {
         let nginx = Probe::new(look)
             .content(content)
             .nginx(|nginx| {
-                nginx
-                    .file("html/page", "a page")
-                    .server(&format!("location /plain {{ {content} rewrite ^/plain(.*)$ $1 break; }}"))
+                nginx.file("html/page", "a page").server(&format!(
+                    "location /plain {{ {content} rewrite ^/plain(.*)$ $1 break; }}"
+                ))
             })
             .start();
         let send = |path: &str| {
@@ -376,6 +391,10 @@ fn a_filter_is_told_of_responses_without_a_body() {
             .request(method, |request| request);
         let lines = run.of("response_headers");
         let count = pairs(&lines[1]).len();
-        assert_eq!(lines[0], format!("args -> num_headers={count} {expected}"), "{method} {content}");
+        assert_eq!(
+            lines[0],
+            format!("args -> num_headers={count} {expected}"),
+            "{method} {content}"
+        );
     }
 }

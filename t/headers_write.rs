@@ -1,6 +1,6 @@
 //! Header maps: changing them, as the guest, the upstream and the client see it.
 
-use super::ops::{Ops, check, check_with, contexts, echoed, expect, of, script};
+use super::ops::{Ops, check, check_with, contexts, echoed, expect, of, phases, script};
 use super::support::{Nginx, Outcome, Probe, Response};
 
 /// The values of a header that reached the upstream.
@@ -13,9 +13,7 @@ fn upstream<'a>(body: &'a str, name: &str) -> Vec<&'a str> {
 /// Runs ops on the request headers of `METHOD /` with some headers.
 fn on_request(method: &str, headers: &[(&str, &str)], ops: Ops<'_>) -> Outcome {
     let run = Probe::new(&script("request_headers", ops)).request(method, |request| {
-        headers
-            .iter()
-            .fold(request, |request, (name, value)| request.header(name, value))
+        headers.iter().fold(request, |request, (name, value)| request.header(name, value))
     });
     expect(&run.nginx, "request_headers", ops);
     assert_eq!(run.response.status, 200);
@@ -75,13 +73,12 @@ fn all_request_headers_are_set() {
 
 #[test]
 fn all_request_headers_are_set_to_none() {
-    for map in ["set_header_map_pairs 0 ''", r"set_header_map_raw 0 \0", r"set_header_map_raw 0 \0\0\0\0"] {
+    for map in
+        ["set_header_map_pairs 0 ''", r"set_header_map_raw 0 \0", r"set_header_map_raw 0 \0\0\0\0"]
+    {
         let ops = [
             (map, "0"),
-            (
-                "get_header_map_pairs 0",
-                "0 :method=GET|:scheme=http|:authority=localhost|:path=/",
-            ),
+            ("get_header_map_pairs 0", "0 :method=GET|:scheme=http|:authority=localhost|:path=/"),
         ];
         let text = on_request("GET", &[("x-gone", "1")], &ops).response.text();
         assert_eq!(echoed(&text).1, [("Host", "localhost"), ("Connection", "close")]);
@@ -104,6 +101,14 @@ fn path_and_query_take_effect() {
         let ops = [(write.as_str(), "0")];
         let text = on_request("GET", &[], &ops).response.text();
         assert_eq!(echoed(&text).0, line, "{path}");
+    }
+}
+
+#[test]
+fn path_takes_effect_in_the_access_phase_too() {
+    let nginx = phases("", "request_headers: replace_header_map_value 0 :path /new?x");
+    for path in ["/rewrite?old", "/access?old"] {
+        assert_eq!(echoed(&nginx.get(path).text()).0, "GET /new?x HTTP/1.0", "{path}");
     }
 }
 
@@ -266,176 +271,6 @@ fn status_takes_effect() {
     }
 }
 
-/// What each writing function answers to a name or a value; nothing of it is seen later.
-fn refused(callback: &str, map: u32, pairs: &[(&str, &str)]) {
-    let mut ops = Vec::new();
-    for (name, value) in pairs {
-        ops.push(format!("add_header_map_value {map} {name} {value}"));
-        ops.push(format!("replace_header_map_value {map} {name} {value}"));
-        let pair = format!("{name}={value}").replace("''", "");
-        ops.push(format!("set_header_map_pairs {map} x-fine=1|{pair}"));
-    }
-    let mut ops: Vec<(&str, &str)> = ops.iter().map(|op| (op.as_str(), "2")).collect();
-    ops.push(("get_header_map_value 0 :path", "0 /"));
-    ops.push(("get_header_map_value 0 x-fine", "1"));
-    ops.push(("get_header_map_value 2 x-fine", "1"));
-    // Only what is there at that time.
-    ops.retain(|(op, _)| callback == "response_headers" || !op.starts_with("get_header_map_value 2"));
-    let run = check(callback, &ops);
-    assert_eq!(run.response.status, 200);
-    assert!(run.response.headers.iter().all(|(name, _)| !name.to_lowercase().starts_with('x')));
-    let text = run.response.text();
-    assert_eq!(echoed(&text).0, "GET / HTTP/1.0");
-    assert_eq!(echoed(&text).1, [("Host", "localhost"), ("Connection", "close")]);
-    run.nginx.expect_log("is refused: its name or value is not allowed");
-}
-
-const BAD_PAIRS: [(&str, &str); 14] = [
-    ("''", "v"),
-    ("'x a'", "v"),
-    ("x:a", "v"),
-    ("x-a:", "v"),
-    (r"x\r\nx-b", "v"),
-    (r"x\nx-b", "v"),
-    (r"x\0x-b", "v"),
-    (r"x\xe9", "v"),
-    (r"x\x7f", "v"),
-    ("x(a)", "v"),
-    ("x-a", r"v\r\nx-b\:1"),
-    ("x-a", r"v\nx-b\:1"),
-    ("x-a", r"v\r"),
-    ("x-a", r"v\0w"),
-];
-
-#[test]
-fn bad_names_and_values_never_reach_the_upstream() {
-    refused("request_headers", 0, &BAD_PAIRS);
-}
-
-#[test]
-fn bad_names_and_values_never_reach_the_client() {
-    refused("response_headers", 2, &BAD_PAIRS);
-}
-
-#[test]
-fn bad_pseudo_headers_of_a_request() {
-    refused(
-        "request_headers",
-        0,
-        &[
-            (":method", "''"),
-            (":method", "get"),
-            (":method", "BREW"),
-            (":method", "'GET '"),
-            (":method", r"GET\r\n"),
-            (":path", "''"),
-            (":path", "relative"),
-            (":path", "'/a b'"),
-            (":path", r"/a\r\nx-b\:1"),
-            (":path", r"/a\0"),
-            (":path", r"/a\x7f"),
-            (":path", "/a%00b"),
-            (":path", "/a%0d%0ab"),
-            (":path", r"/a?b\nc"),
-            (":authority", "''"),
-            (":authority", "'a b'"),
-            (":authority", r"a\r\nx-b\:1"),
-            ("host", "'a b'"),
-            (":scheme", "''"),
-            (":scheme", "'ht tp'"),
-            (":scheme", r"http\n"),
-            (":status", "200"),
-            (":protocol", "websocket"),
-            (":", "v"),
-        ],
-    );
-}
-
-#[test]
-fn bad_pseudo_headers_of_a_response() {
-    refused(
-        "response_headers",
-        2,
-        &[
-            (":status", "''"),
-            (":status", "99"),
-            (":status", "600"),
-            (":status", "1000"),
-            (":status", "0404"),
-            (":status", "4x4"),
-            (":status", "+44"),
-            (":status", r"404\n"),
-            (":path", "/a"),
-            (":method", "GET"),
-            (":", "v"),
-        ],
-    );
-}
-
-#[test]
-fn pseudo_headers_cannot_be_removed() {
-    let ops = [
-        ("remove_header_map_value 0 :path", "2"),
-        ("remove_header_map_value 0 :METHOD", "2"),
-        ("remove_header_map_value 0 :authority", "2"),
-        ("remove_header_map_value 0 host", "2"),
-        ("remove_header_map_value 0 :scheme", "2"),
-        ("remove_header_map_value 0 'a b'", "2"),
-        ("remove_header_map_value 0 ''", "2"),
-        (
-            "get_header_map_pairs 0",
-            "0 :method=GET|:scheme=http|:authority=localhost|:path=/|connection=close",
-        ),
-    ];
-    let run = check("request_headers", &ops);
-    run.nginx.expect_log("proxy_on_request_headers: a pseudo header cannot be removed");
-    let run = check(
-        "response_headers",
-        &[
-            ("remove_header_map_value 2 :status", "2"),
-            ("remove_header_map_value 2 host", "0"),
-            ("get_header_map_value 2 :status", "0 200"),
-        ],
-    );
-    run.nginx.expect_log("proxy_on_response_headers: a pseudo header cannot be removed");
-}
-
-#[test]
-fn malformed_maps_are_refused_whole() {
-    // One pair a=1 in the right form: \1\0\0\0 \1\0\0\0 \1\0\0\0 a\0 1\0
-    const MALFORMED: [&str; 12] = [
-        r"\x01",
-        r"\0\0",
-        r"\0\0\0\0\0",
-        r"\x01\0\0\0",
-        r"\x01\0\0\0\x01\0\0\0\x01\0\0\0",
-        r"\x01\0\0\0\x01\0\0\0\x01\0\0\0a\x001",
-        r"\x01\0\0\0\x01\0\0\0\x01\0\0\0a\x001\0b",
-        r"\x01\0\0\0\x01\0\0\0\x01\0\0\0ab1\0",
-        r"\x01\0\0\0\x01\0\0\0\x01\0\0\0a\x001b",
-        r"\x02\0\0\0\x01\0\0\0\x01\0\0\0a\x001\0",
-        r"\x01\0\0\0\xff\xff\xff\xff\xff\xff\xff\xffa\x001\0",
-        r"\xff\xff\xff\xff\x01\0\0\0\x01\0\0\0a\x001\0",
-    ];
-    for (callback, map) in [("request_headers", 0), ("response_headers", 2)] {
-        let ops: Vec<String> = MALFORMED
-            .iter()
-            .map(|bytes| format!("set_header_map_raw {map} {bytes}"))
-            .chain([
-                format!("set_header_map_pairs {map} *1025"),
-                format!(r"set_header_map_pairs {map} a=\R{{1048577}}v"),
-            ])
-            .collect();
-        let mut ops: Vec<(&str, &str)> = ops.iter().map(|op| (op.as_str(), "2")).collect();
-        ops.push(("get_header_map_value 0 :path", "0 /"));
-        ops.push(("get_header_map_value 0 connection", "0 close"));
-        let run = check(callback, &ops);
-        let text = run.response.text();
-        assert_eq!(echoed(&text).1, [("Host", "localhost"), ("Connection", "close")]);
-        assert_eq!(run.response.header("content-type"), Some("text/plain"));
-    }
-}
-
 #[test]
 fn a_map_of_the_largest_size() {
     let ops = [
@@ -450,13 +285,11 @@ fn a_map_of_the_largest_size() {
     ];
     let run = check("request_headers", &ops);
     assert_eq!(upstream(&run.response.text(), "k"), ["1"]);
+    run.nginx.expect_log("a filter makes more of a header map than the host holds");
 
-    let ops = [("set_header_map_pairs 0 *1024", "0")];
-    let run = check_with("request_headers", &ops, |probe| {
-        probe.nginx(|nginx| nginx.http("large_client_header_buffers 4 64k;"))
-    });
-    let text = run.response.text();
-    assert_eq!(upstream(&text, "k").len(), 1024, "{text}");
+    // nginx itself takes no more than a thousand headers of a client, and so of the echo server's.
+    let run = check("request_headers", &[("set_header_map_pairs 0 *990", "0")]);
+    assert_eq!(upstream(&run.response.text(), "k"), ["v"; 990]);
 }
 
 #[test]
@@ -535,57 +368,4 @@ fn framing_of_a_response_is_nginx_business() {
     assert_eq!(response.header_all("transfer-encoding"), [""; 0]);
     assert_eq!(response.header_all("connection"), ["close"]);
     assert_eq!(response.text(), "hello");
-}
-
-#[test]
-fn changes_at_the_wrong_time_are_refused() {
-    let writes = |map: u32| {
-        [
-            format!("add_header_map_value {map} x-a 1"),
-            format!("replace_header_map_value {map} x-a 1"),
-            format!("remove_header_map_value {map} connection"),
-            format!("set_header_map_pairs {map} x-a=1"),
-        ]
-    };
-    let request = "a change of the request headers came too late: the request has gone on";
-    let response = "a change of the response headers came too early or too late";
-    let none = "there are no headers to change: the effective context is not a stream";
-    for (callback, export, map, warning) in [
-        ("response_headers", "proxy_on_response_headers", 0, request),
-        ("response_body", "proxy_on_response_body", 0, request),
-        ("log", "proxy_on_log", 0, request),
-        ("create", "proxy_on_context_create", 2, response),
-        ("request_headers", "proxy_on_request_headers", 2, response),
-        ("response_body", "proxy_on_response_body", 2, response),
-        ("done", "proxy_on_done", 2, response),
-        ("configure", "proxy_on_configure", 0, none),
-        ("configure", "proxy_on_configure", 2, none),
-    ] {
-        let ops = writes(map);
-        let ops: Vec<(&str, &str)> = ops.iter().map(|op| (op.as_str(), "2")).collect();
-        let run = Probe::new(&script(&format!("{callback}@first"), &ops)).run();
-        expect(&run.nginx, callback, &ops);
-        assert_eq!(run.response.header("x-a"), None, "{callback} {map}");
-        let text = run.response.text();
-        assert_eq!(echoed(&text).1, [("Host", "localhost"), ("Connection", "close")]);
-        run.nginx.expect_log(&format!("wasm plugin \"probe\": {export}: {warning}"));
-    }
-}
-
-#[test]
-fn maps_that_cannot_be_written() {
-    let ops: Vec<String> = [1, 3, 4, 5, 6, 7, 8]
-        .iter()
-        .flat_map(|map| {
-            [
-                format!("add_header_map_value {map} x-a 1"),
-                format!("replace_header_map_value {map} x-a 1"),
-                format!("remove_header_map_value {map} x-a"),
-                format!("set_header_map_pairs {map} x-a=1"),
-            ]
-        })
-        .collect();
-    let ops: Vec<(&str, &str)> = ops.iter().map(|op| (op.as_str(), "2")).collect();
-    check("request_headers", &ops);
-    check("response_headers", &ops);
 }

@@ -34,9 +34,8 @@ fn levels_become_those_of_nginx() {
         ("log max none", "2"),
         ("log 2 ''", "0"),
     ];
-    let run = Probe::new(&script("request_headers", ops))
-        .nginx(|nginx| nginx.log_level("debug"))
-        .run();
+    let run =
+        Probe::new(&script("request_headers", ops)).nginx(|nginx| nginx.log_level("debug")).run();
     for text in ["probe: warn", "probe: error", "probe: critical"] {
         run.nginx.expect_log(text);
     }
@@ -168,16 +167,10 @@ fn lines_tell_of_the_request() {
     let tells =
         |line: &&str| line.contains(r#", client: 127.0.0.1, server: , request: "POST / HTTP/1.1""#);
     for callback in stream {
-        assert!(
-            !lines(callback).is_empty() && lines(callback).iter().all(tells),
-            "{callback}"
-        );
+        assert!(!lines(callback).is_empty() && lines(callback).iter().all(tells), "{callback}");
     }
     for callback in vm {
-        assert!(
-            !lines(callback).is_empty() && !lines(callback).iter().any(tells),
-            "{callback}"
-        );
+        assert!(!lines(callback).is_empty() && !lines(callback).iter().any(tells), "{callback}");
     }
 }
 

@@ -9,9 +9,30 @@
 )]
 
 mod api;
+mod bad_input;
+mod buffer;
+mod context;
 mod finding;
 mod harness;
+mod headers;
+mod headers_refused;
+mod headers_write;
+mod jit;
+mod languages;
 mod load;
+mod local_response;
+mod local_response_late;
+mod log;
+mod ops;
 mod phases;
+mod process;
+mod property;
+mod property_tls;
+mod request_body;
+mod response_body;
 mod smoke;
+mod stream;
+mod stubs;
 mod support;
+mod time;
+mod trap;

@@ -1,29 +1,38 @@
-//! Ops of the probe side by side with what each must answer.
+//! What tests of host functions share: ops of the probe side by side with what each must answer, and servers.
 
-use super::support::{Outcome, Probe, Running};
+use super::support::{Nginx, Outcome, Probe, Running, poll};
 
 /// Pairs of an op and what stands behind the arrow of its log line.
 pub type Ops<'a> = &'a [(&'a str, &'a str)];
 
 /// The script that runs them in a callback.
 pub fn script(callback: &str, ops: Ops<'_>) -> String {
-    ops.iter()
-        .map(|(op, _)| format!("{callback}: {op}\n"))
-        .collect()
+    ops.iter().map(|(op, _)| format!("{callback}: {op}\n")).collect()
 }
 
 /// What the probe logged in a callback, without the callback's name.
 pub fn of(nginx: &Running, callback: &str) -> Vec<String> {
     let lines = nginx.guest_log("probe");
-    let of_callback = lines
-        .iter()
-        .filter_map(|line| line.strip_prefix(callback)?.strip_prefix(' '));
+    let of_callback =
+        lines.iter().filter_map(|line| line.strip_prefix(callback)?.strip_prefix(' '));
     of_callback.map(Into::into).collect()
+}
+
+/// The same once it is that many lines: an end may come a moment after nginx closed the connection.
+pub fn wait_for(nginx: &Running, callback: &str, count: usize) -> Vec<String> {
+    poll(|| Some(of(nginx, callback)).filter(|lines| lines.len() >= count))
+        .unwrap_or_else(|| of(nginx, callback))
+}
+
+/// The lines that a plugin logged, once it is that many.
+pub fn wait_for_lines(nginx: &Running, plugin: &str, count: usize) -> Vec<String> {
+    poll(|| Some(nginx.guest_log(plugin)).filter(|lines| lines.len() >= count))
+        .unwrap_or_else(|| nginx.guest_log(plugin))
 }
 
 /// The callback ran once, and each op answered as it must.
 pub fn expect(nginx: &Running, callback: &str, ops: Ops<'_>) {
-    let lines = of(nginx, callback);
+    let lines = wait_for(nginx, callback, ops.len());
     for (line, (op, answer)) in lines.iter().zip(ops) {
         assert_eq!(*line, format!("{op} -> {answer}"), "in {callback}");
     }
@@ -66,6 +75,40 @@ pub fn contexts(options: &str, contexts: &[(&str, &str, &str)]) -> String {
         lua += &format!("{context} = call('on_configure', plugins.{plugin}, [==[{script}\n]==])\n");
     }
     lua + "}\n"
+}
+
+/// What the locations of [`phases`] are.
+pub const PHASES: [&str; 3] = ["/rewrite", "/access", "/content"];
+
+/// A server whose locations tell a filter of the request's headers in the phase of their name, and of the response. An
+/// answer has the header `x-went-on` with the phase in which the request went on.
+pub fn phases(options: &str, script: &str) -> Running {
+    let location = |phase: &str, content: &str| {
+        format!(
+            "location /{phase} {{
+                {phase}_by_lua_block {{
+                    if call('on_http_request_headers', a) then
+                        ngx.header['x-went-on'] = '{phase}'
+                    end
+                    {content}
+                }}
+                proxy_pass http://unix:echo.sock;
+            }}\n"
+        )
+    };
+    Nginx::new()
+        .guest("probe")
+        .echo()
+        .http(&contexts(options, &[("probe", "a", script)]))
+        .server("header_filter_by_lua_block { call('on_http_response_headers', a) }\n")
+        .server("body_filter_by_lua_block { call('on_http_response_body', a) }\n")
+        .server(&location("rewrite", ""))
+        .server(&location("access", ""))
+        .server(
+            &location("content", "ngx.say('content')")
+                .replace("proxy_pass http://unix:echo.sock;", ""),
+        )
+        .start()
 }
 
 /// The request that the echo server got: its request line, and its headers in order, names as sent.

@@ -56,10 +56,7 @@ fn load_failures_are_told() {
     let text = nginx.get("/t").text();
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], "nil missing.wasm: No such file or directory");
-    assert!(
-        lines[1].starts_with("nil failed to load wasm plugin: "),
-        "{text}"
-    );
+    assert!(lines[1].starts_with("nil failed to load wasm plugin: "), "{text}");
 }
 
 #[test]
@@ -164,18 +161,9 @@ fn a_request_through_all_callbacks() {
     assert_eq!(run.response.header("x-answer"), Some("42"));
     let text = run.response.text();
     assert!(text.contains("x-from-guest: yes\r\n"), "{text}");
-    assert!(
-        text.starts_with("seen:") || text.ends_with("seen:"),
-        "{text}"
-    );
-    assert_eq!(
-        run.of("request_headers")[0],
-        "get_header_map_value 0 :path -> 0 /"
-    );
-    assert_eq!(
-        run.of("request_body"),
-        ["get_buffer_bytes 0 0 max -> 0 hello"]
-    );
+    assert!(text.starts_with("seen:") || text.ends_with("seen:"), "{text}");
+    assert_eq!(run.of("request_headers")[0], "get_header_map_value 0 :path -> 0 /");
+    assert_eq!(run.of("request_body"), ["get_buffer_bytes 0 0 max -> 0 hello"]);
     assert_eq!(run.of("done"), ["log 2 over -> 0"]);
     assert_eq!(run.failures(), [""; 0]);
 }

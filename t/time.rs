@@ -7,11 +7,8 @@ use std::time::{Duration, Instant};
 #[test]
 fn clocks_tell_the_time() {
     // `ok` says that both wall clocks agree, and that the monotonic one does not run backwards.
-    let ops = &[
-        ("get_current_time_nanoseconds", "0 ok"),
-        ("clock", "0 ok"),
-        ("wasi_oob clock", "21"),
-    ];
+    let ops =
+        &[("get_current_time_nanoseconds", "0 ok"), ("clock", "0 ok"), ("wasi_oob clock", "21")];
     for guest in ["probe", "probe_0_1_0"] {
         check_with("request_headers", ops, |probe| probe.guest(guest));
     }
@@ -31,9 +28,7 @@ fn nothing_waits() {
 
 /// The random bytes that a script logged.
 fn random(lines: &[String]) -> Vec<String> {
-    let numbers = lines
-        .iter()
-        .filter_map(|line| line.strip_prefix("random -> 0 "));
+    let numbers = lines.iter().filter_map(|line| line.strip_prefix("random -> 0 "));
     numbers.map(Into::into).collect()
 }
 
@@ -50,10 +45,7 @@ fn random_bytes_are_random() {
     assert_eq!(numbers.len(), 1);
     numbers.extend(random(&run.of("request_headers")));
     numbers.extend(random(&run.of("response_headers")));
-    assert!(
-        numbers.iter().all(|number| number.len() == 32),
-        "{numbers:?}"
-    );
+    assert!(numbers.iter().all(|number| number.len() == 32), "{numbers:?}");
     numbers.sort_unstable();
     numbers.dedup();
     assert_eq!(numbers.len(), 3);
@@ -62,15 +54,11 @@ fn random_bytes_are_random() {
 
 #[test]
 fn workers_share_no_random_state() {
-    let nginx = Probe::new("configure: random")
-        .nginx(|nginx| nginx.workers(2))
-        .start();
+    let nginx = Probe::new("configure: random").nginx(|nginx| nginx.workers(2)).start();
     let numbers = || {
         let log = nginx.guest_log("probe");
-        let lines: Vec<String> = log
-            .iter()
-            .map(|line| line.replacen("configure ", "", 1))
-            .collect();
+        let lines: Vec<String> =
+            log.iter().map(|line| line.replacen("configure ", "", 1)).collect();
         random(&lines)
     };
     // Each worker makes its VM when it first serves.
@@ -96,35 +84,25 @@ fn the_environment_is_the_option() {
     .options(r#"env = { C = "x=y é", A = "1", B = "" }"#)
     .run();
     let lines = run.of("request_headers");
-    let entries = lines[0]
-        .strip_prefix("environ -> 0 3 ")
-        .expect("three entries");
+    let entries = lines[0].strip_prefix("environ -> 0 3 ").expect("three entries");
     let mut entries: Vec<&str> = entries.split('|').collect();
     // A Lua table has no order.
     entries.sort_unstable();
     assert_eq!(entries, ["A=1", "B=", r"C=x=y \xc3\xa9"]);
     assert_eq!(
         lines[1..],
-        [
-            "wasi_args -> 0 0",
-            "wasi_oob environ -> 21",
-            "wasi_oob environ_sizes -> 21",
-        ]
+        ["wasi_args -> 0 0", "wasi_oob environ -> 21", "wasi_oob environ_sizes -> 21",]
     );
 }
 
 #[test]
 fn the_environment_of_nginx_is_not_shown() {
     let leak = |nginx: Nginx| {
-        nginx
-            .env("RPW_SECRET", "secret")
-            .main("env RPW_SECRET;\nenv RPW_MORE=more;\n")
+        nginx.env("RPW_SECRET", "secret").main("env RPW_SECRET;\nenv RPW_MORE=more;\n")
     };
-    check_with(
-        "request_headers",
-        &[("environ", "0 0"), ("wasi_args", "0 0")],
-        |probe| probe.nginx(leak),
-    );
+    check_with("request_headers", &[("environ", "0 0"), ("wasi_args", "0 0")], |probe| {
+        probe.nginx(leak)
+    });
     check_with("request_headers", &[("environ", "0 1 ONE=1")], |probe| {
         probe.options(r#"env = { ONE = "1" }"#).nginx(leak)
     });
@@ -156,70 +134,20 @@ const REACHES_OUT: &str = r#"
 /// on 3 and above answer. Standard input is there and empty. 8 is BADF, 54 NOTDIR, 57 NOTSOCK, 70 SPIPE.
 const REACHING: &[(&str, &str, &str, &str)] = &[
     ("fd_read", "i32 i32 i32 i32", "FD 16 1 128", "00 08 08 08"),
-    (
-        "fd_pread",
-        "i32 i32 i32 i64 i32",
-        "FD 16 1 L0 128",
-        "70 08 08 08",
-    ),
-    (
-        "fd_pwrite",
-        "i32 i32 i32 i64 i32",
-        "FD 16 1 L0 128",
-        "08 70 70 08",
-    ),
-    (
-        "fd_readdir",
-        "i32 i32 i32 i64 i32",
-        "FD 256 64 L0 128",
-        "08 08 08 08",
-    ),
+    ("fd_pread", "i32 i32 i32 i64 i32", "FD 16 1 L0 128", "70 08 08 08"),
+    ("fd_pwrite", "i32 i32 i32 i64 i32", "FD 16 1 L0 128", "08 70 70 08"),
+    ("fd_readdir", "i32 i32 i32 i64 i32", "FD 256 64 L0 128", "08 08 08 08"),
     ("fd_prestat_get", "i32 i32", "FD 128", "08 08 08 08"),
-    (
-        "fd_prestat_dir_name",
-        "i32 i32 i32",
-        "FD 256 64",
-        "54 54 54 08",
-    ),
+    ("fd_prestat_dir_name", "i32 i32 i32", "FD 256 64", "54 54 54 08"),
     ("fd_seek", "i32 i64 i32 i32", "FD L0 0 128", "70 70 70 08"),
-    (
-        "path_open",
-        "i32 i32 i32 i32 i32 i64 i64 i32 i32",
-        "FD 0 0 11 0 L2 L2 0 128",
-        "08 08 08 08",
-    ),
-    (
-        "path_create_directory",
-        "i32 i32 i32",
-        "FD 0 11",
-        "08 08 08 08",
-    ),
+    ("path_open", "i32 i32 i32 i32 i32 i64 i64 i32 i32", "FD 0 0 11 0 L2 L2 0 128", "08 08 08 08"),
+    ("path_create_directory", "i32 i32 i32", "FD 0 11", "08 08 08 08"),
     ("path_unlink_file", "i32 i32 i32", "FD 0 11", "08 08 08 08"),
-    (
-        "path_filestat_get",
-        "i32 i32 i32 i32 i32",
-        "FD 0 0 11 256",
-        "08 08 08 08",
-    ),
-    (
-        "path_readlink",
-        "i32 i32 i32 i32 i32 i32",
-        "FD 0 11 256 64 128",
-        "08 08 08 08",
-    ),
+    ("path_filestat_get", "i32 i32 i32 i32 i32", "FD 0 0 11 256", "08 08 08 08"),
+    ("path_readlink", "i32 i32 i32 i32 i32 i32", "FD 0 11 256 64 128", "08 08 08 08"),
     ("sock_accept", "i32 i32 i32", "FD 0 128", "57 57 57 08"),
-    (
-        "sock_recv",
-        "i32 i32 i32 i32 i32 i32",
-        "FD 16 1 0 128 132",
-        "57 57 57 08",
-    ),
-    (
-        "sock_send",
-        "i32 i32 i32 i32 i32",
-        "FD 16 1 0 128",
-        "57 57 57 08",
-    ),
+    ("sock_recv", "i32 i32 i32 i32 i32 i32", "FD 16 1 0 128 132", "57 57 57 08"),
+    ("sock_send", "i32 i32 i32 i32 i32", "FD 16 1 0 128", "57 57 57 08"),
     ("sock_shutdown", "i32 i32", "FD 3", "57 57 57 08"),
 ];
 
@@ -230,13 +158,11 @@ fn no_descriptor_leads_anywhere() {
         imports += &format!(
             r#"(import "wasi_snapshot_preview1" "{name}" (func ${name} (param {params}) (result i32)))"#
         );
-        let arguments = arguments
-            .split(' ')
-            .map(|word| match word.strip_prefix('L') {
-                _ if word == "FD" => "(local.get $fd)".into(),
-                Some(number) => format!("(i64.const {number})"),
-                None => format!("(i32.const {word})"),
-            });
+        let arguments = arguments.split(' ').map(|word| match word.strip_prefix('L') {
+            _ if word == "FD" => "(local.get $fd)".into(),
+            Some(number) => format!("(i64.const {number})"),
+            None => format!("(i32.const {word})"),
+        });
         calls += &format!(
             "(global.set $at (i32.const 512)) (local.set $fd (i32.const 0))
              (loop $next
@@ -250,10 +176,8 @@ fn no_descriptor_leads_anywhere() {
         );
         names += name;
     }
-    let module = REACHES_OUT
-        .replace("IMPORTS", &imports)
-        .replace("CALLS", &calls)
-        .replace("NAMES", &names);
+    let module =
+        REACHES_OUT.replace("IMPORTS", &imports).replace("CALLS", &calls).replace("NAMES", &names);
     let nginx = Nginx::new()
         .wat_text("reaches", &module)
         .http(
@@ -278,11 +202,7 @@ fn no_descriptor_leads_anywhere() {
         let answers: Vec<&str> = answers.split(' ').collect();
         let expected = answers[..3].concat() + &answers[3].repeat(7);
         // ngx.header takes an underscore for a hyphen.
-        assert_eq!(
-            response.header(&name.replace('_', "-")),
-            Some(&*expected),
-            "{name}"
-        );
+        assert_eq!(response.header(&name.replace('_', "-")), Some(&*expected), "{name}");
     }
 }
 
@@ -301,16 +221,10 @@ fn other_wasi_functions_trap_on_bad_pointers() {
         let of_request = |lines: Vec<String>, text: &str| {
             lines.iter().filter(|line| line.starts_with(text)).count()
         };
-        let logged = of_request(
-            nginx.guest_log("probe"),
-            "request_headers wasi_oob prestat -> 8",
-        );
+        let logged = of_request(nginx.guest_log("probe"), "request_headers wasi_oob prestat -> 8");
         assert_eq!(logged, request);
         let trap = "on_http_request_headers: failed to run proxy_on_http_request_headers: proxy_on_request_headers \
                     failed: In func wasi_snapshot_preview1::args_sizes_get at write size: Pointer out of bounds";
-        assert_eq!(
-            of_request(nginx.log_texts("lua call failed: "), trap),
-            request
-        );
+        assert_eq!(of_request(nginx.log_texts("lua call failed: "), trap), request);
     }
 }

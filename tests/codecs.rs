@@ -144,7 +144,10 @@ fn header_maps_behave_like_a_list() {
                 }
                 assert_eq!(owned(&map), model);
                 assert_eq!(map.len(), model.len());
-                assert_eq!(map.byte_size(), model.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>());
+                assert_eq!(
+                    map.byte_size(),
+                    model.iter().map(|(n, v)| n.len() + v.len()).sum::<usize>()
+                );
                 for (name, _) in &model {
                     let first = model.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_slice());
                     assert_eq!(map.get(&name.to_ascii_uppercase()), first);
@@ -195,7 +198,8 @@ fn bodies_behave_like_a_vector() {
 
 #[test]
 fn properties_behave_like_a_map_and_keep_their_caps() {
-    let size = prop_oneof![0..100usize, Just(limits::PROPERTY_BYTES / 2), Just(limits::PROPERTY_BYTES)];
+    let size =
+        prop_oneof![0..100usize, Just(limits::PROPERTY_BYTES / 2), Just(limits::PROPERTY_BYTES)];
     runner(200)
         .run(&vec((0..300u32, size), 1..600), |sets| {
             let (mut kept, mut model) = (Properties::default(), std::collections::HashMap::new());
@@ -247,7 +251,10 @@ fn property_paths_split_and_join() {
             }
             assert_eq!(segments.join(&0), bytes);
             if let Some(name) = path::variable(&bytes) {
-                assert!(name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_') && !name.is_empty());
+                assert!(
+                    name.iter().all(|b| b.is_ascii_alphanumeric() || *b == b'_')
+                        && !name.is_empty()
+                );
                 assert!(bytes == name || bytes == [b"ngx\0", name].concat());
             }
             Ok(())

@@ -1,1 +1,257 @@
+//! The README against the code: its tables and its synopsis are made from it, and each call and option has its place.
+//!
+//! `RPW_BLESS=1 cargo test --release --test core docs` writes what is stale.
 
+use resty_proxy_wasm::abi::{
+    Callback, HOST_FUNCTIONS, PROPERTIES, Source, Support, ValueType, WASI_FUNCTIONS,
+};
+use resty_proxy_wasm::limits;
+use std::fmt::Write as _;
+use std::fs;
+
+const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+
+fn source(path: &str) -> String {
+    let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+fn generated(name: &str) -> String {
+    match name {
+        "synopsis" => synopsis(),
+        "limits" => limits_table(),
+        "host functions" => host_functions(),
+        "callbacks" => callbacks(),
+        "properties" => properties(),
+        "WASI" => wasi(),
+        other => panic!("the README has a generated part {other:?}, and nobody generates it"),
+    }
+}
+
+#[test]
+fn generated_parts_are_fresh() {
+    let old = fs::read_to_string(README).expect("the README");
+    let (mut new, mut rest, mut count) = (String::new(), old.as_str(), 0);
+    while let Some((before, after)) = rest.split_once("<!-- generated: ") {
+        let (name, after) = after.split_once(" -->\n").expect("the end of a marker");
+        let (_, after) = after.split_once("<!-- end -->").expect("the end of a generated part");
+        write!(new, "{before}<!-- generated: {name} -->\n\n{}\n<!-- end -->", generated(name))
+            .expect("room");
+        rest = after;
+        count += 1;
+    }
+    new += rest;
+    assert_eq!(count, 6, "generated parts");
+    if std::env::var_os("RPW_BLESS").is_some() {
+        fs::write(README, new).expect("a README that can be written");
+    } else {
+        assert!(
+            new == old,
+            "README.md is stale: RPW_BLESS=1 cargo test --release --test core docs"
+        );
+    }
+}
+
+fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut text = format!("| {} |\n|{}\n", head.join(" | "), " --- |".repeat(head.len()));
+    for row in rows {
+        writeln!(text, "| {} |", row.join(" | ")).expect("room");
+    }
+    text
+}
+
+fn host_functions() -> String {
+    let rows = HOST_FUNCTIONS.iter().map(|f| {
+        let params: Vec<&str> = f.params.iter().map(|(name, _)| *name).collect();
+        let support = match f.support {
+            Support::Full => "yes".to_string(),
+            Support::Answers(text) => format!("answers {text}"),
+        };
+        vec![format!("`{}({})`", f.name, params.join(", ")), f.versions.into(), support]
+    });
+    table(&["function", "ABI", "supported"], rows)
+}
+
+fn callbacks() -> String {
+    let rows = Callback::ALL.iter().map(|c| vec![format!("`{c}`"), c.support().into()]);
+    table(&["export", "called"], rows)
+}
+
+fn wasi() -> String {
+    let rows = WASI_FUNCTIONS.iter().map(|(name, what)| vec![format!("`{name}`"), (*what).into()]);
+    table(&["function", "what a filter gets"], rows)
+}
+
+fn properties() -> String {
+    let rows = PROPERTIES.iter().map(|p| {
+        let value = match p.value {
+            ValueType::String => "string",
+            ValueType::Int => "int",
+            ValueType::Uint => "uint",
+            ValueType::Bool => "bool",
+            ValueType::Timestamp => "timestamp",
+            ValueType::Duration => "duration",
+            ValueType::Map => "map",
+        };
+        vec![format!("`{}`", p.path), value.into(), from(p.source)]
+    });
+    table(&["property", "type", "from"], rows)
+}
+
+fn variables(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`${name}`")).collect::<Vec<_>>().join(", else ")
+}
+
+fn from(source: Source) -> String {
+    match source {
+        Source::Path => "`$request_uri`, or what a filter made of `:path`".into(),
+        Source::UrlPath => "the same, without the query".into(),
+        Source::RequestHeader(name) => format!("request header `{name}`"),
+        Source::ResponseHeader(name) => format!("response header `{name}`"),
+        Source::RequestHeaders => "request headers; `request.headers.NAME` is one value".into(),
+        Source::ResponseHeaders => "response headers; `response.headers.NAME` is one value".into(),
+        Source::NoTrailers => "always empty".into(),
+        Source::Variable(names) => variables(names),
+        Source::Size(name) => format!("`${name}`, 0 without one"),
+        Source::Protocol => "`$server_protocol`; `HTTP/2`, not `HTTP/2.0`".into(),
+        Source::StartTime => "`$msec` less `$request_time`".into(),
+        Source::Duration => "`$request_time`".into(),
+        Source::ResponseCode => "the status of the response, once there is one".into(),
+        Source::CodeDetails => {
+            "the details of a local response, else `via_upstream` or `direct_response`".into()
+        }
+        Source::Address(address, port) => format!("`${address}` and `${port}`, as `address:port`"),
+        Source::Upstream { port: false } => "the last server in `$upstream_addr`".into(),
+        Source::Upstream { port: true } => "its port".into(),
+        Source::Mtls => "whether `$ssl_client_verify` is `SUCCESS`".into(),
+        Source::PeerDigest => "SHA-256 of `$ssl_client_raw_cert`, in hexadecimal".into(),
+        Source::PluginName => "the name given to `load`".into(),
+        Source::RootId => "option `root_id`".into(),
+        Source::VmId => "option `vm_id`".into(),
+        Source::Constant(number) => format!("always {number}"),
+        Source::Missing => "not there: nginx does not tell".into(),
+    }
+}
+
+/// Each constant of `limits.rs`: its name, its value, and the text above it.
+fn constants() -> Vec<(String, u64, String)> {
+    let text = source("src/limits.rs");
+    let (mut found, mut about) = (Vec::new(), String::new());
+    for line in text.lines() {
+        if let Some(part) = line.strip_prefix("///") {
+            about += part;
+        } else if let Some(constant) = line.strip_prefix("pub const ") {
+            let (name, rest) = constant.split_once(':').expect("a type");
+            let (_, value) = rest.trim_end_matches(';').split_once(" = ").expect("a value");
+            let number =
+                |part: &str| part.trim().replace('_', "").parse::<u64>().expect("a number");
+            let value = value.split('*').map(number).product();
+            found.push((name.to_string(), value, about.trim().to_string()));
+            about.clear();
+        } else if !line.starts_with("//!") {
+            assert_eq!(about, "", "limits.rs: a text above nothing");
+        }
+    }
+    found
+}
+
+fn amount(name: &str, value: u64) -> String {
+    let counts = ["PAIRS", "IOVECS", "PROPERTIES", "EFFECTS", "SUBSCRIPTIONS", "ELEMENTS"];
+    let sizes = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
+    if name.ends_with("_MS") {
+        return format!("{value} ms");
+    }
+    match sizes.iter().find(|(size, _)| value % size == 0) {
+        _ if counts.iter().any(|ending| name.ends_with(ending)) => value.to_string(),
+        Some((size, unit)) => format!("{} {unit}", value / size),
+        None => format!("{value} bytes"),
+    }
+}
+
+fn limits_table() -> String {
+    let rows = constants()
+        .into_iter()
+        .map(|(name, value, about)| vec![format!("`{name}`"), amount(&name, value), about]);
+    table(&["limit", "value", "what it caps, and why"], rows)
+}
+
+#[test]
+fn the_limits_are_read_right() {
+    let constants = constants();
+    let value = |wanted: &str| {
+        constants.iter().find(|(name, ..)| name == wanted).map(|(_, value, _)| *value)
+    };
+    assert_eq!(value("HEADER_MAP_BYTES"), Some(limits::HEADER_MAP_BYTES as u64));
+    assert_eq!(value("DEFAULT_PAUSE_MS"), Some(limits::DEFAULT_PAUSE_MS.into()));
+    assert_eq!(value("MAX_MEMORY"), Some(limits::MAX_MEMORY));
+    assert!(constants.iter().all(|(_, _, about)| !about.is_empty()));
+}
+
+/// The lines of `NAME {` up to the brace that closes it, as indented as they are.
+fn block<'a>(text: &'a str, name: &str) -> &'a str {
+    let start = text.find(&format!("{name} {{\n")).unwrap_or_else(|| panic!("no {name}"));
+    let start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+    let indent: String = text[start..].chars().take_while(|c| *c == ' ').collect();
+    let end = text[start..].find(&format!("\n{indent}}}\n")).expect("its end");
+    &text[start..start + end + indent.len() + 3]
+}
+
+/// The demo's http block, without what only the demo needs.
+fn synopsis() -> String {
+    let conf = source("conf/nginx.conf");
+    let paths: String = conf
+        .lines()
+        .filter(|line| line.contains("lua_package_"))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let listen = conf.lines().find(|line| line.contains("listen ")).expect("a port");
+    format!(
+        "```nginx\nhttp {{\n{paths}\n{}\n    server {{\n{listen}\n\n{}    }}\n}}\n```\n",
+        block(&conf, "init_by_lua_block"),
+        block(&conf, "location /t"),
+    )
+}
+
+#[test]
+fn every_call_has_its_section() {
+    let (module, readme) = (source("lib/resty/proxy-wasm.lua"), source("README.md"));
+    let calls: Vec<&str> = module
+        .lines()
+        .filter_map(|line| line.strip_prefix("function _M.")?.split_once('('))
+        .map(|(name, _)| name)
+        .collect();
+    assert!(calls.len() >= 6, "{calls:?}");
+    for name in &calls {
+        assert!(readme.contains(&format!("\n### {name}\n")), "README.md has no section {name}");
+        assert!(readme.contains(&format!("wasm.{name}(")), "README.md shows no call of {name}");
+    }
+    let headings = readme.lines().filter_map(|line| line.strip_prefix("### "));
+    let api = headings.filter(|heading| heading.starts_with("on_") || *heading == "load");
+    assert_eq!(api.collect::<Vec<_>>(), calls, "the order of the sections is that of the module");
+}
+
+#[test]
+fn every_option_is_documented_and_has_the_default_of_the_library() {
+    let (options, readme) = (source("lib/resty/proxy-wasm/options.lua"), source("README.md"));
+    let (_, checks) = options.split_once("local CHECKS = {\n").expect("the table of options");
+    let (checks, _) = checks.split_once("\n}").expect("its end");
+    let names: Vec<&str> = checks
+        .lines()
+        .filter_map(|line| line.split_once('='))
+        .map(|(name, _)| name.trim())
+        .collect();
+    assert_eq!(names.len(), 9, "{names:?}");
+    for name in names {
+        assert!(
+            readme.contains(&format!("\n| `{name}` | ")),
+            "README.md does not know option {name}"
+        );
+    }
+    let memory = format!("local DEFAULT_MEMORY = {} * MIB", limits::DEFAULT_MEMORY >> 20);
+    let most = format!("local MAX_MEMORY = {} * MIB", limits::MAX_MEMORY >> 20);
+    let pause = format!("local DEFAULT_PAUSE_MS = {}\n", limits::DEFAULT_PAUSE_MS);
+    for line in [memory, most, pause] {
+        assert!(options.contains(&line), "options.lua and limits.rs differ: {line}");
+    }
+}

@@ -79,10 +79,9 @@ fn each_new_plugin_context_is_told_of_the_vm_start() {
 
 #[test]
 fn a_filter_that_refuses_is_deleted() {
-    for (file, callback) in [
-        ("vm_start_false.wat", Callback::VmStart),
-        ("configure_false.wat", Callback::Configure),
-    ] {
+    for (file, callback) in
+        [("vm_start_false.wat", Callback::VmStart), ("configure_false.wat", Callback::Configure)]
+    {
         let filter = Filter::new(&World::new(), &guest(file));
         let error = filter.configure("x").err().expect("a refusal");
         assert_eq!(error, Error::Refused(callback));
@@ -98,7 +97,12 @@ fn a_filter_that_refuses_is_deleted() {
     );
     assert_eq!(
         ids(&probe),
-        ["vm_start id=2 root=2", "configure id=2 root=2", "configure return 0 -> 0", "root_delete id=2 root=2"]
+        [
+            "vm_start id=2 root=2",
+            "configure id=2 root=2",
+            "configure return 0 -> 0",
+            "root_delete id=2 root=2"
+        ]
     );
     assert_eq!(probe.open().at.id, 3, "the VM lives on");
 }
@@ -111,7 +115,10 @@ fn a_plugin_context_ends_with_its_last_stream() {
     first.end().expect("an end");
     assert_eq!(ids(&probe), ["done id=2 root=1"]);
     second.end().expect("an end");
-    assert_eq!(ids(&probe), ["done id=3 root=1", "root_done id=1 root=1", "root_delete id=1 root=1"]);
+    assert_eq!(
+        ids(&probe),
+        ["done id=3 root=1", "root_done id=1 root=1", "root_delete id=1 root=1"]
+    );
     probe.filter.drop_context(&probe.context).expect("nothing left");
     assert_eq!(ids(&probe), [""; 0]);
 }
@@ -146,7 +153,12 @@ fn nothing_waits_for_a_stream_that_is_not_done() {
     probe.open().end().expect("an end");
     assert_eq!(
         probe.said(),
-        ["done return 0 -> 0", "done done -> 1", "log ids -> id=2 root=1", "delete ids -> id=2 root=1"]
+        [
+            "done return 0 -> 0",
+            "done done -> 1",
+            "log ids -> id=2 root=1",
+            "delete ids -> id=2 root=1"
+        ]
     );
 }
 
@@ -204,7 +216,7 @@ fn a_response_without_a_body_ends_with_its_headers() {
 fn header_callbacks_of_the_first_abi_have_two_parameters() {
     let probe = Probe::of("probe_0_1_0.wasm", "request_headers,response_headers: args");
     probe.open().whole();
-    assert_eq!(probe.answers(), ["num_headers=4 eos=0", "num_headers=1 eos=0"]);
+    assert_eq!(probe.answers(), ["num_headers=4", "num_headers=1"]);
 }
 
 #[test]

@@ -101,7 +101,10 @@ fn streams_that_do_not_exist_here() {
 fn a_local_response_ends_the_wait() {
     let probe = Probe::new("request_headers: pause");
     let stream = paused(&probe, 5);
-    meanwhile(&probe, &on(&stream, "send_local_response 403 '' no '' -1; send_local_response 500 '' '' '' -1"));
+    meanwhile(
+        &probe,
+        &on(&stream, "send_local_response 403 '' no '' -1; send_local_response 500 '' '' '' -1"),
+    );
     assert_eq!(probe.answers()[2..], ["0", "2"]);
     assert_eq!(
         probe.warned(),
@@ -109,7 +112,10 @@ fn a_local_response_ends_the_wait() {
     );
     assert_eq!(probe.filter.world.woken(), [5]);
     let answer = stream.resumed().expect("an answer");
-    assert_eq!((answer.action, answer.effects), (Action::Respond, vec!["answer 403 [] no".to_string()]));
+    assert_eq!(
+        (answer.action, answer.effects),
+        (Action::Respond, vec!["answer 403 [] no".to_string()])
+    );
 }
 
 #[test]
@@ -126,13 +132,19 @@ fn headers_of_a_waiting_request_can_be_changed() {
     let probe = Probe::new("request_headers: add_header_map_value 0 a 1; request_headers: pause");
     let stream = probe.open();
     assert_eq!(stream.request_headers().effects, ["add request a: 1"]);
-    meanwhile(&probe, &on(&stream, "add_header_map_value 0 b 2; add_header_map_value 2 c 3; continue_stream 0"));
+    meanwhile(
+        &probe,
+        &on(&stream, "add_header_map_value 0 b 2; add_header_map_value 2 c 3; continue_stream 0"),
+    );
     assert_eq!(
         probe.warned(),
         ["proxy_on_request_headers: a change of the response headers came too early or too late"]
     );
     let answer = stream.resumed().expect("an answer");
-    assert_eq!((answer.action, answer.effects), (Action::Continue, vec!["add request b: 2".to_string()]));
+    assert_eq!(
+        (answer.action, answer.effects),
+        (Action::Continue, vec!["add request b: 2".to_string()])
+    );
 }
 
 #[test]
@@ -140,7 +152,10 @@ fn a_stream_that_is_not_paused_cannot_be_touched_from_outside() {
     let probe = Probe::new("");
     let stream = probe.open();
     stream.request_headers();
-    meanwhile(&probe, &on(&stream, "add_header_map_value 0 b 2; send_local_response 403 '' '' '' -1"));
+    meanwhile(
+        &probe,
+        &on(&stream, "add_header_map_value 0 b 2; send_local_response 403 '' '' '' -1"),
+    );
     assert_eq!(probe.answers(), ["0", "2", "2"]);
     assert_eq!(
         probe.warned(),
@@ -169,8 +184,10 @@ fn response_headers_cannot_wait() {
     assert_eq!(probe.open().response_headers(&[]).action, Action::Continue);
     assert_eq!(
         probe.warned(),
-        ["proxy_on_response_headers: Pause on response headers is not possible in nginx: the response goes on \
-          (hold the body instead)"]
+        [
+            "proxy_on_response_headers: Pause on response headers is not possible in nginx: the response goes on \
+          (hold the body instead)"
+        ]
     );
 }
 

@@ -108,7 +108,9 @@ const VALUES: &[(&str, &str)] = &[
 fn op(path: &str, value: ValueType) -> String {
     let op = match value {
         ValueType::String => "get_property",
-        ValueType::Int | ValueType::Uint | ValueType::Timestamp | ValueType::Duration => "get_property_int",
+        ValueType::Int | ValueType::Uint | ValueType::Timestamp | ValueType::Duration => {
+            "get_property_int"
+        }
         ValueType::Bool => "get_property_bool",
         ValueType::Map => "get_property_map",
     };
@@ -149,11 +151,22 @@ fn outside_a_request_only_the_plugin_is_known() {
     let script: String =
         PROPERTIES.iter().map(|p| format!("configure: {}\n", op(p.path, p.value))).collect();
     let answers = Probe::new(&script).answers();
-    let found: Vec<&str> =
-        PROPERTIES.iter().zip(answers).filter(|(_, answer)| answer != "1").map(|(p, _)| p.path).collect();
+    let found: Vec<&str> = PROPERTIES
+        .iter()
+        .zip(answers)
+        .filter(|(_, answer)| answer != "1")
+        .map(|(p, _)| p.path)
+        .collect();
     assert_eq!(
         found,
-        ["response.flags", "plugin_name", "plugin_root_id", "plugin_vm_id", "listener_direction", "xds.listener_direction"]
+        [
+            "response.flags",
+            "plugin_name",
+            "plugin_root_id",
+            "plugin_vm_id",
+            "listener_direction",
+            "xds.listener_direction"
+        ]
     );
 }
 
@@ -171,7 +184,10 @@ fn single_headers_and_spellings() {
     let stream = probe.open_for(rich());
     stream.request_headers();
     let path = "0 /a%20b?c=d";
-    assert_eq!(probe.answers(), ["0 curl", path, "0 example.com", "1", "0 probe", path, "1", "1", "1", "1"]);
+    assert_eq!(
+        probe.answers(),
+        ["0 curl", path, "0 example.com", "1", "0 probe", path, "1", "1", "1", "1"]
+    );
     stream.end().expect("an end");
     assert_eq!(probe.answers(), ["0 7", "1"], "without a snapshot from the sent headers");
     let stream = probe.open_for(rich());
@@ -206,7 +222,8 @@ fn odd_values_of_variables() {
 
 #[test]
 fn variables_of_nginx_are_read_and_set() {
-    let request = Request::default().variable("fixed", "1").writable("free", "2").writable("empty", "");
+    let request =
+        Request::default().variable("fixed", "1").writable("free", "2").writable("empty", "");
     let probe = Probe::new(
         "request_headers: get_property ngx.fixed; request_headers: get_property fixed
          request_headers: get_property ngx.absent; request_headers: get_property empty
@@ -217,7 +234,10 @@ fn variables_of_nginx_are_read_and_set() {
     let stream = probe.open_for(request);
     stream.request_headers();
     assert_eq!(probe.answers(), ["0 1", "0 1", "1", "0 ''", "0", "0 3", "0", "0 ''", "10", "0 1"]);
-    assert_eq!(stream.world.with(stream.request, |r| r.get("free").map(<[u8]>::to_vec)), Some(Vec::new()));
+    assert_eq!(
+        stream.world.with(stream.request, |r| r.get("free").map(<[u8]>::to_vec)),
+        Some(Vec::new())
+    );
     assert_eq!(
         probe.warned(),
         ["proxy_on_request_headers: nginx variable \"fixed\" cannot be set"]

@@ -58,7 +58,11 @@ fn player() -> Vec<u8> {
         let arguments: String = function
             .params
             .iter()
-            .map(|(_, ty)| if *ty == "i64" { "(i64.extend_i32_s (call $word))" } else { "(call $word)" })
+            .map(
+                |(_, ty)| {
+                    if *ty == "i64" { "(i64.extend_i32_s (call $word))" } else { "(call $word)" }
+                },
+            )
             .collect();
         operations += &format!("(func $f{index} (drop (call ${} {arguments})))\n", function.name);
     }
@@ -129,7 +133,19 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 
 /// Numbers at the edges of things.
 fn edge(number: u32) -> u32 {
-    let edges = [0, 1, 4, MEMORY - 4, MEMORY - 1, MEMORY, i32::MAX as u32, 1 << 31, u32::MAX - 3, u32::MAX, number];
+    let edges = [
+        0,
+        1,
+        4,
+        MEMORY - 4,
+        MEMORY - 1,
+        MEMORY,
+        i32::MAX as u32,
+        1 << 31,
+        u32::MAX - 3,
+        u32::MAX,
+        number,
+    ];
     edges[number as usize % edges.len()]
 }
 
@@ -140,7 +156,9 @@ fn arguments(function: &HostFunction, numbers: &[u32]) -> Vec<u32> {
         let number = numbers[index];
         let (choice, odd) = (number / 16, number % 16 == 0);
         let before = index.checked_sub(1).map(|i| function.params[i].0);
-        let of = |pointer: &str| *name == format!("{pointer}_size") || (pointer == "data" && *name == "size");
+        let of = |pointer: &str| {
+            *name == format!("{pointer}_size") || (pointer == "data" && *name == "size")
+        };
         arguments.push(match *name {
             _ if odd => edge(choice),
             _ if before.is_some_and(of) => {
@@ -214,7 +232,10 @@ impl Model {
     /// The VM is gone: so are its streams, and ids begin anew.
     fn lost(&mut self) {
         for stream in self.streams.drain(..) {
-            assert!(matches!(stream.run(Callback::RequestHeaders, b"", false), Err(Error::Lost(_))));
+            assert!(matches!(
+                stream.run(Callback::RequestHeaders, b"", false),
+                Err(Error::Lost(_))
+            ));
             assert_eq!(stream.end(), Ok(()));
         }
         self.newest = 0;
@@ -227,7 +248,8 @@ impl Model {
     fn take(&mut self, step: &Step, tape: &[u8]) {
         let result = match step {
             Step::Open { context } => {
-                let request = Request::default().header("a", "1").writable("free", "").variable("tape", tape);
+                let request =
+                    Request::default().header("a", "1").writable("free", "").variable("tape", tape);
                 let request = self.world.add(request);
                 self.filter.try_open(&self.contexts[*context], request).map(|stream| {
                     assert!(stream.at.id > self.newest, "{} is not new", stream.at.id);
@@ -274,7 +296,14 @@ impl Model {
         self.world.with(stream.request, |r| r.put("tape", tape, false));
     }
 
-    fn event(&self, at: usize, callback: usize, size: usize, end: bool, tape: &[u8]) -> Result<(), Error> {
+    fn event(
+        &self,
+        at: usize,
+        callback: usize,
+        size: usize,
+        end: bool,
+        tape: &[u8],
+    ) -> Result<(), Error> {
         let stream = &self.streams[at];
         self.set_tape(stream, tape);
         let phases = [Phase::Request, Phase::Request, Phase::ResponseHeaders, Phase::ResponseBody];
@@ -367,7 +396,12 @@ fn each_function_with_every_edge_in_every_place() {
                 let step = if model.streams.is_empty() {
                     Step::Open { context: 0 }
                 } else {
-                    Step::Event { stream: 0, callback: (place + edge as usize) % 4, size: 5, end: true }
+                    Step::Event {
+                        stream: 0,
+                        callback: (place + edge as usize) % 4,
+                        size: 5,
+                        end: true,
+                    }
                 };
                 model.take(&step, &tape(0, &[(index, numbers)]));
             }

@@ -17,7 +17,9 @@ const SEND: &str = "send_local_response 403 'no way' denied\\n x-a=1|x-a=2 -1";
 
 #[test]
 fn in_place_of_the_upstream() {
-    let probe = Probe::new(&format!("request_headers: {SEND}; *: args; log: get_property response.code_details"));
+    let probe = Probe::new(&format!(
+        "request_headers: {SEND}; *: args; log: get_property response.code_details"
+    ));
     let stream = probe.open();
     assert_eq!(
         stream.request_headers(),
@@ -60,7 +62,7 @@ fn from_response_headers_its_body_comes_out_of_the_body_filter() {
     let stream = probe.open();
     assert_eq!(
         stream.response_headers(&[("content-length", "5")]),
-        respond(&["answer 403 [direct] ", "answer x-a: 1", "answer x-a: 2"])
+        respond(&["answer 403 [direct] denied\\n", "answer x-a: 1", "answer x-a: 2"])
     );
     probe.said();
     assert_eq!(stream.response_body(b"hel", false).body, Output::Replace(b"denied\n".to_vec()));
@@ -83,7 +85,8 @@ fn what_is_refused_leaves_the_request_alone() {
     let probe = Probe::new(&script);
     assert_eq!(probe.open().request_headers(), pass());
     assert_eq!(probe.answers(), vec!["2"; cases.len()]);
-    let warning = "proxy_on_request_headers: a local response has a header that is not allowed in HTTP";
+    let warning =
+        "proxy_on_request_headers: a local response has a header that is not allowed in HTTP";
     assert_eq!(probe.warned(), [warning; 3]);
     let probe = Probe::new("request_headers: send_local_response 100 '' '' '' -1");
     assert_eq!(probe.open().request_headers(), respond(&["answer 100 [] "]));
@@ -148,16 +151,27 @@ fn grpc_requests_get_grpc_errors() {
         }
         wanted
     };
-    for (code, status) in
-        [(200, 0), (400, 13), (401, 16), (403, 7), (404, 12), (429, 14), (503, 14), (500, 2), (302, 2)]
-    {
+    for (code, status) in [
+        (200, 0),
+        (400, 13),
+        (401, 16),
+        (403, 7),
+        (404, 12),
+        (429, 14),
+        (503, 14),
+        (500, 2),
+        (302, 2),
+    ] {
         let send = format!("{code} '' '' '' -1");
         assert_eq!(answer("application/grpc", &send), grpc(&status.to_string(), ""), "{code}");
     }
     assert_eq!(answer("application/grpc+proto", "403 '' '' '' 5"), grpc("5", ""));
     assert_eq!(answer("application/grpc;a=b", "403 '' '' '' 17"), grpc("7", ""));
     assert_eq!(answer("application/grpc", "403 why '' '' 16"), grpc("16", "why"));
-    assert_eq!(answer("application/grpc", "403 why 'a%b\\n' content-type=x 16"), grpc("16", "a%25b%0A"));
+    assert_eq!(
+        answer("application/grpc", "403 why 'a%b\\n' content-type=x 16"),
+        grpc("16", "a%25b%0A")
+    );
     for other in ["application/grpc-web", "application/json", "APPLICATION/GRPCX"] {
         assert_eq!(answer(other, "403 '' body '' 5"), ["answer 403 [] body"], "{other}");
     }
@@ -165,7 +179,9 @@ fn grpc_requests_get_grpc_errors() {
 
 #[test]
 fn closing_comes_before_everything() {
-    let probe = Probe::new("request_headers: send_local_response 200 '' '' '' -1; request_headers: close_stream 0");
+    let probe = Probe::new(
+        "request_headers: send_local_response 200 '' '' '' -1; request_headers: close_stream 0",
+    );
     assert_eq!(probe.open().request_headers().action, Action::Close);
     for script in [
         "request_headers: close_stream 0",

@@ -103,7 +103,9 @@ function _M.on_configure(plugin, conf)
         return nil, "failed to run proxy_on_configure: " .. last_error()
     end
     made_context()
-    return ffi_gc(context_slot[0], free_context)
+    -- LuaJIT compiles no tail call of a C function.
+    local ctx = ffi_gc(context_slot[0], free_context)
+    return ctx
 end
 
 function _M.on_http_request_headers(ctx)

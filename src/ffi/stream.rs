@@ -51,6 +51,10 @@ pub unsafe extern "C" fn rpw_stream_run(
         }
         // nginx runs cleanup handlers before the log phase, so a stream that starts there ends at once.
         let ends_at_once = nginx::in_log_phase(request);
+        if ends_at_once && event.callback == Callback::ResponseHeaders && lent.headers.is_null() {
+            // Whether this filter looks at them only a stream could tell, which would be over before they come.
+            return Ok(RPW_NEED_RESPONSE_HEADERS);
+        }
         if !ends_at_once {
             request::watch(request)?;
         }

@@ -206,3 +206,28 @@ impl State {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::num::NonZeroUsize;
+
+    #[test]
+    fn ids_wrap_past_i32_and_skip_what_lives() {
+        let mut contexts = Contexts::default();
+        let root = contexts.next_id();
+        contexts.roots.insert(root, Root::new(root, b""));
+        let request = RequestId(NonZeroUsize::MIN);
+        let two = contexts.add_stream(root, request);
+        let three = contexts.add_stream(root, request);
+        assert_eq!((root, two, three), (1, 2, 3));
+        contexts.remove_stream(two);
+        assert_eq!(contexts.add_stream(root, request), 4, "not used again");
+
+        contexts.last_id = i32::MAX as u32 - 1;
+        assert_eq!(contexts.add_stream(root, request), i32::MAX as u32);
+        assert_eq!(contexts.add_stream(root, request), 2, "0 is none, 1 lives");
+        assert_eq!(contexts.add_stream(root, request), 5, "3 and 4 live");
+        assert_eq!(contexts.roots[&root].streams, 5);
+    }
+}

@@ -36,7 +36,9 @@ pub fn proxy_set_header_map_pairs(caller: &mut Caller<'_, State>, map: u32, data
         .collect();
     let mut seen: Vec<&[u8]> = Vec::with_capacity(pairs.len());
     for name in &old {
-        if !pairs.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)) {
+        // A repeat went with the first of its name.
+        let is_there = load(state, map).is_some_and(|headers| headers.get(name).is_some());
+        if is_there && !pairs.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)) {
             remove(state, map, name)?;
         }
     }

@@ -131,8 +131,7 @@ fn send(
 ) -> Answer {
     let stream = state.stream_mut().ok_or(Status::BadArgument)?;
     let direct = place == Phase::ResponseHeaders;
-    let shown_body = if direct { &[] } else { body };
-    queue(stream, EffectKind::LocalResponse, status as i32, if direct { b"direct" } else { b"" }, shown_body)?;
+    queue(stream, EffectKind::LocalResponse, status as i32, if direct { b"direct" } else { b"" }, body)?;
     if direct {
         stream.direct_body = Some(body.to_vec());
     }

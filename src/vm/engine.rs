@@ -33,25 +33,43 @@ fn config() -> Config {
 }
 
 /// Compiles a module.
-///
-/// wasmtime hands functions to rayon. Its global pool would lose its threads at nginx's next fork and hang
-/// the compile after that, so each compile has a pool of its own, whose threads end with it.
 pub fn compile(bytes: &[u8]) -> Result<wasmtime::Module, Error> {
     check_header(bytes)?;
     let engine = engine()?;
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = if bytes.len() < SMALL { 1 } else { cores };
-    rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .build_scoped(
-            |thread| thread.run(),
-            |pool| pool.install(|| wasmtime::Module::from_binary(engine, bytes)),
-        )
+    in_pool(threads, || wasmtime::Module::from_binary(engine, bytes))
         .map_err(|e| Error::Module(format!("no threads to compile with: {e}")))?
         .map_err(|e| match is_cut_off(bytes) {
             true => Error::Module(CUT_OFF.into()),
             false => Error::Module(format!("not a valid WebAssembly module: {}", one_line(&e))),
         })
+}
+
+/// Runs `work` in a rayon pool of its own, all threads of which are gone when this returns.
+///
+/// wasmtime hands functions to rayon. Its global pool would lose its threads at nginx's next fork and hang
+/// the compile after that. The threads are joined, which rayon's own ways of ending a pool do not do: one
+/// that is still about to exit takes a signal that was meant for nginx, which then sleeps on.
+#[allow(clippy::disallowed_methods, reason = "the threads end before nginx can fork")]
+fn in_pool<R: Send>(
+    threads: usize,
+    work: impl FnOnce() -> R + Send,
+) -> Result<R, rayon::ThreadPoolBuildError> {
+    let mut handles = Vec::with_capacity(threads);
+    let built = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .spawn_handler(|thread| {
+            handles.push(std::thread::Builder::new().spawn(|| thread.run())?);
+            Ok(())
+        })
+        .build();
+    // Dropping the pool tells its threads to end.
+    let result = built.map(|pool| pool.install(work));
+    for handle in handles {
+        let _ = handle.join();
+    }
+    result
 }
 
 /// Below this many bytes more threads cost more than they save.

@@ -90,9 +90,32 @@ impl Vm {
 
     /// Ends a stream: done, log, delete. Its `proxy_on_done` is not waited for.
     pub fn end_stream(&mut self, id: ContextId) -> Result<(), Error> {
+        self.warn_of_lost_body(id);
         let result = self.tell_end(id);
         self.state_mut().contexts.remove_stream(id);
         result
+    }
+
+    /// The body of a local response that was made in header_filter goes out in body_filter, or else the upstream's
+    /// does behind the filter's headers.
+    fn warn_of_lost_body(&mut self, id: ContextId) {
+        let state = self.state_mut();
+        let Some(stream) = state.contexts.streams.get(&id) else { return };
+        if stream.direct_body.as_ref().is_none_or(Vec::is_empty) {
+            return;
+        }
+        let request = stream.request;
+        let mut method = Vec::new();
+        let is_head = state.host.variable(request, b"request_method", &mut method) && method == b"HEAD";
+        if is_head || matches!(state.host.response_status(request), 204 | 304) {
+            return;
+        }
+        state.call.callback = Callback::ResponseHeaders;
+        state.call.effective = id;
+        state.warn(
+            "the body of its local response was not sent: \
+             on_http_response_body was not called in body_filter_by_lua",
+        );
     }
 
     fn tell_end(&mut self, id: ContextId) -> Result<(), Error> {

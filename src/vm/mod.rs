@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
-pub use module::{Module, Options};
+pub use module::{Code, Module, Options};
 pub use plugin::{Context, Plugin, StreamRef};
 pub use run::Outcome;
 

@@ -64,13 +64,35 @@ pub struct Module {
     warnings: Vec<String>,
 }
 
-impl Module {
-    /// Compiles a module and checks all that can be checked without running it.
-    pub fn new(bytes: &[u8], options: Options, host: &Arc<dyn Host>) -> Result<Self, Error> {
+/// Compiled code, which any number of plugins can be made of.
+#[derive(Clone)]
+pub struct Code {
+    module: wasmtime::Module,
+    profile: Profile,
+    version: Version,
+    warnings: Vec<String>,
+}
+
+impl Code {
+    /// Compiles a module and checks what is the same for all plugins.
+    pub fn compile(bytes: &[u8]) -> Result<Self, Error> {
         let module = compile(bytes)?;
         let mut warnings = Vec::new();
         let profile = Profile::of(&module, bytes);
         let version = version(&module, &mut warnings)?;
+        Ok(Self { module, profile, version, warnings })
+    }
+}
+
+impl Module {
+    /// Compiles a module and checks all that can be checked without running it.
+    pub fn new(bytes: &[u8], options: Options, host: &Arc<dyn Host>) -> Result<Self, Error> {
+        Self::of(Code::compile(bytes)?, options, host)
+    }
+
+    /// A plugin's module of code that is compiled already.
+    pub fn of(code: Code, options: Options, host: &Arc<dyn Host>) -> Result<Self, Error> {
+        let Code { module, profile, version, mut warnings } = code;
         check_memory(&module, options.memory_limit)?;
         let memory_limit = usize::try_from(options.memory_limit.min(limits::MAX_MEMORY)).unwrap_or(usize::MAX);
         let info = Arc::new(PluginInfo {

@@ -26,8 +26,31 @@ struct Slot {
     process: u64,
     /// Counts the VMs that this plugin has had: contexts of another number are gone.
     serial: u64,
-    /// Why the last VM ended.
+    /// Why the VM before this one ended.
     cause: String,
+}
+
+impl Slot {
+    /// What a stream of an earlier VM, or of this one once it is dead, is told.
+    fn lost(&self, serial: u64) -> Error {
+        match self.vm.as_ref().and_then(Vm::dead) {
+            Some(error) if serial == self.serial => error.lost(),
+            _ => Error::Lost(self.cause.clone()),
+        }
+    }
+
+    /// Makes room for a VM of that process.
+    fn renew(&mut self, process: u64) {
+        if let Some(vm) = self.vm.take() {
+            self.cause = match vm.dead() {
+                Some(Error::Lost(cause)) => cause.clone(),
+                Some(error) => error.to_string(),
+                None => "it belonged to another process".into(),
+            };
+        }
+        self.process = process;
+        self.serial += 1;
+    }
 }
 
 /// A plugin context that Lua holds: a configuration, made a root context in each VM that it is used in.
@@ -74,9 +97,9 @@ impl Plugin {
         self.slot.try_borrow_mut().is_err()
     }
 
-    /// Whether the last VM was made in this process.
+    /// Whether the last VM was made in this process; one that runs was.
     fn has_vm_of(&self, process: u64) -> bool {
-        self.slot.try_borrow().is_ok_and(|slot| slot.process == process)
+        self.slot.try_borrow().map_or(true, |slot| slot.process == process)
     }
 
     /// Enters the VM of this process, made anew when there is none that lives.
@@ -87,9 +110,7 @@ impl Plugin {
     ) -> Result<R, Error> {
         let mut slot = self.slot.try_borrow_mut().map_err(|_| Error::Busy(self.name().into()))?;
         if slot.process != process || slot.vm.as_ref().is_none_or(|vm| vm.dead().is_some()) {
-            slot.vm = None;
-            slot.process = process;
-            slot.serial += 1;
+            slot.renew(process);
             slot.vm = Some(self.module.start(&self.host)?);
         }
         self.enter(&mut slot, f)
@@ -104,7 +125,7 @@ impl Plugin {
         let mut slot = self.slot.try_borrow_mut().map_err(|_| Error::Busy(self.name().into()))?;
         let lives = slot.serial == stream.serial && slot.vm.as_ref().is_some_and(|vm| vm.dead().is_none());
         if !lives {
-            return Err(Error::Lost(slot.cause.clone()));
+            return Err(slot.lost(stream.serial));
         }
         self.enter(&mut slot, f)
     }
@@ -119,11 +140,7 @@ impl Plugin {
         let guard = KillOnPanic(vm);
         let result = f(guard.0, serial);
         let finished = guard.0.delete_finished();
-        let result = result.and_then(|value| finished.map(|()| value));
-        if let Some(error) = guard.0.dead() {
-            slot.cause = error.to_string();
-        }
-        result
+        result.and_then(|value| finished.map(|()| value))
     }
 }
 

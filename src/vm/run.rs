@@ -28,8 +28,9 @@ impl Vm {
     pub fn run(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
         let unchanged = |action| Outcome { action, body: Output::Unchanged };
         match event.callback {
+            // It may have answered while it was created.
             Callback::RequestHeaders | Callback::RequestBody if self.responded(stream) => {
-                Ok(unchanged(Action::Continue))
+                Ok(unchanged(self.settle(stream, Action::Continue)))
             }
             Callback::RequestHeaders => {
                 let action = self.request_headers(stream)?;
@@ -45,7 +46,7 @@ impl Vm {
     /// Takes the outcome of a pause. One that has not ended by itself ends here: its caller gives up.
     pub fn resumed(&mut self, stream: ContextId) -> Result<Action, Error> {
         if let Some(error) = &self.dead {
-            return Err(Error::Lost(error.to_string()));
+            return Err(error.lost());
         }
         let action = self.settle(stream, Action::Continue);
         let found = self.state_mut().contexts.streams.get_mut(&stream);
@@ -219,7 +220,7 @@ impl Vm {
         f: impl FnOnce(&mut Store<State>, &Exports) -> wasmtime::Result<R>,
     ) -> Result<R, Error> {
         if let Some(error) = &self.dead {
-            return Err(Error::Lost(error.to_string()));
+            return Err(error.lost());
         }
         let call = &mut self.store.data_mut().call;
         call.callback = callback;

@@ -34,5 +34,5 @@ pub fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
 
 /// True for a function that runs on wasmtime-wasi, and so needs a runtime entered around the guest call.
 pub fn needs_runtime(name: &str) -> bool {
-    name != "proc_exit" && !preview1::NAMES.contains(&name)
+    !preview1::NAMES.contains(&name)
 }

@@ -1,6 +1,7 @@
 //! The WASI functions that the Proxy-Wasm specification describes, and the two that would wait.
 
 use wasmtime::{Caller, Linker};
+use wasmtime_wasi::I32Exit;
 
 use crate::abi::LogLevel;
 use crate::guest::State;
@@ -18,8 +19,9 @@ enum Errno {
 }
 
 /// What this module links.
-pub const NAMES: [&str; 7] = [
+pub const NAMES: [&str; 8] = [
     "fd_write", "environ_sizes_get", "environ_get", "clock_time_get", "random_get", "poll_oneoff", "sched_yield",
+    "proc_exit",
 ];
 
 pub fn add_to_linker(linker: &mut Linker<State>, module: &str) -> wasmtime::Result<()> {
@@ -43,6 +45,8 @@ pub fn add_to_linker(linker: &mut Linker<State>, module: &str) -> wasmtime::Resu
         errno(poll_oneoff(&mut c, subs, events, count, ret))
     })?;
     linker.func_wrap(module, NAMES[6], || 0u32)?;
+    // Any code ends the guest, also those that wasmtime-wasi refuses: SDKs abort with 255.
+    linker.func_wrap(module, NAMES[7], |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
     Ok(())
 }
 

@@ -26,20 +26,13 @@ pub struct Nginx {
 /// The absolute path of a guest committed in `t/guests/build`.
 pub fn guest(name: &str) -> String {
     let path = root().join("t/guests/build").join(format!("{name}.wasm"));
-    assert!(
-        path.exists(),
-        "no guest {}: see t/guests/README.md",
-        path.display()
-    );
+    assert!(path.exists(), "no guest {}: see t/guests/README.md", path.display());
     path.display().to_string()
 }
 
 impl Nginx {
     pub fn new() -> Nginx {
-        let prefix = tempfile::Builder::new()
-            .prefix("rpw-t-")
-            .tempdir()
-            .expect("a directory");
+        let prefix = tempfile::Builder::new().prefix("rpw-t-").tempdir().expect("a directory");
         for dir in ["conf", "html", "logs", "tmp"] {
             fs::create_dir(prefix.path().join(dir)).expect("a directory");
         }
@@ -190,14 +183,7 @@ impl Nginx {
     fn render(&self, port: u16) -> String {
         let mut conf = preamble();
         let daemon = if self.daemon { "on" } else { "off" };
-        let Nginx {
-            main,
-            http,
-            server,
-            log_level,
-            workers,
-            ..
-        } = self;
+        let Nginx { main, http, server, log_level, workers, .. } = self;
         write!(
             conf,
             "daemon {daemon};\n\
@@ -218,11 +204,8 @@ impl Nginx {
                 writeln!(conf, "{directive} \"{value}\";").expect("a string");
             }
         }
-        write!(
-            conf,
-            "{http}\nserver {{\nlisten 127.0.0.1:{port};\n{server}\n}}\n}}\n"
-        )
-        .expect("a string");
+        write!(conf, "{http}\nserver {{\nlisten 127.0.0.1:{port};\n{server}\n}}\n}}\n")
+            .expect("a string");
         conf
     }
 }
@@ -250,14 +233,8 @@ pub fn preamble() -> String {
 /// Where Lua finds this repository's library, by nginx directive.
 pub fn lua_paths() -> [(&'static str, String); 2] {
     [
-        (
-            "lua_package_path",
-            format!("{}/lib/?.lua;;", root().display()),
-        ),
-        (
-            "lua_package_cpath",
-            format!("{}/?.so;;", library_dir().display()),
-        ),
+        ("lua_package_path", format!("{}/lib/?.lua;;", root().display())),
+        ("lua_package_cpath", format!("{}/?.so;;", library_dir().display())),
     ]
 }
 
@@ -267,10 +244,6 @@ fn library_dir() -> PathBuf {
     let executable = std::env::current_exe().expect("this executable");
     let dir = executable.parent().expect("a directory");
     let library = dir.join("libresty_proxy_wasm.so");
-    assert!(
-        library.exists(),
-        "no {}: run `./build.sh test`, or `cargo build`",
-        library.display()
-    );
+    assert!(library.exists(), "no {}: run `./build.sh test`, or `cargo build`", library.display());
     Path::to_path_buf(dir)
 }

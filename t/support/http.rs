@@ -91,8 +91,7 @@ impl Request {
     /// Sends it on a connection of its own.
     pub fn send(self) -> Response {
         let line = format!("{} {}", self.method, self.target);
-        self.try_send()
-            .unwrap_or_else(|error| panic!("{line}: {error}"))
+        self.try_send().unwrap_or_else(|error| panic!("{line}: {error}"))
     }
 
     /// The same for a request that nginx may leave without a proper answer.
@@ -111,9 +110,7 @@ impl Request {
     }
 
     fn has(&self, name: &str) -> bool {
-        self.headers
-            .iter()
-            .any(|(key, _)| key.eq_ignore_ascii_case(name))
+        self.headers.iter().any(|(key, _)| key.eq_ignore_ascii_case(name))
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -150,16 +147,12 @@ impl Connection {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(patience()))?;
         stream.set_nodelay(true)?;
-        Ok(Connection {
-            stream,
-            buffer: Vec::new(),
-        })
+        Ok(Connection { stream, buffer: Vec::new() })
     }
 
     /// Sends a request and reads its answer; the connection stays open unless one of both sides closes it.
     pub fn request(&mut self, request: &Request) -> Response {
-        self.try_request(request)
-            .unwrap_or_else(|error| panic!("{}: {error}", request.target))
+        self.try_request(request).unwrap_or_else(|error| panic!("{}: {error}", request.target))
     }
 
     pub fn write(&mut self, bytes: &[u8]) {
@@ -283,11 +276,7 @@ impl Connection {
     }
 
     fn need(&mut self) -> io::Result<()> {
-        if self.fill()? {
-            Ok(())
-        } else {
-            Err(io::ErrorKind::UnexpectedEof.into())
-        }
+        if self.fill()? { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
     }
 
     /// Reads what has come; false at the end of the stream.
@@ -302,11 +291,6 @@ impl Connection {
 fn owned(headers: &[httparse::Header<'_>]) -> Vec<(String, String)> {
     headers
         .iter()
-        .map(|header| {
-            (
-                header.name.into(),
-                String::from_utf8_lossy(header.value).into_owned(),
-            )
-        })
+        .map(|header| (header.name.into(), String::from_utf8_lossy(header.value).into_owned()))
         .collect()
 }

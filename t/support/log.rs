@@ -25,12 +25,7 @@ impl ErrorLog {
 
     /// Waits for a line with this text, and returns it.
     pub fn wait_for(&self, needle: &str) -> Option<String> {
-        poll(|| {
-            self.text()
-                .lines()
-                .find(|line| line.contains(needle))
-                .map(Into::into)
-        })
+        poll(|| self.text().lines().find(|line| line.contains(needle)).map(Into::into))
     }
 
     /// What a test must answer for: entries at `warn` or above and signs of a crash that hold none of the `expected`
@@ -40,11 +35,7 @@ impl ErrorLog {
         let unexpected = entries(&text)
             .into_iter()
             .filter(|entry| is_bad(entry))
-            .filter(|entry| {
-                !expected
-                    .iter()
-                    .any(|needle| entry.contains(needle.as_str()))
-            })
+            .filter(|entry| !expected.iter().any(|needle| entry.contains(needle.as_str())))
             .map(|entry| format!("unexpected: {entry}"));
         let missing = expected
             .iter()
@@ -64,14 +55,7 @@ pub fn texts(log: &str, marker: &str) -> Vec<String> {
 
 /// A line's text without the ` while ACTION, client: …` that nginx appends in a request, and the `, context: …` outside.
 fn without_context(line: &str) -> &str {
-    let actions = [
-        "closing",
-        "connecting",
-        "logging",
-        "reading",
-        "sending",
-        "waiting",
-    ];
+    let actions = ["closing", "connecting", "logging", "reading", "sending", "waiting"];
     let text = line.split(", context: ").next().unwrap_or(line);
     let text = text.rfind(", client: ").map_or(text, |end| &text[..end]);
     match text.rsplit_once(" while ") {

@@ -12,11 +12,7 @@
 //!
 //! Environment: `RPW_NGINX` names the nginx to test with; `RPW_VALGRIND=1` runs it under valgrind, as one process
 //! ([`valgrind`] tells a test that needs more to leave).
-#![allow(
-    dead_code,
-    unused_imports,
-    reason = "a harness offers more than the tests of one day use"
-)]
+#![allow(dead_code, unused_imports, reason = "a harness offers more than the tests of one day use")]
 
 mod config;
 mod http;

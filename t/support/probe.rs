@@ -61,13 +61,7 @@ impl Probe {
 
     /// Starts nginx; for tests that send several requests or none.
     pub fn start(self) -> Running {
-        let Probe {
-            nginx,
-            guest,
-            options,
-            content,
-            script,
-        } = self;
+        let Probe { nginx, guest, options, content, script } = self;
         nginx
             .guest(&guest)
             .file("probe.script", script)
@@ -100,9 +94,8 @@ impl Outcome {
     /// What it logged in one callback, without the callback's name: `OP ARGS -> STATUS VALUE`.
     pub fn of(&self, callback: &str) -> Vec<String> {
         let lines = self.lines();
-        let of_callback = lines
-            .iter()
-            .filter_map(|line| line.strip_prefix(callback)?.strip_prefix(' '));
+        let of_callback =
+            lines.iter().filter_map(|line| line.strip_prefix(callback)?.strip_prefix(' '));
         of_callback.map(Into::into).collect()
     }
 

@@ -49,16 +49,9 @@ impl Process {
             let mut command = Command::new("valgrind");
             command
                 .arg("--quiet")
-                .arg(format!(
-                    "--suppressions={}/t/support/valgrind.supp",
-                    root().display()
-                ))
+                .arg(format!("--suppressions={}/t/support/valgrind.supp", root().display()))
                 .arg(format!("--log-file={}/logs/valgrind", prefix.display()))
-                .args([
-                    "--gen-suppressions=all",
-                    "--num-callers=30",
-                    "--error-limit=no",
-                ])
+                .args(["--gen-suppressions=all", "--num-callers=30", "--error-limit=no"])
                 .arg(nginx());
             command
         } else {
@@ -84,12 +77,7 @@ impl Process {
         let child = command.spawn().unwrap_or_else(|error| {
             panic!("{:?}: {error}", command.get_program());
         });
-        Process {
-            prefix: prefix.into(),
-            port,
-            child: Mutex::new(child),
-            daemon,
-        }
+        Process { prefix: prefix.into(), port, child: Mutex::new(child), daemon }
     }
 
     pub fn port(&self) -> u16 {
@@ -115,12 +103,7 @@ impl Process {
     /// Waits for the workers; the error tells how nginx ended instead.
     pub fn wait_ready(&self, workers: usize) -> Result<(), String> {
         let ready = poll(|| {
-            let exited = self
-                .child
-                .lock()
-                .expect("a child")
-                .try_wait()
-                .expect("a child");
+            let exited = self.child.lock().expect("a child").try_wait().expect("a child");
             match exited {
                 Some(status) if !(self.daemon && status.success()) => {
                     return Some(Err(status.to_string()));
@@ -139,11 +122,7 @@ impl Process {
 
     /// The master's process id, once nginx has written it.
     pub fn pid(&self) -> Option<i32> {
-        fs::read_to_string(self.prefix.join("logs/nginx.pid"))
-            .ok()?
-            .trim()
-            .parse()
-            .ok()
+        fs::read_to_string(self.prefix.join("logs/nginx.pid")).ok()?.trim().parse().ok()
     }
 
     /// The workers that serve; those of an old configuration that are on their way out are left out.
@@ -229,10 +208,7 @@ fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
-    Some(Stat {
-        state: fields.next()?.into(),
-        parent: fields.next()?.parse().ok()?,
-    })
+    Some(Stat { state: fields.next()?.into(), parent: fields.next()?.parse().ok()? })
 }
 
 fn children(parent: i32) -> Vec<i32> {

@@ -20,12 +20,7 @@ pub struct Running {
 
 impl Running {
     pub(super) fn new(process: Process, prefix: TempDir) -> Running {
-        Running {
-            process,
-            expected: Mutex::new(Vec::new()),
-            stopped: OnceLock::new(),
-            prefix,
-        }
+        Running { process, expected: Mutex::new(Vec::new()), stopped: OnceLock::new(), prefix }
     }
 
     pub fn port(&self) -> u16 {
@@ -73,19 +68,13 @@ impl Running {
 
     /// Waits for a line with this text and returns it.
     pub fn wait_for_log(&self, needle: &str) -> String {
-        self.process
-            .log()
-            .wait_for(needle)
-            .unwrap_or_else(|| panic!("{needle:?} was never logged"))
+        self.process.log().wait_for(needle).unwrap_or_else(|| panic!("{needle:?} was never logged"))
     }
 
     /// Declares that this test provokes a log entry at `warn` or above that holds this text. It must come before the
     /// test ends.
     pub fn expect_log(&self, needle: &str) {
-        self.expected
-            .lock()
-            .expect("expectations")
-            .push(needle.into());
+        self.expected.lock().expect("expectations").push(needle.into());
     }
 
     /// What follows a marker in the lines that have it, without the `, client: …` that nginx writes behind.
@@ -125,14 +114,8 @@ impl Running {
     /// The resident memory of a process, in KiB.
     pub fn rss_kib(&self, pid: i32) -> u64 {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmRSS:"))
-            .expect("VmRSS");
-        line.trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .expect("a number")
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
     /// Ends nginx gracefully, so that every request has been freed and all that it logs is there to be read.
@@ -150,10 +133,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if panicking() {
             self.process.kill();
-            eprintln!(
-                "the error log of the test that failed:\n{}",
-                self.error_log()
-            );
+            eprintln!("the error log of the test that failed:\n{}", self.error_log());
             return;
         }
         let mut complaints = Vec::new();
@@ -166,11 +146,7 @@ impl Drop for Running {
             complaints.push(format!("valgrind:\n{valgrind}"));
         }
         if !complaints.is_empty() {
-            panic!(
-                "{}\n\nthe whole error log:\n{}",
-                complaints.join("\n"),
-                self.error_log()
-            );
+            panic!("{}\n\nthe whole error log:\n{}", complaints.join("\n"), self.error_log());
         }
     }
 }

@@ -1,23 +1,17 @@
 //! The shell of the simulated world: it does what the Lua module does in nginx, and nothing more.
 
-use super::{PROCESS, Request, World};
+use super::{PROCESS, Request, World, module};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::effect::{Effect, EffectKind};
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::event::{Action, Event};
 use resty_proxy_wasm::guest::Output;
 use resty_proxy_wasm::ports::{Host, Phase, RequestId};
-use resty_proxy_wasm::vm::{Context, Module, Options, Plugin, StreamRef};
+use resty_proxy_wasm::vm::{Context, Options, Plugin, StreamRef};
 use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
-
-/// Compiles a module.
-pub fn module(world: &Arc<World>, bytes: &[u8], options: Options) -> Result<Module, Error> {
-    let host: Arc<dyn Host> = world.clone();
-    Module::new(bytes, options, &host)
-}
 
 /// A loaded plugin in a world.
 pub struct Filter {
@@ -111,7 +105,9 @@ impl Stream {
             if vm.wants_response_headers(self.at.id, Callback::ResponseHeaders)
                 && let Some(map) = vm.response_headers_mut(self.at.id)
             {
-                headers.iter().for_each(|(name, value)| map.push(name.as_bytes(), value.as_bytes()));
+                headers
+                    .iter()
+                    .for_each(|(name, value)| map.push(name.as_bytes(), value.as_bytes()));
             }
             Ok(())
         })?;
@@ -127,7 +123,12 @@ impl Stream {
     }
 
     /// Tells the filter of an event in the phase that the request is in.
-    pub fn run(&self, callback: Callback, chunk: &[u8], end_of_stream: bool) -> Result<Answer, Error> {
+    pub fn run(
+        &self,
+        callback: Callback,
+        chunk: &[u8],
+        end_of_stream: bool,
+    ) -> Result<Answer, Error> {
         // Chunks are lent for one call; in a test they may as well live for ever.
         let body: &'static [u8] = chunk.to_vec().leak();
         let event = Event { callback, end_of_stream, body };

@@ -97,8 +97,12 @@ pub const MONOTONIC_CLOCK: u64 = 5_000_000_000;
 
 impl World {
     pub fn new() -> Arc<Self> {
-        let inner =
-            Inner { requests: Vec::new(), log: Vec::new(), level: LogLevel::Info, woken: Vec::new() };
+        let inner = Inner {
+            requests: Vec::new(),
+            log: Vec::new(),
+            level: LogLevel::Info,
+            woken: Vec::new(),
+        };
         Arc::new(Self { inner: Mutex::new(inner) })
     }
 
@@ -241,7 +245,9 @@ impl Host for World {
 
     fn request_scheme(&self, request: RequestId, out: &mut Vec<u8>) -> bool {
         out.clear();
-        self.read(request, |r| r.scheme.as_ref().map(|scheme| out.extend_from_slice(scheme)).is_some())
+        self.read(request, |r| {
+            r.scheme.as_ref().map(|scheme| out.extend_from_slice(scheme)).is_some()
+        })
     }
 
     fn set_request_scheme(&self, request: RequestId, scheme: &[u8]) {

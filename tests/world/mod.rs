@@ -1,13 +1,19 @@
 //! A simulated world: requests that live in memory, a log that can be read back, a clock that stands still, and a shell
 //! that tells filters of events and keeps what comes out.
 
-#![allow(dead_code, reason = "the tests and the benchmarks share it, and neither uses all of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the tests and the benchmarks share it, and neither uses all of it"
+)]
 
+mod code;
 mod filter;
 mod host;
 pub mod probe;
 
-pub use filter::{Answer, Filter, Stream, module};
+pub use code::module;
+pub use filter::{Answer, Filter, Stream};
 pub use host::{Request, World};
 pub use probe::Probe;
 
@@ -22,7 +28,9 @@ pub const PROCESS: u64 = 1;
 pub fn guest(name: &str) -> Vec<u8> {
     let root = env!("CARGO_MANIFEST_DIR");
     match name.strip_suffix(".wat") {
-        Some(_) => wat::parse_file(format!("{root}/t/guests/wat/{name}")).expect("WebAssembly text"),
+        Some(_) => {
+            wat::parse_file(format!("{root}/t/guests/wat/{name}")).expect("WebAssembly text")
+        }
         None => std::fs::read(format!("{root}/t/guests/build/{name}")).expect("a filter"),
     }
 }

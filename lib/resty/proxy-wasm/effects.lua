@@ -41,8 +41,8 @@ local function set_request_header(name, value)
     end
 end
 
--- Everything but the hot path's own effect: setting a response header.
-local function apply_one(kind, effect)
+-- Everything that has a name and a value and is not the hot path's own effect: setting a response header.
+local function apply_change(kind, effect)
     local name = ffi_str(effect.name, effect.name_length)
     local value = ffi_str(effect.value, effect.value_length)
     if kind == ADD_RESPONSE_HEADER then
@@ -66,32 +66,43 @@ local function apply_one(kind, effect)
     end
 end
 
+-- Applies an effect. Returns the local response so far, which the effect may be, or be a part of.
+local function apply_one(effect, response)
+    local kind = effect.kind
+    if kind == SET_RESPONSE_HEADER then
+        ngx_header[ffi_str(effect.name, effect.name_length)] = ffi_str(effect.value, effect.value_length)
+    elseif kind == LOCAL_RESPONSE then
+        return {
+            status = effect.number,
+            body = ffi_str(effect.value, effect.value_length),
+            direct = effect.name_length > 0,
+            headers = {},
+        }
+    elseif kind == LOCAL_RESPONSE_HEADER then
+        local headers = response.headers
+        headers[#headers + 1] = ffi_str(effect.name, effect.name_length)
+        headers[#headers + 1] = ffi_str(effect.value, effect.value_length)
+    else
+        apply_change(kind, effect)
+    end
+    return response
+end
+
 local _M = {}
 
 -- Applies the effects of an outcome. Returns the local response among them, when there is one: a table of
 -- status, body, headers (names and values in turn) and whether its body comes from body_filter.
 function _M.apply(outcome)
     local effects = outcome.effects
+    local count = tonumber(outcome.effects_length)
+    -- LuaJIT cannot compile a loop that it always leaves at once, and after some tries gives up on every
+    -- trace that has the loop in it.
+    if count == 1 then
+        return apply_one(effects[0])
+    end
     local response
-    for i = 0, tonumber(outcome.effects_length) - 1 do
-        local effect = effects[i]
-        local kind = effect.kind
-        if kind == SET_RESPONSE_HEADER then
-            ngx_header[ffi_str(effect.name, effect.name_length)] = ffi_str(effect.value, effect.value_length)
-        elseif kind == LOCAL_RESPONSE then
-            response = {
-                status = effect.number,
-                body = ffi_str(effect.value, effect.value_length),
-                direct = effect.name_length > 0,
-                headers = {},
-            }
-        elseif kind == LOCAL_RESPONSE_HEADER then
-            local headers = response.headers
-            headers[#headers + 1] = ffi_str(effect.name, effect.name_length)
-            headers[#headers + 1] = ffi_str(effect.value, effect.value_length)
-        else
-            apply_one(kind, effect)
-        end
+    for i = 0, count - 1 do
+        response = apply_one(effects[i], response)
     end
     return response
 end

@@ -36,6 +36,13 @@ local function bodiless(status)
     return status < 200 or status == 204 or status == 304
 end
 
+-- Nil keeps nginx from giving the type of an empty body.
+local function default_content_type(seen, body)
+    if not seen["content-type"] then
+        ngx_header["Content-Type"] = body ~= "" and "text/plain" or nil
+    end
+end
+
 local _M = {}
 
 -- From a request phase: sends it and ends the request. Does not return.
@@ -45,18 +52,16 @@ function _M.send(status, headers, body)
     if bodiless(status) then
         body = ""
     else
-        if body ~= "" and not seen["content-type"] then
-            ngx_header["Content-Type"] = "text/plain"
-        end
         ngx_header["Content-Length"] = #body
     end
+    default_content_type(seen, body)
     ngx_print(body)
     return ngx_exit(ngx.HTTP_OK)
 end
 
 -- From header_filter: the headers change places with the upstream's; the body comes out of body_filter, so
 -- its length is left to chunked encoding.
-function _M.replace_headers(status, headers)
+function _M.replace_headers(status, headers, body)
     for name in pairs(get_headers(0, true)) do
         if name ~= "connection" and name ~= "transfer-encoding" then
             ngx_header[name] = nil
@@ -64,9 +69,7 @@ function _M.replace_headers(status, headers)
     end
     ngx.status = status
     local seen = set_headers(headers)
-    if not seen["content-type"] then
-        ngx_header["Content-Type"] = "text/plain"
-    end
+    default_content_type(seen, body)
 end
 
 return _M

@@ -88,7 +88,7 @@ end
 
 local function respond(local_response)
     if local_response.direct then
-        response.replace_headers(local_response.status, local_response.headers)
+        response.replace_headers(local_response.status, local_response.headers, local_response.body)
         return true
     end
     return response.send(local_response.status, local_response.headers, local_response.body)

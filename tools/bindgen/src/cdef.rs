@@ -38,9 +38,7 @@ pub fn from_header(header: &str) -> Result<String, String> {
                 }
             }
             Some(word) if word.starts_with('#') => {
-                return Err(format!(
-                    "a preprocessor line that LuaJIT has no equal of: {line}"
-                ));
+                return Err(format!("a preprocessor line that LuaJIT has no equal of: {line}"));
             }
             Some(_) => {
                 declarations += line;
@@ -93,10 +91,9 @@ fn without_comments(text: &str) -> String {
         let line = rest.find("//");
         let (start, end) = match (block, line) {
             (None, None) => break,
-            (Some(block), line) if line.is_none_or(|line| block < line) => (
-                block,
-                rest[block..].find("*/").map(|length| block + length + 2),
-            ),
+            (Some(block), line) if line.is_none_or(|line| block < line) => {
+                (block, rest[block..].find("*/").map(|length| block + length + 2))
+            }
             (_, line) => {
                 let line = line.unwrap_or(rest.len());
                 (line, rest[line..].find('\n').map(|length| line + length))
@@ -167,12 +164,7 @@ return {
 
     #[test]
     fn what_has_no_equal_is_refused() {
-        for line in [
-            "#define X (1 << 3)",
-            "#define X 18446744073709551615",
-            "#if X",
-            "#endif",
-        ] {
+        for line in ["#define X (1 << 3)", "#define X 18446744073709551615", "#if X", "#endif"] {
             assert!(from_header(line).is_err(), "{line}");
         }
     }

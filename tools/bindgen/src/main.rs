@@ -2,10 +2,7 @@
 //! programs, and from its text the declarations for LuaJIT.
 //!
 //! `--check` writes nothing and fails when a committed file differs.
-#![allow(
-    clippy::disallowed_methods,
-    reason = "a build tool reads and writes files"
-)]
+#![allow(clippy::disallowed_methods, reason = "a build tool reads and writes files")]
 
 mod cdef;
 
@@ -62,10 +59,7 @@ fn header(root: &Path) -> Result<String, Box<dyn Error>> {
     let mut config = cbindgen::Config::from_file(root.join("cbindgen.toml"))?;
     let all = header_with(root, config.clone())?;
     // cbindgen looks at the visibility of a constant, but not of the module around it.
-    config
-        .export
-        .exclude
-        .extend(cdef::constants(&all).filter(|name| !name.starts_with("RPW_")));
+    config.export.exclude.extend(cdef::constants(&all).filter(|name| !name.starts_with("RPW_")));
     header_with(root, config)
 }
 

@@ -1,0 +1,170 @@
+//! The hot path is compiled by LuaJIT: a filter that is configured once costs no interpreter in a request.
+
+use super::support::{Nginx, Running, root};
+
+/// Watches the compiler in the worker. `/jit` says a line for each trace through this library: `done` and the functions
+/// that it goes through, or `aborted`, the same and why. A function is told by its file and first line.
+const WATCH: &str = r#"
+local util = require("jit.util")
+local found, vmdef = pcall(require, "jit.vmdef")
+local recording, lines = {}, {}
+
+local function name_of(func)
+    local info = util.funcinfo(func)
+    local file = info.source and info.source:match("/lib/(resty/proxy%-wasm.*)%.lua$")
+    return file and file .. ":" .. info.linedefined
+end
+
+local function on_record(trace, func)
+    local name = name_of(func)
+    local seen = recording[trace]
+    if seen and name and not seen[name] then
+        seen[name] = true
+        seen[#seen + 1] = name
+    end
+end
+
+local function on_trace(what, trace, func, pc, code, reason)
+    if what == "start" then
+        recording[trace] = {}
+        on_record(trace, func)
+        return
+    end
+    local seen = recording[trace]
+    if not seen then
+        return
+    end
+    recording[trace] = nil
+    if what == "stop" and #seen > 0 then
+        lines[#lines + 1] = "done " .. table.concat(seen, " ")
+    elseif what == "abort" and #seen > 0 then
+        local text = found and vmdef.traceerr[code] or "error " .. tostring(code)
+        lines[#lines + 1] = "aborted " .. table.concat(seen, " ") .. ": " .. text .. " " .. tostring(reason)
+    end
+end
+
+jit.attach(on_trace, "trace")
+jit.attach(on_record, "record")
+
+function traces()
+    return table.concat(lines, "\n")
+end
+"#;
+
+/// `bare` and a context of it, watched after some Lua has run.
+fn watched(before: &str, server: &str) -> Running {
+    Nginx::new()
+        .wat("bare")
+        .http(&format!(
+            r#"
+            init_by_lua_block {{
+                wasm = require("resty.proxy-wasm")
+                plugin = assert(wasm.load("bare", "bare.wasm"))
+                ctx = assert(wasm.on_configure(plugin))
+                {before}
+                {WATCH}
+            }}
+            "#
+        ))
+        .server(server)
+        .server("location /jit { content_by_lua_block { ngx.print(traces()) } }")
+        .start()
+}
+
+/// Where a function of the library begins, as the watcher tells it.
+fn function(file: &str, text: &str) -> String {
+    let path = root().join("lib").join(file).with_extension("lua");
+    let source = std::fs::read_to_string(path).expect("a file");
+    let line = source.lines().position(|line| line.contains(text)).unwrap_or_else(|| panic!("no {text} in {file}"));
+    format!("{file}:{}", line + 1)
+}
+
+/// Sends requests and returns the traces through the library.
+fn traces(nginx: &Running, requests: usize) -> Vec<String> {
+    let request = nginx.request("GET", "/t");
+    let mut connection = nginx.connect();
+    for _ in 0..requests {
+        let response = connection.request(&request);
+        assert_eq!(response.header_all("hello"), ["world!"]);
+    }
+    nginx.get("/jit").text().lines().map(Into::into).collect()
+}
+
+/// The functions that headers go through, in the documented call and below it.
+fn path(call: &str) -> Vec<String> {
+    vec![
+        function("resty/proxy-wasm", &format!("function _M.{call}(")),
+        function("resty/proxy-wasm", "local function is_handle("),
+        function("resty/proxy-wasm/stream", "return function(ctx)"),
+        function("resty/proxy-wasm/stream", "local function run("),
+    ]
+}
+
+/// The traces that were finished and go through all of `path`.
+fn covering<'a>(traces: &'a [String], path: &[String]) -> Vec<&'a String> {
+    let covers = |trace: &&String| {
+        trace.starts_with("done ") && path.iter().all(|name| trace.split(' ').any(|word| word == name))
+    };
+    traces.iter().filter(covers).collect()
+}
+
+fn aborted(traces: &[String]) -> Vec<&String> {
+    traces.iter().filter(|trace| trace.starts_with("aborted ")).collect()
+}
+
+const CONFIGURED_ONCE: &str = "
+    location /t {
+        return 200;
+        header_filter_by_lua_block { wasm.on_http_response_headers(ctx) }
+    }";
+
+#[test]
+fn response_headers() {
+    let traces = traces(&watched("", CONFIGURED_ONCE), 400);
+    let mut path = path("on_http_response_headers");
+    path.push(function("resty/proxy-wasm/effects", "function _M.apply("));
+    path.push(function("resty/proxy-wasm/effects", "local function apply_one("));
+    assert!(!covering(&traces, &path).is_empty(), "{path:?}: {traces:#?}");
+    assert_eq!(aborted(&traces), [""; 0]);
+}
+
+#[test]
+fn request_headers() {
+    let server = r#"location /t {
+        access_by_lua_block { wasm.on_http_request_headers(ctx) }
+        content_by_lua_block { ngx.print("") }
+        header_filter_by_lua_block { wasm.on_http_response_headers(ctx) }
+    }"#;
+    let traces = traces(&watched("", server), 400);
+    for call in ["on_http_request_headers", "on_http_response_headers"] {
+        let path = path(call);
+        assert!(!covering(&traces, &path).is_empty(), "{path:?}: {traces:#?}");
+    }
+    assert_eq!(aborted(&traces), [""; 0]);
+}
+
+#[test]
+fn configuring_in_every_request() {
+    let server = r#"location /t {
+        return 200;
+        header_filter_by_lua_block { wasm.on_http_response_headers(wasm.on_configure(plugin, "x")) }
+    }"#;
+    let traces = traces(&watched("", server), 400);
+    let configure = [
+        function("resty/proxy-wasm", "function _M.on_configure("),
+        function("resty/proxy-wasm/pacing", "function _M.made_context("),
+    ];
+    for path in [&path("on_http_response_headers")[..], &configure] {
+        assert!(!covering(&traces, path).is_empty(), "{path:?}: {traces:#?}");
+    }
+    assert_eq!(aborted(&traces), [""; 0]);
+}
+
+#[test]
+fn the_watcher_sees_what_is_not_compiled() {
+    let apply = function("resty/proxy-wasm/effects", "function _M.apply(");
+    let traces = traces(&watched(r#"jit.off(require("resty.proxy-wasm.effects").apply)"#, CONFIGURED_ONCE), 400);
+    assert_eq!(covering(&traces, &[apply.clone()]), [""; 0]);
+    let aborted = aborted(&traces);
+    assert!(aborted.iter().any(|trace| trace.contains(&apply)), "{aborted:?}");
+}
