@@ -236,29 +236,34 @@ install_files() {
     echo "installed libresty_proxy_wasm.so in $lib, resty/proxy-wasm.lua in $lua"
 }
 
-command=${1:-help}
-shift || true
-case $command in
-build)
-    build
-    if find_nginx; then prepare_demo; fi
-    ;;
-run) run "$@" ;;
-test) run_tests "$@" ;;
-valgrind) under_valgrind "$@" ;;
-check) check ;;
-generate) generate ;;
-install) install_files "$@" ;;
-bench)
-    setup_nginx
-    build
-    command_from wrk wrk
-    command_from wat2wasm wabt
-    bench/run.sh "$@"
-    ;;
-help | -h | --help) usage ;;
-*)
-    usage >&2
-    die "unknown command $command"
-    ;;
-esac
+main() {
+    local command=${1:-help}
+    shift || true
+    case $command in
+    build)
+        build
+        if find_nginx; then prepare_demo; fi
+        ;;
+    run) run "$@" ;;
+    test) run_tests "$@" ;;
+    valgrind) under_valgrind "$@" ;;
+    check) check ;;
+    generate) generate ;;
+    install) install_files "$@" ;;
+    bench)
+        setup_nginx
+        build
+        command_from wrk wrk
+        command_from wat2wasm wabt
+        bench/run.sh "$@"
+        ;;
+    help | -h | --help) usage ;;
+    *)
+        usage >&2
+        die "unknown command $command"
+        ;;
+    esac
+}
+
+# In one line, so that bash has read all of it before anything runs, and the file may change meanwhile.
+main "$@"; exit

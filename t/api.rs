@@ -4,10 +4,8 @@ use super::support::{Nginx, Probe, Running};
 
 /// Loads `probe.wasm` with each of these option tables; the answers, without `failed to load wasm plugin: `.
 fn load_with(options: &[&str]) -> Vec<String> {
-    let list: String = options
-        .iter()
-        .map(|text| format!("function() return {text} end,\n"))
-        .collect();
+    let list: String =
+        options.iter().map(|text| format!("function() return {text} end,\n")).collect();
     let nginx = Nginx::new()
         .guest("probe")
         .server(&format!(
@@ -25,11 +23,8 @@ fn load_with(options: &[&str]) -> Vec<String> {
         ))
         .start();
     let text = nginx.get("/t").text();
-    let answer = |line: &str| {
-        line.strip_prefix("failed to load wasm plugin: ")
-            .unwrap_or(line)
-            .to_string()
-    };
+    let answer =
+        |line: &str| line.strip_prefix("failed to load wasm plugin: ").unwrap_or(line).to_string();
     text.lines().map(answer).collect()
 }
 
@@ -46,18 +41,12 @@ fn options_of_load() {
     let cases: Vec<(&str, String)> = vec![
         ("nil", loaded.clone()),
         ("{}", loaded.clone()),
-        (
-            "{ vm_config = '', root_id = '', vm_id = '' }",
-            loaded.clone(),
-        ),
+        ("{ vm_config = '', root_id = '', vm_id = '' }", loaded.clone()),
         (
             "{ vm_config = '# \\0\\255', root_id = 'r', vm_id = 'v', env = {}, fail = 'open' }",
             loaded.clone(),
         ),
-        (
-            "{ env = { A = '1', B = '', C = 'x=y' }, fail = 'closed' }",
-            loaded.clone(),
-        ),
+        ("{ env = { A = '1', B = '', C = 'x=y' }, fail = 'closed' }", loaded.clone()),
         (
             "{ memory_limit = 4294967296, time_limit = 1, start_time_limit = 2147483647 }",
             loaded.clone(),
@@ -65,14 +54,8 @@ fn options_of_load() {
         ("{ pause_timeout = 2147483647 }", loaded),
         ("false", "opts must be a table, got boolean".into()),
         ("'x'", "opts must be a table, got string".into()),
-        (
-            "require('ffi').cast('void *', nil)",
-            "opts must be a table, got cdata".into(),
-        ),
-        (
-            "{ vm_configuration = 'x' }",
-            "unknown option \"vm_configuration\"".into(),
-        ),
+        ("require('ffi').cast('void *', nil)", "opts must be a table, got cdata".into()),
+        ("{ vm_configuration = 'x' }", "unknown option \"vm_configuration\"".into()),
         ("{ 'x' }", "unknown option \"1\"".into()),
         ("{ [true] = 1 }", "unknown option \"true\"".into()),
         ("{ vm_config = 1 }", string("vm_config")),
@@ -83,22 +66,10 @@ fn options_of_load() {
         ("{ env = 'A=1' }", env.clone()),
         ("{ env = { 'A' } }", env.clone()),
         ("{ env = { A = 1 } }", env),
-        (
-            "{ env = { ['A=B'] = '1' } }",
-            "env: \"A=B\" cannot be an environment variable".into(),
-        ),
-        (
-            "{ env = { [''] = '1' } }",
-            "env: \"\" cannot be an environment variable".into(),
-        ),
-        (
-            "{ env = { A = 'x\\0y' } }",
-            "env: \"A\" cannot be an environment variable".into(),
-        ),
-        (
-            "{ env = { ['A\\0'] = '' } }",
-            "env: \"A\\x00\" cannot be an environment variable".into(),
-        ),
+        ("{ env = { ['A=B'] = '1' } }", "env: \"A=B\" cannot be an environment variable".into()),
+        ("{ env = { [''] = '1' } }", "env: \"\" cannot be an environment variable".into()),
+        ("{ env = { A = 'x\\0y' } }", "env: \"A\" cannot be an environment variable".into()),
+        ("{ env = { ['A\\0'] = '' } }", "env: \"A\\x00\" cannot be an environment variable".into()),
         ("{ env = { A = '\\255' } }", "env is not UTF-8".into()),
         ("{ memory_limit = '1' }", bytes.clone()),
         ("{ memory_limit = 65535 }", bytes.clone()),
@@ -204,9 +175,7 @@ fn lua(code: &str) -> Running {
             }
             "#,
         )
-        .server(&format!(
-            "location /t {{ content_by_lua_block {{ {code} }} }}"
-        ))
+        .server(&format!("location /t {{ content_by_lua_block {{ {code} }} }}"))
         .start()
 }
 
@@ -326,11 +295,7 @@ fn failures_of(script: &str) -> Vec<String> {
     let workers = nginx.worker_pids();
     nginx.request("POST", "/").body("x").send();
     let first = nginx.log_texts("lua call failed: ").len();
-    assert_eq!(
-        nginx.request("POST", "/").body("x").send().status,
-        200,
-        "{script}"
-    );
+    assert_eq!(nginx.request("POST", "/").body("x").send().status, 200, "{script}");
     assert_eq!(nginx.worker_pids(), workers, "{script}");
     nginx.log_texts("lua call failed: ").split_off(first)
 }
@@ -338,40 +303,32 @@ fn failures_of(script: &str) -> Vec<String> {
 /// What the call of a callback answers when the guest ends in it, and what those after it do in the same stream.
 #[test]
 fn a_guest_that_ends_in_a_request_callback() {
-    let calls = [
-        "request_headers",
-        "request_body",
-        "response_headers",
-        "response_body",
+    let calls = ["request_headers", "request_body", "response_headers", "response_body"];
+    let runs = [
+        (0, "trap", TRAP),
+        (1, "trap", TRAP),
+        (2, "trap", TRAP),
+        (3, "trap", TRAP),
+        (0, "exit 3", "the filter ended itself with exit code 3 (proc_exit)"),
+        (1, "exit 0", "the filter ended itself with exit code 0 (proc_exit)"),
+        (2, "exit 255", "the filter ended itself with exit code 255 (proc_exit)"),
+        (3, "recurse", "wasm trap: call stack exhausted"),
     ];
-    let ends = [
-        ("trap", TRAP),
-        (
-            "exit 3",
-            "the filter ended itself with exit code 3 (proc_exit)",
-        ),
-        (
-            "exit 0",
-            "the filter ended itself with exit code 0 (proc_exit)",
-        ),
-        ("recurse", "wasm trap: call stack exhausted"),
-    ];
-    for (at, call) in calls.iter().enumerate() {
-        for (op, cause) in ends {
-            let failures = failures_of(&format!("{call}: {op}"));
+    for (at, op, cause) in runs {
+        let call = calls[at];
+        let failures = failures_of(&format!("{call}: {op}"));
+        let expected = format!(
+            "on_http_{call}: failed to run proxy_on_http_{call}: proxy_on_{call} failed: {cause}"
+        );
+        assert!(failures[0].starts_with(&expected), "{op}: {failures:?}");
+        // The body filter may run more than once.
+        assert!(failures.len() >= calls.len() - at, "{op}: {failures:?}");
+        for (failure, after) in failures[1..].iter().zip(&calls[at + 1..]) {
             let expected = format!(
-                "on_http_{call}: failed to run proxy_on_http_{call}: proxy_on_{call} failed: {cause}"
+                "on_http_{after}: failed to run proxy_on_http_{after}: the filter's VM was lost: proxy_on_{call} \
+                 failed: {cause}"
             );
-            assert!(failures[0].starts_with(&expected), "{op}: {failures:?}");
-            // The body filter may run more than once.
-            assert!(failures.len() >= calls.len() - at, "{op}: {failures:?}");
-            for (failure, after) in failures[1..].iter().zip(&calls[at + 1..]) {
-                let expected = format!(
-                    "on_http_{after}: failed to run proxy_on_http_{after}: the filter's VM was lost: proxy_on_{call} \
-                     failed: {cause}"
-                );
-                assert!(failure.starts_with(&expected), "{op}: {failures:?}");
-            }
+            assert!(failure.starts_with(&expected), "{op}: {failures:?}");
         }
     }
 }

@@ -23,7 +23,8 @@ fn copied(cpath: &str) -> Nginx {
             let path = entry.expect("a file").path();
             if path.is_file() {
                 let name = path.strip_prefix(root().join("lib")).expect("a file in it");
-                nginx = nginx.file(&format!("lua/{}", name.display()), fs::read(&path).expect("a file"));
+                nginx = nginx
+                    .file(&format!("lua/{}", name.display()), fs::read(&path).expect("a file"));
             }
         }
     }
@@ -120,7 +121,8 @@ fn compiled(code: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().expect("a directory");
     let (source, output) = (dir.path().join("x.c"), dir.path().join("x.so"));
     fs::write(&source, code).expect("a file");
-    let status = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&output).arg(&source).status();
+    let status =
+        Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&output).arg(&source).status();
     assert!(status.expect("a C compiler").success());
     fs::read(&output).expect("a library")
 }

@@ -1,6 +1,9 @@
 //! The harness itself: that it sees what it must not overlook.
 
-use super::support::Nginx;
+use super::support::{Nginx, poll};
+use std::fs;
+use std::panic::catch_unwind;
+use std::sync::OnceLock;
 
 #[test]
 #[should_panic(expected = "unexpected")]
@@ -90,4 +93,23 @@ fn answers_are_shown_as_sent() {
         assert_eq!(connection.request(&request).text(), "body");
     }
     assert!(nginx.raw("nonsense\r\n\r\n").starts_with(b"HTTP/1.1 400 "));
+}
+
+#[test]
+fn a_failed_test_leaves_no_process() {
+    let dir = OnceLock::new();
+    let failed = catch_unwind(|| {
+        let nginx = Nginx::new().workers(2).start();
+        dir.set(nginx.path("")).expect("a name");
+        panic!("a test fails");
+    });
+    assert!(failed.is_err());
+    let dir = dir.get().expect("a name").trim_end_matches('/');
+    let one_left = || {
+        fs::read_dir("/proc").expect("/proc").any(|entry| {
+            let cwd = entry.and_then(|entry| fs::read_link(entry.path().join("cwd")));
+            cwd.is_ok_and(|cwd| cwd.to_string_lossy().starts_with(dir))
+        })
+    };
+    assert!(poll(|| (!one_left()).then_some(())).is_some(), "a process in {dir}");
 }

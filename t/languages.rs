@@ -174,10 +174,7 @@ fn rust_of_abi_0_1() {
     assert_eq!((response.status, response.text().as_str()), (403, "denied\n"));
     assert_eq!(response.header_all("x-denied-by"), ["rust_filter_0_1"]);
     assert_eq!(nginx.get("/").header_all("hello"), ["world!"]);
-    assert_eq!(
-        nginx.guest_log("filter"),
-        ["request headers given=6", "request headers given=5"]
-    );
+    assert_eq!(nginx.guest_log("filter"), ["request headers given=6", "request headers given=5"]);
 }
 
 #[test]

@@ -43,9 +43,7 @@ location /run {
 "#;
 
 fn wats(names: &[&str]) -> Running {
-    let nginx = names
-        .iter()
-        .fold(Nginx::new(), |nginx, name| nginx.wat(name));
+    let nginx = names.iter().fold(Nginx::new(), |nginx, name| nginx.wat(name));
     nginx.server(SERVER).start()
 }
 
@@ -137,10 +135,7 @@ fn what_is_odd_is_warned_of_once() {
 #[test]
 fn a_filter_without_callbacks_lets_everything_pass() {
     let nginx = wats(&["no_callbacks"]);
-    let response = nginx
-        .request("POST", "/run?file=no_callbacks.wasm")
-        .body("x")
-        .send();
+    let response = nginx.request("POST", "/run?file=no_callbacks.wasm").body("x").send();
     assert_eq!((response.status, response.text().as_str()), (200, "body"));
     assert_eq!(response.header("x-failure"), None);
     assert_eq!(nginx.log_texts("body failed: "), [""; 0]);
@@ -190,10 +185,7 @@ fn an_allocator_that_traps_fails_the_request() {
 #[test]
 fn modules_that_are_refused() {
     let cases = [
-        (
-            "no_memory",
-            "the module exports no memory (\"memory\"): it is not a Proxy-Wasm filter",
-        ),
+        ("no_memory", "the module exports no memory (\"memory\"): it is not a Proxy-Wasm filter"),
         (
             "memory_too_large",
             "the module wants 4294967296 bytes of memory to begin with, and the option memory_limit allows 268435456",
@@ -202,10 +194,7 @@ fn modules_that_are_refused() {
             "start_section_trap",
             "instantiation failed: wasm trap: wasm `unreachable` instruction executed (in <unknown>!begin)",
         ),
-        (
-            "start_exit_3",
-            "_start failed: the filter ended itself with exit code 3 (proc_exit)",
-        ),
+        ("start_exit_3", "_start failed: the filter ended itself with exit code 3 (proc_exit)"),
         (
             "import_other_module",
             "the module imports function \"foo.bar\", which is neither Proxy-Wasm (module \"env\") nor WASI",
@@ -242,10 +231,7 @@ fn modules_that_are_refused() {
 fn a_module_that_never_starts_is_refused() {
     let nginx = wats(&["start_loop"]);
     let text = load(&nginx, "start_loop.wasm");
-    assert!(
-        text.starts_with("failed to load wasm plugin: _initialize failed: "),
-        "{text}"
-    );
+    assert!(text.starts_with("failed to load wasm plugin: _initialize failed: "), "{text}");
 }
 
 #[test]
@@ -268,11 +254,7 @@ fn filters_that_refuse_to_start() {
 fn files_that_are_no_modules() {
     let cases: [(&str, &[u8], &str); 7] = [
         ("empty", b"", "the file is empty"),
-        (
-            "text",
-            b"no module",
-            "not a WebAssembly module: the file does not begin with \"\\0asm\"",
-        ),
+        ("text", b"no module", "not a WebAssembly module: the file does not begin with \"\\0asm\""),
         (
             "elf",
             b"\x7fELF\x02\x01\x01",
@@ -299,23 +281,13 @@ fn files_that_are_no_modules() {
             "not a valid WebAssembly module: failed to parse WebAssembly module: malformed section id (at offset 0x8)",
         ),
     ];
-    let nginx = cases
-        .iter()
-        .fold(Nginx::new(), |nginx, (name, content, _)| {
-            nginx.file(name, content)
-        });
+    let nginx =
+        cases.iter().fold(Nginx::new(), |nginx, (name, content, _)| nginx.file(name, content));
     let nginx = nginx.file("directory/file", "").server(SERVER).start();
     for (name, _, cause) in cases {
-        assert_eq!(
-            load(&nginx, name),
-            format!("failed to load wasm plugin: {cause}"),
-            "{name}"
-        );
+        assert_eq!(load(&nginx, name), format!("failed to load wasm plugin: {cause}"), "{name}");
     }
-    assert_eq!(
-        load(&nginx, "missing"),
-        "missing: No such file or directory"
-    );
+    assert_eq!(load(&nginx, "missing"), "missing: No such file or directory");
     assert_eq!(load(&nginx, "directory"), "directory: Is a directory");
 }
 
@@ -429,64 +401,35 @@ fn start_functions_run_in_order_and_never_both() {
     let failed = "failed to load wasm plugin: ";
     type Exports<'a> = &'a [(&'a str, &'a str)];
     let cases: [(Exports<'_>, &[&str], &str); 10] = [
-        (
-            &[("main", MAIN), CREATE, ("_initialize", VOID)],
-            &["_initialize", "main"],
-            "loaded",
-        ),
+        (&[("main", MAIN), CREATE, ("_initialize", VOID)], &["_initialize", "main"], "loaded"),
         (
             &[("__main_void", MAIN_VOID), ("_initialize", VOID)],
             &["_initialize", "__main_void"],
             "loaded",
         ),
         (
-            &[
-                ("__main_void", MAIN_VOID),
-                ("main", MAIN),
-                ("_initialize", VOID),
-            ],
+            &[("__main_void", MAIN_VOID), ("main", MAIN), ("_initialize", VOID)],
             &["_initialize", "main"],
             "loaded",
         ),
-        (
-            &[("_start", VOID), ("_initialize", VOID)],
-            &["_initialize"],
-            "loaded",
-        ),
-        (
-            &[("_start", VOID), ("main", MAIN), ("__main_void", MAIN_VOID)],
-            &["_start"],
-            "loaded",
-        ),
+        (&[("_start", VOID), ("_initialize", VOID)], &["_initialize"], "loaded"),
+        (&[("_start", VOID), ("main", MAIN), ("__main_void", MAIN_VOID)], &["_start"], "loaded"),
         // Without `_initialize`, `main` is a function like any other.
         (&[("main", MAIN)], &[], "loaded"),
         // A `main` of another type is not C's.
+        (&[("_initialize", VOID), ("main", "(param i64)|")], &["_initialize"], "loaded"),
         (
-            &[("_initialize", VOID), ("main", "(param i64)|")],
-            &["_initialize"],
-            "loaded",
-        ),
-        (
-            &[
-                ("_initialize", "|(call $exit (i32.const 0))"),
-                ("main", MAIN),
-            ],
+            &[("_initialize", "|(call $exit (i32.const 0))"), ("main", MAIN)],
             &["_initialize", "main"],
             "loaded",
         ),
         (
-            &[
-                ("_initialize", "|(call $exit (i32.const 1))"),
-                ("main", MAIN),
-            ],
+            &[("_initialize", "|(call $exit (i32.const 1))"), ("main", MAIN)],
             &["_initialize"],
             "_initialize failed: the filter ended itself with exit code 1 (proc_exit)",
         ),
         (
-            &[
-                ("_initialize", VOID),
-                ("main", "(param i32 i32) (result i32)|unreachable"),
-            ],
+            &[("_initialize", VOID), ("main", "(param i32 i32) (result i32)|unreachable")],
             &["_initialize", "main"],
             "main failed: wasm trap: wasm `unreachable` instruction executed (in <unknown>!<wasm function 4>)",
         ),
@@ -499,11 +442,7 @@ fn start_functions_run_in_order_and_never_both() {
     let mut before = 0;
     for (index, (exports, logged, answer)) in cases.iter().enumerate() {
         let said = load(&nginx, &format!("start{index}.wasm"));
-        assert_eq!(
-            said.strip_prefix(failed).unwrap_or(&said),
-            *answer,
-            "{exports:?}"
-        );
+        assert_eq!(said.strip_prefix(failed).unwrap_or(&said), *answer, "{exports:?}");
         let lines = nginx.guest_log("it");
         assert_eq!(lines[before..], **logged, "{exports:?}");
         before = lines.len();
@@ -517,10 +456,8 @@ fn memory_grows_up_to_the_limit_and_no_further() {
         .options(&format!("memory_limit = {}", 2 * MIB))
         .run();
     let lines = run.of("request_headers");
-    let first: u64 = lines[0]
-        .strip_prefix("memory -> ")
-        .and_then(|n| n.parse().ok())
-        .expect("a size");
+    let first: u64 =
+        lines[0].strip_prefix("memory -> ").and_then(|n| n.parse().ok()).expect("a size");
     let pages = first / 65536;
     assert_eq!(
         lines[1..],
@@ -538,9 +475,7 @@ fn memory_grows_up_to_the_limit_and_no_further() {
         "configure: grow {}; configure: grow {rest}; configure: grow 1; configure: memory",
         rest + 1
     );
-    let run = Probe::new(&script)
-        .options(&format!("memory_limit = {}", 2 * MIB))
-        .run();
+    let run = Probe::new(&script).options(&format!("memory_limit = {}", 2 * MIB)).run();
     assert_eq!(
         run.of("configure")[..4],
         [
@@ -575,8 +510,5 @@ fn memory_limit_is_what_a_module_may_begin_with() {
              memory_limit allows {limit}\n"
         )
     };
-    assert_eq!(
-        nginx.get("/t").text(),
-        refused(65536) + &refused(131_071) + "loaded\n"
-    );
+    assert_eq!(nginx.get("/t").text(), refused(65536) + &refused(131_071) + "loaded\n");
 }

@@ -31,6 +31,7 @@ mod property_tls;
 mod request_body;
 mod response_body;
 mod smoke;
+mod soundness;
 mod stream;
 mod stubs;
 mod support;

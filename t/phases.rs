@@ -115,7 +115,8 @@ fn every_phase_of_a_request() {
             "#,
         )
         .start();
-    let phases = ["set", "rewrite", "access", "content", "header_filter", "body_filter", "log", "balancer"];
+    let phases =
+        ["set", "rewrite", "access", "content", "header_filter", "body_filter", "log", "balancer"];
     let mut seen = 0;
     for phase in phases {
         let response = nginx.get(&format!("/{phase}"));
@@ -124,7 +125,11 @@ fn every_phase_of_a_request() {
 
         // The guest really ran, each callback once.
         let lines = nginx.guest_log("it");
-        let mut expected = vec!["request_headers return 0 -> 0", "request_body return 0 -> 0", "response_headers return 0 -> 0"];
+        let mut expected = vec![
+            "request_headers return 0 -> 0",
+            "request_body return 0 -> 0",
+            "response_headers return 0 -> 0",
+        ];
         if phase == "body_filter" {
             expected.push("response_body return 0 -> 0");
         }

@@ -62,7 +62,9 @@ fn made_in_the_master(script: &str) -> Nginx {
 
 #[test]
 fn each_process_makes_its_own_vm() {
-    let nginx = made_in_the_master("configure: random; configure: clock; request_headers: ids").workers(2).start();
+    let nginx = made_in_the_master("configure: random; configure: clock; request_headers: ids")
+        .workers(2)
+        .start();
     // At the first start nginx has no error log yet when the master runs; at a reload it has.
     nginx.reload();
     let workers = reach_workers(&nginx, 2);
@@ -172,7 +174,7 @@ fn no_thread_outlives_a_load() {
     let nginx = large().start();
     assert!(is_single_threaded(nginx.master_pid()));
     serves(&nginx);
-    for _ in 0..4 {
+    for _ in 0..2 {
         assert_eq!(nginx.get("/load").header_all("hello"), ["worker"]);
     }
     for pid in nginx.worker_pids() {
@@ -184,7 +186,7 @@ fn no_thread_outlives_a_load() {
 fn a_worker_loads_what_the_master_has_loaded() {
     for daemon in [false, true] {
         let nginx = large().daemon(daemon).start();
-        for _ in 0..4 {
+        for _ in 0..2 {
             assert_eq!(nginx.get("/load").header_all("hello"), ["worker"]);
         }
         serves(&nginx);

@@ -162,7 +162,7 @@ fn amount(name: &str, value: u64) -> String {
     if name.ends_with("_MS") {
         return format!("{value} ms");
     }
-    match sizes.iter().find(|(size, _)| value % size == 0) {
+    match sizes.iter().find(|(size, _)| value.is_multiple_of(*size)) {
         _ if counts.iter().any(|ending| name.ends_with(ending)) => value.to_string(),
         Some((size, unit)) => format!("{} {unit}", value / size),
         None => format!("{value} bytes"),

@@ -33,7 +33,7 @@ fn rich() -> Request {
         ("upstream_addr", "10.0.0.1:80, 10.0.0.2:8080"),
         ("upstream_status", "502, 200"),
         ("hostname", "box"),
-        ("proxy_host", "backend"),
+        ("cluster_name", "backend"),
         ("route_name", "r1"),
         ("sent_http_grpc_status", "7"),
     ] {

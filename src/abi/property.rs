@@ -134,11 +134,11 @@ pub static PROPERTIES: &[Property] = &[
     p("plugin_root_id", V::String, S::RootId),
     p("plugin_vm_id", V::String, S::VmId),
     p("node", V::String, S::Variable(&["node", "hostname"])),
-    p("cluster_name", V::String, S::Variable(&["cluster_name", "proxy_host"])),
+    p("cluster_name", V::String, S::Variable(&["cluster_name"])),
     p("route_name", V::String, S::Variable(&["route_name"])),
     p("listener_direction", V::Int, S::Constant(1)),
     p("xds.node", V::String, S::Variable(&["node", "hostname"])),
-    p("xds.cluster_name", V::String, S::Variable(&["cluster_name", "proxy_host"])),
+    p("xds.cluster_name", V::String, S::Variable(&["cluster_name"])),
     p("xds.route_name", V::String, S::Variable(&["route_name"])),
     p("xds.listener_direction", V::Int, S::Constant(1)),
 ];

@@ -43,8 +43,11 @@ pub fn encode(map: &HeaderMap, out: &mut Vec<u8>) {
     }
 }
 
+/// Names and values in order.
+pub type Pairs<'a> = Vec<(&'a [u8], &'a [u8])>;
+
 /// The pairs of a serialized map, in order, as they stand.
-pub fn decode(bytes: &[u8]) -> Result<Vec<(&[u8], &[u8])>, DecodeError> {
+pub fn decode(bytes: &[u8]) -> Result<Pairs<'_>, DecodeError> {
     if bytes.len() > limits::HEADER_MAP_BYTES {
         return Err(DecodeError::TooLarge);
     }
@@ -143,10 +146,7 @@ mod tests {
         let many = (limits::HEADER_MAP_PAIRS as u32 + 1).to_le_bytes();
         assert_eq!(decode(&many), Err(DecodeError::TooLarge));
         assert_eq!(decode(&u32::MAX.to_le_bytes()), Err(DecodeError::TooLarge));
-        assert_eq!(
-            decode(&vec![1; limits::HEADER_MAP_BYTES + 1]),
-            Err(DecodeError::TooLarge)
-        );
+        assert_eq!(decode(&vec![1; limits::HEADER_MAP_BYTES + 1]), Err(DecodeError::TooLarge));
         let mut huge_name = 1u32.to_le_bytes().to_vec();
         huge_name.extend_from_slice(&u32::MAX.to_le_bytes());
         huge_name.extend_from_slice(&u32::MAX.to_le_bytes());

@@ -3,7 +3,9 @@
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::{Failure, RPW_CONTINUE, boundary, ending, handle, process, rpw_error_t, rpw_plugin_t, types};
+use super::{
+    Failure, RPW_CONTINUE, boundary, ending, handle, process, rpw_error_t, rpw_plugin_t, types,
+};
 use crate::vm::Context;
 
 /// A plugin context.
@@ -26,9 +28,8 @@ pub unsafe extern "C" fn rpw_context_new(
 ) -> i32 {
     boundary(error, || {
         // SAFETY: as promised by the caller.
-        let (plugin, configuration) = unsafe {
-            (handle::share(plugin), types::bytes(configuration, configuration_length))
-        };
+        let (plugin, configuration) =
+            unsafe { (handle::share(plugin), types::bytes(configuration, configuration_length)) };
         let plugin = plugin.filter(|_| !context.is_null());
         let plugin = plugin.ok_or_else(|| Failure::new("rpw_context_new: NULL argument"))?;
         let made = Context::new(&plugin, configuration, process::current())?;

@@ -49,7 +49,9 @@ pub fn run_queued() {
             continue;
         }
         match ending {
-            Ending::Context(context) => report(None, &context, context.drop_by_owner(process::current())),
+            Ending::Context(context) => {
+                report(None, &context, context.drop_by_owner(process::current()))
+            }
             // The request is freed, so its streams cannot be told from which one they were.
             Ending::Stream(context, stream) => report(None, &context, context.end_stream(stream)),
         }

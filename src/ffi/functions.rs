@@ -36,7 +36,16 @@ pub struct rpw_nginx_t {
     >,
     /// `ngx_http_lua_ffi_var_set`
     pub var_set: Option<
-        unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, *const u8, usize, *mut u8, *mut usize) -> c_int,
+        unsafe extern "C" fn(
+            *mut c_void,
+            *const u8,
+            usize,
+            *mut u8,
+            *const u8,
+            usize,
+            *mut u8,
+            *mut usize,
+        ) -> c_int,
     >,
     /// `ngx_http_lua_ffi_req_get_headers_count`
     pub headers_count: Option<unsafe extern "C" fn(*mut c_void, c_int, *mut c_int) -> c_int>,
@@ -91,8 +100,10 @@ functions! {
 pub unsafe extern "C" fn rpw_setup(functions: *const rpw_nginx_t, error: *mut rpw_error_t) -> i32 {
     boundary(error, || {
         // SAFETY: as promised by the caller.
-        let functions = unsafe { functions.as_ref() }.ok_or_else(|| Failure::new("rpw_setup: NULL argument"))?;
-        let found = Functions::new(functions).ok_or_else(|| Failure::new("rpw_setup: a function is NULL"))?;
+        let functions = unsafe { functions.as_ref() }
+            .ok_or_else(|| Failure::new("rpw_setup: NULL argument"))?;
+        let found = Functions::new(functions)
+            .ok_or_else(|| Failure::new("rpw_setup: a function is NULL"))?;
         process::watch_forks();
         // Never freed: a reload may bring ngx_lua at another address while requests of before still end.
         FUNCTIONS.store(Box::into_raw(Box::new(found)), Ordering::Release);

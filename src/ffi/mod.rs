@@ -57,7 +57,10 @@ fn boundary(error: *mut rpw_error_t, body: impl FnOnce() -> Result<i32, Failure>
         }
         Err(panic) => {
             let text = panic_text(&panic);
-            types::write_error(error, &format!("the host panicked: {text}; this is a bug of the host"));
+            types::write_error(
+                error,
+                &format!("the host panicked: {text}; this is a bug of the host"),
+            );
             RPW_ERROR
         }
     }

@@ -88,6 +88,7 @@ fn pointer_or_null(request: Option<RequestId>) -> *mut c_void {
 #[derive(Clone, Copy)]
 struct World;
 
+#[allow(clippy::disallowed_methods, reason = "this is where the core's clock comes from")]
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl World {
@@ -181,11 +182,13 @@ impl Host for World {
         }
     }
 
+    #[allow(clippy::disallowed_methods, reason = "this is the core's clock")]
     fn wall_clock(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
+    #[allow(clippy::disallowed_methods, reason = "this is the core's clock")]
     fn monotonic_clock(&self) -> u64 {
         u64::try_from(STARTED.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
@@ -222,7 +225,12 @@ impl Host for World {
         true
     }
 
-    fn set_variable(&self, request: RequestId, name: &[u8], value: &[u8]) -> Result<(), SetVariableError> {
+    fn set_variable(
+        &self,
+        request: RequestId,
+        name: &[u8],
+        value: &[u8],
+    ) -> Result<(), SetVariableError> {
         let mut lower = name.to_vec();
         let mut error = [0u8; 512];
         let mut error_length = error.len();
@@ -302,7 +310,9 @@ impl Host for World {
         match unsafe { (self.call().phase)(pointer(request), &raw mut error) } {
             context::HEADER_FILTER => Phase::ResponseHeaders,
             context::BODY_FILTER => Phase::ResponseBody,
-            context::REWRITE | context::ACCESS | context::CONTENT | context::SERVER_REWRITE => Phase::Request,
+            context::REWRITE | context::ACCESS | context::CONTENT | context::SERVER_REWRITE => {
+                Phase::Request
+            }
             context::LOG => Phase::Log,
             _ => Phase::Other,
         }

@@ -64,7 +64,11 @@ pub unsafe extern "C" fn rpw_plugin_free(plugin: *mut rpw_plugin_t) {
         drop(unsafe { handle::take(plugin) });
     }));
     if freed.is_err() {
-        nginx::log(None, LogLevel::Error, b"the host panicked while a plugin was freed; this is a bug of the host");
+        nginx::log(
+            None,
+            LogLevel::Error,
+            b"the host panicked while a plugin was freed; this is a bug of the host",
+        );
     }
 }
 
@@ -83,7 +87,10 @@ unsafe fn read(options: &rpw_options_t) -> Result<Options, Failure> {
     let mut variables = Vec::new();
     for (key, value) in env {
         if key.is_empty() || key.contains(&b'=') || key.contains(&0) || value.contains(&0) {
-            return Err(Failure::new(format!("env: \"{}\" cannot be an environment variable", key.escape_ascii())));
+            return Err(Failure::new(format!(
+                "env: \"{}\" cannot be an environment variable",
+                key.escape_ascii()
+            )));
         }
         variables.push((text(key, "env")?, text(value, "env")?));
     }

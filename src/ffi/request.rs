@@ -98,6 +98,10 @@ unsafe extern "C" fn on_request_freed(data: *mut c_void) {
         REQUESTS.with_borrow_mut(|requests| requests.remove(&request));
     }));
     if ended.is_err() {
-        nginx::log(None, LogLevel::Error, b"the host panicked while a request ended; this is a bug of the host");
+        nginx::log(
+            None,
+            LogLevel::Error,
+            b"the host panicked while a request ended; this is a bug of the host",
+        );
     }
 }

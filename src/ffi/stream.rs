@@ -7,10 +7,10 @@ use std::rc::Rc;
 
 use super::nginx;
 use super::{
-    Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_REPLACE, RPW_BODY_UNCHANGED, RPW_CLOSE, RPW_CONTINUE,
-    RPW_NEED_RESPONSE_HEADERS, RPW_PAUSE, RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND,
-    RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS, boundary, ending, handle, process, request, rpw_context_t,
-    rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types,
+    Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_REPLACE, RPW_BODY_UNCHANGED, RPW_CLOSE,
+    RPW_CONTINUE, RPW_NEED_RESPONSE_HEADERS, RPW_PAUSE, RPW_REQUEST_BODY, RPW_REQUEST_HEADERS,
+    RPW_RESPOND, RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS, boundary, ending, handle, process,
+    request, rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types,
 };
 use crate::abi::Callback;
 use crate::effect::Effects;
@@ -37,7 +37,8 @@ pub unsafe extern "C" fn rpw_stream_run(
 ) -> i32 {
     boundary(error, || {
         // SAFETY: as promised by the caller.
-        let (context, lent, outcome) = unsafe { (handle::share(context), event.as_ref(), outcome.as_mut()) };
+        let (context, lent, outcome) =
+            unsafe { (handle::share(context), event.as_ref(), outcome.as_mut()) };
         let (Some(context), Some(lent), Some(outcome)) = (context, lent, outcome) else {
             return Err(Failure::new("rpw_stream_run: NULL argument"));
         };

@@ -204,7 +204,12 @@ pub(super) unsafe fn pairs<'a>(
     list.iter().map(|pair| {
         let length = |n: i32| usize::try_from(n).unwrap_or(0);
         // SAFETY: as promised by the caller.
-        unsafe { (bytes(pair.name, length(pair.name_length)), bytes(pair.value, length(pair.value_length))) }
+        unsafe {
+            (
+                bytes(pair.name, length(pair.name_length)),
+                bytes(pair.value, length(pair.value_length)),
+            )
+        }
     })
 }
 

@@ -40,7 +40,8 @@ impl Body {
 
     /// Ends the event. A body past [`limits::HELD_BODY`] is not held, whatever the guest asked.
     pub fn end(&mut self, action: Action, end_of_stream: bool) -> Output {
-        let hold = action == Action::Pause && !end_of_stream && self.content().len() <= limits::HELD_BODY;
+        let hold =
+            action == Action::Pause && !end_of_stream && self.content().len() <= limits::HELD_BODY;
         self.available = false;
         if hold {
             self.own();

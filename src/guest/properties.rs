@@ -20,7 +20,9 @@ impl Properties {
         let known = self.list.iter().position(|(p, _)| p == path);
         let freed = known.map_or(0, |at| path.len() + self.list[at].1.len());
         let bytes = self.bytes - freed + path.len() + value.len();
-        if bytes > limits::PROPERTY_BYTES || (known.is_none() && self.list.len() >= limits::PROPERTIES) {
+        if bytes > limits::PROPERTY_BYTES
+            || (known.is_none() && self.list.len() >= limits::PROPERTIES)
+        {
             return false;
         }
         self.bytes = bytes;

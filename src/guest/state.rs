@@ -53,6 +53,10 @@ pub struct Contexts {
     /// Stream contexts.
     pub streams: FxHashMap<ContextId, Box<Stream>>,
     /// Ended streams whose buffers serve again.
+    #[allow(
+        clippy::vec_box,
+        reason = "streams move in and out as they are; unboxed they would be copied"
+    )]
     spare: Vec<Box<Stream>>,
     last_id: ContextId,
 }
@@ -65,7 +69,8 @@ impl Contexts {
     pub fn next_id(&mut self) -> ContextId {
         loop {
             self.last_id = if self.last_id >= i32::MAX as u32 { 1 } else { self.last_id + 1 };
-            if !self.roots.contains_key(&self.last_id) && !self.streams.contains_key(&self.last_id) {
+            if !self.roots.contains_key(&self.last_id) && !self.streams.contains_key(&self.last_id)
+            {
                 return self.last_id;
             }
         }
@@ -193,7 +198,8 @@ impl State {
     /// Logs a warning of the host about the guest.
     pub fn warn(&self, message: &str) {
         if self.logs(LogLevel::Warn) {
-            let line = format!("wasm plugin \"{}\": {}: {message}", self.plugin.name, self.call.callback);
+            let line =
+                format!("wasm plugin \"{}\": {}: {message}", self.plugin.name, self.call.callback);
             self.host.log(self.request(), LogLevel::Warn, line.as_bytes());
         }
     }

@@ -97,12 +97,7 @@ impl Stream {
         effects.clear();
         request_headers.clear();
         response_headers.clear();
-        *self = Self {
-            effects,
-            request_headers,
-            response_headers,
-            ..Self::new(id, root, request)
-        };
+        *self = Self { effects, request_headers, response_headers, ..Self::new(id, root, request) };
     }
 }
 

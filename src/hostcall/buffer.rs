@@ -15,7 +15,9 @@ pub fn proxy_get_buffer_bytes(
     return_size: u32,
 ) -> Answer {
     let buffer = BufferType::try_from(buffer).map_err(|_| Status::BadArgument)?;
-    if start.checked_add(max_size).is_none() && start as usize <= content(caller.data(), buffer)?.len() {
+    if start.checked_add(max_size).is_none()
+        && start as usize <= content(caller.data(), buffer)?.len()
+    {
         return Err(Status::BadArgument.into());
     }
     give(caller, Return { data: return_data, size: return_size }, move |state| {
@@ -69,7 +71,9 @@ pub fn proxy_get_configuration(
     } else {
         BufferType::PluginConfiguration
     };
-    give(caller, Return { data: return_data, size: return_size }, move |state| content(state, buffer))
+    give(caller, Return { data: return_data, size: return_size }, move |state| {
+        content(state, buffer)
+    })
 }
 
 fn content(state: &State, buffer: BufferType) -> Result<&[u8], Status> {

@@ -53,7 +53,11 @@ pub fn proxy_grpc_call(
     let (memory, _) = split(caller)?;
     slice(memory, message, message_size)?;
     let (upstream, service) = ((upstream, upstream_size), (service, service_size));
-    refuse_grpc(caller, [upstream, service, (method, method_size), (metadata, metadata_size)], return_id)
+    refuse_grpc(
+        caller,
+        [upstream, service, (method, method_size), (metadata, metadata_size)],
+        return_id,
+    )
 }
 
 pub fn proxy_grpc_stream(
@@ -69,7 +73,11 @@ pub fn proxy_grpc_stream(
     return_id: u32,
 ) -> Answer {
     let (upstream, service) = ((upstream, upstream_size), (service, service_size));
-    refuse_grpc(caller, [upstream, service, (method, method_size), (metadata, metadata_size)], return_id)
+    refuse_grpc(
+        caller,
+        [upstream, service, (method, method_size), (metadata, metadata_size)],
+        return_id,
+    )
 }
 
 pub fn proxy_grpc_send(

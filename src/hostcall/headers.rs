@@ -20,7 +20,11 @@ mod write;
 const HOST: &[u8] = b"host";
 const AUTHORITY: &[u8] = b":authority";
 
-pub fn proxy_get_header_map_size(caller: &mut Caller<'_, State>, map: u32, return_size: u32) -> Answer {
+pub fn proxy_get_header_map_size(
+    caller: &mut Caller<'_, State>,
+    map: u32,
+    return_size: u32,
+) -> Answer {
     let map = MapType::try_from(map).map_err(|_| Status::BadArgument)?;
     let (memory, state) = split(caller)?;
     let size = load(state, map).map_or(0, |headers| headers.byte_size() as u32);
@@ -67,7 +71,11 @@ pub fn proxy_get_header_map_value(
 
 /// The first value of a header.
 pub fn value<'a>(state: &'a mut State, map: MapType, key: &[u8]) -> Option<&'a [u8]> {
-    let key = if map == MapType::RequestHeaders && key.eq_ignore_ascii_case(HOST) { AUTHORITY } else { key };
+    let key = if map == MapType::RequestHeaders && key.eq_ignore_ascii_case(HOST) {
+        AUTHORITY
+    } else {
+        key
+    };
     load(state, map)?.get(key)
 }
 
@@ -75,9 +83,10 @@ pub fn value<'a>(state: &'a mut State, map: MapType, key: &[u8]) -> Option<&'a [
 pub fn load(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
     match map {
         MapType::RequestHeaders => request_headers(state),
-        MapType::ResponseHeaders => {
-            state.stream_mut().filter(|s| s.response_headers_loaded).map(|s| &mut s.response_headers)
-        }
+        MapType::ResponseHeaders => state
+            .stream_mut()
+            .filter(|s| s.response_headers_loaded)
+            .map(|s| &mut s.response_headers),
         // nginx shows no trailers, and no call has a callback yet.
         MapType::RequestTrailers
         | MapType::ResponseTrailers
@@ -101,7 +110,8 @@ fn request_headers(state: &mut State) -> Option<&mut HeaderMap> {
         if host.variable(request, b"request_method", &mut value) {
             headers.push(b":method", &value);
         }
-        if host.request_scheme(request, &mut value) || host.variable(request, b"scheme", &mut value) {
+        if host.request_scheme(request, &mut value) || host.variable(request, b"scheme", &mut value)
+        {
             headers.push(b":scheme", &value);
         }
         if host.variable(request, b"http_host", &mut value) {

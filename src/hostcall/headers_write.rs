@@ -15,11 +15,29 @@ use crate::snapshot::HeaderMap;
 
 /// What `ngx.req.set_method` can set.
 const METHODS: &[&str] = &[
-    "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "MKCOL", "COPY", "MOVE", "PROPFIND", "PROPPATCH",
-    "LOCK", "UNLOCK", "PATCH", "TRACE",
+    "GET",
+    "HEAD",
+    "POST",
+    "PUT",
+    "DELETE",
+    "OPTIONS",
+    "MKCOL",
+    "COPY",
+    "MOVE",
+    "PROPFIND",
+    "PROPPATCH",
+    "LOCK",
+    "UNLOCK",
+    "PATCH",
+    "TRACE",
 ];
 
-pub fn proxy_set_header_map_pairs(caller: &mut Caller<'_, State>, map: u32, data: u32, size: u32) -> Answer {
+pub fn proxy_set_header_map_pairs(
+    caller: &mut Caller<'_, State>,
+    map: u32,
+    data: u32,
+    size: u32,
+) -> Answer {
     let map = MapType::try_from(map).map_err(|_| Status::BadArgument)?;
     let (memory, state) = split(caller)?;
     let bytes = slice(memory, data, size)?;
@@ -113,7 +131,13 @@ enum How {
     Replace,
 }
 
-fn write(caller: &mut Caller<'_, State>, map: u32, key: (u32, u32), value: (u32, u32), how: How) -> Answer {
+fn write(
+    caller: &mut Caller<'_, State>,
+    map: u32,
+    key: (u32, u32),
+    value: (u32, u32),
+    how: How,
+) -> Answer {
     let map = MapType::try_from(map).map_err(|_| Status::BadArgument)?;
     let (memory, state) = split(caller)?;
     let key = slice(memory, key.0, key.1)?;
@@ -128,7 +152,13 @@ fn write(caller: &mut Caller<'_, State>, map: u32, key: (u32, u32), value: (u32,
 }
 
 /// A map may not grow past what a guest could set at once. Pseudo headers are not counted, they are always there.
-fn check_room(state: &mut State, map: MapType, name: &[u8], value: &[u8], how: How) -> Result<(), Status> {
+fn check_room(
+    state: &mut State,
+    map: MapType,
+    name: &[u8],
+    value: &[u8],
+    how: How,
+) -> Result<(), Status> {
     const PSEUDO: usize = 4;
     let (count, size) = match load_to_change(state, map) {
         Some(headers) => {
@@ -154,9 +184,10 @@ fn is_pseudo(map: MapType, name: &[u8]) -> bool {
 /// Request headers change until the request goes on, response headers until they are sent.
 fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
     let (callbacks, phases): (&[Callback], &[Phase]) = match map {
-        MapType::RequestHeaders => {
-            (&[Callback::ContextCreate, Callback::RequestHeaders, Callback::RequestBody], &[Phase::Request])
-        }
+        MapType::RequestHeaders => (
+            &[Callback::ContextCreate, Callback::RequestHeaders, Callback::RequestBody],
+            &[Phase::Request],
+        ),
         MapType::ResponseHeaders => {
             (&[Callback::ResponseHeaders], &[Phase::Request, Phase::ResponseHeaders])
         }
@@ -175,7 +206,9 @@ fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
         return Ok(());
     }
     state.warn(match map {
-        MapType::RequestHeaders => "a change of the request headers came too late: the request has gone on",
+        MapType::RequestHeaders => {
+            "a change of the request headers came too late: the request has gone on"
+        }
         _ => "a change of the response headers came too early or too late",
     });
     Err(Status::BadArgument)
@@ -235,7 +268,9 @@ fn decoded_path(value: &[u8]) -> Option<(Vec<u8>, Option<&[u8]>)> {
 /// nginx frames messages itself. A guest sees what it wrote, and nginx never gets a length that does not
 /// fit the body: that would let a filter smuggle a request or split a response.
 fn is_framing(name: &[u8]) -> bool {
-    [&b"content-length"[..], b"transfer-encoding", b"connection"].iter().any(|f| name.eq_ignore_ascii_case(f))
+    [&b"content-length"[..], b"transfer-encoding", b"connection"]
+        .iter()
+        .any(|f| name.eq_ignore_ascii_case(f))
 }
 
 fn add(state: &mut State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {
@@ -256,7 +291,8 @@ fn replace(state: &mut State, map: MapType, name: &[u8], value: &[u8]) -> Result
     if map == MapType::RequestHeaders && name.eq_ignore_ascii_case(HOST) {
         return replace(state, map, AUTHORITY, value);
     }
-    let before = is_framing(name).then(|| load(state, map).and_then(|h| h.get(name).map(<[u8]>::to_vec)));
+    let before =
+        is_framing(name).then(|| load(state, map).and_then(|h| h.get(name).map(<[u8]>::to_vec)));
     if let Some(headers) = load_to_change(state, map) {
         headers.replace(name, value);
     }
@@ -293,7 +329,13 @@ fn replace_pseudo(state: &mut State, name: &[u8], value: &[u8]) -> Result<(), St
         b":method" => queue(state, EffectKind::SetMethod, 0, b"", value),
         b":path" => {
             let (path, query) = decoded_path(value).ok_or(Status::BadArgument)?;
-            queue(state, EffectKind::SetPath, i32::from(query.is_some()), &path, query.unwrap_or_default())?;
+            queue(
+                state,
+                EffectKind::SetPath,
+                i32::from(query.is_some()),
+                &path,
+                query.unwrap_or_default(),
+            )?;
             let host = state.host.clone();
             if let Some(request) = state.request() {
                 host.set_request_path(request, value);
@@ -339,7 +381,13 @@ fn load_to_change(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
     load(state, map)
 }
 
-fn queue(state: &mut State, kind: EffectKind, number: i32, name: &[u8], value: &[u8]) -> Result<(), Status> {
+fn queue(
+    state: &mut State,
+    kind: EffectKind,
+    number: i32,
+    name: &[u8],
+    value: &[u8],
+) -> Result<(), Status> {
     let stream = state.stream_mut().ok_or(Status::BadArgument)?;
     if stream.effects.push(kind, number, name, value).is_ok() {
         return Ok(());

@@ -162,7 +162,9 @@ mod tests {
     fn no_address_wraps_round() {
         let memory = [0u8; 16];
         assert!(slice(&memory, 0, 16).is_ok() && slice(&memory, 16, 0).is_ok());
-        for (pointer, size) in [(0, 17), (16, 1), (17, 0), (u32::MAX, 1), (1, u32::MAX), (u32::MAX, u32::MAX)] {
+        for (pointer, size) in
+            [(0, 17), (16, 1), (17, 0), (u32::MAX, 1), (1, u32::MAX), (u32::MAX, u32::MAX)]
+        {
             assert_eq!(slice(&memory, pointer, size), Err(Status::InvalidMemoryAccess));
         }
     }

@@ -114,17 +114,29 @@ fn builtin(state: &mut State, property: &Property) -> Option<Vec<u8>> {
             state.request()?;
             return Some(Vec::new());
         }
-        Source::Variable(names) => names.iter().find_map(|name| variable(state, name.as_bytes()))?,
+        Source::Variable(names) => {
+            names.iter().find_map(|name| variable(state, name.as_bytes()))?
+        }
         Source::Size(name) => {
             state.request()?;
-            variable(state, name.as_bytes()).filter(|v| !v.is_empty()).unwrap_or_else(|| b"0".to_vec())
+            variable(state, name.as_bytes())
+                .filter(|v| !v.is_empty())
+                .unwrap_or_else(|| b"0".to_vec())
         }
         Source::Protocol => {
             let protocol = variable(state, b"server_protocol")?;
-            protocol.strip_suffix(b".0").filter(|p| !p.ends_with(b"/1")).unwrap_or(&protocol).to_vec()
+            protocol
+                .strip_suffix(b".0")
+                .filter(|p| !p.ends_with(b"/1"))
+                .unwrap_or(&protocol)
+                .to_vec()
         }
-        Source::StartTime => return start_time(state).map(|(start, _)| start.to_le_bytes().to_vec()),
-        Source::Duration => return start_time(state).map(|(_, since)| since.to_le_bytes().to_vec()),
+        Source::StartTime => {
+            return start_time(state).map(|(start, _)| start.to_le_bytes().to_vec());
+        }
+        Source::Duration => {
+            return start_time(state).map(|(_, since)| since.to_le_bytes().to_vec());
+        }
         Source::ResponseCode => {
             let code = state.host.response_status(state.request()?);
             return (code != 0).then(|| i64::from(code).to_le_bytes().to_vec());
@@ -232,6 +244,9 @@ fn peer_digest(pem: &[u8]) -> Option<Vec<u8>> {
         .filter(|line| !line.starts_with("-----"))
         .flat_map(|line| line.chars().filter(|c| !c.is_whitespace()))
         .collect();
-    let der = base64::engine::general_purpose::STANDARD.decode(text).ok().filter(|der| !der.is_empty())?;
+    let der = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .ok()
+        .filter(|der| !der.is_empty())?;
     Some(Sha256::digest(&der).iter().flat_map(|b| format!("{b:02x}").into_bytes()).collect())
 }

@@ -106,10 +106,14 @@ fn answer_place(state: &State) -> Result<Phase, Status> {
     let own_call = state.call.context == stream.id
         && matches!(
             state.call.callback,
-            Callback::ContextCreate | Callback::RequestHeaders | Callback::RequestBody | Callback::ResponseHeaders
+            Callback::ContextCreate
+                | Callback::RequestHeaders
+                | Callback::RequestBody
+                | Callback::ResponseHeaders
         );
     let phase = state.host.phase(stream.request);
-    let open = matches!(phase, Phase::Request | Phase::ResponseHeaders) && !state.host.headers_sent(stream.request);
+    let open = matches!(phase, Phase::Request | Phase::ResponseHeaders)
+        && !state.host.headers_sent(stream.request);
     if stream.responded {
         state.warn("a second local response on one stream is refused");
         Err(Status::BadArgument)
@@ -131,7 +135,13 @@ fn send(
 ) -> Answer {
     let stream = state.stream_mut().ok_or(Status::BadArgument)?;
     let direct = place == Phase::ResponseHeaders;
-    queue(stream, EffectKind::LocalResponse, status as i32, if direct { b"direct" } else { b"" }, body)?;
+    queue(
+        stream,
+        EffectKind::LocalResponse,
+        status as i32,
+        if direct { b"direct" } else { b"" },
+        body,
+    )?;
     if direct {
         stream.direct_body = Some(body.to_vec());
     }
@@ -148,7 +158,13 @@ fn send(
     Ok(())
 }
 
-fn queue(stream: &mut Stream, kind: EffectKind, number: i32, name: &[u8], value: &[u8]) -> Result<(), Status> {
+fn queue(
+    stream: &mut Stream,
+    kind: EffectKind,
+    number: i32,
+    name: &[u8],
+    value: &[u8],
+) -> Result<(), Status> {
     stream.effects.push(kind, number, name, value).map_err(|_| Status::InternalFailure)
 }
 
@@ -177,7 +193,8 @@ fn grpc_code(state: &mut State, status: u32, asked: u32) -> Option<u32> {
 /// A gRPC client reads its error from headers of a 200 response without a body ("Trailers-Only").
 fn send_grpc(state: &mut State, place: Phase, code: u32, response: &LocalResponse<'_>) -> Answer {
     let code = code.to_string();
-    let message = percent_encode(if response.body.is_empty() { response.details } else { response.body });
+    let message =
+        percent_encode(if response.body.is_empty() { response.details } else { response.body });
     let mut headers: Vec<(&[u8], &[u8])> = response
         .headers
         .iter()

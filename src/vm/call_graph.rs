@@ -5,7 +5,8 @@
 
 use rustc_hash::FxHashSet;
 use wasmparser::{
-    BinaryReaderError, ElementItems, ExternalKind, FuncType, FunctionBody, Operator, Parser, Payload, TypeRef,
+    BinaryReaderError, ElementItems, ExternalKind, FuncType, FunctionBody, Operator, Parser,
+    Payload, TypeRef,
 };
 
 /// See the module.
@@ -55,7 +56,9 @@ impl<'a> CallGraph<'a> {
                 found.push(*import);
             } else if let Some(body) = self.body(function) {
                 todo.extend(&body.calls);
-                let reached = |f: &&u32| body.by_reference || body.indirect.iter().any(|ty| self.is_of(**f, *ty));
+                let reached = |f: &&u32| {
+                    body.by_reference || body.indirect.iter().any(|ty| self.is_of(**f, *ty))
+                };
                 todo.extend(self.referenced.iter().filter(reached));
             }
         }
@@ -145,7 +148,10 @@ impl<'a> CallGraph<'a> {
         Ok(())
     }
 
-    fn add_references(&mut self, operators: wasmparser::OperatorsReader<'_>) -> Result<(), BinaryReaderError> {
+    fn add_references(
+        &mut self,
+        operators: wasmparser::OperatorsReader<'_>,
+    ) -> Result<(), BinaryReaderError> {
         for operator in operators {
             if let Operator::RefFunc { function_index } = operator? {
                 self.referenced.insert(function_index);
@@ -161,10 +167,13 @@ impl<'a> CallGraph<'a> {
                 Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
                     body.calls.push(function_index);
                 }
-                Operator::CallIndirect { type_index, .. } | Operator::ReturnCallIndirect { type_index, .. } => {
+                Operator::CallIndirect { type_index, .. }
+                | Operator::ReturnCallIndirect { type_index, .. } => {
                     body.indirect.push(type_index);
                 }
-                Operator::CallRef { .. } | Operator::ReturnCallRef { .. } => body.by_reference = true,
+                Operator::CallRef { .. } | Operator::ReturnCallRef { .. } => {
+                    body.by_reference = true
+                }
                 Operator::RefFunc { function_index } => {
                     self.referenced.insert(function_index);
                 }
@@ -183,7 +192,8 @@ mod tests {
     fn imports(text: &str, exports: &[&str]) -> Vec<String> {
         let bytes = wat::parse_str(text).unwrap();
         let graph = CallGraph::of(&bytes).unwrap();
-        let mut found: Vec<String> = graph.imports_of(exports).iter().map(|s| (*s).to_owned()).collect();
+        let mut found: Vec<String> =
+            graph.imports_of(exports).iter().map(|s| (*s).to_owned()).collect();
         found.sort();
         found
     }

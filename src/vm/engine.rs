@@ -25,7 +25,6 @@ fn config() -> Config {
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_memory64(false)
         .wasm_multi_memory(false)
-        .compiler_inlining(wasmtime::Inlining::Yes)
         .concurrency_support(false)
         // Always inside a pool of our own, see `compile`.
         .parallel_compilation(true);
@@ -77,8 +76,7 @@ const SMALL: usize = 64 * 1024;
 
 const HEADER: [u8; 8] = *b"\0asm\x01\0\0\0";
 
-const CUT_OFF: &str =
-    "the file is cut off: it ends in the middle of a WebAssembly module (an unfinished copy or download?)";
+const CUT_OFF: &str = "the file is cut off: it ends in the middle of a WebAssembly module (an unfinished copy or download?)";
 
 /// Says what a file is that is no module, as far as its first bytes tell.
 fn check_header(bytes: &[u8]) -> Result<(), Error> {
@@ -89,7 +87,9 @@ fn check_header(bytes: &[u8]) -> Result<(), Error> {
             "the file is a WebAssembly component; build the filter as a core module (for Rust: wasm32-wasip1)"
         }
         _ if HEADER.starts_with(bytes) => CUT_OFF,
-        [b'\0', b'a', b's', b'm', ..] => "the file is of a version of WebAssembly that is not supported",
+        [b'\0', b'a', b's', b'm', ..] => {
+            "the file is of a version of WebAssembly that is not supported"
+        }
         _ if bytes.trim_ascii_start().starts_with(b"(") => {
             "the file is WebAssembly text; compile it to a binary first (wat2wasm)"
         }

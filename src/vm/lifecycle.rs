@@ -27,17 +27,19 @@ impl Vm {
             Some(f) => f.call(store, (id, 0)),
             None => Ok(()),
         })?;
-        let started = self.call(Callback::VmStart, id, |store, exports| match &exports.vm_start {
-            Some(f) => f.call(store, (id, vm_size)),
-            None => Ok(1),
-        })?;
+        let started =
+            self.call(Callback::VmStart, id, |store, exports| match &exports.vm_start {
+                Some(f) => f.call(store, (id, vm_size)),
+                None => Ok(1),
+            })?;
         if started == 0 {
             return Err(Error::Refused(Callback::VmStart));
         }
-        let configured = self.call(Callback::Configure, id, |store, exports| match &exports.configure {
-            Some(f) => f.call(store, (id, size)),
-            None => Ok(1),
-        })?;
+        let configured =
+            self.call(Callback::Configure, id, |store, exports| match &exports.configure {
+                Some(f) => f.call(store, (id, size)),
+                None => Ok(1),
+            })?;
         if configured == 0 { Err(Error::Refused(Callback::Configure)) } else { Ok(()) }
     }
 
@@ -74,7 +76,11 @@ impl Vm {
     }
 
     /// Makes a stream context.
-    pub fn create_stream(&mut self, root: ContextId, request: RequestId) -> Result<ContextId, Error> {
+    pub fn create_stream(
+        &mut self,
+        root: ContextId,
+        request: RequestId,
+    ) -> Result<ContextId, Error> {
         let id = self.state_mut().contexts.add_stream(root, request);
         if self.exports.context_create.is_some() {
             let created = self.call(Callback::ContextCreate, id, |store, exports| {
@@ -106,7 +112,8 @@ impl Vm {
         }
         let request = stream.request;
         let mut method = Vec::new();
-        let is_head = state.host.variable(request, b"request_method", &mut method) && method == b"HEAD";
+        let is_head =
+            state.host.variable(request, b"request_method", &mut method) && method == b"HEAD";
         if is_head || matches!(state.host.response_status(request), 204 | 304) {
             return;
         }

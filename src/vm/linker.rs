@@ -91,7 +91,9 @@ fn stand_in(
         None => {
             warnings.push(format!("{odd}: a call of it traps"));
             linker.func_new(module, name, ty, move |_, _, _| {
-                Err(wasmtime::Error::msg(format!("{shown} was called, which this host does not have")))
+                Err(wasmtime::Error::msg(format!(
+                    "{shown} was called, which this host does not have"
+                )))
             })
         }
     };

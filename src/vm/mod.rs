@@ -3,8 +3,8 @@
 mod call_graph;
 mod engine;
 mod exports;
-mod linker;
 mod lifecycle;
+mod linker;
 mod module;
 mod plugin;
 mod profile;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use wasmtime::{ExternType, InstancePre, Store, StoreLimitsBuilder};
 
+use super::Vm;
 use super::engine::{compile, engine};
 use super::exports::{Exports, allocator};
 use super::linker;
 use super::profile::Profile;
 use super::run::entered;
-use super::Vm;
 use crate::abi::{Callback, Marker, Version};
 use crate::error::{Error, one_line};
 use crate::guest::{Call, Contexts, PluginInfo, State, StdioLines};
@@ -94,7 +94,8 @@ impl Module {
     pub fn of(code: Code, options: Options, host: &Arc<dyn Host>) -> Result<Self, Error> {
         let Code { module, profile, version, mut warnings } = code;
         check_memory(&module, options.memory_limit)?;
-        let memory_limit = usize::try_from(options.memory_limit.min(limits::MAX_MEMORY)).unwrap_or(usize::MAX);
+        let memory_limit =
+            usize::try_from(options.memory_limit.min(limits::MAX_MEMORY)).unwrap_or(usize::MAX);
         let info = Arc::new(PluginInfo {
             name: options.name,
             root_id: options.root_id,
@@ -146,7 +147,11 @@ impl Module {
     }
 }
 
-fn store(info: &Arc<PluginInfo>, host: &Arc<dyn Host>, memory_limit: usize) -> Result<Store<State>, Error> {
+fn store(
+    info: &Arc<PluginInfo>,
+    host: &Arc<dyn Host>,
+    memory_limit: usize,
+) -> Result<Store<State>, Error> {
     let state = State {
         host: host.clone(),
         plugin: info.clone(),
@@ -183,7 +188,8 @@ fn version(module: &wasmtime::Module, warnings: &mut Vec<String>) -> Result<Vers
             None => {}
             Some(Marker::Known(version)) => return Ok(version),
             Some(Marker::Vendor) => {
-                warnings.push(format!("ABI marker {} is a vendor's: taken as 0.2.1", export.name()));
+                warnings
+                    .push(format!("ABI marker {} is a vendor's: taken as 0.2.1", export.name()));
                 return Ok(Version::V0_2_1);
             }
             Some(Marker::Unknown) => {
@@ -210,7 +216,9 @@ fn check_memory(module: &wasmtime::Module, limit: u64) -> Result<(), Error> {
             )))
         }
         Some(_) => Err(Error::Export("the module's export \"memory\" is not a memory".into())),
-        None => Err(Error::Export("the module exports no memory (\"memory\"): it is not a Proxy-Wasm filter".into())),
+        None => Err(Error::Export(
+            "the module exports no memory (\"memory\"): it is not a Proxy-Wasm filter".into(),
+        )),
     }
 }
 
@@ -230,10 +238,16 @@ fn run_start_code(
     ended("_initialize", entered(needs_runtime, || initialize.call(&mut *store, ())))?;
     // An export of that name with another type is not the C main.
     if let Ok(Some(main)) = super::exports::typed::<(u32, u32), u32>(instance, store, "main") {
-        return ended("main", entered(needs_runtime, || main.call(&mut *store, (0, 0)).map(|_| ())));
+        return ended(
+            "main",
+            entered(needs_runtime, || main.call(&mut *store, (0, 0)).map(|_| ())),
+        );
     }
     if let Ok(Some(main)) = super::exports::typed::<(), u32>(instance, store, "__main_void") {
-        return ended("__main_void", entered(needs_runtime, || main.call(&mut *store, ()).map(|_| ())));
+        return ended(
+            "__main_void",
+            entered(needs_runtime, || main.call(&mut *store, ()).map(|_| ())),
+        );
     }
     Ok(())
 }

@@ -123,7 +123,8 @@ impl Plugin {
         f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let mut slot = self.slot.try_borrow_mut().map_err(|_| Error::Busy(self.name().into()))?;
-        let lives = slot.serial == stream.serial && slot.vm.as_ref().is_some_and(|vm| vm.dead().is_none());
+        let lives =
+            slot.serial == stream.serial && slot.vm.as_ref().is_some_and(|vm| vm.dead().is_none());
         if !lives {
             return Err(slot.lost(stream.serial));
         }
@@ -150,7 +151,9 @@ struct KillOnPanic<'a>(&'a mut Vm);
 impl Drop for KillOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.kill(Error::Lost("the host panicked inside a call; this is a bug of the host".into()));
+            self.0.kill(Error::Lost(
+                "the host panicked inside a call; this is a bug of the host".into(),
+            ));
         }
     }
 }
@@ -207,7 +210,9 @@ impl Context {
         if !self.plugin.has_vm_of(process) {
             return Ok(());
         }
-        let ended = self.plugin.with_vm_of(StreamRef { serial, id }, |vm, serial| self.end_root(vm, serial));
+        let ended = self
+            .plugin
+            .with_vm_of(StreamRef { serial, id }, |vm, serial| self.end_root(vm, serial));
         gone_is_ended(ended)
     }
 

@@ -52,8 +52,11 @@ impl Profile {
         };
         let reads = |imports: &[&str]| imports.iter().any(|import| READERS.contains(import));
         let imports: Vec<&str> = module.imports().map(|import| import.name()).collect();
-        let later: Vec<&str> =
-            module.exports().map(|export| export.name()).filter(|name| !BEFORE_RESPONSE.contains(name)).collect();
+        let later: Vec<&str> = module
+            .exports()
+            .map(|export| export.name())
+            .filter(|name| !BEFORE_RESPONSE.contains(name))
+            .collect();
         Self {
             reads_headers: reads(&imports),
             reads_response: reads(&graph.imports_of(&later)),

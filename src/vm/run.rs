@@ -57,12 +57,16 @@ impl Vm {
     /// Whether the guest's headers callback needs to be told how many headers there are, or may read them.
     pub fn wants_response_headers(&self, stream: ContextId, callback: Callback) -> bool {
         let profile = &self.module.profile;
-        let known = self.state().contexts.streams.get(&stream).is_none_or(|s| s.response_headers_loaded);
+        let known =
+            self.state().contexts.streams.get(&stream).is_none_or(|s| s.response_headers_loaded);
         match callback {
             Callback::ResponseHeaders => {
-                self.exports.response_headers.is_some() && (profile.reads_response || profile.response_arguments)
+                self.exports.response_headers.is_some()
+                    && (profile.reads_response || profile.response_arguments)
             }
-            Callback::ResponseBody => self.exports.response_body.is_some() && profile.reads_response && !known,
+            Callback::ResponseBody => {
+                self.exports.response_body.is_some() && profile.reads_response && !known
+            }
             _ => false,
         }
     }
@@ -82,10 +86,13 @@ impl Vm {
     }
 
     fn response_headers(&mut self, stream: ContextId) -> Result<Action, Error> {
-        let looks = self.exports.response_headers.is_some() && self.module.profile.response_arguments;
+        let looks =
+            self.exports.response_headers.is_some() && self.module.profile.response_arguments;
         let (count, end_of_stream) = if looks { self.response_summary(stream) } else { (0, false) };
         let action =
-            self.headers(Callback::ResponseHeaders, stream, count, end_of_stream, |e| &e.response_headers)?;
+            self.headers(Callback::ResponseHeaders, stream, count, end_of_stream, |e| {
+                &e.response_headers
+            })?;
         if action == Action::Pause {
             self.state_mut().warn_once(
                 "Pause on response headers is not possible in nginx: the response goes on (hold the body instead)",
@@ -102,7 +109,8 @@ impl Vm {
         let mut method = Vec::new();
         let bodiless = matches!(state.host.response_status(s.request), 204 | 304)
             || s.response_headers.get(b"content-length") == Some(b"0")
-            || (state.host.variable(s.request, b"request_method", &mut method) && method == b"HEAD");
+            || (state.host.variable(s.request, b"request_method", &mut method)
+                && method == b"HEAD");
         (s.response_headers.len() as u32, bodiless)
     }
 
@@ -121,10 +129,14 @@ impl Vm {
         if self.exports.request_body.is_none() {
             return Ok(Outcome { action: Action::Continue, body: Output::Unchanged });
         }
-        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else { return Err(gone()) };
+        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
+            return Err(gone());
+        };
         s.request_body.begin(event.body);
         let action = self.body(Callback::RequestBody, stream, event)?;
-        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else { return Err(gone()) };
+        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
+            return Err(gone());
+        };
         let output = s.end_request_body(action, event);
         // Pause on a chunk that is not the last means "give me more": the caller goes on reading.
         let waits = action == Action::Pause && !event.end_of_stream;
@@ -134,7 +146,9 @@ impl Vm {
 
     fn response_body(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
         let exported = self.exports.response_body.is_some();
-        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else { return Err(gone()) };
+        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
+            return Err(gone());
+        };
         if let Some(body) = s.direct_body.take() {
             s.direct_body_sent = true;
             return Ok(Outcome { action: Action::Continue, body: Output::Replace(body) });
@@ -149,7 +163,8 @@ impl Vm {
         let action = self.body(Callback::ResponseBody, stream, event)?;
         let state = self.state_mut();
         let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
-        let too_large = action == Action::Pause && !event.end_of_stream && s.response_body.over_limit();
+        let too_large =
+            action == Action::Pause && !event.end_of_stream && s.response_body.over_limit();
         let output = s.response_body.end(action, event.end_of_stream);
         s.response_bytes.0 += event.body.len() as u64;
         s.response_bytes.1 += match &output {
@@ -164,7 +179,9 @@ impl Vm {
         }
         if event.end_of_stream && taken != given {
             let mut length = Vec::new();
-            if state.host.variable(request, b"sent_http_content_length", &mut length) && !length.is_empty() {
+            if state.host.variable(request, b"sent_http_content_length", &mut length)
+                && !length.is_empty()
+            {
                 state.warn_once(
                     "the size of a response body changed after its Content-Length was sent; \
                      remove the header content-length in proxy_on_response_headers",
@@ -190,7 +207,12 @@ impl Vm {
         .map(action)
     }
 
-    fn body(&mut self, callback: Callback, stream: ContextId, event: Event) -> Result<Action, Error> {
+    fn body(
+        &mut self,
+        callback: Callback,
+        stream: ContextId,
+        event: Event,
+    ) -> Result<Action, Error> {
         let state = self.state();
         let size = state.contexts.streams.get(&stream).map_or(0, |s| match callback {
             Callback::RequestBody => s.request_body.content().len(),
@@ -292,7 +314,9 @@ impl Vm {
     fn hold(&mut self, stream: ContextId, action: Action) -> Result<Action, Error> {
         let action = self.settle(stream, action);
         if action == Action::Pause {
-            let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else { return Err(gone()) };
+            let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
+                return Err(gone());
+            };
             s.paused = true;
         }
         Ok(action)
@@ -345,7 +369,8 @@ pub(super) fn entered<R>(needed: bool, f: impl FnOnce() -> R) -> R {
         static RUNTIME: OnceCell<Option<Runtime>> = const { OnceCell::new() };
     }
     RUNTIME.with(|cell| {
-        let runtime = cell.get_or_init(|| tokio::runtime::Builder::new_current_thread().build().ok());
+        let runtime =
+            cell.get_or_init(|| tokio::runtime::Builder::new_current_thread().build().ok());
         let _guard = runtime.as_ref().map(Runtime::enter);
         f()
     })

@@ -20,15 +20,25 @@ enum Errno {
 
 /// What this module links.
 pub const NAMES: [&str; 8] = [
-    "fd_write", "environ_sizes_get", "environ_get", "clock_time_get", "random_get", "poll_oneoff", "sched_yield",
+    "fd_write",
+    "environ_sizes_get",
+    "environ_get",
+    "clock_time_get",
+    "random_get",
+    "poll_oneoff",
+    "sched_yield",
     "proc_exit",
 ];
 
 pub fn add_to_linker(linker: &mut Linker<State>, module: &str) -> wasmtime::Result<()> {
     type C<'a> = Caller<'a, State>;
-    linker.func_wrap(module, NAMES[0], |mut c: C<'_>, fd: u32, iovs: u32, count: u32, ret: u32| {
-        errno(fd_write(&mut c, fd, iovs, count, ret))
-    })?;
+    linker.func_wrap(
+        module,
+        NAMES[0],
+        |mut c: C<'_>, fd: u32, iovs: u32, count: u32, ret: u32| {
+            errno(fd_write(&mut c, fd, iovs, count, ret))
+        },
+    )?;
     linker.func_wrap(module, NAMES[1], |mut c: C<'_>, count: u32, size: u32| {
         errno(environ_sizes_get(&mut c, count, size))
     })?;
@@ -41,12 +51,18 @@ pub fn add_to_linker(linker: &mut Linker<State>, module: &str) -> wasmtime::Resu
     linker.func_wrap(module, NAMES[4], |mut c: C<'_>, buffer: u32, size: u32| {
         errno(random_get(&mut c, buffer, size))
     })?;
-    linker.func_wrap(module, NAMES[5], |mut c: C<'_>, subs: u32, events: u32, count: u32, ret: u32| {
-        errno(poll_oneoff(&mut c, subs, events, count, ret))
-    })?;
+    linker.func_wrap(
+        module,
+        NAMES[5],
+        |mut c: C<'_>, subs: u32, events: u32, count: u32, ret: u32| {
+            errno(poll_oneoff(&mut c, subs, events, count, ret))
+        },
+    )?;
     linker.func_wrap(module, NAMES[6], || 0u32)?;
     // Any code ends the guest, also those that wasmtime-wasi refuses: SDKs abort with 255.
-    linker.func_wrap(module, NAMES[7], |code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) })?;
+    linker.func_wrap(module, NAMES[7], |code: i32| -> wasmtime::Result<()> {
+        Err(I32Exit(code).into())
+    })?;
     Ok(())
 }
 
@@ -105,7 +121,9 @@ fn fd_write(
     let vectors = slice(memory, iovs, count * 8)?;
     let mut parts = Vec::with_capacity(count as usize);
     for vector in vectors.chunks_exact(8) {
-        let number = |at: usize| u32::from_le_bytes([vector[at], vector[at + 1], vector[at + 2], vector[at + 3]]);
+        let number = |at: usize| {
+            u32::from_le_bytes([vector[at], vector[at + 1], vector[at + 2], vector[at + 3]])
+        };
         parts.push(slice(memory, number(0), number(4))?);
     }
     let written: usize = parts.iter().map(|part| part.len()).sum();
@@ -118,7 +136,8 @@ fn fd_write(
 /// Logs each line that ends in `part`, and keeps the rest for the next write.
 fn write_lines(state: &mut State, level: LogLevel, part: &[u8]) {
     let stdout = level == LogLevel::Info;
-    let mut pending = std::mem::take(if stdout { &mut state.stdio.stdout } else { &mut state.stdio.stderr });
+    let mut pending =
+        std::mem::take(if stdout { &mut state.stdio.stdout } else { &mut state.stdio.stderr });
     for piece in part.split_inclusive(|&b| b == b'\n') {
         let line = piece.strip_suffix(b"\n");
         let room = limits::STDIO_LINE.saturating_sub(pending.len());
@@ -134,7 +153,11 @@ fn write_lines(state: &mut State, level: LogLevel, part: &[u8]) {
     *(if stdout { &mut state.stdio.stdout } else { &mut state.stdio.stderr }) = pending;
 }
 
-fn environ_sizes_get(caller: &mut Caller<'_, State>, return_count: u32, return_size: u32) -> Result<(), Fail> {
+fn environ_sizes_get(
+    caller: &mut Caller<'_, State>,
+    return_count: u32,
+    return_size: u32,
+) -> Result<(), Fail> {
     let (memory, state) = split(caller)?;
     let size: usize = state.plugin.env.iter().map(|(k, v)| k.len() + v.len() + 2).sum();
     slice(memory, return_size, 4)?;
@@ -142,7 +165,11 @@ fn environ_sizes_get(caller: &mut Caller<'_, State>, return_count: u32, return_s
     Ok(write_u32(memory, return_size, size as u32)?)
 }
 
-fn environ_get(caller: &mut Caller<'_, State>, mut array: u32, mut buffer: u32) -> Result<(), Fail> {
+fn environ_get(
+    caller: &mut Caller<'_, State>,
+    mut array: u32,
+    mut buffer: u32,
+) -> Result<(), Fail> {
     let (memory, state) = split(caller)?;
     for (key, value) in &state.plugin.env {
         let entry = format!("{key}={value}\0");
@@ -154,7 +181,11 @@ fn environ_get(caller: &mut Caller<'_, State>, mut array: u32, mut buffer: u32) 
     Ok(())
 }
 
-fn clock_time_get(caller: &mut Caller<'_, State>, clock: u32, return_time: u32) -> Result<(), Fail> {
+fn clock_time_get(
+    caller: &mut Caller<'_, State>,
+    clock: u32,
+    return_time: u32,
+) -> Result<(), Fail> {
     let (memory, state) = split(caller)?;
     let time = match clock {
         0 => state.host.wall_clock(),

@@ -196,6 +196,10 @@ impl Nginx {
              access_log off;\n"
         )
         .expect("a string");
+        if valgrind() {
+            // nginx as one process does not wait for requests that linger when it is told to quit.
+            conf += "lingering_close off;\n";
+        }
         for dir in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
             writeln!(conf, "{dir}_temp_path tmp/{dir};").expect("a string");
         }

@@ -176,6 +176,8 @@ impl Process {
     /// Ends nginx at once, for a test that has failed already.
     pub fn kill(&self) {
         if let Some(pid) = self.pid() {
+            // Stopped, so that it starts no new worker for one that was killed.
+            signal(pid, libc::SIGSTOP);
             for pid in children(pid).into_iter().chain([pid]) {
                 signal(pid, libc::SIGKILL);
             }
