@@ -472,12 +472,12 @@ fn memory_grows_up_to_the_limit_and_no_further() {
     // Exactly the limit can be had.
     let rest = 2 * MIB / 65536 - pages;
     let script = format!(
-        "configure: grow {}; configure: grow {rest}; configure: grow 1; configure: memory",
+        "request_headers: grow {}; request_headers: grow {rest}; request_headers: grow 1; request_headers: memory",
         rest + 1
     );
     let run = Probe::new(&script).options(&format!("memory_limit = {}", 2 * MIB)).run();
     assert_eq!(
-        run.of("configure")[..4],
+        run.of("request_headers")[..4],
         [
             format!("grow {} -> -1", rest + 1),
             format!("grow {rest} -> {pages}"),

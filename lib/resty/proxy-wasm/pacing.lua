@@ -1,14 +1,14 @@
 -- Tells Lua's collector what plugin contexts weigh.
 --
--- A plugin context looks like a few bytes to the collector and is kilobytes of guest memory. A server that
--- makes one in every request (the documented form) would have thousands of dead ones before the collector
--- finds reason to look, and guests slow down with the number of contexts that they keep. So contexts count
--- as allocated memory: when those made since the last cycle weigh as much as Lua's heap, a cycle runs, in
--- steps.
+-- A plugin context looks like a few bytes to the collector, and is memory of the host and of the guest that
+-- it does not see. A server that makes one in every request (the documented form) would have thousands of
+-- dead ones before the collector finds reason to look, and guests slow down with the number of contexts that
+-- they keep. So contexts count as allocated memory: when those made since the last cycle weigh as much as
+-- Lua's heap, a cycle runs, in steps.
 
 local collectgarbage = collectgarbage
 
-local WEIGHT_KIB = 4
+local WEIGHT_KIB = 1
 local CHECK_EVERY = 32
 -- A step does at most this much: a longer one would be felt by the requests that wait.
 local LONGEST_STEP_KIB = 2048
