@@ -172,7 +172,12 @@ fn configuring_in_every_request() {
     for path in [&path("on_http_response_headers")[..], &configure] {
         assert!(!covering(&traces, path).is_empty(), "{path:?}: {traces:#?}");
     }
-    assert_eq!(aborted(&traces), [""; 0]);
+    // The collector frees contexts now and then, and a finalizer that runs while a trace is being recorded
+    // ends the recording; LuaJIT tries again later. That is no fault of the path.
+    let finalizer = "error thrown or hook called during recording";
+    let aborted: Vec<_> =
+        aborted(&traces).into_iter().filter(|trace| !trace.contains(finalizer)).collect();
+    assert_eq!(aborted, [""; 0]);
 }
 
 #[test]
