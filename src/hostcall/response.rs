@@ -83,7 +83,7 @@ pub fn proxy_send_local_response(
         return Err(Status::BadArgument.into());
     }
     let place = answer_place(state)?;
-    let response = LocalResponse { status, details, body, headers: &headers };
+    let response = LocalResponse { details, body, headers: &headers };
     match grpc_code(state, status, grpc_status) {
         Some(code) => send_grpc(state, place, code, &response),
         None => send(state, place, status, body, &headers, details),
@@ -91,7 +91,6 @@ pub fn proxy_send_local_response(
 }
 
 struct LocalResponse<'a> {
-    status: u32,
     details: &'a [u8],
     body: &'a [u8],
     headers: &'a [(&'a [u8], &'a [u8])],
@@ -206,7 +205,6 @@ fn send_grpc(state: &mut State, place: Phase, code: u32, response: &LocalRespons
     if !message.is_empty() {
         headers.push((b"grpc-message", &message));
     }
-    debug_assert!(response.status >= 100);
     send(state, place, 200, b"", &headers, response.details)
 }
 

@@ -85,8 +85,8 @@ impl Probe {
 }
 
 impl Outcome {
-    /// All that the guest logged, in order: `CALLBACK OP ARGS -> STATUS VALUE`. The script's lines for `vm_start` and
-    /// `configure` come twice, from the check in the master and from the worker.
+    /// All that the guest logged, in order: `CALLBACK OP ARGS -> STATUS VALUE`. The lines of the check
+    /// in the master are not among them: nginx logs at notice before its own log is open.
     pub fn lines(&self) -> Vec<String> {
         self.nginx.guest_log("probe")
     }
