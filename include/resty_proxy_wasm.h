@@ -297,6 +297,14 @@ typedef struct rpw_options_t {
      */
     uint64_t memory_limit;
     /**
+     * Milliseconds that one callback may run.
+     */
+    uint32_t time_limit;
+    /**
+     * Milliseconds that the start code, `proxy_on_vm_start` and `proxy_on_configure` may run.
+     */
+    uint32_t start_time_limit;
+    /**
      * Milliseconds that a paused request waits.
      */
     uint32_t pause_timeout;

@@ -1,7 +1,5 @@
 //! The one error of the core. The C ABI turns it into a code and a text; nothing else does.
 
-use std::fmt;
-
 use crate::abi::Callback;
 
 /// Why a module could not be loaded or a guest could not go on.
@@ -31,6 +29,9 @@ pub enum Error {
     /// The VM that this stream lived in is gone; the text is the first cause.
     #[error("the filter's VM was lost: {0}")]
     Lost(String),
+    /// The VM or the plugin context did not start the last times, and it is too early to try again.
+    #[error("{cause}; next try in {wait_ms} ms")]
+    Waiting { cause: String, wait_ms: u64 },
     /// The same plugin was entered while one of its callbacks runs.
     #[error("{0} is running: a filter cannot be entered from inside one of its own callbacks")]
     Busy(String),
@@ -48,34 +49,27 @@ impl Error {
 
 /// A wasmtime error as one line: the causes joined by `: `, the guest's backtrace behind them.
 pub fn one_line(error: &wasmtime::Error) -> String {
-    let mut text = String::new();
-    let mut backtrace = None;
-    for cause in error.chain() {
-        let part = cause.to_string();
-        if part.starts_with("error while executing at wasm backtrace") {
-            backtrace = Some(part);
-            continue;
-        }
-        if !text.is_empty() {
-            text.push_str(": ");
-        }
-        text.push_str(part.trim_end());
-    }
-    if let Some(trace) = backtrace {
-        append_frames(&mut text, &trace);
-    }
-    text.replace('\n', " ")
+    let parts: Vec<String> = error
+        .chain()
+        .map(ToString::to_string)
+        .filter(|part| !part.starts_with(BACKTRACE))
+        .map(|part| part.trim_end().to_owned())
+        .collect();
+    (parts.join(": ") + &frames(error)).replace('\n', " ")
 }
 
+/// The guest's functions that an error came through, innermost first: ` (in a < b)`, or nothing.
+///
 /// wasmtime prints one frame a line, `    N:   0xADDR - module!function`; a log line has room for the names.
-fn append_frames(text: &mut String, trace: &str) {
-    let frames: Vec<&str> = trace
+pub fn frames(error: &wasmtime::Error) -> String {
+    let parts = error.chain().map(ToString::to_string);
+    let trace = parts.into_iter().find(|part| part.starts_with(BACKTRACE)).unwrap_or_default();
+    let names: Vec<&str> = trace
         .lines()
         .filter_map(|line| line.split_once(" - "))
         .map(|(_, frame)| frame.trim())
         .collect();
-    if !frames.is_empty() {
-        use fmt::Write as _;
-        let _ = write!(text, " (in {})", frames.join(" < "));
-    }
+    if names.is_empty() { String::new() } else { format!(" (in {})", names.join(" < ")) }
 }
+
+const BACKTRACE: &str = "error while executing at wasm backtrace";

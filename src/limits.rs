@@ -62,5 +62,11 @@ pub const TABLE_ELEMENTS: usize = 1024 * 1024;
 pub const DEFAULT_TIME_MS: u32 = 1000;
 /// Default of the `start_time_limit` option: start code and configuring.
 pub const DEFAULT_START_TIME_MS: u32 = 30_000;
+/// Milliseconds before a VM or a plugin context that failed to start is tried again; each failure doubles
+/// them. Stops a broken filter from taking the worker with starting it in every request.
+pub const RETRY_MS: u64 = 100;
+/// The longest such wait.
+pub const RETRY_MAX_MS: u64 = 30_000;
+
 /// Default of the `pause_timeout` option: how long a paused request waits.
 pub const DEFAULT_PAUSE_MS: u32 = 60_000;

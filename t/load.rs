@@ -227,14 +227,6 @@ fn modules_that_are_refused() {
 }
 
 #[test]
-#[ignore = "time limits are taken, and not enforced yet"]
-fn a_module_that_never_starts_is_refused() {
-    let nginx = wats(&["start_loop"]);
-    let text = load(&nginx, "start_loop.wasm");
-    assert!(text.starts_with("failed to load wasm plugin: _initialize failed: "), "{text}");
-}
-
-#[test]
 fn filters_that_refuse_to_start() {
     let nginx = wats(&["vm_start_false", "configure_false"]);
     for callback in ["vm_start", "configure"] {

@@ -36,4 +36,5 @@ mod stream;
 mod stubs;
 mod support;
 mod time;
+mod time_limit;
 mod trap;

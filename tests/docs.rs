@@ -251,7 +251,9 @@ fn every_option_is_documented_and_has_the_default_of_the_library() {
     let memory = format!("local DEFAULT_MEMORY = {} * MIB", limits::DEFAULT_MEMORY >> 20);
     let most = format!("local MAX_MEMORY = {} * MIB", limits::MAX_MEMORY >> 20);
     let pause = format!("local DEFAULT_PAUSE_MS = {}\n", limits::DEFAULT_PAUSE_MS);
-    for line in [memory, most, pause] {
+    let time = format!("local DEFAULT_TIME_MS = {}\n", limits::DEFAULT_TIME_MS);
+    let start = format!("local DEFAULT_START_TIME_MS = {}\n", limits::DEFAULT_START_TIME_MS);
+    for line in [memory, most, pause, time, start] {
         assert!(options.contains(&line), "options.lua and limits.rs differ: {line}");
     }
 }

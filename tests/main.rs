@@ -20,5 +20,7 @@ mod loading;
 mod pausing;
 mod properties;
 mod random;
+mod recovery;
 mod responses;
+mod time_limits;
 mod world;

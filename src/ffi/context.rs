@@ -3,8 +3,10 @@
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::ticker::Entry;
 use super::{
-    Failure, RPW_CONTINUE, boundary, ending, handle, process, rpw_error_t, rpw_plugin_t, types,
+    Failure, RPW_CONTINUE, ending, guest_boundary, handle, process, rpw_error_t, rpw_plugin_t,
+    types,
 };
 use crate::vm::Context;
 
@@ -26,7 +28,7 @@ pub unsafe extern "C" fn rpw_context_new(
     context: *mut *mut rpw_context_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    boundary(error, || {
+    guest_boundary(Entry::Setup, error, || {
         // SAFETY: as promised by the caller.
         let (plugin, configuration) =
             unsafe { (handle::share(plugin), types::bytes(configuration, configuration_length)) };

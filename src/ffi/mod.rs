@@ -23,6 +23,7 @@ mod plugin;
 mod process;
 mod request;
 mod stream;
+mod ticker;
 mod types;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -45,11 +46,7 @@ pub extern "C" fn rpw_abi() -> i32 {
 
 /// Runs an export's body; a panic becomes an error of that call.
 fn boundary(error: *mut rpw_error_t, body: impl FnOnce() -> Result<i32, Failure>) -> i32 {
-    let caught = catch_unwind(AssertUnwindSafe(|| {
-        ending::run_queued();
-        body()
-    }));
-    match caught {
+    match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => {
             types::write_error(error, &failure.text);
@@ -64,6 +61,19 @@ fn boundary(error: *mut rpw_error_t, body: impl FnOnce() -> Result<i32, Failure>
             RPW_ERROR
         }
     }
+}
+
+/// Like [`boundary`], for a body that may enter guests: their time runs, and endings that waited come first.
+fn guest_boundary(
+    entry: ticker::Entry,
+    error: *mut rpw_error_t,
+    body: impl FnOnce() -> Result<i32, Failure>,
+) -> i32 {
+    boundary(error, || {
+        let _running = ticker::enter(entry)?;
+        ending::run_queued();
+        body()
+    })
 }
 
 fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {

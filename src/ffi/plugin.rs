@@ -4,9 +4,12 @@ use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::nginx;
-use super::{Failure, RPW_CONTINUE, boundary, handle, process, rpw_error_t, rpw_options_t, types};
+use super::ticker::Entry;
+use super::{
+    Failure, RPW_CONTINUE, guest_boundary, handle, process, rpw_error_t, rpw_options_t, types,
+};
 use crate::abi::LogLevel;
-use crate::vm::{Module, Options, Plugin};
+use crate::vm::{Module, Options, Plugin, TimeLimits};
 
 /// A loaded plugin.
 #[allow(non_camel_case_types, reason = "the name that C and Lua see")]
@@ -30,7 +33,7 @@ pub unsafe extern "C" fn rpw_plugin_load(
     plugin: *mut *mut rpw_plugin_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    boundary(error, || {
+    guest_boundary(Entry::Setup, error, || {
         // SAFETY: as promised by the caller.
         let (name, code, options) = unsafe {
             let options = options.as_ref().filter(|_| !plugin.is_null());
@@ -100,6 +103,7 @@ unsafe fn read(options: &rpw_options_t) -> Result<Options, Failure> {
         vm_config: vm_config.to_vec(),
         env: variables,
         memory_limit: options.memory_limit,
+        time_limits: TimeLimits { callback: options.time_limit, start: options.start_time_limit },
         pause_timeout: options.pause_timeout,
         ..Options::new("")
     })

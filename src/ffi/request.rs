@@ -12,6 +12,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::ticker::{self, Entry};
 use super::{Failure, ending, nginx};
 use crate::abi::LogLevel;
 use crate::ports::RequestId;
@@ -88,6 +89,8 @@ fn change(request: RequestId, f: impl FnOnce(&mut Record)) {
 unsafe extern "C" fn on_request_freed(data: *mut c_void) {
     let ended = catch_unwind(AssertUnwindSafe(|| {
         let Some(request) = NonZeroUsize::new(data as usize).map(RequestId) else { return };
+        // The streams of this request were run in this process, so its ticker is there.
+        let _running = ticker::enter(Entry::Request);
         // The record stays while the streams end: they may read the path that a filter wrote.
         let streams = REQUESTS.with_borrow_mut(|requests| {
             requests.get_mut(&request).map(|record| std::mem::take(&mut record.streams))

@@ -6,11 +6,12 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use super::nginx;
+use super::ticker::Entry;
 use super::{
     Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_REPLACE, RPW_BODY_UNCHANGED, RPW_CLOSE,
     RPW_CONTINUE, RPW_NEED_RESPONSE_HEADERS, RPW_PAUSE, RPW_REQUEST_BODY, RPW_REQUEST_HEADERS,
-    RPW_RESPOND, RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS, boundary, ending, handle, process,
-    request, rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types,
+    RPW_RESPOND, RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS, boundary, ending, guest_boundary, handle,
+    process, request, rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types,
 };
 use crate::abi::Callback;
 use crate::effect::Effects;
@@ -35,7 +36,7 @@ pub unsafe extern "C" fn rpw_stream_run(
     outcome: *mut rpw_outcome_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    boundary(error, || {
+    guest_boundary(Entry::Request, error, || {
         // SAFETY: as promised by the caller.
         let (context, lent, outcome) =
             unsafe { (handle::share(context), event.as_ref(), outcome.as_mut()) };
@@ -119,7 +120,7 @@ pub unsafe extern "C" fn rpw_stream_resume(
     outcome: *mut rpw_outcome_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    boundary(error, || {
+    guest_boundary(Entry::Request, error, || {
         // SAFETY: as promised by the caller.
         let (context, outcome) = unsafe { (handle::lend(context), outcome.as_mut()) };
         let (Some(context), Some(outcome)) = (context, outcome) else {

@@ -106,6 +106,10 @@ pub struct rpw_options_t {
     pub env_length: usize,
     /// Bytes of linear memory.
     pub memory_limit: u64,
+    /// Milliseconds that one callback may run.
+    pub time_limit: u32,
+    /// Milliseconds that the start code, `proxy_on_vm_start` and `proxy_on_configure` may run.
+    pub start_time_limit: u32,
     /// Milliseconds that a paused request waits.
     pub pause_timeout: u32,
 }

@@ -26,6 +26,8 @@ fn config() -> Config {
         .wasm_memory64(false)
         .wasm_multi_memory(false)
         .concurrency_support(false)
+        // Time limits, see `deadline`.
+        .epoch_interruption(true)
         // Always inside a pool of our own, see `compile`.
         .parallel_compilation(true);
     config

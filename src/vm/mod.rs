@@ -1,6 +1,8 @@
 //! VMs: compiling modules, starting instances, and calling guests.
 
+mod backoff;
 mod call_graph;
+pub mod deadline;
 mod engine;
 mod exports;
 mod lifecycle;
@@ -9,11 +11,13 @@ mod module;
 mod plugin;
 mod profile;
 mod run;
+mod start;
 
 use std::sync::Arc;
 
 use wasmtime::Store;
 
+pub use deadline::TimeLimits;
 pub use module::{Code, Module, Options};
 pub use plugin::{Context, Plugin, StreamRef};
 pub use run::Outcome;

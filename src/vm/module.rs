@@ -5,11 +5,12 @@ use std::sync::Arc;
 use wasmtime::{ExternType, InstancePre, Store, StoreLimitsBuilder};
 
 use super::Vm;
+use super::deadline::TimeLimits;
 use super::engine::{compile, engine};
 use super::exports::{Exports, allocator};
 use super::linker;
 use super::profile::Profile;
-use super::run::entered;
+use super::start::StartCode;
 use crate::abi::{Callback, Marker, Version};
 use crate::error::{Error, one_line};
 use crate::guest::{Call, Contexts, PluginInfo, State, StdioLines};
@@ -32,6 +33,8 @@ pub struct Options {
     pub env: Vec<(String, String)>,
     /// Bytes of linear memory.
     pub memory_limit: u64,
+    /// How long the guest may run.
+    pub time_limits: TimeLimits,
     /// Milliseconds that a paused request waits.
     pub pause_timeout: u32,
 }
@@ -46,6 +49,7 @@ impl Options {
             vm_config: Vec::new(),
             env: Vec::new(),
             memory_limit: limits::DEFAULT_MEMORY,
+            time_limits: TimeLimits::default(),
             pause_timeout: limits::DEFAULT_PAUSE_MS,
         }
     }
@@ -56,6 +60,7 @@ pub struct Module {
     pre: InstancePre<State>,
     info: Arc<PluginInfo>,
     memory_limit: usize,
+    pub(super) time_limits: TimeLimits,
     pause_timeout: u32,
     /// Guest calls need a tokio runtime entered: the guest imports functions that run on wasmtime-wasi.
     pub(super) needs_runtime: bool,
@@ -112,8 +117,16 @@ impl Module {
             .imports()
             .any(|i| wasi::MODULES.contains(&i.module()) && wasi::needs_runtime(i.name()));
         let pre = linker.instantiate_pre(&module).map_err(|e| Error::Import(one_line(&e)))?;
-        let pause_timeout = options.pause_timeout;
-        Ok(Self { pre, info, memory_limit, pause_timeout, needs_runtime, profile, warnings })
+        Ok(Self {
+            pre,
+            info,
+            memory_limit,
+            time_limits: options.time_limits,
+            pause_timeout: options.pause_timeout,
+            needs_runtime,
+            profile,
+            warnings,
+        })
     }
 
     /// What the plugin is.
@@ -134,15 +147,18 @@ impl Module {
     /// Makes an instance and runs its own start code.
     pub fn start(self: &Arc<Self>, host: &Arc<dyn Host>) -> Result<Vm, Error> {
         let mut store = store(&self.info, host, self.memory_limit)?;
-        let instance = entered(self.needs_runtime, || self.pre.instantiate(&mut store))
-            .map_err(|e| start_error("instantiation", &e))?;
+        let start = StartCode {
+            limit_ms: self.time_limits.of(Callback::Start),
+            needs_runtime: self.needs_runtime,
+        };
+        let instance = start.instantiate(&self.pre, &mut store)?;
         let exports = Exports::find(&instance, &mut store)?;
         let allocate = allocator(&instance, &mut store)?;
         let memory = instance.get_memory(&mut store, "memory");
         let state = store.data_mut();
         state.memory = memory;
         state.allocate = allocate;
-        run_start_code(&instance, &mut store, self.needs_runtime)?;
+        start.run(&instance, &mut store)?;
         Ok(Vm { store, exports, module: self.clone(), dead: None })
     }
 }
@@ -220,49 +236,4 @@ fn check_memory(module: &wasmtime::Module, limit: u64) -> Result<(), Error> {
             "the module exports no memory (\"memory\"): it is not a Proxy-Wasm filter".into(),
         )),
     }
-}
-
-/// `_initialize` and then `main`; without `_initialize`, `_start`; never both.
-fn run_start_code(
-    instance: &wasmtime::Instance,
-    store: &mut Store<State>,
-    needs_runtime: bool,
-) -> Result<(), Error> {
-    let initialize = super::exports::typed::<(), ()>(instance, store, "_initialize")?;
-    let Some(initialize) = initialize else {
-        return match super::exports::typed::<(), ()>(instance, store, "_start")? {
-            Some(start) => ended("_start", entered(needs_runtime, || start.call(&mut *store, ()))),
-            None => Ok(()),
-        };
-    };
-    ended("_initialize", entered(needs_runtime, || initialize.call(&mut *store, ())))?;
-    // An export of that name with another type is not the C main.
-    if let Ok(Some(main)) = super::exports::typed::<(u32, u32), u32>(instance, store, "main") {
-        return ended(
-            "main",
-            entered(needs_runtime, || main.call(&mut *store, (0, 0)).map(|_| ())),
-        );
-    }
-    if let Ok(Some(main)) = super::exports::typed::<(), u32>(instance, store, "__main_void") {
-        return ended(
-            "__main_void",
-            entered(needs_runtime, || main.call(&mut *store, ()).map(|_| ())),
-        );
-    }
-    Ok(())
-}
-
-/// A clean exit at the end of the start code is how C's runtime says that main returned.
-fn ended(step: &'static str, result: wasmtime::Result<()>) -> Result<(), Error> {
-    match result {
-        Ok(()) => Ok(()),
-        Err(error) => match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
-            Some(exit) if exit.0 == 0 => Ok(()),
-            _ => Err(start_error(step, &error)),
-        },
-    }
-}
-
-fn start_error(step: &'static str, error: &wasmtime::Error) -> Error {
-    Error::Start { step, cause: super::run::cause(error) }
 }

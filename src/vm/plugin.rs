@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::backoff::Backoff;
 use super::{Module, Vm};
+use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::guest::ContextId;
 use crate::ports::{Host, RequestId};
@@ -26,27 +28,33 @@ struct Slot {
     process: u64,
     /// Counts the VMs that this plugin has had: contexts of another number are gone.
     serial: u64,
-    /// Why the VM before this one ended.
+    /// Why the last VM that ended did.
     cause: String,
+    /// Failed starts since the last VM that started.
+    backoff: Backoff,
 }
 
 impl Slot {
-    /// What a stream of an earlier VM, or of this one once it is dead, is told.
-    fn lost(&self, serial: u64) -> Error {
-        match self.vm.as_ref().and_then(Vm::dead) {
-            Some(error) if serial == self.serial => error.lost(),
-            _ => Error::Lost(self.cause.clone()),
-        }
+    /// What a stream of a VM is told that has ended.
+    fn lost(&self) -> Error {
+        Error::Lost(self.cause.clone())
+    }
+
+    /// Lets go of a VM that has ended, its memory above all.
+    fn bury(&mut self) {
+        let dead = self.vm.as_ref().and_then(Vm::dead);
+        self.cause = match dead {
+            None => return,
+            Some(Error::Lost(cause)) => cause.clone(),
+            Some(error) => error.to_string(),
+        };
+        self.vm = None;
     }
 
     /// Makes room for a VM of that process.
     fn renew(&mut self, process: u64) {
-        if let Some(vm) = self.vm.take() {
-            self.cause = match vm.dead() {
-                Some(Error::Lost(cause)) => cause.clone(),
-                Some(error) => error.to_string(),
-                None => "it belonged to another process".into(),
-            };
+        if self.vm.take().is_some() {
+            self.cause = "it belonged to another process".into();
         }
         self.process = process;
         self.serial += 1;
@@ -59,6 +67,8 @@ pub struct Context {
     configuration: Vec<u8>,
     root: Cell<Option<(u64, ContextId)>>,
     dropped: Cell<bool>,
+    /// Failures to configure it in a VM after the first.
+    backoff: RefCell<Backoff>,
 }
 
 /// A stream context, by the VM that it lives in.
@@ -109,9 +119,8 @@ impl Plugin {
         f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let mut slot = self.slot.try_borrow_mut().map_err(|_| Error::Busy(self.name().into()))?;
-        if slot.process != process || slot.vm.as_ref().is_none_or(|vm| vm.dead().is_some()) {
-            slot.renew(process);
-            slot.vm = Some(self.module.start(&self.host)?);
+        if slot.process != process || slot.vm.is_none() {
+            self.start(&mut slot, process)?;
         }
         self.enter(&mut slot, f)
     }
@@ -123,10 +132,8 @@ impl Plugin {
         f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let mut slot = self.slot.try_borrow_mut().map_err(|_| Error::Busy(self.name().into()))?;
-        let lives =
-            slot.serial == stream.serial && slot.vm.as_ref().is_some_and(|vm| vm.dead().is_none());
-        if !lives {
-            return Err(slot.lost(stream.serial));
+        if slot.serial != stream.serial || slot.vm.is_none() {
+            return Err(slot.lost());
         }
         self.enter(&mut slot, f)
     }
@@ -137,11 +144,44 @@ impl Plugin {
         f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let serial = slot.serial;
-        let Some(vm) = slot.vm.as_mut() else { return Err(Error::Lost(slot.cause.clone())) };
-        let guard = KillOnPanic(vm);
-        let result = f(guard.0, serial);
-        let finished = guard.0.delete_finished();
-        result.and_then(|value| finished.map(|()| value))
+        let result = {
+            let Some(vm) = slot.vm.as_mut() else { return Err(slot.lost()) };
+            let guard = KillOnPanic(vm);
+            let result = f(guard.0, serial);
+            let finished = guard.0.delete_finished();
+            result.and_then(|value| finished.map(|()| value))
+        };
+        slot.bury();
+        result
+    }
+
+    /// Makes a VM in place of the last one.
+    fn start(&self, slot: &mut Slot, process: u64) -> Result<(), Error> {
+        let now = self.host.monotonic_clock();
+        let first = slot.serial == 0;
+        slot.backoff.check(now)?;
+        slot.renew(process);
+        match self.module.start(&self.host) {
+            Ok(vm) => {
+                slot.vm = Some(vm);
+                self.tell(LogLevel::Warn, slot.backoff.worked());
+                Ok(())
+            }
+            // Whoever loads the plugin hears of it.
+            Err(error) if first => Err(error),
+            Err(error) => {
+                self.tell(LogLevel::Error, slot.backoff.failed(now, &error));
+                Err(error)
+            }
+        }
+    }
+
+    /// Logs news of the VMs, which no request stands for.
+    fn tell(&self, level: LogLevel, news: Option<String>) {
+        if let Some(news) = news {
+            let line = format!("wasm plugin \"{}\": {news}", self.name());
+            self.host.log(None, level, line.as_bytes());
+        }
     }
 }
 
@@ -166,6 +206,7 @@ impl Context {
             configuration: configuration.to_vec(),
             root: Cell::new(None),
             dropped: Cell::new(false),
+            backoff: RefCell::default(),
         };
         plugin.with_vm(process, |vm, serial| context.root(vm, serial))?;
         Ok(Rc::new(context))
@@ -230,12 +271,28 @@ impl Context {
     fn root(&self, vm: &mut Vm, serial: u64) -> Result<ContextId, Error> {
         match self.root.get() {
             Some((of, id)) if of == serial => Ok(id),
-            _ => {
-                let id = vm.create_root(&self.configuration)?;
-                self.root.set(Some((serial, id)));
-                Ok(id)
-            }
+            Some(_) => self.create_root_again(vm, serial),
+            None => self.create_root(vm, serial),
         }
+    }
+
+    fn create_root(&self, vm: &mut Vm, serial: u64) -> Result<ContextId, Error> {
+        let id = vm.create_root(&self.configuration)?;
+        self.root.set(Some((serial, id)));
+        Ok(id)
+    }
+
+    /// Like [`Context::create_root`], for a configuration that an earlier VM took.
+    fn create_root_again(&self, vm: &mut Vm, serial: u64) -> Result<ContextId, Error> {
+        let mut backoff = self.backoff.borrow_mut();
+        let now = self.plugin.host.monotonic_clock();
+        backoff.check(now)?;
+        let result = self.create_root(vm, serial);
+        match &result {
+            Ok(_) => self.plugin.tell(LogLevel::Warn, backoff.worked()),
+            Err(error) => self.plugin.tell(LogLevel::Error, backoff.failed(now, error)),
+        }
+        result
     }
 }
 

@@ -3,12 +3,13 @@
 use std::cell::OnceCell;
 
 use tokio::runtime::Runtime;
-use wasmtime::Store;
+use wasmtime::{Store, Trap};
 
 use super::Vm;
+use super::deadline::ticks;
 use super::exports::{Exports, OnHeaders};
 use crate::abi::{Callback, LogLevel};
-use crate::error::{Error, one_line};
+use crate::error::{Error, frames, one_line};
 use crate::event::{Action, Event};
 use crate::guest::{ContextId, Output, State};
 use crate::ports::RequestSummary;
@@ -248,6 +249,7 @@ impl Vm {
         call.callback = callback;
         call.context = context;
         call.effective = context;
+        self.store.set_epoch_deadline(ticks(self.module.time_limits.of(callback)));
         let result = entered(self.module.needs_runtime, || f(&mut self.store, &self.exports));
         let state = self.store.data_mut();
         if let Some(stream) = state.contexts.streams.get_mut(&context) {
@@ -266,7 +268,8 @@ impl Vm {
 
     /// Ends the VM: its waiting streams wake up to learn of it.
     fn die(&mut self, callback: Callback, error: &wasmtime::Error) -> Error {
-        let error = Error::Trap { callback, cause: cause(error) };
+        let error =
+            Error::Trap { callback, cause: cause(error, self.module.time_limits.of(callback)) };
         self.kill(error.clone());
         error
     }
@@ -351,12 +354,15 @@ fn gone() -> Error {
     Error::Lost("the stream has ended".into())
 }
 
-/// A guest error as one line, with a word for what a guest did on purpose.
-pub(super) fn cause(error: &wasmtime::Error) -> String {
-    match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
-        Some(exit) => format!("the filter ended itself with exit code {} (proc_exit)", exit.0),
-        None => one_line(error),
+/// A guest error as one line, with a word for what a guest did on purpose and for a passed limit.
+pub(super) fn cause(error: &wasmtime::Error, limit_ms: u32) -> String {
+    if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
+        return format!("the filter ended itself with exit code {} (proc_exit)", exit.0);
     }
+    if let Some(Trap::Interrupt) = error.downcast_ref() {
+        return format!("time limit of {limit_ms} ms passed{}", frames(error));
+    }
+    one_line(error)
 }
 
 /// Runs a guest call with a tokio runtime of this process entered, where it needs one: wasmtime-wasi would

@@ -86,12 +86,14 @@ struct Inner {
     log: Vec<(LogLevel, String)>,
     level: LogLevel,
     woken: Vec<usize>,
+    /// Nanoseconds.
+    monotonic: u64,
 }
 
 /// A variable whose reading makes the host panic.
 pub const BROKEN: &[u8] = b"broken";
 
-/// What the clocks show.
+/// What the clocks show at first.
 pub const WALL_CLOCK: u64 = 1_700_000_000_000_000_000;
 pub const MONOTONIC_CLOCK: u64 = 5_000_000_000;
 
@@ -102,6 +104,7 @@ impl World {
             log: Vec::new(),
             level: LogLevel::Info,
             woken: Vec::new(),
+            monotonic: MONOTONIC_CLOCK,
         };
         Arc::new(Self { inner: Mutex::new(inner) })
     }
@@ -119,6 +122,11 @@ impl World {
 
     pub fn set_log_level(&self, level: LogLevel) {
         self.lock().level = level;
+    }
+
+    /// Time passes.
+    pub fn pass(&self, milliseconds: u64) {
+        self.lock().monotonic += milliseconds * 1_000_000;
     }
 
     /// The wakers that were called, in order.
@@ -183,7 +191,7 @@ impl Host for World {
     }
 
     fn monotonic_clock(&self) -> u64 {
-        MONOTONIC_CLOCK
+        self.lock().monotonic
     }
 
     fn random(&self, out: &mut [u8]) -> bool {

@@ -1,4 +1,4 @@
-//! A simulated world: requests that live in memory, a log that can be read back, a clock that stands still, and a shell
+//! A simulated world: requests that live in memory, a log that can be read back, a clock that tests move, and a shell
 //! that tells filters of events and keeps what comes out.
 
 #![allow(
@@ -11,11 +11,13 @@ mod code;
 mod filter;
 mod host;
 pub mod probe;
+mod time;
 
 pub use code::module;
 pub use filter::{Answer, Filter, Stream};
 pub use host::{Request, World};
 pub use probe::Probe;
+pub use time::Ticker;
 
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use resty_proxy_wasm::ports::RequestId;

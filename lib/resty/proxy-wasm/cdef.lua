@@ -52,6 +52,8 @@ typedef struct rpw_options_t {
     const struct rpw_pair_t *env;
     size_t env_length;
     uint64_t memory_limit;
+    uint32_t time_limit;
+    uint32_t start_time_limit;
     uint32_t pause_timeout;
 } rpw_options_t;
 typedef struct rpw_event_t {

@@ -53,6 +53,8 @@ local CHECKS = {
 }
 
 local DEFAULT_MEMORY = 256 * MIB
+local DEFAULT_TIME_MS = 1000
+local DEFAULT_START_TIME_MS = 30000
 local DEFAULT_PAUSE_MS = 60000
 
 local function check(opts)
@@ -107,6 +109,8 @@ function _M.build(name, opts)
     options.vm_id, options.vm_id_length = vm_id, #vm_id
     options.env, options.env_length = env, count
     options.memory_limit = opts.memory_limit or DEFAULT_MEMORY
+    options.time_limit = opts.time_limit or DEFAULT_TIME_MS
+    options.start_time_limit = opts.start_time_limit or DEFAULT_START_TIME_MS
     options.pause_timeout = opts.pause_timeout or DEFAULT_PAUSE_MS
     return options, { vm_config, root_id, vm_id, env, opts.env, clib.lib }
 end

@@ -35,7 +35,8 @@ function _M.response_headers()
     -- ngx.resp.get_headers gives a response without a content type the default one, which must not be
     -- sent just because someone looked.
     local typed = ngx_header["Content-Type"] ~= nil
-    local headers = get_headers(0, true)
+    -- Not the raw names: values of `X-A` and `x-a` would lose their order.
+    local headers = get_headers(0)
     if not typed then
         ngx_header["Content-Type"] = nil
         headers["content-type"] = nil

@@ -25,7 +25,9 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match run(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."), check) {
+    // Asked at run time: checkouts that share a target directory share this program.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| "tools/bindgen".into());
+    match run(&Path::new(&manifest).join("../.."), check) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("rpw-bindgen: {error}");

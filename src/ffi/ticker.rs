@@ -1,0 +1,203 @@
+//! The thread that makes time pass for guests.
+//!
+//! A worker has one from its first request on. It ticks while guests run now and then, and sleeps for good when
+//! none has for a while. Before that, in the master above all, a thread lives only as long as the call that needs
+//! it: none may exist when nginx forks.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use super::{Failure, process};
+use crate::vm::deadline;
+
+const TICK: Duration = Duration::from_millis(deadline::TICK_MS as u64);
+
+/// Ticks without a call after which the thread goes to sleep: one second, so that a busy worker does not wake
+/// it all the time.
+const IDLE_TICKS: u32 = 100;
+
+/// Ticks at a time that the thread may be behind. More were lost because the whole process stood still (a
+/// debugger, a machine that slept), which is not the guest's doing.
+const CATCH_UP: u32 = 2;
+
+/// Room enough for a loop that calls nothing.
+const STACK: usize = 128 * 1024;
+
+/// Counts entries and leaves of guests: odd while one runs. Written by nginx's thread only.
+static CALLS: AtomicU64 = AtomicU64::new(0);
+/// The worker's ticker sleeps until it is woken.
+static PARKED: AtomicBool = AtomicBool::new(false);
+/// The process whose ticker runs.
+static OWNER: AtomicU64 = AtomicU64::new(0);
+static TICKER: Mutex<Option<Thread>> = Mutex::new(None);
+
+/// Who enters a guest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// `load` and `on_configure`: perhaps before nginx forks.
+    Setup,
+    /// A request, which only workers have.
+    Request,
+}
+
+/// Time passes for guests as long as this lives.
+pub struct Running {
+    /// Entered from inside a guest call: the outer one stays.
+    nested: bool,
+    short: Option<ShortTicker>,
+}
+
+/// Lets time pass for guests.
+pub fn enter(entry: Entry) -> Result<Running, Failure> {
+    let calls = CALLS.load(Ordering::Relaxed);
+    if calls % 2 == 1 {
+        return Ok(Running { nested: true, short: None });
+    }
+    let mut short = None;
+    if OWNER.load(Ordering::Relaxed) != process::current() {
+        match entry {
+            Entry::Request => start()?,
+            Entry::Setup => short = Some(ShortTicker::start()?),
+        }
+    }
+    CALLS.store(calls + 1, Ordering::SeqCst);
+    // Sequentially consistent with the other side in `doze`: either the ticker sees the call or we see it parked.
+    if PARKED.load(Ordering::SeqCst) {
+        wake();
+    }
+    Ok(Running { nested: false, short })
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.nested {
+            let calls = CALLS.load(Ordering::Relaxed);
+            CALLS.store(calls + 1, Ordering::Release);
+        }
+        if let Some(short) = self.short.take() {
+            short.end();
+        }
+    }
+}
+
+#[cold]
+fn wake() {
+    PARKED.store(false, Ordering::SeqCst);
+    if let Some(thread) = &*TICKER.lock().unwrap_or_else(PoisonError::into_inner) {
+        thread.unpark();
+    }
+}
+
+#[cold]
+fn start() -> Result<(), Failure> {
+    PARKED.store(false, Ordering::SeqCst);
+    let ticker = spawn(|| {
+        let mut idle = 0;
+        let mut seen = 0;
+        let mut clock = Clock::start();
+        loop {
+            clock.wait();
+            let calls = CALLS.load(Ordering::SeqCst);
+            idle = if calls == seen && calls.is_multiple_of(2) { idle + 1 } else { 0 };
+            seen = calls;
+            if idle >= IDLE_TICKS {
+                doze(seen);
+                idle = 0;
+                clock = Clock::start();
+            }
+        }
+    })?;
+    *TICKER.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticker.thread().clone());
+    OWNER.store(process::current(), Ordering::Relaxed);
+    Ok(())
+}
+
+/// Sleeps until a guest is entered.
+fn doze(seen: u64) {
+    PARKED.store(true, Ordering::SeqCst);
+    if CALLS.load(Ordering::SeqCst) != seen {
+        PARKED.store(false, Ordering::SeqCst);
+    }
+    while PARKED.load(Ordering::SeqCst) {
+        thread::park();
+    }
+}
+
+/// Ticks until the call that started it is over.
+struct ShortTicker {
+    thread: JoinHandle<()>,
+    over: Arc<AtomicBool>,
+}
+
+impl ShortTicker {
+    fn start() -> Result<Self, Failure> {
+        let over = Arc::new(AtomicBool::new(false));
+        let watched = over.clone();
+        let thread = spawn(move || {
+            let mut clock = Clock::start();
+            while !watched.load(Ordering::Acquire) {
+                clock.wait();
+            }
+        })?;
+        Ok(Self { thread, over })
+    }
+
+    /// Joined, so that no thread is left that a fork would lose or that takes a signal meant for nginx.
+    fn end(self) {
+        self.over.store(true, Ordering::Release);
+        self.thread.thread().unpark();
+        let _ = self.thread.join();
+    }
+}
+
+/// Ticks in step with the time that passes.
+struct Clock {
+    next: Instant,
+}
+
+#[allow(clippy::disallowed_methods, reason = "the core is told of time by these ticks")]
+impl Clock {
+    fn start() -> Self {
+        Self { next: Instant::now() + TICK }
+    }
+
+    /// Waits for the next tick, and for no more than one: a wait that is cut short makes none.
+    fn wait(&mut self) {
+        thread::park_timeout(self.next.saturating_duration_since(Instant::now()));
+        let now = Instant::now();
+        for _ in 0..CATCH_UP {
+            if now < self.next {
+                return;
+            }
+            deadline::tick();
+            self.next += TICK;
+        }
+        if self.next <= now {
+            self.next = now + TICK;
+        }
+    }
+}
+
+/// Spawns a thread that takes no signal: they are nginx's, whose handlers belong on its own thread.
+#[allow(clippy::disallowed_methods, reason = "no thread of these is there when nginx forks")]
+fn spawn(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
+    // SAFETY: both sets are valid, and a thread's mask is its own.
+    let (blocked, old) = unsafe {
+        let mut all = std::mem::zeroed();
+        let mut old = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        (libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old), old)
+    };
+    let spawned = thread::Builder::new().name("wasm ticker".into()).stack_size(STACK).spawn(work);
+    if blocked == 0 {
+        // SAFETY: `old` was written above.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, std::ptr::null_mut());
+        }
+    }
+    spawned.map_err(|e| {
+        Failure::new(format!("no thread to watch time limits with, so no filter may run: {e}"))
+    })
+}

@@ -1,0 +1,48 @@
+//! Time limits: how long a guest may run before it is stopped.
+//!
+//! A guest compares the engine's epoch with its own deadline wherever it loops or enters a function. Deadlines are
+//! counted in ticks from the start of a call; whoever runs guests calls [`tick`] every [`TICK_MS`] meanwhile.
+
+use super::engine::engine;
+use crate::abi::Callback;
+use crate::limits;
+
+/// Milliseconds between two ticks.
+pub const TICK_MS: u32 = 10;
+
+/// Lets one tick pass for all guests of the process. Any thread may call it.
+pub fn tick() {
+    if let Ok(engine) = engine() {
+        engine.increment_epoch();
+    }
+}
+
+/// How long a guest may run, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// One callback.
+    pub callback: u32,
+    /// All of the start code, and each of `proxy_on_vm_start` and `proxy_on_configure`.
+    pub start: u32,
+}
+
+impl Default for TimeLimits {
+    fn default() -> Self {
+        Self { callback: limits::DEFAULT_TIME_MS, start: limits::DEFAULT_START_TIME_MS }
+    }
+}
+
+impl TimeLimits {
+    /// The limit of a callback, in milliseconds.
+    pub fn of(self, callback: Callback) -> u32 {
+        match callback {
+            Callback::Start | Callback::VmStart | Callback::Configure => self.start,
+            _ => self.callback,
+        }
+    }
+}
+
+/// The ticks after which that many milliseconds have passed for certain: the first one may come at once.
+pub(super) fn ticks(milliseconds: u32) -> u64 {
+    u64::from(milliseconds.div_ceil(TICK_MS)) + 1
+}

@@ -1,0 +1,41 @@
+//! The passing of time for guests: what the ticker thread is in nginx.
+
+use resty_proxy_wasm::vm::deadline;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Ticks as long as it lives. The engine is one for all tests that run at the same time, so there is one ticker at
+/// a time, at the pace of the clock: the guests of other tests have their full limits.
+pub struct Ticker {
+    _only: MutexGuard<'static, ()>,
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Ticker {
+    #[allow(clippy::disallowed_methods, reason = "it stands for the shell")]
+    pub fn start() -> Self {
+        static ONLY: Mutex<()> = Mutex::new(());
+        let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
+        let over = Arc::new(AtomicBool::new(false));
+        let watched = over.clone();
+        let work = move || {
+            while !watched.load(Ordering::Relaxed) {
+                std::thread::sleep(Duration::from_millis(deadline::TICK_MS.into()));
+                deadline::tick();
+            }
+        };
+        Self { _only: only, over, thread: Some(std::thread::spawn(work)) }
+    }
+}
+
+impl Drop for Ticker {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
