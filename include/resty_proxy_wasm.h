@@ -140,6 +140,16 @@
 #define RPW_LOCAL_RESPONSE_HEADER 11
 
 /**
+ * `rpw_context_traits`: the filter has `proxy_on_request_body`.
+ */
+#define RPW_TAKES_REQUEST_BODY 1
+
+/**
+ * `rpw_context_traits`: a request goes on without this filter where it fails.
+ */
+#define RPW_FAILS_OPEN 2
+
+/**
  * A loaded plugin.
  */
 typedef struct rpw_plugin rpw_plugin_t;
@@ -308,6 +318,10 @@ typedef struct rpw_options_t {
      * Milliseconds that a paused request waits.
      */
     uint32_t pause_timeout;
+    /**
+     * 1 when a request goes on without this filter where it fails, 0 when it must not.
+     */
+    int32_t fail_open;
 } rpw_options_t;
 
 /**
@@ -420,6 +434,16 @@ int32_t rpw_context_new(const rpw_plugin_t *plugin,
                         struct rpw_error_t *error);
 
 /**
+ * What the users of a plugin context must know of its filter.
+ *
+ * # Returns
+ * A sum of `RPW_TAKES_REQUEST_BODY` and `RPW_FAILS_OPEN`; `RPW_ERROR` for NULL.
+ * # Safety
+ * `context` is NULL or a live handle.
+ */
+int32_t rpw_context_traits(const rpw_context_t *context);
+
+/**
  * Gives a plugin context back. It ends at the next call into the library, once its last stream has ended.
  *
  * # Safety
@@ -505,6 +529,24 @@ int32_t rpw_stream_resume(const rpw_context_t *context,
                           void *request,
                           struct rpw_outcome_t *outcome,
                           struct rpw_error_t *error);
+
+/**
+ * Takes a filter that failed out of a request: from now on its events answer `RPW_CONTINUE` and run nothing. Its
+ * stream ends.
+ *
+ * # Arguments
+ * `drops_body`: 1 when nothing of the response's body may go out, else 0. `reason`: why, for the error log.
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_BAD_REQUEST`; `RPW_ERROR`.
+ * # Safety
+ * `context` is a live handle, `request` NULL or the running `ngx_http_request_t`, `reason` has its length.
+ */
+int32_t rpw_stream_skip(const rpw_context_t *context,
+                        void *request,
+                        int32_t drops_body,
+                        const char *reason,
+                        size_t reason_length,
+                        struct rpw_error_t *error);
 
 #ifdef __cplusplus
 }  // extern "C"

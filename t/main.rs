@@ -11,6 +11,7 @@
 mod api;
 mod bad_input;
 mod buffer;
+mod chain;
 mod context;
 mod finding;
 mod harness;

@@ -1,6 +1,7 @@
 -- Proxy-Wasm filters for OpenResty. The README is the specification of this API.
 
 local ffi = require("ffi")
+local chain = require("resty.proxy-wasm.chain")
 local clib = require("resty.proxy-wasm.clib")
 local options = require("resty.proxy-wasm.options")
 local pacing = require("resty.proxy-wasm.pacing")
@@ -140,5 +141,7 @@ function _M.on_http_response_body(ctx)
     end
     return run_response_body(ctx)
 end
+
+_M.new_chain = chain.new
 
 return _M

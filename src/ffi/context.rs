@@ -5,9 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::ticker::Entry;
 use super::{
-    Failure, RPW_CONTINUE, ending, guest_boundary, handle, process, rpw_error_t, rpw_plugin_t,
-    types,
+    Failure, RPW_CONTINUE, RPW_ERROR, RPW_FAILS_OPEN, RPW_TAKES_REQUEST_BODY, ending,
+    guest_boundary, handle, process, rpw_error_t, rpw_plugin_t, types,
 };
+use crate::abi::Callback;
 use crate::vm::Context;
 
 /// A plugin context.
@@ -39,6 +40,22 @@ pub unsafe extern "C" fn rpw_context_new(
         unsafe { *context = handle::give(made) };
         Ok(RPW_CONTINUE)
     })
+}
+
+/// What the users of a plugin context must know of its filter.
+///
+/// # Returns
+/// A sum of `RPW_TAKES_REQUEST_BODY` and `RPW_FAILS_OPEN`; `RPW_ERROR` for NULL.
+/// # Safety
+/// `context` is NULL or a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_context_traits(context: *const rpw_context_t) -> i32 {
+    // SAFETY: as promised by the caller.
+    let Some(context) = (unsafe { handle::lend(context) }) else { return RPW_ERROR };
+    let module = context.plugin().module();
+    let flag = |set: bool, flag: i32| if set { flag } else { 0 };
+    flag(module.exports(Callback::RequestBody), RPW_TAKES_REQUEST_BODY)
+        | flag(module.fail_open(), RPW_FAILS_OPEN)
 }
 
 /// Gives a plugin context back. It ends at the next call into the library, once its last stream has ended.

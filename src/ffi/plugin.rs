@@ -105,6 +105,7 @@ unsafe fn read(options: &rpw_options_t) -> Result<Options, Failure> {
         memory_limit: options.memory_limit,
         time_limits: TimeLimits { callback: options.time_limit, start: options.start_time_limit },
         pause_timeout: options.pause_timeout,
+        fail_open: options.fail_open != 0,
         ..Options::new("")
     })
 }

@@ -20,21 +20,59 @@ use crate::vm::{Context, StreamRef};
 
 #[derive(Default)]
 struct Record {
-    streams: SmallVec<[(Rc<Context>, StreamRef); 1]>,
+    streams: SmallVec<[(Rc<Context>, Seat); 1]>,
     path: Option<Vec<u8>>,
     scheme: Option<Vec<u8>>,
+}
+
+/// What a plugin context is to a request.
+#[derive(Clone, Copy)]
+pub enum Seat {
+    /// It has a stream.
+    Stream(StreamRef),
+    /// It failed and is not called any more.
+    Skipped {
+        /// Nothing of the response's body goes out.
+        drops_body: bool,
+    },
 }
 
 thread_local! {
     static REQUESTS: RefCell<FxHashMap<RequestId, Record>> = RefCell::default();
 }
 
-/// The stream of a plugin context in a request.
-pub fn stream(request: RequestId, context: &Context) -> Option<StreamRef> {
+/// The seat of a plugin context in a request; none before its first event.
+pub fn seat(request: RequestId, context: &Context) -> Option<Seat> {
     REQUESTS.with_borrow(|requests| {
         let record = requests.get(&request)?;
         let found = record.streams.iter().find(|(of, _)| std::ptr::eq(Rc::as_ptr(of), context));
-        found.map(|(_, stream)| *stream)
+        found.map(|(_, seat)| *seat)
+    })
+}
+
+/// The stream of a plugin context in a request.
+pub fn stream(request: RequestId, context: &Context) -> Option<StreamRef> {
+    match seat(request, context)? {
+        Seat::Stream(stream) => Some(stream),
+        Seat::Skipped { .. } => None,
+    }
+}
+
+/// Skips a plugin context for the rest of a watched request. Its stream, when it has one, must be ended.
+pub fn skip(request: RequestId, context: &Rc<Context>, drops_body: bool) -> Option<StreamRef> {
+    let skipped = Seat::Skipped { drops_body };
+    REQUESTS.with_borrow_mut(|requests| {
+        let streams = &mut requests.entry(request).or_default().streams;
+        match streams.iter_mut().find(|(of, _)| Rc::ptr_eq(of, context)) {
+            Some((_, seat)) => match std::mem::replace(seat, skipped) {
+                Seat::Stream(stream) => Some(stream),
+                Seat::Skipped { .. } => None,
+            },
+            None => {
+                streams.push((context.clone(), skipped));
+                None
+            }
+        }
     })
 }
 
@@ -53,7 +91,7 @@ pub fn watch(request: RequestId) -> Result<(), Failure> {
 /// Adds a stream to a watched request.
 pub fn add_stream(request: RequestId, context: Rc<Context>, stream: StreamRef) {
     REQUESTS.with_borrow_mut(|requests| {
-        requests.entry(request).or_default().streams.push((context, stream));
+        requests.entry(request).or_default().streams.push((context, Seat::Stream(stream)));
     });
 }
 
@@ -95,8 +133,10 @@ unsafe extern "C" fn on_request_freed(data: *mut c_void) {
         let streams = REQUESTS.with_borrow_mut(|requests| {
             requests.get_mut(&request).map(|record| std::mem::take(&mut record.streams))
         });
-        for (context, stream) in streams.into_iter().flatten() {
-            ending::end_stream(Some(request), context, stream);
+        for (context, seat) in streams.into_iter().flatten() {
+            if let Seat::Stream(stream) = seat {
+                ending::end_stream(Some(request), context, stream);
+            }
         }
         REQUESTS.with_borrow_mut(|requests| requests.remove(&request));
     }));

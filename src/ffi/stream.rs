@@ -1,11 +1,12 @@
 //! Streams: events, waiting, going on.
 
 use std::cell::RefCell;
-use std::ffi::c_void;
+use std::ffi::{c_char, c_void};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use super::nginx;
+use super::request::Seat;
 use super::ticker::Entry;
 use super::{
     Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_REPLACE, RPW_BODY_UNCHANGED, RPW_CLOSE,
@@ -13,7 +14,7 @@ use super::{
     RPW_RESPOND, RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS, boundary, ending, guest_boundary, handle,
     process, request, rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types,
 };
-use crate::abi::Callback;
+use crate::abi::{Callback, LogLevel};
 use crate::effect::Effects;
 use crate::error::Error;
 use crate::event::{Action, Event};
@@ -45,8 +46,15 @@ pub unsafe extern "C" fn rpw_stream_run(
         };
         let request = request_id(request)?;
         let event = read(lent)?;
-        if let Some(stream) = request::stream(request, &context) {
-            return run(&context, stream, event, lent, outcome);
+        match request::seat(request, &context) {
+            Some(Seat::Stream(stream)) => return run(&context, stream, event, lent, outcome),
+            Some(Seat::Skipped { drops_body }) => {
+                let drops = drops_body && event.callback == Callback::ResponseBody;
+                let body = if drops { Output::Hold } else { Output::Unchanged };
+                export(&mut Effects::default(), body, outcome);
+                return Ok(RPW_CONTINUE);
+            }
+            None => {}
         }
         if !nginx::is_real(request) {
             return Err(bad_request());
@@ -132,10 +140,49 @@ pub unsafe extern "C" fn rpw_stream_resume(
             if let Some(s) = vm.state_mut().contexts.streams.get_mut(&stream.id) {
                 s.waker = None;
             }
-            export(vm, stream, Output::Unchanged, outcome);
+            export_stream(vm, stream, Output::Unchanged, outcome);
             Ok(code(action))
         })?;
         Ok(code)
+    })
+}
+
+/// Takes a filter that failed out of a request: from now on its events answer `RPW_CONTINUE` and run nothing. Its
+/// stream ends.
+///
+/// # Arguments
+/// `drops_body`: 1 when nothing of the response's body may go out, else 0. `reason`: why, for the error log.
+/// # Returns
+/// `RPW_CONTINUE`; `RPW_BAD_REQUEST`; `RPW_ERROR`.
+/// # Safety
+/// `context` is a live handle, `request` NULL or the running `ngx_http_request_t`, `reason` has its length.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_stream_skip(
+    context: *const rpw_context_t,
+    request: *mut c_void,
+    drops_body: i32,
+    reason: *const c_char,
+    reason_length: usize,
+    error: *mut rpw_error_t,
+) -> i32 {
+    guest_boundary(Entry::Request, error, || {
+        // SAFETY: as promised by the caller.
+        let context = unsafe { handle::share(context) };
+        let context = context.ok_or_else(|| Failure::new("rpw_stream_skip: NULL argument"))?;
+        let request = request_id(request)?;
+        if !nginx::is_real(request) {
+            return Err(bad_request());
+        }
+        // SAFETY: as promised by the caller.
+        let reason = unsafe { types::bytes(reason, reason_length) };
+        let mut line = format!("wasm plugin \"{}\": ", context.plugin().name()).into_bytes();
+        line.extend_from_slice(reason);
+        nginx::log(Some(request), LogLevel::Error, &line);
+        request::watch(request)?;
+        if let Some(stream) = request::skip(request, &context, drops_body != 0) {
+            ending::end_stream(Some(request), context, stream);
+        }
+        Ok(RPW_CONTINUE)
     })
 }
 
@@ -156,7 +203,7 @@ fn run(
             unsafe { types::push_pairs(map, lent.headers, lent.headers_length) };
         }
         let result = vm.run(stream.id, event)?;
-        export(vm, stream, result.body, outcome);
+        export_stream(vm, stream, result.body, outcome);
         Ok(code(result.action))
     })?;
     Ok(code)
@@ -174,14 +221,19 @@ thread_local! {
     static EXPORTED: RefCell<Exported> = RefCell::default();
 }
 
-/// Moves the stream's effects to where Lua reads them.
-fn export(vm: &mut Vm, stream: StreamRef, body: Output, outcome: &mut rpw_outcome_t) {
+fn export_stream(vm: &mut Vm, stream: StreamRef, body: Output, outcome: &mut rpw_outcome_t) {
+    match vm.state_mut().contexts.streams.get_mut(&stream.id) {
+        Some(s) => export(&mut s.effects, body, outcome),
+        None => export(&mut Effects::default(), body, outcome),
+    }
+}
+
+/// Moves effects to where Lua reads them. The buffers change places, so that none is allocated anew.
+fn export(effects: &mut Effects, body: Output, outcome: &mut rpw_outcome_t) {
     EXPORTED.with_borrow_mut(|exported| {
         exported.effects.clear();
         exported.list.clear();
-        if let Some(s) = vm.state_mut().contexts.streams.get_mut(&stream.id) {
-            std::mem::swap(&mut exported.effects, &mut s.effects);
-        }
+        std::mem::swap(&mut exported.effects, effects);
         exported.list.extend(exported.effects.iter().map(|effect| rpw_effect_t {
             kind: effect.kind as i32,
             number: effect.number,

@@ -60,6 +60,11 @@ pub const RPW_LOCAL_RESPONSE: i32 = 10;
 /// A header of that local response.
 pub const RPW_LOCAL_RESPONSE_HEADER: i32 = 11;
 
+/// `rpw_context_traits`: the filter has `proxy_on_request_body`.
+pub const RPW_TAKES_REQUEST_BODY: i32 = 1;
+/// `rpw_context_traits`: a request goes on without this filter where it fails.
+pub const RPW_FAILS_OPEN: i32 = 2;
+
 /// Where an error's text goes. The caller owns the buffer; text that does not fit is cut.
 #[repr(C)]
 pub struct rpw_error_t {
@@ -112,6 +117,8 @@ pub struct rpw_options_t {
     pub start_time_limit: u32,
     /// Milliseconds that a paused request waits.
     pub pause_timeout: u32,
+    /// 1 when a request goes on without this filter where it fails, 0 when it must not.
+    pub fail_open: i32,
 }
 
 /// An event of a request.

@@ -37,6 +37,8 @@ pub struct Options {
     pub time_limits: TimeLimits,
     /// Milliseconds that a paused request waits.
     pub pause_timeout: u32,
+    /// A request goes on without this filter where it fails.
+    pub fail_open: bool,
 }
 
 impl Options {
@@ -51,6 +53,7 @@ impl Options {
             memory_limit: limits::DEFAULT_MEMORY,
             time_limits: TimeLimits::default(),
             pause_timeout: limits::DEFAULT_PAUSE_MS,
+            fail_open: false,
         }
     }
 }
@@ -62,6 +65,7 @@ pub struct Module {
     memory_limit: usize,
     pub(super) time_limits: TimeLimits,
     pause_timeout: u32,
+    fail_open: bool,
     /// Guest calls need a tokio runtime entered: the guest imports functions that run on wasmtime-wasi.
     pub(super) needs_runtime: bool,
     pub(super) profile: Profile,
@@ -123,6 +127,7 @@ impl Module {
             memory_limit,
             time_limits: options.time_limits,
             pause_timeout: options.pause_timeout,
+            fail_open: options.fail_open,
             needs_runtime,
             profile,
             warnings,
@@ -137,6 +142,16 @@ impl Module {
     /// The `pause_timeout` option, in milliseconds.
     pub fn pause_timeout(&self) -> u32 {
         self.pause_timeout
+    }
+
+    /// The `fail` option: true for "open".
+    pub fn fail_open(&self) -> bool {
+        self.fail_open
+    }
+
+    /// Whether the guest has a callback.
+    pub fn exports(&self, callback: Callback) -> bool {
+        matches!(self.pre.module().get_export(callback.name()), Some(ExternType::Func(_)))
     }
 
     /// What users should know of this module.

@@ -102,6 +102,11 @@ impl Plugin {
         self.module.pause_timeout()
     }
 
+    /// What it is made of.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
     /// True while a callback of this plugin runs.
     pub fn is_busy(&self) -> bool {
         self.slot.try_borrow_mut().is_err()

@@ -55,6 +55,7 @@ typedef struct rpw_options_t {
     uint32_t time_limit;
     uint32_t start_time_limit;
     uint32_t pause_timeout;
+    int32_t fail_open;
 } rpw_options_t;
 typedef struct rpw_event_t {
     int32_t callback;
@@ -85,6 +86,7 @@ int32_t rpw_context_new(const rpw_plugin_t *plugin,
                         size_t configuration_length,
                         rpw_context_t **context,
                         struct rpw_error_t *error);
+int32_t rpw_context_traits(const rpw_context_t *context);
 void rpw_context_free(rpw_context_t *context);
 int32_t rpw_setup(const struct rpw_nginx_t *functions, struct rpw_error_t *error);
 int32_t rpw_plugin_load(const char *name,
@@ -109,6 +111,12 @@ int32_t rpw_stream_resume(const rpw_context_t *context,
                           void *request,
                           struct rpw_outcome_t *outcome,
                           struct rpw_error_t *error);
+int32_t rpw_stream_skip(const rpw_context_t *context,
+                        void *request,
+                        int32_t drops_body,
+                        const char *reason,
+                        size_t reason_length,
+                        struct rpw_error_t *error);
 ]])
 
 return {
@@ -138,4 +146,6 @@ return {
     RPW_SET_STATUS = 9,
     RPW_LOCAL_RESPONSE = 10,
     RPW_LOCAL_RESPONSE_HEADER = 11,
+    RPW_TAKES_REQUEST_BODY = 1,
+    RPW_FAILS_OPEN = 2,
 }

@@ -112,6 +112,7 @@ function _M.build(name, opts)
     options.time_limit = opts.time_limit or DEFAULT_TIME_MS
     options.start_time_limit = opts.start_time_limit or DEFAULT_START_TIME_MS
     options.pause_timeout = opts.pause_timeout or DEFAULT_PAUSE_MS
+    options.fail_open = opts.fail == "open" and 1 or 0
     return options, { vm_config, root_id, vm_id, env, opts.env, clib.lib }
 end
 
