@@ -150,6 +150,36 @@
 #define RPW_FAILS_OPEN 2
 
 /**
+ * `rpw_work_next`: make the call that is described.
+ */
+#define RPW_WORK_START 1
+
+/**
+ * `rpw_work_next`: give up the call of that id and close its connection.
+ */
+#define RPW_WORK_STOP 2
+
+/**
+ * `rpw_work_next`: nothing to do for `wait_ms`, or until the semaphore is posted.
+ */
+#define RPW_WORK_WAIT 3
+
+/**
+ * `rpw_call_advance`: receive more.
+ */
+#define RPW_CALL_RECEIVE 1
+
+/**
+ * `rpw_call_advance`: the response is whole, or will never be.
+ */
+#define RPW_CALL_DONE 2
+
+/**
+ * `rpw_call_advance`: nobody waits for this call any more.
+ */
+#define RPW_CALL_GONE 3
+
+/**
  * A loaded plugin.
  */
 typedef struct rpw_plugin rpw_plugin_t;
@@ -410,6 +440,74 @@ typedef struct rpw_outcome_t {
     size_t body_length;
 } rpw_outcome_t;
 
+/**
+ * What to do for filters; which fields count, the answer of `rpw_work_next` says.
+ */
+typedef struct rpw_work_t {
+    /**
+     * The call.
+     */
+    uint32_t id;
+    /**
+     * Milliseconds that the whole call may take.
+     */
+    uint32_t timeout_ms;
+    /**
+     * Milliseconds to wait before asking again.
+     */
+    uint32_t wait_ms;
+    /**
+     * The port, 0 for a unix socket.
+     */
+    int32_t port;
+    /**
+     * 1 when TLS is spoken.
+     */
+    int32_t tls;
+    /**
+     * What to connect to, as nginx's cosockets take it.
+     */
+    const char *host;
+    /**
+     * Its bytes.
+     */
+    size_t host_length;
+    /**
+     * The pool of connections that may serve this call.
+     */
+    const char *pool;
+    /**
+     * Its bytes.
+     */
+    size_t pool_length;
+    /**
+     * The name that the certificate must have.
+     */
+    const char *server_name;
+    /**
+     * Its bytes.
+     */
+    size_t server_name_length;
+} rpw_work_t;
+
+/**
+ * What a call's connection must send.
+ */
+typedef struct rpw_io_t {
+    /**
+     * The bytes.
+     */
+    const char *data;
+    /**
+     * How many.
+     */
+    size_t length;
+    /**
+     * 1 when the connection may serve another call.
+     */
+    int32_t reusable;
+} rpw_io_t;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -547,6 +645,90 @@ int32_t rpw_stream_skip(const rpw_context_t *context,
                         const char *reason,
                         size_t reason_length,
                         struct rpw_error_t *error);
+
+/**
+ * Tells where to look whether there is work: not 0 when `rpw_work_next` should be called.
+ *
+ * # Returns
+ * An address that stays good for the life of the process.
+ */
+const int32_t *rpw_work_waits(void);
+
+/**
+ * Says whom to wake when work comes.
+ *
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Safety
+ * `semaphore` is NULL, or an `ngx_http_lua_sema_t` that lives until the next call of this function.
+ */
+int32_t rpw_work_listen(void *semaphore);
+
+/**
+ * Runs the ticks that are due, and says what is to be done next.
+ *
+ * # Returns
+ * `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_WAIT`, with the details in `*work`, whose
+ * strings are good until the call of that id ends; `RPW_ERROR`.
+ * # Safety
+ * `work` and `error` are valid.
+ */
+int32_t rpw_work_next(struct rpw_work_t *work,
+                      struct rpw_error_t *error);
+
+/**
+ * Takes what a call's connection received, and gives what must be sent.
+ *
+ * # Arguments
+ * `eof`: 1 when nothing more will be received. At first nothing is received.
+ * # Returns
+ * `RPW_CALL_RECEIVE`, `RPW_CALL_DONE` (then `rpw_call_end`), both with what must be sent first in `*io`, good until the
+ * next call of this function for that id; `RPW_CALL_GONE` when nobody waits for the call any more; `RPW_ERROR`.
+ * # Safety
+ * `data` has the given length; the others are valid.
+ */
+int32_t rpw_call_advance(uint32_t id,
+                         const char *data,
+                         size_t data_length,
+                         int32_t eof,
+                         struct rpw_io_t *io,
+                         struct rpw_error_t *error);
+
+/**
+ * Begins a call anew on another connection: the one that it was sent on had been closed meanwhile.
+ *
+ * # Returns
+ * `RPW_CONTINUE`.
+ */
+int32_t rpw_call_restart(uint32_t id);
+
+/**
+ * Ends a call: tells its guest what came of it.
+ *
+ * # Arguments
+ * `word`: empty, or what failed outside of HTTP: "resolver", "connect", "tls", "timeout", "closed". `details`: more about
+ * it, for the error log.
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_ERROR` when the guest failed.
+ * # Safety
+ * The strings have the given lengths.
+ */
+int32_t rpw_call_end(uint32_t id,
+                     const char *word,
+                     size_t word_length,
+                     const char *details,
+                     size_t details_length,
+                     struct rpw_error_t *error);
+
+/**
+ * To be called when a worker starts: makes the VMs and plugin contexts of the master again in this process.
+ *
+ * # Returns
+ * `RPW_CONTINUE`. What fails is in the error log.
+ * # Safety
+ * `error` is NULL or valid.
+ */
+int32_t rpw_init_worker(struct rpw_error_t *error);
 
 #ifdef __cplusplus
 }  // extern "C"

@@ -17,6 +17,7 @@
 #![deny(unsafe_code)]
 
 pub mod abi;
+pub mod callout;
 pub mod codec;
 pub mod effect;
 pub mod error;

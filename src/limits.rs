@@ -41,6 +41,15 @@ pub const EFFECTS: usize = 16 * 1024;
 /// Names and values of those effects together.
 pub const EFFECT_BYTES: usize = 32 * 1024 * 1024;
 
+/// Body of the response to a call that a guest makes. Past it the call fails.
+pub const CALL_BODY: usize = 16 * 1024 * 1024;
+/// Status line and headers of such a response.
+pub const CALL_HEAD: usize = 512 * 1024;
+/// Body of such a call.
+pub const CALL_REQUEST_BODY: usize = 16 * 1024 * 1024;
+/// Calls that one VM may have under way. Stops a filter from taking all of a worker's connections.
+pub const CALLS: usize = 4096;
+
 /// Timed waits named in one `poll_oneoff`: more than any runtime asks for.
 pub const POLL_SUBSCRIPTIONS: u32 = 1024;
 

@@ -4,6 +4,7 @@
 use std::num::NonZeroUsize;
 
 use crate::abi::LogLevel;
+use crate::callout::Upstream;
 use crate::snapshot::HeaderMap;
 
 /// A request of the world, opaque to the core (for nginx: the address of its `ngx_http_request_t`).
@@ -73,6 +74,10 @@ pub trait Host: Send + Sync {
     fn headers_sent(&self, request: RequestId) -> bool;
     /// The status of the response, 0 while there is none.
     fn response_status(&self, request: RequestId) -> u16;
+    /// A plugin has work for the shell: calls to make or to drop, ticks. It is asked for soon.
+    fn work_waits(&self);
+    /// The upstream that was registered under that name.
+    fn upstream(&self, name: &[u8]) -> Option<Upstream>;
     /// Wakes whoever waits for a paused stream, by the token that it left.
     fn wake(&self, waker: NonZeroUsize);
 }

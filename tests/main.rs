@@ -8,6 +8,7 @@
 )]
 
 mod bodies;
+mod callouts;
 mod caps;
 mod codecs;
 mod docs;

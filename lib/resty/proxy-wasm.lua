@@ -6,6 +6,7 @@ local clib = require("resty.proxy-wasm.clib")
 local options = require("resty.proxy-wasm.options")
 local pacing = require("resty.proxy-wasm.pacing")
 local stream = require("resty.proxy-wasm.stream")
+local work = require("resty.proxy-wasm.work")
 
 local ffi_gc = ffi.gc
 local ffi_istype = ffi.istype
@@ -22,6 +23,7 @@ local context_type = ffi.typeof("rpw_context_t *")
 local plugin_slot = ffi.new("rpw_plugin_t *[1]")
 local context_slot = ffi.new("rpw_context_t *[1]")
 
+local look_for_work = work.look
 local made_context = pacing.made_context
 local run_request_headers = stream.request_headers
 local run_request_body = stream.request_body
@@ -104,6 +106,7 @@ function _M.on_configure(plugin, conf)
         return nil, "failed to run proxy_on_configure: " .. last_error()
     end
     made_context()
+    look_for_work()
     -- LuaJIT compiles no tail call of a C function.
     local ctx = ffi_gc(context_slot[0], free_context)
     return ctx
@@ -140,6 +143,16 @@ function _M.on_http_response_body(ctx)
         return nil, "bad plugin ctx"
     end
     return run_response_body(ctx)
+end
+
+-- To be called in init_worker_by_lua: makes the VMs before the first request, and starts their ticks.
+function _M.init_worker()
+    local rc = lib.rpw_init_worker(error_slot)
+    if rc < 0 then
+        return nil, last_error()
+    end
+    look_for_work()
+    return true
 end
 
 _M.new_chain = chain.new

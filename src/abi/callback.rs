@@ -41,9 +41,9 @@ callbacks! {
     Done = "proxy_on_done", "when nginx frees the request; for a plugin context when Lua dropped it";
     Log = "proxy_on_log", "after `proxy_on_done` of a stream";
     Delete = "proxy_on_delete", "last";
-    Tick = "proxy_on_tick", "not yet";
+    Tick = "proxy_on_tick", "every `proxy_set_tick_period_milliseconds`, in each worker";
     QueueReady = "proxy_on_queue_ready", "not yet";
-    HttpCallResponse = "proxy_on_http_call_response", "not yet";
+    HttpCallResponse = "proxy_on_http_call_response", "when a call has its response, or has failed";
     ForeignFunction = "proxy_on_foreign_function", "not yet";
 }
 

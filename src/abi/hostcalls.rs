@@ -29,7 +29,7 @@ macro_rules! for_each_hostcall {
             log::proxy_log(level: u32, message: u32, message_size: u32) "all" Full;
             log::proxy_get_log_level(return_level: u32) "0.2.1" Full;
             time::proxy_get_current_time_nanoseconds(return_time: u32) "all" Full;
-            timer::proxy_set_tick_period_milliseconds(period: u32) "all" Answers("OK; ticks are not called yet");
+            timer::proxy_set_tick_period_milliseconds(period: u32) "all" Full;
             buffer::proxy_get_buffer_bytes(buffer: u32, start: u32, max_size: u32, return_data: u32, return_size: u32) "all" Full;
             buffer::proxy_get_buffer_status(buffer: u32, return_size: u32, return_flags: u32) "all" Full;
             buffer::proxy_set_buffer_bytes(buffer: u32, start: u32, size: u32, data: u32, data_size: u32) "all" Full;
@@ -47,7 +47,7 @@ macro_rules! for_each_hostcall {
             response::proxy_clear_route_cache() "0.1.0" Full;
             buffer::proxy_get_configuration(return_data: u32, return_size: u32) "0.1.0" Full;
             response::proxy_send_local_response(status: u32, details: u32, details_size: u32, body: u32, body_size: u32, headers: u32, headers_size: u32, grpc_status: u32) "all" Full;
-            dispatch::proxy_http_call(upstream: u32, upstream_size: u32, headers: u32, headers_size: u32, body: u32, body_size: u32, trailers: u32, trailers_size: u32, timeout_ms: u32, return_token: u32) "all" Answers("INTERNAL_FAILURE; not built yet");
+            dispatch::proxy_http_call(upstream: u32, upstream_size: u32, headers: u32, headers_size: u32, body: u32, body_size: u32, trailers: u32, trailers_size: u32, timeout_ms: u32, return_token: u32) "all" Full;
             dispatch::proxy_grpc_call(upstream: u32, upstream_size: u32, service: u32, service_size: u32, method: u32, method_size: u32, metadata: u32, metadata_size: u32, message: u32, message_size: u32, timeout_ms: u32, return_id: u32) "all" Answers("INTERNAL_FAILURE; not built yet");
             dispatch::proxy_grpc_stream(upstream: u32, upstream_size: u32, service: u32, service_size: u32, method: u32, method_size: u32, metadata: u32, metadata_size: u32, return_id: u32) "all" Answers("INTERNAL_FAILURE; not built yet");
             dispatch::proxy_grpc_send(id: u32, message: u32, message_size: u32, end_of_stream: u32) "all" Answers("NOT_FOUND; there are no gRPC streams yet");

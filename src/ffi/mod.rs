@@ -25,6 +25,7 @@ mod request;
 mod stream;
 mod ticker;
 mod types;
+mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -33,6 +34,10 @@ pub use functions::{rpw_nginx_t, rpw_setup};
 pub use plugin::*;
 pub use stream::*;
 pub use types::*;
+pub use work::{
+    rpw_call_advance, rpw_call_end, rpw_call_restart, rpw_init_worker, rpw_work_listen,
+    rpw_work_next, rpw_work_waits,
+};
 
 /// The number of this C ABI. It changes whenever a declaration of the header does; the Lua module refuses a
 /// library of another number.

@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use super::functions::{Functions, functions};
 use super::{Failure, request, rpw_pair_t, types};
 use crate::abi::LogLevel;
+use crate::callout::Upstream;
 use crate::ports::{Host, Phase, RequestId, RequestSummary, SetVariableError};
 use crate::snapshot::HeaderMap;
 
@@ -328,12 +329,26 @@ impl Host for World {
         u16::try_from(unsafe { (self.call().response_status)(pointer(request)) }).unwrap_or(0)
     }
 
+    fn work_waits(&self) {
+        super::work::announce();
+    }
+
+    fn upstream(&self, _name: &[u8]) -> Option<Upstream> {
+        None
+    }
+
     fn wake(&self, waker: NonZeroUsize) {
-        // SAFETY: the shell keeps the semaphore alive until it has taken the stream's outcome, and the waker
-        // is forgotten then and when the stream ends.
-        unsafe {
-            (self.call().semaphore_post)(waker.get() as *mut c_void, 1);
-        }
+        post(waker);
+    }
+}
+
+/// Posts a semaphore of ngx_lua: that of a stream that waits, or of the light thread that waits for work.
+pub fn post(semaphore: NonZeroUsize) {
+    let Some(functions) = functions() else { return };
+    // SAFETY: the shell keeps a stream's semaphore alive until it has taken the stream's outcome, and forgets it
+    // then and when the stream ends; the other one lives until another takes its place.
+    unsafe {
+        (functions.semaphore_post)(semaphore.get() as *mut c_void, 1);
     }
 }
 

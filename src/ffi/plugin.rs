@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::nginx;
 use super::ticker::Entry;
 use super::{
-    Failure, RPW_CONTINUE, guest_boundary, handle, process, rpw_error_t, rpw_options_t, types,
+    Failure, RPW_CONTINUE, guest_boundary, handle, process, rpw_error_t, rpw_options_t, types, work,
 };
 use crate::abi::LogLevel;
 use crate::vm::{Module, Options, Plugin, TimeLimits};
@@ -49,6 +49,7 @@ pub unsafe extern "C" fn rpw_plugin_load(
             let line = format!("wasm plugin \"{}\": {warning}", loaded.name());
             nginx::log(None, LogLevel::Warn, line.as_bytes());
         }
+        work::add_plugin(&loaded);
         // SAFETY: checked above.
         unsafe { *plugin = handle::give(loaded) };
         Ok(RPW_CONTINUE)

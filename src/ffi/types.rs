@@ -65,6 +65,20 @@ pub const RPW_TAKES_REQUEST_BODY: i32 = 1;
 /// `rpw_context_traits`: a request goes on without this filter where it fails.
 pub const RPW_FAILS_OPEN: i32 = 2;
 
+/// `rpw_work_next`: make the call that is described.
+pub const RPW_WORK_START: i32 = 1;
+/// `rpw_work_next`: give up the call of that id and close its connection.
+pub const RPW_WORK_STOP: i32 = 2;
+/// `rpw_work_next`: nothing to do for `wait_ms`, or until the semaphore is posted.
+pub const RPW_WORK_WAIT: i32 = 3;
+
+/// `rpw_call_advance`: receive more.
+pub const RPW_CALL_RECEIVE: i32 = 1;
+/// `rpw_call_advance`: the response is whole, or will never be.
+pub const RPW_CALL_DONE: i32 = 2;
+/// `rpw_call_advance`: nobody waits for this call any more.
+pub const RPW_CALL_GONE: i32 = 3;
+
 /// Where an error's text goes. The caller owns the buffer; text that does not fit is cut.
 #[repr(C)]
 pub struct rpw_error_t {
@@ -168,6 +182,44 @@ pub struct rpw_outcome_t {
     pub body: *const c_char,
     /// Its bytes.
     pub body_length: usize,
+}
+
+/// What to do for filters; which fields count, the answer of `rpw_work_next` says.
+#[repr(C)]
+pub struct rpw_work_t {
+    /// The call.
+    pub id: u32,
+    /// Milliseconds that the whole call may take.
+    pub timeout_ms: u32,
+    /// Milliseconds to wait before asking again.
+    pub wait_ms: u32,
+    /// The port, 0 for a unix socket.
+    pub port: i32,
+    /// 1 when TLS is spoken.
+    pub tls: i32,
+    /// What to connect to, as nginx's cosockets take it.
+    pub host: *const c_char,
+    /// Its bytes.
+    pub host_length: usize,
+    /// The pool of connections that may serve this call.
+    pub pool: *const c_char,
+    /// Its bytes.
+    pub pool_length: usize,
+    /// The name that the certificate must have.
+    pub server_name: *const c_char,
+    /// Its bytes.
+    pub server_name_length: usize,
+}
+
+/// What a call's connection must send.
+#[repr(C)]
+pub struct rpw_io_t {
+    /// The bytes.
+    pub data: *const c_char,
+    /// How many.
+    pub length: usize,
+    /// 1 when the connection may serve another call.
+    pub reusable: i32,
 }
 
 /// Writes an error's text, when the caller gave room for one.

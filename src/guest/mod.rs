@@ -2,12 +2,14 @@
 //! the call in progress.
 
 mod body;
+mod calls;
 mod properties;
 mod root;
 mod state;
 mod stream;
 
 pub use body::{Body, Output};
+pub use calls::{CallOf, Calls, Dispatched, Token};
 pub use properties::Properties;
 pub use root::Root;
 pub use state::{Call, Contexts, PluginInfo, State, StdioLines};

@@ -13,6 +13,8 @@ pub struct Root {
     pub streams: u32,
     /// Milliseconds between ticks, 0 for none.
     pub tick_period: u32,
+    /// When the next one is due, on the host's monotonic clock.
+    pub tick_due: u64,
     /// `proxy_on_done` answered false: deleted when the guest calls `proxy_done`.
     pub awaits_done: bool,
     /// What the guest keeps under paths of its own.
@@ -27,6 +29,7 @@ impl Root {
             configuration: configuration.into(),
             streams: 0,
             tick_period: 0,
+            tick_due: 0,
             awaits_done: false,
             properties: Properties::default(),
         }

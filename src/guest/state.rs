@@ -6,7 +6,7 @@ use rustc_hash::FxHashMap;
 use wasmtime::{Memory, StoreLimits, TypedFunc};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use super::{ContextId, Root, Stream};
+use super::{Calls, ContextId, Root, Stream};
 use crate::abi::{Callback, LogLevel, Version};
 use crate::limits;
 use crate::ports::{Host, RequestId};
@@ -140,6 +140,8 @@ pub struct State {
     pub contexts: Contexts,
     /// The call in progress.
     pub call: Call,
+    /// Its calls.
+    pub calls: Calls,
     /// The guest's memory, once known.
     pub memory: Option<Memory>,
     /// The guest's allocator, once known.

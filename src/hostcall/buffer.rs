@@ -89,9 +89,11 @@ fn content(state: &State, buffer: BufferType) -> Result<&[u8], Status> {
             .root_of(state.call.effective)
             .map(|root| &*root.configuration)
             .ok_or(Status::NotFound),
+        BufferType::CallResponseBody => {
+            state.calls.response().map(|response| &*response.body).ok_or(Status::NotFound)
+        }
         BufferType::DownstreamData
         | BufferType::UpstreamData
-        | BufferType::CallResponseBody
         | BufferType::GrpcMessage
         | BufferType::ForeignArguments => Err(Status::NotFound),
     }

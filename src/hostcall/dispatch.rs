@@ -1,12 +1,17 @@
-//! Calls to other services: not built yet. Addresses are checked, so that a guest's mistake shows now and
+//! Calls to other services. gRPC is not built yet: its addresses are checked, so that a guest's mistake shows now and
 //! not later. INTERNAL_FAILURE is what SDKs turn into an error value; UNIMPLEMENTED makes them panic.
 
 use wasmtime::Caller;
 
 use super::memory::{Answer, Return, give, slice, split, write_u32};
-use crate::abi::Status;
+use crate::abi::{Callback, Status};
+use crate::callout::{self, Upstream};
 use crate::codec::header_map;
-use crate::guest::State;
+use crate::guest::{CallOf, Dispatched, State};
+use crate::limits;
+
+/// The code of `proxy_get_status` for a call that failed, as Envoy gives it.
+const CALL_FAILED: u32 = 11;
 
 pub fn proxy_http_call(
     caller: &mut Caller<'_, State>,
@@ -22,17 +27,53 @@ pub fn proxy_http_call(
     return_token: u32,
 ) -> Answer {
     let (memory, state) = split(caller)?;
-    let upstream = slice(memory, upstream, upstream_size)?;
+    let name = slice(memory, upstream, upstream_size)?;
     let headers = slice(memory, headers, headers_size)?;
-    slice(memory, body, body_size)?;
+    let body = slice(memory, body, body_size)?;
     let trailers = slice(memory, trailers, trailers_size)?;
     slice(memory, return_token, 4)?;
-    let maps_are_sound = [headers, trailers].iter().all(|map| header_map::decode(map).is_ok());
-    if upstream.is_empty() || timeout_ms > i32::MAX as u32 || !maps_are_sound {
+    let (Ok(headers), Ok(trailers)) = (header_map::decode(headers), header_map::decode(trailers))
+    else {
+        return Err(Status::BadArgument.into());
+    };
+    if timeout_ms > i32::MAX as u32 {
         return Err(Status::BadArgument.into());
     }
-    state.warn_once("HTTP calls are not built yet in this version");
-    Err(Status::InternalFailure.into())
+    let registered = state.host.upstream(name);
+    let parsed = || Upstream::parse(name, callout::wants_tls(&headers));
+    let Some(upstream) = registered.or_else(parsed) else {
+        state.warn(&format!(
+            "proxy_http_call: \"{}\" is neither a registered upstream nor the name of a host",
+            name.escape_ascii()
+        ));
+        return Err(Status::BadArgument.into());
+    };
+    if body.len() > limits::CALL_REQUEST_BODY {
+        state.warn("proxy_http_call: the body passes the limit of what a call may send");
+        return Err(Status::InternalFailure.into());
+    }
+    let request = match callout::Request::build(&upstream, &headers, body, &trailers) {
+        Ok(request) => request,
+        Err(malformed) => {
+            state.warn(&format!("proxy_http_call: {}", malformed.0));
+            return Err(Status::BadArgument.into());
+        }
+    };
+    let effective = state.call.effective;
+    let root = state.contexts.root_of(effective).map(|root| root.id);
+    let root = root.ok_or(Status::BadArgument)?;
+    // What a stream asks for while it ends is its plugin context's to hear of.
+    let ends = matches!(state.call.callback, Callback::Done | Callback::Log | Callback::Delete);
+    let of = CallOf { root, stream: Some(effective).filter(|id| *id != root && !ends) };
+    let Some(token) = state.calls.begin(of) else {
+        state.warn("proxy_http_call: too many calls are under way");
+        return Err(Status::InternalFailure.into());
+    };
+    let server_name = callout::server_name(&headers, &upstream);
+    let name = name.escape_ascii().to_string();
+    state.calls.send(Dispatched { token, name, upstream, server_name, request, timeout_ms });
+    state.host.work_waits();
+    Ok(write_u32(memory, return_token, token)?)
 }
 
 pub fn proxy_grpc_call(
@@ -107,10 +148,16 @@ pub fn proxy_get_status(
     return_data: u32,
     return_size: u32,
 ) -> Answer {
-    let (memory, _) = split(caller)?;
+    let (memory, state) = split(caller)?;
     Return { data: return_data, size: return_size }.check(memory)?;
-    write_u32(memory, return_code, 0)?;
-    give(caller, Return { data: return_data, size: return_size }, |_| Ok(&[]))
+    let failed = matches!(state.calls.answer, Some(Err(_)));
+    write_u32(memory, return_code, if failed { CALL_FAILED } else { 0 })?;
+    give(caller, Return { data: return_data, size: return_size }, |state| {
+        Ok(match &state.calls.answer {
+            Some(Err(failure)) => failure.kind.word().as_bytes(),
+            _ => &[],
+        })
+    })
 }
 
 fn refuse_grpc(caller: &mut Caller<'_, State>, parts: [(u32, u32); 4], return_id: u32) -> Answer {

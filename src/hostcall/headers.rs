@@ -87,13 +87,13 @@ pub fn load(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
             .stream_mut()
             .filter(|s| s.response_headers_loaded)
             .map(|s| &mut s.response_headers),
-        // nginx shows no trailers, and no call has a callback yet.
+        MapType::CallResponseHeaders => state.calls.response_mut().map(|r| &mut r.headers),
+        MapType::CallResponseTrailers => state.calls.response_mut().map(|r| &mut r.trailers),
+        // nginx shows no trailers.
         MapType::RequestTrailers
         | MapType::ResponseTrailers
         | MapType::GrpcInitialMetadata
-        | MapType::GrpcTrailingMetadata
-        | MapType::CallResponseHeaders
-        | MapType::CallResponseTrailers => None,
+        | MapType::GrpcTrailingMetadata => None,
     }
 }
 

@@ -63,6 +63,7 @@ impl Vm {
 
     fn delete_root(&mut self, id: ContextId) -> Result<(), Error> {
         let result = self.delete(id);
+        self.drop_calls(id);
         self.state_mut().contexts.roots.remove(&id);
         result
     }
@@ -87,6 +88,7 @@ impl Vm {
                 exports.context_create.as_ref().map_or(Ok(()), |f| f.call(store, (id, root)))
             });
             if let Err(error) = created {
+                self.drop_calls(id);
                 self.state_mut().contexts.remove_stream(id);
                 return Err(error);
             }
@@ -98,6 +100,7 @@ impl Vm {
     pub fn end_stream(&mut self, id: ContextId) -> Result<(), Error> {
         self.warn_of_lost_body(id);
         let result = self.tell_end(id);
+        self.drop_calls(id);
         self.state_mut().contexts.remove_stream(id);
         result
     }

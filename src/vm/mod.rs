@@ -2,6 +2,7 @@
 
 mod backoff;
 mod call_graph;
+mod calls;
 pub mod deadline;
 mod engine;
 mod exports;
@@ -12,6 +13,7 @@ mod plugin;
 mod profile;
 mod run;
 mod start;
+mod work;
 
 use std::sync::Arc;
 
@@ -21,6 +23,7 @@ pub use deadline::TimeLimits;
 pub use module::{Code, Module, Options};
 pub use plugin::{Context, Plugin, StreamRef};
 pub use run::Outcome;
+pub use work::{CallRef, Work};
 
 use crate::error::Error;
 use crate::guest::State;

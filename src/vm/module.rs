@@ -13,7 +13,7 @@ use super::profile::Profile;
 use super::start::StartCode;
 use crate::abi::{Callback, Marker, Version};
 use crate::error::{Error, one_line};
-use crate::guest::{Call, Contexts, PluginInfo, State, StdioLines};
+use crate::guest::{Call, Calls, Contexts, PluginInfo, State, StdioLines};
 use crate::limits;
 use crate::ports::Host;
 use crate::wasi;
@@ -194,6 +194,7 @@ fn store(
             resumed: Vec::new(),
             finished: Vec::new(),
         },
+        calls: Calls::default(),
         memory: None,
         allocate: None,
         wasi: wasi::context(),

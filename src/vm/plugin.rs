@@ -1,11 +1,13 @@
 //! A loaded plugin and its plugin contexts, over the VMs that come and go beneath them.
 
 use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
+use rustc_hash::FxHashMap;
+
 use super::backoff::Backoff;
-use super::{Module, Vm};
+use super::{CallRef, Module, Vm, Work};
 use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::guest::ContextId;
@@ -19,6 +21,12 @@ pub struct Plugin {
     module: Arc<Module>,
     host: Arc<dyn Host>,
     slot: RefCell<Slot>,
+    /// The plugin contexts of the VM by their roots.
+    contexts: RefCell<FxHashMap<ContextId, Weak<Context>>>,
+    /// Contexts that ticked in a VM that is gone.
+    pub(super) gone: RefCell<Vec<Weak<Context>>>,
+    /// Calls that nobody waits for any more.
+    pub(super) dropped: RefCell<Vec<CallRef>>,
 }
 
 #[derive(Default)]
@@ -40,24 +48,24 @@ impl Slot {
         Error::Lost(self.cause.clone())
     }
 
-    /// Lets go of a VM that has ended, its memory above all.
-    fn bury(&mut self) {
-        let dead = self.vm.as_ref().and_then(Vm::dead);
-        self.cause = match dead {
-            None => return,
-            Some(Error::Lost(cause)) => cause.clone(),
-            Some(error) => error.to_string(),
+    /// Takes a VM out that has ended, with its memory above all.
+    fn take_dead(&mut self) -> Option<Vm> {
+        self.cause = match self.vm.as_ref()?.dead()? {
+            Error::Lost(cause) => cause.clone(),
+            error => error.to_string(),
         };
-        self.vm = None;
+        self.vm.take()
     }
 
-    /// Makes room for a VM of that process.
-    fn renew(&mut self, process: u64) {
-        if self.vm.take().is_some() {
+    /// Makes room for a VM of that process. Returns the one of another process that was there.
+    fn renew(&mut self, process: u64) -> Option<Vm> {
+        let before = self.vm.take();
+        if before.is_some() {
             self.cause = "it belonged to another process".into();
         }
         self.process = process;
         self.serial += 1;
+        before
     }
 }
 
@@ -74,7 +82,7 @@ pub struct Context {
 /// A stream context, by the VM that it lives in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StreamRef {
-    serial: u64,
+    pub(super) serial: u64,
     /// Its id in that VM.
     pub id: ContextId,
 }
@@ -82,7 +90,14 @@ pub struct StreamRef {
 impl Plugin {
     /// Starts a first VM, so that a module that cannot start is an error now.
     pub fn new(module: Module, host: Arc<dyn Host>, process: u64) -> Result<Rc<Self>, Error> {
-        let plugin = Self { module: Arc::new(module), host, slot: RefCell::default() };
+        let plugin = Self {
+            module: Arc::new(module),
+            host,
+            slot: RefCell::default(),
+            contexts: RefCell::default(),
+            gone: RefCell::default(),
+            dropped: RefCell::default(),
+        };
         plugin.with_vm(process, |_, _| Ok(()))?;
         Ok(Rc::new(plugin))
     }
@@ -117,13 +132,49 @@ impl Plugin {
         self.slot.try_borrow().map_or(true, |slot| slot.process == process)
     }
 
+    /// Whether there is a VM to be asked for work: one of this process, or one whose ticks must go on in it.
+    pub(super) fn has_work(&self, process: u64) -> bool {
+        let Ok(slot) = self.slot.try_borrow() else { return false };
+        let vm = slot.vm.as_ref();
+        vm.is_some_and(|vm| slot.process == process || !vm.ticking().is_empty())
+    }
+
+    /// The contexts of a VM that another process made.
+    pub(super) fn contexts_before(&self, process: u64) -> Vec<Rc<Context>> {
+        if self.has_vm_of(process) {
+            return Vec::new();
+        }
+        self.contexts.borrow().values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Hands over the calls that the VM of this process wants to make and to drop.
+    pub(super) fn take_calls(&self, process: u64, work: &mut Work) {
+        let Ok(mut slot) = self.slot.try_borrow_mut() else { return };
+        let serial = slot.serial;
+        if slot.process != process {
+            return;
+        }
+        let Some(vm) = slot.vm.as_mut() else { return };
+        let (calls, dropped) = vm.state_mut().calls.take();
+        let of = |token| CallRef { serial, token };
+        work.calls.extend(calls.into_iter().map(|call| (of(call.token), call)));
+        work.dropped.extend(dropped.into_iter().map(of));
+    }
+
+    /// The host's monotonic clock.
+    pub(super) fn now(&self) -> u64 {
+        self.host.monotonic_clock()
+    }
+
     /// Enters the VM of this process, made anew when there is none that lives.
-    fn with_vm<R>(
+    pub(super) fn with_vm<R>(
         &self,
         process: u64,
         f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let mut slot = self.slot.try_borrow_mut().map_err(|_| Error::Busy(self.name().into()))?;
+        // One that a panic ended is still there.
+        self.bury(&mut slot);
         if slot.process != process || slot.vm.is_none() {
             self.start(&mut slot, process)?;
         }
@@ -131,12 +182,13 @@ impl Plugin {
     }
 
     /// Enters the VM that a stream lives in, if it still lives.
-    fn with_vm_of<R>(
+    pub(super) fn with_vm_of<R>(
         &self,
         stream: StreamRef,
         f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let mut slot = self.slot.try_borrow_mut().map_err(|_| Error::Busy(self.name().into()))?;
+        self.bury(&mut slot);
         if slot.serial != stream.serial || slot.vm.is_none() {
             return Err(slot.lost());
         }
@@ -156,8 +208,30 @@ impl Plugin {
             let finished = guard.0.delete_finished();
             result.and_then(|value| finished.map(|()| value))
         };
-        slot.bury();
+        self.bury(slot);
         result
+    }
+
+    /// Lets go of a VM that has ended.
+    fn bury(&self, slot: &mut Slot) {
+        if let Some(vm) = slot.take_dead() {
+            self.forget(&vm);
+            if vm.state().calls.any() {
+                self.dropped.borrow_mut().push(CallRef::all(slot.serial));
+                self.host.work_waits();
+            }
+        }
+    }
+
+    /// Keeps in mind which contexts must go on to tick in the next VM.
+    fn forget(&self, vm: &Vm) {
+        let mut contexts = self.contexts.borrow_mut();
+        let ticking = vm.ticking();
+        self.gone.borrow_mut().extend(ticking.iter().filter_map(|id| contexts.remove(id)));
+        contexts.clear();
+        if !ticking.is_empty() {
+            self.host.work_waits();
+        }
     }
 
     /// Makes a VM in place of the last one.
@@ -165,7 +239,9 @@ impl Plugin {
         let now = self.host.monotonic_clock();
         let first = slot.serial == 0;
         slot.backoff.check(now)?;
-        slot.renew(process);
+        if let Some(vm) = slot.renew(process) {
+            self.forget(&vm);
+        }
         match self.module.start(&self.host) {
             Ok(vm) => {
                 slot.vm = Some(vm);
@@ -206,15 +282,25 @@ impl Drop for KillOnPanic<'_> {
 impl Context {
     /// Makes a plugin context and configures it.
     pub fn new(plugin: &Rc<Plugin>, configuration: &[u8], process: u64) -> Result<Rc<Self>, Error> {
-        let context = Self {
+        let context = Rc::new(Self {
             plugin: plugin.clone(),
             configuration: configuration.to_vec(),
             root: Cell::new(None),
             dropped: Cell::new(false),
             backoff: RefCell::default(),
-        };
-        plugin.with_vm(process, |vm, serial| context.root(vm, serial))?;
-        Ok(Rc::new(context))
+        });
+        context.ensure(process)?;
+        Ok(context)
+    }
+
+    /// Makes its root context in the VM of this process, when it is not there.
+    pub(super) fn ensure(self: &Rc<Self>, process: u64) -> Result<(), Error> {
+        self.plugin.with_vm(process, |vm, serial| self.root(vm, serial).map(|_| ()))
+    }
+
+    /// Whether Lua holds it no longer.
+    pub(super) fn is_dropped(&self) -> bool {
+        self.dropped.get()
     }
 
     /// Its plugin.
@@ -223,7 +309,11 @@ impl Context {
     }
 
     /// Starts a stream for a request.
-    pub fn start_stream(&self, request: RequestId, process: u64) -> Result<StreamRef, Error> {
+    pub fn start_stream(
+        self: &Rc<Self>,
+        request: RequestId,
+        process: u64,
+    ) -> Result<StreamRef, Error> {
         self.plugin.with_vm(process, |vm, serial| {
             let root = self.root(vm, serial)?;
             Ok(StreamRef { serial, id: vm.create_stream(root, request)? })
@@ -269,11 +359,12 @@ impl Context {
             return Ok(());
         }
         self.root.set(None);
+        self.plugin.contexts.borrow_mut().remove(&id);
         vm.end_root(id)
     }
 
     /// The root context of this configuration in that VM.
-    fn root(&self, vm: &mut Vm, serial: u64) -> Result<ContextId, Error> {
+    fn root(self: &Rc<Self>, vm: &mut Vm, serial: u64) -> Result<ContextId, Error> {
         match self.root.get() {
             Some((of, id)) if of == serial => Ok(id),
             Some(_) => self.create_root_again(vm, serial),
@@ -281,14 +372,15 @@ impl Context {
         }
     }
 
-    fn create_root(&self, vm: &mut Vm, serial: u64) -> Result<ContextId, Error> {
+    fn create_root(self: &Rc<Self>, vm: &mut Vm, serial: u64) -> Result<ContextId, Error> {
         let id = vm.create_root(&self.configuration)?;
         self.root.set(Some((serial, id)));
+        self.plugin.contexts.borrow_mut().insert(id, Rc::downgrade(self));
         Ok(id)
     }
 
     /// Like [`Context::create_root`], for a configuration that an earlier VM took.
-    fn create_root_again(&self, vm: &mut Vm, serial: u64) -> Result<ContextId, Error> {
+    fn create_root_again(self: &Rc<Self>, vm: &mut Vm, serial: u64) -> Result<ContextId, Error> {
         let mut backoff = self.backoff.borrow_mut();
         let now = self.plugin.host.monotonic_clock();
         backoff.check(now)?;

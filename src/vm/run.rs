@@ -50,6 +50,10 @@ impl Vm {
             return Err(error.lost());
         }
         let action = self.settle(stream, Action::Continue);
+        // Its effects are about to be done, so the next callback must look anew.
+        if let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) {
+            s.request_headers_loaded = false;
+        }
         let found = self.state_mut().contexts.streams.get_mut(&stream);
         let paused = found.is_some_and(|s| std::mem::take(&mut s.paused));
         Ok(if paused && action == Action::Continue { Action::Pause } else { action })

@@ -2,6 +2,7 @@
 
 use super::{number, request_id};
 use resty_proxy_wasm::abi::LogLevel;
+use resty_proxy_wasm::callout::Upstream;
 use resty_proxy_wasm::ports::{Host, Phase, RequestId, RequestSummary, SetVariableError};
 use resty_proxy_wasm::snapshot::HeaderMap;
 use std::num::NonZeroUsize;
@@ -88,6 +89,7 @@ struct Inner {
     woken: Vec<usize>,
     /// Nanoseconds.
     monotonic: u64,
+    work_waits: bool,
 }
 
 /// A variable whose reading makes the host panic.
@@ -105,6 +107,7 @@ impl World {
             level: LogLevel::Info,
             woken: Vec::new(),
             monotonic: MONOTONIC_CLOCK,
+            work_waits: false,
         };
         Arc::new(Self { inner: Mutex::new(inner) })
     }
@@ -122,6 +125,11 @@ impl World {
 
     pub fn set_log_level(&self, level: LogLevel) {
         self.lock().level = level;
+    }
+
+    /// Whether a plugin said that it has work since the last look.
+    pub fn work_waits(&self) -> bool {
+        std::mem::take(&mut self.lock().work_waits)
     }
 
     /// Time passes.
@@ -272,6 +280,14 @@ impl Host for World {
 
     fn response_status(&self, request: RequestId) -> u16 {
         self.read(request, |r| r.status)
+    }
+
+    fn work_waits(&self) {
+        self.lock().work_waits = true;
+    }
+
+    fn upstream(&self, name: &[u8]) -> Option<Upstream> {
+        (name == b"registered").then(|| Upstream::parse(b"https://127.0.0.1:8443", false))?
     }
 
     fn wake(&self, waker: NonZeroUsize) {

@@ -80,6 +80,24 @@ typedef struct rpw_outcome_t {
     const char *body;
     size_t body_length;
 } rpw_outcome_t;
+typedef struct rpw_work_t {
+    uint32_t id;
+    uint32_t timeout_ms;
+    uint32_t wait_ms;
+    int32_t port;
+    int32_t tls;
+    const char *host;
+    size_t host_length;
+    const char *pool;
+    size_t pool_length;
+    const char *server_name;
+    size_t server_name_length;
+} rpw_work_t;
+typedef struct rpw_io_t {
+    const char *data;
+    size_t length;
+    int32_t reusable;
+} rpw_io_t;
 int32_t rpw_abi(void);
 int32_t rpw_context_new(const rpw_plugin_t *plugin,
                         const char *configuration,
@@ -117,6 +135,24 @@ int32_t rpw_stream_skip(const rpw_context_t *context,
                         const char *reason,
                         size_t reason_length,
                         struct rpw_error_t *error);
+const int32_t *rpw_work_waits(void);
+int32_t rpw_work_listen(void *semaphore);
+int32_t rpw_work_next(struct rpw_work_t *work,
+                      struct rpw_error_t *error);
+int32_t rpw_call_advance(uint32_t id,
+                         const char *data,
+                         size_t data_length,
+                         int32_t eof,
+                         struct rpw_io_t *io,
+                         struct rpw_error_t *error);
+int32_t rpw_call_restart(uint32_t id);
+int32_t rpw_call_end(uint32_t id,
+                     const char *word,
+                     size_t word_length,
+                     const char *details,
+                     size_t details_length,
+                     struct rpw_error_t *error);
+int32_t rpw_init_worker(struct rpw_error_t *error);
 ]])
 
 return {
@@ -148,4 +184,10 @@ return {
     RPW_LOCAL_RESPONSE_HEADER = 11,
     RPW_TAKES_REQUEST_BODY = 1,
     RPW_FAILS_OPEN = 2,
+    RPW_WORK_START = 1,
+    RPW_WORK_STOP = 2,
+    RPW_WORK_WAIT = 3,
+    RPW_CALL_RECEIVE = 1,
+    RPW_CALL_DONE = 2,
+    RPW_CALL_GONE = 3,
 }

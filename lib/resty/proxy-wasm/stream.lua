@@ -7,6 +7,7 @@ local effects = require("resty.proxy-wasm.effects")
 local response = require("resty.proxy-wasm.response")
 local semaphore = require("ngx.semaphore")
 local snapshot = require("resty.proxy-wasm.snapshot")
+local work = require("resty.proxy-wasm.work")
 
 local ffi_new = ffi.new
 local ffi_str = ffi.string
@@ -61,14 +62,23 @@ local function failed(step, cause)
     return nil, "failed to run " .. step .. ": " .. cause
 end
 
+local work_waits = work.waits
+local look_for_work = work.look
+
 local function run(ctx, r)
     local rc = lib.rpw_stream_run(ctx, r, event, outcome, error_slot)
+    if work_waits[0] ~= 0 then
+        look_for_work()
+    end
     if rc ~= NEED_RESPONSE_HEADERS then
         return rc
     end
     local list, count, owner = snapshot.response_headers()
     event.headers, event.headers_length = list, count
     rc = lib.rpw_stream_run(ctx, r, event, outcome, error_slot)
+    if work_waits[0] ~= 0 then
+        look_for_work()
+    end
     event.headers, event.headers_length = nil, 0
     -- The strings that the list points to must have lived until here.
     return rc, owner

@@ -1,0 +1,164 @@
+-- One HTTP call of a filter: nginx's cosockets move the bytes, the library speaks HTTP.
+
+local ffi = require("ffi")
+local clib = require("resty.proxy-wasm.clib")
+
+local ffi_str = ffi.string
+local ngx = ngx
+local ngx_log = ngx.log
+local now = ngx.now
+local tcp = ngx.socket.tcp
+local update_time = ngx.update_time
+
+local lib = clib.lib
+local const = clib.const
+local error_slot = clib.error_slot
+local last_error = clib.last_error
+local RECEIVE = const.RPW_CALL_RECEIVE
+local DONE = const.RPW_CALL_DONE
+local GONE = const.RPW_CALL_GONE
+
+local CHUNK = 16384
+local IDLE_MS = 60000
+local POOL_SIZE = 64
+
+local io = ffi.new("rpw_io_t")
+
+-- The sockets of calls under way, to be closed when nobody waits any more.
+local sockets = {}
+
+local function remaining(deadline)
+    update_time()
+    return (deadline - now()) * 1000
+end
+
+-- The word for what went wrong, after the text of a cosocket.
+local function word(err, otherwise)
+    if err == "timeout" then
+        return "timeout"
+    elseif err:find("resolve", 1, true) or err:find("no resolver", 1, true) then
+        return "resolver"
+    end
+    return otherwise
+end
+
+-- A connection: a pooled one unless `fresh`.
+local function connect(id, request, deadline, fresh)
+    local left = remaining(deadline)
+    if left <= 0 then
+        return nil, "timeout", ""
+    end
+    local sock, err = tcp()
+    if not sock then
+        return nil, "connect", err
+    end
+    sockets[id] = sock
+    sock:settimeouts(left, left, left)
+    local options = { pool = fresh and request.pool .. ":fresh" or request.pool }
+    local ok
+    if request.port then
+        ok, err = sock:connect(request.host, request.port, options)
+    else
+        ok, err = sock:connect(request.host, options)
+    end
+    if not ok then
+        return nil, word(err, "connect"), err
+    end
+    if request.server_name and sock:getreusedtimes() == 0 then
+        ok, err = sock:sslhandshake(nil, request.server_name, true)
+        if not ok then
+            return nil, word(err, "tls"), err
+        end
+    end
+    return sock
+end
+
+-- Sends and receives until the response is whole. Returns true, or a word and details. The third is true when the
+-- connection was found closed before anything came.
+local function exchange(id, sock, deadline)
+    local data, eof, got = "", 0, false
+    while true do
+        local rc = lib.rpw_call_advance(id, data, #data, eof, io, error_slot)
+        if rc == GONE then
+            return nil
+        elseif rc ~= RECEIVE and rc ~= DONE then
+            return "protocol", last_error()
+        end
+        local reusable = io.reusable == 1
+        local left = remaining(deadline)
+        if left <= 0 then
+            return "timeout", ""
+        end
+        sock:settimeouts(left, left, left)
+        local err
+        if io.length > 0 then
+            local sent
+            sent, err = sock:send(ffi_str(io.data, io.length))
+            if not sent and rc == RECEIVE then
+                return word(err, "closed"), err, not got
+            end
+        end
+        if rc == DONE then
+            return true, reusable
+        end
+        data, err = sock:receiveany(CHUNK)
+        if data then
+            got = true
+        elseif err == "closed" then
+            if not got and sock:getreusedtimes() > 0 then
+                return "closed", err, true
+            end
+            data, eof = "", 1
+        else
+            return word(err, "closed"), err
+        end
+    end
+end
+
+local function attempt(id, request, deadline, fresh)
+    local sock, failed, details = connect(id, request, deadline, fresh)
+    if not sock then
+        return failed, details
+    end
+    local reused = sock:getreusedtimes() > 0
+    local result, more, closed = exchange(id, sock, deadline)
+    if result == true and more then
+        sock:setkeepalive(IDLE_MS, POOL_SIZE)
+    else
+        sock:close()
+    end
+    return result, more, closed and reused
+end
+
+local _M = {}
+
+-- Makes the call of that id and tells its guest of the response or the failure.
+function _M.run(id, request)
+    local deadline = now() + request.timeout_ms / 1000
+    local result, details, stale = attempt(id, request, deadline)
+    if stale and lib.rpw_call_restart(id) == 0 then
+        -- The upstream had closed a kept connection, as it may at any time: not the call's fault.
+        result, details = attempt(id, request, deadline, true)
+    end
+    sockets[id] = nil
+    if not result then
+        return
+    end
+    local failed = result ~= true and result or ""
+    details = failed ~= "" and details or ""
+    local rc = lib.rpw_call_end(id, failed, #failed, details, #details, error_slot)
+    if rc < 0 then
+        ngx_log(ngx.ERR, "wasm: ", last_error())
+    end
+end
+
+-- Closes the connection of a call whose light thread was killed.
+function _M.close(id)
+    local sock = sockets[id]
+    sockets[id] = nil
+    if sock then
+        sock:close()
+    end
+end
+
+return _M

@@ -1,0 +1,154 @@
+-- The light thread of a worker that does what filters want done outside of requests: calls, ticks.
+--
+-- Every call is a light thread of its own below it. ngx_lua keeps a little of each light thread until the one that
+-- started it ends, so after some calls another takes over, and the old one ends with its last call.
+
+local ffi = require("ffi")
+local call = require("resty.proxy-wasm.call")
+local clib = require("resty.proxy-wasm.clib")
+local semaphore = require("ngx.semaphore")
+
+local ffi_str = ffi.string
+local min = math.min
+local ngx = ngx
+local ngx_log = ngx.log
+local exiting = ngx.worker.exiting
+local get_phase = ngx.get_phase
+local kill = ngx.thread.kill
+local spawn = ngx.thread.spawn
+local thread_wait = ngx.thread.wait
+local timer_at = ngx.timer.at
+local next = next
+
+local lib = clib.lib
+local const = clib.const
+local error_slot = clib.error_slot
+local last_error = clib.last_error
+local START = const.RPW_WORK_START
+local STOP = const.RPW_WORK_STOP
+local WAIT = const.RPW_WORK_WAIT
+
+-- Calls that one light thread starts.
+local GENERATION = 1000
+
+local waits = lib.rpw_work_waits()
+local work = ffi.new("rpw_work_t")
+
+-- Who started the call of an id: its semaphore, its light threads, those that ended, those to be killed.
+local owners = {}
+local current
+
+local function run(owner, id, request)
+    call.run(id, request)
+    owner.ended[id] = true
+    owner.semaphore:post()
+end
+
+local function start(owner)
+    local id = work.id
+    local request = {
+        host = ffi_str(work.host, work.host_length),
+        port = work.port ~= 0 and work.port or nil,
+        pool = ffi_str(work.pool, work.pool_length),
+        server_name = work.tls == 1 and ffi_str(work.server_name, work.server_name_length) or nil,
+        timeout_ms = work.timeout_ms,
+    }
+    owners[id] = owner
+    owner.started = owner.started + 1
+    owner.threads[id] = spawn(run, owner, id, request)
+end
+
+local function stop(id)
+    local owner = owners[id]
+    if owner then
+        owner.unwanted[id] = true
+        owner.semaphore:post()
+    end
+end
+
+-- Lets go of the light threads that ended and ends those that nobody waits for.
+local function sweep(owner)
+    for id in pairs(owner.unwanted) do
+        local thread = owner.threads[id]
+        -- One that ended by itself meanwhile cannot be killed.
+        if thread and not owner.ended[id] and kill(thread) then
+            call.close(id)
+            owner.threads[id], owners[id] = nil, nil
+        end
+        owner.unwanted[id] = nil
+    end
+    for id in pairs(owner.ended) do
+        thread_wait(owner.threads[id])
+        owner.ended[id], owner.threads[id], owners[id] = nil, nil, nil
+    end
+end
+
+local begin
+
+-- Asks for work until there is none. Returns the seconds to wait.
+local function do_work(owner)
+    while true do
+        local rc = lib.rpw_work_next(work, error_slot)
+        if rc == START then
+            start(owner)
+        elseif rc == STOP then
+            stop(work.id)
+        elseif rc == WAIT then
+            return work.wait_ms / 1000
+        else
+            ngx_log(ngx.ERR, "wasm: ", last_error())
+            return 1
+        end
+        if owner.started >= GENERATION then
+            current = nil
+            begin()
+            return 1
+        end
+    end
+end
+
+local function loop(premature, owner)
+    if premature then
+        return
+    end
+    while true do
+        local wait = 1
+        if owner == current then
+            wait = do_work(owner)
+        end
+        sweep(owner)
+        if next(owner.threads) == nil and (owner ~= current or exiting()) then
+            if owner == current then
+                current = nil
+                lib.rpw_work_listen(nil)
+            end
+            return
+        end
+        owner.semaphore:wait(min(wait, 1))
+    end
+end
+
+function begin()
+    local owner = { started = 0, threads = {}, ended = {}, unwanted = {}, semaphore = semaphore.new(0) }
+    local ok, err = timer_at(0, loop, owner)
+    if not ok then
+        ngx_log(ngx.ERR, "wasm: no timer for what filters want done: ", err)
+        return
+    end
+    current = owner
+    -- `current` keeps the semaphore as long as the library knows it.
+    lib.rpw_work_listen(owner.semaphore.sem)
+end
+
+local _M = {}
+
+-- To be called after the library was: starts the light thread when it is needed.
+function _M.look()
+    if waits[0] ~= 0 and not current and get_phase() ~= "init" and not exiting() then
+        begin()
+    end
+end
+
+_M.waits = waits
+
+return _M

@@ -1,0 +1,81 @@
+//! HTTP calls that guests make: an HTTP client that is told bytes and answers bytes.
+//!
+//! [`Upstream`] says where a call goes, [`request`] makes its request out of what a guest handed over, [`Exchange`]
+//! speaks the protocol. Who moves the bytes, waits for them and gives up in time is the shell's business.
+
+mod exchange;
+mod pipe;
+mod request;
+mod upstream;
+
+use std::fmt;
+
+pub use exchange::{Exchange, Step};
+pub use request::{Malformed, Pairs, Request, server_name, wants_tls};
+pub use upstream::{Target, Upstream};
+
+use crate::snapshot::HeaderMap;
+
+/// What came back.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    /// `:status` and the headers.
+    pub headers: HeaderMap,
+    /// The body, decoded from its framing.
+    pub body: Vec<u8>,
+    /// The trailers.
+    pub trailers: HeaderMap,
+}
+
+/// Why nothing came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What failed.
+    pub kind: FailureKind,
+    /// More about it, for the log; may be empty.
+    pub details: String,
+}
+
+macro_rules! kinds {
+    ($($(#[$meta:meta])* $variant:ident = $word:literal;)*) => {
+        /// What a call failed at.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum FailureKind { $($(#[$meta])* $variant),* }
+
+        impl FailureKind {
+            /// The word that a guest reads by `proxy_get_status`.
+            pub fn word(self) -> &'static str {
+                match self { $(Self::$variant => $word),* }
+            }
+
+            /// The kind of a word.
+            pub fn of_word(word: &[u8]) -> Option<Self> {
+                [$(Self::$variant),*].into_iter().find(|kind| kind.word().as_bytes() == word)
+            }
+        }
+    };
+}
+
+kinds! {
+    /// The name was not resolved.
+    Resolver = "resolver";
+    /// No connection.
+    Connect = "connect";
+    /// The handshake failed, or the certificate is not to be trusted.
+    Tls = "tls";
+    /// The deadline of the call passed.
+    Timeout = "timeout";
+    /// The upstream closed the connection before its response was whole.
+    Closed = "closed";
+    /// What came is not HTTP.
+    Protocol = "protocol";
+    /// The response passes a limit.
+    TooLarge = "too large";
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.word())?;
+        if self.details.is_empty() { Ok(()) } else { write!(f, " ({})", self.details) }
+    }
+}

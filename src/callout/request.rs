@@ -1,0 +1,169 @@
+//! A call's request, made of what a guest handed over.
+
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
+
+use super::Upstream;
+
+/// A request's body.
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// What is wrong with what a guest handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed(pub &'static str);
+
+/// Names and values.
+pub type Pairs<'a> = [(&'a [u8], &'a [u8])];
+
+/// Headers of one connection, which a guest has no say in. Their meaning ends with the connection, or hyper writes
+/// them itself.
+const HOP_BY_HOP: [HeaderName; 7] =
+    [CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+const HOP_BY_HOP_OTHERS: [&str; 2] = ["keep-alive", "proxy-connection"];
+
+/// True when the pseudo header `:scheme` asks for TLS.
+pub fn wants_tls(headers: &Pairs<'_>) -> bool {
+    pseudo(headers, b":scheme").is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"https"))
+}
+
+/// The name that the upstream's certificate must have: the authority without its port.
+pub fn server_name(headers: &Pairs<'_>, upstream: &Upstream) -> String {
+    let authority = authority(headers, upstream);
+    match authority.rsplit_once(':') {
+        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host.into(),
+        _ => authority,
+    }
+}
+
+/// The request's authority: `:authority`, else `host`, else the upstream.
+fn authority(headers: &Pairs<'_>, upstream: &Upstream) -> String {
+    let given = pseudo(headers, b":authority").or_else(|| pseudo(headers, b"host"));
+    match given {
+        Some(value) if !value.is_empty() => String::from_utf8_lossy(value).into_owned(),
+        _ => upstream.authority(),
+    }
+}
+
+/// A request that can be sent, and sent again.
+#[derive(Clone, Debug)]
+pub struct Request {
+    method: Method,
+    path: PathAndQuery,
+    fields: HeaderMap,
+    body: Bytes,
+    trailers: HeaderMap,
+}
+
+impl Request {
+    /// Makes a request. Defaults: GET, `/`.
+    pub fn build(
+        upstream: &Upstream,
+        headers: &Pairs<'_>,
+        body: &[u8],
+        trailers: &Pairs<'_>,
+    ) -> Result<Self, Malformed> {
+        let path = match pseudo(headers, b":path") {
+            None | Some(b"") => PathAndQuery::from_static("/"),
+            Some(path) => PathAndQuery::try_from(path).map_err(|_| Malformed("bad :path"))?,
+        };
+        let trailers = trailer_fields(trailers)?;
+        Ok(Self {
+            method: method(pseudo(headers, b":method").unwrap_or(b"GET"))?,
+            path,
+            fields: header_fields(upstream, headers, &trailers)?,
+            body: Bytes::copy_from_slice(body),
+            trailers,
+        })
+    }
+
+    /// The request for hyper.
+    pub(super) fn message(&self) -> http::Request<Body> {
+        let body = Full::new(self.body.clone());
+        let body = if self.trailers.is_empty() {
+            body.boxed_unsync()
+        } else {
+            let trailers = self.trailers.clone();
+            body.with_trailers(async move { Some(Ok(trailers)) }).boxed_unsync()
+        };
+        let mut message = http::Request::new(body);
+        *message.method_mut() = self.method.clone();
+        *message.uri_mut() = Uri::from(self.path.clone());
+        *message.headers_mut() = self.fields.clone();
+        message
+    }
+}
+
+fn header_fields(
+    upstream: &Upstream,
+    headers: &Pairs<'_>,
+    trailers: &HeaderMap,
+) -> Result<HeaderMap, Malformed> {
+    let mut fields = HeaderMap::new();
+    let host = HeaderValue::from_str(&authority(headers, upstream));
+    fields.insert(HOST, host.map_err(|_| Malformed("bad :authority"))?);
+    let dropped = connection_options(headers);
+    for (name, value) in headers.iter().filter(|(name, _)| !name.starts_with(b":")) {
+        let (name, value) = field(name, value)?;
+        let hop_by_hop = HOP_BY_HOP.contains(&name) || HOP_BY_HOP_OTHERS.contains(&name.as_str());
+        if !hop_by_hop && name != HOST && !dropped.contains(&name) {
+            fields.append(name, value);
+        }
+    }
+    if !trailers.is_empty() {
+        let names: Vec<&str> = trailers.keys().map(HeaderName::as_str).collect();
+        let names = HeaderValue::from_str(&names.join(", "));
+        fields.insert(TRAILER, names.map_err(|_| Malformed("bad trailers"))?);
+        fields.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    Ok(fields)
+}
+
+fn pseudo<'a>(headers: &Pairs<'a>, name: &[u8]) -> Option<&'a [u8]> {
+    headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+}
+
+/// A tunnel is no call.
+fn method(name: &[u8]) -> Result<Method, Malformed> {
+    match Method::from_bytes(name) {
+        Ok(method) if method != Method::CONNECT => Ok(method),
+        _ => Err(Malformed("bad :method")),
+    }
+}
+
+fn field(name: &[u8], value: &[u8]) -> Result<(HeaderName, HeaderValue), Malformed> {
+    match (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+        (Ok(name), Ok(value)) => Ok((name, value)),
+        (Err(_), _) => Err(Malformed("bad header name")),
+        (_, Err(_)) => Err(Malformed("bad header value")),
+    }
+}
+
+fn trailer_fields(pairs: &Pairs<'_>) -> Result<HeaderMap, Malformed> {
+    let mut fields = HeaderMap::new();
+    for (name, value) in pairs {
+        let (name, value) = field(name, value)?;
+        if HOP_BY_HOP.contains(&name) || name == HOST {
+            return Err(Malformed("a trailer that cannot be one"));
+        }
+        fields.append(name, value);
+    }
+    Ok(fields)
+}
+
+/// What the guest's own Connection header names goes no further either.
+fn connection_options(headers: &Pairs<'_>) -> Vec<HeaderName> {
+    headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case(CONNECTION.as_str().as_bytes()))
+        .flat_map(|(_, value)| value.split(|b| *b == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .collect()
+}

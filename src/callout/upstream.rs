@@ -1,0 +1,185 @@
+//! Where a call goes.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// An upstream as a guest names it: `host`, `host:port`, an IP address, `unix:/path`, each with `http://` or
+/// `https://` in front or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    /// What to connect to.
+    pub target: Target,
+    /// Speak TLS; the name to verify is the request's authority.
+    pub tls: bool,
+}
+
+/// An address to connect to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A name or an IPv4 address, or an IPv6 address in brackets; and a port.
+    Tcp(String, u16),
+    /// The path of a socket.
+    Unix(String),
+}
+
+impl Upstream {
+    /// Reads a name. `tls_by_default` is for names without a scheme. `None` for what is no name of a host.
+    pub fn parse(name: &[u8], tls_by_default: bool) -> Option<Self> {
+        let name = std::str::from_utf8(name).ok()?;
+        let (tls, rest) = match name.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
+            Some(_) => return None,
+            None => (tls_by_default, name),
+        };
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        if let Some(path) = rest.strip_prefix("unix:") {
+            let sound = path.starts_with('/') && !path.bytes().any(|b| b.is_ascii_control());
+            return sound.then(|| Self { target: Target::Unix(path.into()), tls });
+        }
+        let (host, port) = split_port(rest)?;
+        let port = port.unwrap_or(if tls { 443 } else { 80 });
+        is_host(&host).then_some(Self { target: Target::Tcp(host, port), tls })
+    }
+
+    /// The value of Host when the guest gives no `:authority`.
+    pub fn authority(&self) -> String {
+        match &self.target {
+            Target::Tcp(host, port) if *port == if self.tls { 443 } else { 80 } => host.clone(),
+            Target::Tcp(host, port) => format!("{host}:{port}"),
+            Target::Unix(_) => "localhost".into(),
+        }
+    }
+
+    /// A name for connections that may serve each other's calls.
+    pub fn pool(&self, server_name: &str) -> String {
+        let address = match &self.target {
+            Target::Tcp(host, port) => format!("{host}:{port}"),
+            Target::Unix(path) => format!("unix:{path}"),
+        };
+        if self.tls {
+            format!("wasm:tls:{address}:{server_name}")
+        } else {
+            format!("wasm:{address}")
+        }
+    }
+}
+
+/// The host, an IPv6 address in brackets, and the port.
+fn split_port(text: &str) -> Option<(String, Option<u16>)> {
+    if text.parse::<Ipv6Addr>().is_ok() {
+        return Some((format!("[{text}]"), None));
+    }
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
+        _ => (text, None),
+    };
+    let port = match port {
+        None => None,
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+            Some(digits.parse().ok().filter(|port| *port != 0)?)
+        }
+        Some(_) => return None,
+    };
+    Some((host.into(), port))
+}
+
+fn is_host(host: &str) -> bool {
+    if let Some(inner) = host.strip_prefix('[') {
+        return inner.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
+    }
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let all_digits = name.bytes().all(|b| b.is_ascii_digit() || b == b'.');
+    name.len() <= 253
+        && name.split('.').all(label)
+        && (!all_digits || name.parse::<Ipv4Addr>().is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(name: &str) -> Option<String> {
+        let upstream = Upstream::parse(name.as_bytes(), false)?;
+        let target = match &upstream.target {
+            Target::Tcp(host, port) => format!("{host} {port}"),
+            Target::Unix(path) => path.clone(),
+        };
+        Some(if upstream.tls { format!("tls {target}") } else { target })
+    }
+
+    #[test]
+    fn names() {
+        for (name, expected) in [
+            ("localhost", "localhost 80"),
+            ("auth.example.com:8080", "auth.example.com 8080"),
+            ("with_underscore", "with_underscore 80"),
+            ("127.0.0.1", "127.0.0.1 80"),
+            ("127.0.0.1:81", "127.0.0.1 81"),
+            ("::1", "[::1] 80"),
+            ("[::1]", "[::1] 80"),
+            ("[::1]:8080", "[::1] 8080"),
+            ("unix:/run/auth.sock", "/run/auth.sock"),
+            ("http://auth", "auth 80"),
+            ("http://auth:8080/", "auth 8080"),
+            ("https://auth", "tls auth 443"),
+            ("https://[::1]:8443", "tls [::1] 8443"),
+            ("https://unix:/run/auth.sock", "tls /run/auth.sock"),
+            ("example.com.", "example.com. 80"),
+        ] {
+            assert_eq!(parsed(name).as_deref(), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_name() {
+        for name in [
+            "",
+            ":80",
+            "a b",
+            "a:",
+            "a:0",
+            "a:65536",
+            "a:b",
+            "a:+1",
+            "ftp://a",
+            "http://",
+            "a/b",
+            "http://a/b",
+            "a..b",
+            ".a",
+            "1.2.3",
+            "1.2.3.4.5",
+            "256.1.1.1",
+            "[::1",
+            "[zz]",
+            "::1]:80",
+            "unix:",
+            "unix:a",
+            "unix:/a\n",
+            "a\r\nb",
+            "a\0",
+            "user@host",
+            "outbound|80||a",
+            "é",
+        ] {
+            assert_eq!(parsed(name), None, "{name}");
+        }
+        assert_eq!(Upstream::parse(b"\xff", false), None);
+        assert_eq!(Upstream::parse(&[b'a'; 254], false), None);
+    }
+
+    #[test]
+    fn authority_names_a_port_that_is_not_the_schemes() {
+        let authority =
+            |name: &str, tls| Upstream::parse(name.as_bytes(), tls).unwrap().authority();
+        assert_eq!(authority("a", false), "a");
+        assert_eq!(authority("a", true), "a");
+        assert_eq!(authority("a:443", false), "a:443");
+        assert_eq!(authority("[::1]:81", false), "[::1]:81");
+        assert_eq!(authority("unix:/a", false), "localhost");
+    }
+}

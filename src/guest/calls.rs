@@ -1,0 +1,110 @@
+//! HTTP calls that a guest has under way.
+
+use rustc_hash::FxHashMap;
+
+use super::ContextId;
+use crate::callout::{Failure, Request, Response, Upstream};
+use crate::limits;
+
+/// How a guest knows a call: unique in its VM, from 1.
+pub type Token = u32;
+
+/// A call on its way out.
+#[derive(Debug)]
+pub struct Dispatched {
+    /// Its token.
+    pub token: Token,
+    /// The upstream as the guest named it, for the log.
+    pub name: String,
+    /// Where to.
+    pub upstream: Upstream,
+    /// Whose certificate TLS must show.
+    pub server_name: String,
+    /// What is asked.
+    pub request: Request,
+    /// Milliseconds that the whole call may take.
+    pub timeout_ms: u32,
+}
+
+/// Who made a call.
+#[derive(Clone, Copy, Debug)]
+pub struct CallOf {
+    /// The plugin context on which the response arrives.
+    pub root: ContextId,
+    /// The stream, when it was one: its end drops the call.
+    pub stream: Option<ContextId>,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Calls {
+    last: Token,
+    pending: FxHashMap<Token, CallOf>,
+    dispatched: Vec<Dispatched>,
+    dropped: Vec<Token>,
+    /// What came of the call whose callback runs.
+    pub answer: Option<Result<Response, Failure>>,
+}
+
+impl Calls {
+    /// Counts a call in; `None` when there are too many.
+    pub fn begin(&mut self, of: CallOf) -> Option<Token> {
+        if self.pending.len() >= limits::CALLS {
+            return None;
+        }
+        loop {
+            self.last = if self.last >= i32::MAX as u32 { 1 } else { self.last + 1 };
+            if !self.pending.contains_key(&self.last) {
+                self.pending.insert(self.last, of);
+                return Some(self.last);
+            }
+        }
+    }
+
+    /// Whether any is under way.
+    pub fn any(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// Sends a call that was counted in.
+    pub fn send(&mut self, call: Dispatched) {
+        self.dispatched.push(call);
+    }
+
+    /// Counts a call out. `None` when nobody waits for it any more.
+    pub fn end(&mut self, token: Token) -> Option<CallOf> {
+        self.pending.remove(&token)
+    }
+
+    /// Drops what a context has under way. True when there was anything.
+    pub fn drop_of(&mut self, context: ContextId) -> bool {
+        if self.pending.is_empty() {
+            return false;
+        }
+        let dropped = &mut self.dropped;
+        self.pending.retain(|token, of| {
+            let stays = of.stream != Some(context) && of.root != context;
+            if !stays {
+                dropped.push(*token);
+            }
+            stays
+        });
+        self.dispatched.retain(|call| self.pending.contains_key(&call.token));
+        !self.dropped.is_empty()
+    }
+
+    /// Calls to be made, and calls that nobody waits for any more.
+    pub fn take(&mut self) -> (Vec<Dispatched>, Vec<Token>) {
+        (std::mem::take(&mut self.dispatched), std::mem::take(&mut self.dropped))
+    }
+
+    /// The response whose callback runs.
+    pub fn response(&self) -> Option<&Response> {
+        self.answer.as_ref()?.as_ref().ok()
+    }
+
+    /// See [`Calls::response`].
+    pub fn response_mut(&mut self) -> Option<&mut Response> {
+        self.answer.as_mut()?.as_mut().ok()
+    }
+}

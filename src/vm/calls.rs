@@ -1,0 +1,78 @@
+//! What reaches a guest outside requests: responses to its calls, and ticks.
+
+use super::Vm;
+use crate::abi::Callback;
+use crate::callout::{Failure, Response};
+use crate::error::Error;
+use crate::guest::{ContextId, Token};
+
+impl Vm {
+    /// Tells the guest what came of a call. One that nobody waits for any more is forgotten.
+    pub fn http_call_response(
+        &mut self,
+        token: Token,
+        result: Result<Response, Failure>,
+    ) -> Result<(), Error> {
+        let Some(of) = self.state_mut().calls.end(token) else { return Ok(()) };
+        if self.exports.http_call_response.is_none() {
+            return Ok(());
+        }
+        // A failed call is three zeros.
+        let (headers, body, trailers) = result.as_ref().map_or((0, 0, 0), |response| {
+            (
+                response.headers.len() as u32,
+                response.body.len() as u32,
+                response.trailers.len() as u32,
+            )
+        });
+        self.state_mut().calls.answer = Some(result);
+        let told = self.call(Callback::HttpCallResponse, of.root, |store, exports| {
+            let function = exports.http_call_response.as_ref();
+            function.map_or(Ok(()), |f| f.call(store, (of.root, token, headers, body, trailers)))
+        });
+        self.state_mut().calls.answer = None;
+        told
+    }
+
+    /// Runs the ticks that are due. One that comes late is not made up for. Returns when the next is due.
+    pub fn run_ticks(&mut self) -> Result<Option<u64>, Error> {
+        let now = self.state().host.monotonic_clock();
+        for id in self.due(now) {
+            self.call(Callback::Tick, id, |store, exports| {
+                exports.tick.as_ref().map_or(Ok(()), |f| f.call(store, id))
+            })?;
+            let now = self.state().host.monotonic_clock();
+            if let Some(root) = self.state_mut().contexts.roots.get_mut(&id)
+                && root.tick_due <= now
+            {
+                root.tick_due = now + u64::from(root.tick_period) * NANOS_PER_MS;
+            }
+        }
+        let roots = self.state().contexts.roots.values();
+        Ok(roots.filter(|root| root.tick_period != 0).map(|root| root.tick_due).min())
+    }
+
+    fn due(&self, now: u64) -> Vec<ContextId> {
+        let roots = self.state().contexts.roots.values();
+        let due = roots.filter(|root| root.tick_period != 0 && root.tick_due <= now);
+        let mut due: Vec<_> = due.map(|root| root.id).collect();
+        due.sort_unstable();
+        due
+    }
+
+    /// The plugin contexts that tick.
+    pub(super) fn ticking(&self) -> Vec<ContextId> {
+        let roots = self.state().contexts.roots.values();
+        roots.filter(|root| root.tick_period != 0).map(|root| root.id).collect()
+    }
+
+    /// Drops the calls of a context that ends.
+    pub(super) fn drop_calls(&mut self, of: ContextId) {
+        let state = self.state_mut();
+        if state.calls.drop_of(of) {
+            state.host.work_waits();
+        }
+    }
+}
+
+const NANOS_PER_MS: u64 = 1_000_000;

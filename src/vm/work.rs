@@ -1,0 +1,114 @@
+//! A plugin's work for the shell that no request of nginx stands for: calls to make, ticks, contexts to make again.
+
+use std::rc::Rc;
+
+use super::Context;
+use super::plugin::Plugin;
+use crate::callout::{Failure, Response};
+use crate::error::Error;
+use crate::guest::{Dispatched, Token};
+
+/// A call, by the VM that made it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CallRef {
+    pub(super) serial: u64,
+    /// 0 for all of that VM.
+    pub(super) token: Token,
+}
+
+impl CallRef {
+    pub(super) fn all(serial: u64) -> Self {
+        Self { serial, token: 0 }
+    }
+
+    /// Whether this call is meant by `dropped`.
+    pub fn is_of(self, dropped: Self) -> bool {
+        self.serial == dropped.serial && (dropped.token == 0 || self.token == dropped.token)
+    }
+}
+
+/// What there is to do.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Calls to be made.
+    pub calls: Vec<(CallRef, Dispatched)>,
+    /// Calls that nobody waits for any more.
+    pub dropped: Vec<CallRef>,
+    /// When to ask again, on the host's monotonic clock; `None` while nothing ticks.
+    pub next: Option<u64>,
+    /// What went wrong in ticks, which no caller waits for.
+    pub errors: Vec<Error>,
+}
+
+impl Plugin {
+    /// Runs the ticks that are due, and says what else there is to do.
+    pub fn work(&self, process: u64) -> Work {
+        let mut work = Work::default();
+        let runs = self.has_work(process);
+        if runs && let Err(error) = self.with_vm(process, |_, _| Ok(())) {
+            work.errors.push(error);
+        }
+        self.revive(process, &mut work);
+        let mut next = work.next;
+        if runs {
+            match self.with_vm(process, |vm, _| vm.run_ticks()) {
+                Ok(due) => next = [next, due].into_iter().flatten().min(),
+                // Busy: whoever is in there says again that work waits.
+                Err(Error::Busy(_)) => {}
+                Err(error) => {
+                    work.errors.push(error);
+                    self.revive(process, &mut work);
+                    next = [next, work.next].into_iter().flatten().min();
+                }
+            }
+            self.take_calls(process, &mut work);
+        }
+        work.next = next;
+        work.dropped.append(&mut self.dropped.borrow_mut());
+        work
+    }
+
+    /// Tells the guest what came of a call.
+    pub fn answer(&self, call: CallRef, result: Result<Response, Failure>) -> Result<(), Error> {
+        let of = super::StreamRef { serial: call.serial, id: 0 };
+        match self.with_vm_of(of, |vm, _| vm.http_call_response(call.token, result)) {
+            // The guest that waited is gone.
+            Err(Error::Lost(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Makes the contexts again that ticked in a VM that is gone.
+    fn revive(&self, process: u64, work: &mut Work) {
+        let gone = std::mem::take(&mut *self.gone.borrow_mut());
+        for context in gone {
+            let Some(alive) = context.upgrade().filter(|context| !context.is_dropped()) else {
+                continue;
+            };
+            match alive.ensure(process) {
+                Ok(()) => {}
+                Err(Error::Waiting { wait_ms, .. }) => {
+                    let at = self.now() + wait_ms * NANOS_PER_MS;
+                    work.next = Some(work.next.map_or(at, |next| next.min(at)));
+                    self.gone.borrow_mut().push(context);
+                }
+                Err(error) => {
+                    work.errors.push(error);
+                    let at = self.now() + RETRY_NANOS;
+                    work.next = Some(work.next.map_or(at, |next| next.min(at)));
+                    self.gone.borrow_mut().push(context);
+                }
+            }
+        }
+    }
+
+    /// Makes all contexts in this process that were made before it was forked.
+    pub fn prepare(&self, process: u64) -> Vec<Error> {
+        let contexts: Vec<Rc<Context>> = self.contexts_before(process);
+        contexts.iter().filter_map(|context| context.ensure(process).err()).collect()
+    }
+}
+
+const NANOS_PER_MS: u64 = 1_000_000;
+/// A context that failed for the first time is asked for its delay.
+const RETRY_NANOS: u64 = crate::limits::RETRY_MS * NANOS_PER_MS;
