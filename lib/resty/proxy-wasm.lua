@@ -4,10 +4,12 @@ local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
 local options = require("resty.proxy-wasm.options")
 local pacing = require("resty.proxy-wasm.pacing")
+local settings = require("resty.proxy-wasm.settings")
 local stream = require("resty.proxy-wasm.stream")
 
 local ffi_gc = ffi.gc
 local ffi_istype = ffi.istype
+local error = error
 local format = string.format
 local io_open = io.open
 local type = type
@@ -82,6 +84,7 @@ function _M.load(name, path, opts)
     if not code then
         return nil, err
     end
+    settings.freeze()
     local rc = lib.rpw_plugin_load(name, #name, code, #code, built, plugin_slot, error_slot)
     if rc < 0 then
         return load_failed(last_error())
@@ -139,6 +142,14 @@ function _M.on_http_response_body(ctx)
         return nil, "bad plugin ctx"
     end
     return run_response_body(ctx)
+end
+
+function _M.setup(opts)
+    local wrong = settings.check(opts)
+    if wrong then
+        error(wrong, 2)
+    end
+    return settings.apply(opts)
 end
 
 return _M

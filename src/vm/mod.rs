@@ -1,7 +1,10 @@
 //! VMs: compiling modules, starting instances, and calling guests.
 
+mod cache;
 mod call_graph;
+mod code;
 mod engine;
+mod entry;
 mod exports;
 mod lifecycle;
 mod linker;
@@ -14,7 +17,9 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
-pub use module::{Code, Module, Options};
+pub use cache::{Cache, CodeStore, Loaded, Origin, StoreError};
+pub use code::Code;
+pub use module::{Module, Options};
 pub use plugin::{Context, Plugin, StreamRef};
 pub use run::Outcome;
 
