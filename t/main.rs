@@ -11,6 +11,7 @@
 mod api;
 mod bad_input;
 mod buffer;
+mod cache;
 mod context;
 mod finding;
 mod harness;
@@ -28,6 +29,7 @@ mod phases;
 mod process;
 mod property;
 mod property_tls;
+mod reload;
 mod request_body;
 mod response_body;
 mod smoke;

@@ -3,7 +3,8 @@
 use super::process::{self, Process, valgrind};
 use super::{Running, root};
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -20,6 +21,7 @@ pub struct Nginx {
     log_level: String,
     daemon: bool,
     workers: usize,
+    user: Option<String>,
     env: Vec<(String, String)>,
 }
 
@@ -45,6 +47,7 @@ impl Nginx {
             log_level: "info".into(),
             daemon: false,
             workers: 1,
+            user: None,
             env: Vec::new(),
         }
     }
@@ -88,6 +91,13 @@ impl Nginx {
 
     pub fn workers(mut self, count: usize) -> Nginx {
         self.workers = count;
+        self
+    }
+
+    /// The user that workers run as; for tests that root runs. Everyone can read what the test put into its directory.
+    pub fn user(mut self, name: &str) -> Nginx {
+        fs::set_permissions(self.prefix.path(), Permissions::from_mode(0o755)).expect("a mode");
+        self.user = Some(name.into());
         self
     }
 
@@ -182,6 +192,9 @@ impl Nginx {
 
     fn render(&self, port: u16) -> String {
         let mut conf = preamble();
+        if let Some(user) = &self.user {
+            conf = conf.replace("user root;", &format!("user {user};"));
+        }
         let daemon = if self.daemon { "on" } else { "off" };
         let Nginx { main, http, server, log_level, workers, .. } = self;
         write!(
