@@ -196,10 +196,7 @@ fn entries_that_are_not_trusted_are_replaced() {
             }),
             "is damaged: its digest is another",
         ),
-        (
-            Box::new(|| fs::write(&file, &good[..good.len() - 1]).expect("a file")),
-            "is cut off",
-        ),
+        (Box::new(|| fs::write(&file, &good[..good.len() - 1]).expect("a file")), "is cut off"),
         (Box::new(|| fs::write(&file, "").expect("a file")), "is cut off"),
         (
             Box::new(|| {

@@ -39,3 +39,4 @@ mod stubs;
 mod support;
 mod time;
 mod trap;
+mod upgrade;

@@ -153,6 +153,22 @@ impl Nginx {
         self.file(&format!("{name}.wasm"), binary)
     }
 
+    /// Puts a copy of this repository's Lua files below a folder of the working directory.
+    pub fn lua_files(mut self, folder: &str) -> Nginx {
+        let lib = root().join("lib");
+        for part in [lib.join("resty"), lib.join("resty/proxy-wasm")] {
+            for entry in fs::read_dir(&part).expect("a directory") {
+                let path = entry.expect("a file").path();
+                if path.is_file() {
+                    let name = path.strip_prefix(&lib).expect("a file in it").display();
+                    let content = fs::read(&path).expect("a file");
+                    self = self.file(&format!("{folder}/{name}"), content);
+                }
+            }
+        }
+        self
+    }
+
     /// Starts nginx and waits until its workers are there.
     pub fn start(self) -> Running {
         // Another process may take the port between the look and nginx's bind.
@@ -253,6 +269,11 @@ pub fn lua_paths() -> [(&'static str, String); 2] {
         ("lua_package_path", format!("{}/lib/?.lua;;", root().display())),
         ("lua_package_cpath", format!("{}/?.so;;", library_dir().display())),
     ]
+}
+
+/// The library that tests use.
+pub fn library() -> Vec<u8> {
+    fs::read(library_dir().join("libresty_proxy_wasm.so")).expect("the library")
 }
 
 /// Cargo builds the shared library beside this test's executable, in `deps`, whenever it builds the test. The copy one
