@@ -180,6 +180,8 @@ fn folders_that_are_refused() {
     }
 }
 
+type Spoil<'a> = Box<dyn Fn() + 'a>;
+
 #[test]
 fn entries_that_are_not_trusted_are_replaced() {
     let (_parent, dir) = place();
@@ -187,7 +189,7 @@ fn entries_that_are_not_trusted_are_replaced() {
     load(&nginx, "bare");
     let file = entry(&dir);
     let good = fs::read(&file).expect("a file");
-    let mut spoils: Vec<(Box<dyn Fn()>, &str)> = vec![
+    let mut spoils: Vec<(Spoil<'_>, &str)> = vec![
         (
             Box::new(|| {
                 let mut bytes = good.clone();
