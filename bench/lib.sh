@@ -11,10 +11,10 @@ die() {
     exit 1
 }
 
-# Makes a directory, which goes when the script ends, with a configuration from a template; what the library needs is
-# checked first: prepare TEMPLATE COMMANDS... Sets dir and library_dir.
+# Checks that the commands and the library are there, and makes a directory, which goes when the script ends, with a
+# configuration from a template: prepare TEMPLATE COMMANDS... Sets dir.
 prepare() {
-    local command template=$1
+    local command library_dir template=$1
     shift
     for command in "$nginx" "$@"; do
         command -v "$command" >/dev/null || die "$command is missing"
