@@ -8,6 +8,7 @@
 )]
 
 mod bodies;
+mod caching;
 mod caps;
 mod codecs;
 mod docs;
