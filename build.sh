@@ -21,7 +21,8 @@ Usage: ./build.sh COMMAND
   install [PREFIX]  library, Lua files and header. PREFIX is OpenResty's (/usr/local/openresty) when there is one, else
                     /usr/local. Below a PREFIX with a lualib directory: lualib/libresty_proxy_wasm.so, lualib/resty/;
                     below others: lib/lua/5.1/, share/lua/5.1/resty/. The header goes to include/
-  bench [ARGS...]   requests against nginx with and without a filter: see bench/run.sh, and bench/memory.sh
+  bench [ARGS...]   requests against nginx with and without a filter: see bench/run.sh, and bench/memory.sh and
+                    bench/start.sh for memory and for the time to start
 
 Environment:
   PORT              the demo's port
@@ -205,6 +206,14 @@ generate() {
     cargo run --quiet --release -p rpw-bindgen
 }
 
+# Copies a file of this mode to a path, as a whole: an nginx that runs the old library keeps it until it is reloaded,
+# and one that loads it meanwhile finds the old one or the new one.
+place() {
+    local new=$3.new.$$
+    install -D -m "$1" "$2" "$new"
+    mv -fT "$new" "$3"
+}
+
 install_files() {
     local prefix=${1:-} lua lib built file
     if [[ -z $prefix ]]; then
@@ -228,10 +237,10 @@ install_files() {
     fi
     [[ -e $built ]] || die "no $built: run ./build.sh build first"
 
-    install -D -m 755 -t "$lib" "$built"
-    install -D -m 644 -t "${DESTDIR:-}${INCLUDEDIR:-$prefix/include}" include/resty_proxy_wasm.h
+    place 755 "$built" "$lib/libresty_proxy_wasm.so"
+    place 644 include/resty_proxy_wasm.h "${DESTDIR:-}${INCLUDEDIR:-$prefix/include}/resty_proxy_wasm.h"
     while IFS= read -r file; do
-        install -D -m 644 "lib/$file" "$lua/$file"
+        place 644 "lib/$file" "$lua/$file"
     done < <(cd lib && find . -name '*.lua' -printf '%P\n')
     echo "installed libresty_proxy_wasm.so in $lib, resty/proxy-wasm.lua in $lua"
 }

@@ -11,28 +11,38 @@ die() {
     exit 1
 }
 
-# Starts nginx with its one worker on core 0, in a directory that goes when the script ends. Sets worker.
-start_nginx() {
-    local command target
-    for command in "$nginx" wrk taskset wat2wasm; do
+# Checks that the commands and the library are there, and makes a directory, which goes when the script ends, with a
+# configuration from a template: prepare TEMPLATE COMMANDS... Sets dir.
+prepare() {
+    local command library_dir template=$1
+    shift
+    for command in "$nginx" "$@"; do
         command -v "$command" >/dev/null || die "$command is missing"
     done
-    target=$("$root/tools/target-dir")
-    [[ -e $target/release/libresty_proxy_wasm.so ]] || die "no library: run ./build.sh build first"
+    library_dir=$("$root/tools/target-dir")/release
+    [[ -e $library_dir/libresty_proxy_wasm.so ]] || die "no library: run ./build.sh build first"
 
     dir=$(mktemp -d)
     trap stop_nginx EXIT
     trap 'exit 1' INT TERM
     chmod 755 "$dir"
-    wat2wasm -o "$dir/bare.wasm" "$root/t/guests/wat/bare.wat"
     {
         "$root/tools/nginx-preamble" "$nginx"
-        sed -e "s#@ROOT@#$root#" -e "s#@DIR@#$dir#" -e "s#@LIBRARY_DIR@#$target/release#" -e "s#@PORT@#$port#" \
-            "$root/bench/nginx.conf"
+        sed -e "s#@ROOT@#$root#" -e "s#@DIR@#$dir#" -e "s#@LIBRARY_DIR@#$library_dir#" -e "s#@PORT@#$port#" "$template"
     } >"$dir/nginx.conf"
+}
 
+# Starts nginx in that directory. Sets master.
+launch() {
     "$nginx" -e stderr -p "$dir" -c "$dir/nginx.conf" &
     master=$!
+}
+
+# Starts nginx with its one worker on core 0, in a directory of its own. Sets worker.
+start_nginx() {
+    prepare "$root/bench/nginx.conf" wrk taskset wat2wasm
+    wat2wasm -o "$dir/bare.wasm" "$root/t/guests/wat/bare.wat"
+    launch
     worker=
     until [[ -n $worker ]] && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
         read -r worker <"/proc/$master/task/$master/children" 2>/dev/null || true
@@ -41,12 +51,17 @@ start_nginx() {
     done
 }
 
-stop_nginx() {
+# Ends nginx and keeps its directory.
+quit_nginx() {
     if [[ -n ${master:-} ]]; then
         kill -QUIT "$master" 2>/dev/null || true
         wait "$master" || true
         master=
     fi
+}
+
+stop_nginx() {
+    quit_nginx
     if [[ -s $dir/error.log ]]; then
         echo "nginx logged:" >&2
         head -3 "$dir/error.log" >&2

@@ -11,7 +11,7 @@
  * The number of this C ABI. It changes whenever a declaration of the header does; the Lua module refuses a
  * library of another number.
  */
-#define RPW_ABI 1
+#define RPW_ABI 2
 
 /**
  * Go on.
@@ -180,16 +180,6 @@
 #define RPW_CALL_GONE 3
 
 /**
- * A loaded plugin.
- */
-typedef struct rpw_plugin rpw_plugin_t;
-
-/**
- * A plugin context.
- */
-typedef struct rpw_context rpw_context_t;
-
-/**
  * Where an error's text goes. The caller owns the buffer; text that does not fit is cut.
  */
 typedef struct rpw_error_t {
@@ -206,6 +196,16 @@ typedef struct rpw_error_t {
      */
     size_t length;
 } rpw_error_t;
+
+/**
+ * A loaded plugin.
+ */
+typedef struct rpw_plugin rpw_plugin_t;
+
+/**
+ * A plugin context.
+ */
+typedef struct rpw_context rpw_context_t;
 
 /**
  * A name and a value, laid out like ngx_lua's `ngx_http_lua_ffi_table_elt_t`.
@@ -518,6 +518,25 @@ extern "C" {
 int32_t rpw_abi(void);
 
 /**
+ * Keeps compiled modules in a folder from now on, until `rpw_setup` is called for another Lua VM.
+ *
+ * The folder is made (mode 0700) when it is not there; its parent must be.
+ *
+ * # Arguments
+ * `path` is absolute, holds no NUL and is copied.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` when the folder cannot be made or opened, is a symbolic link or no folder, belongs to another user than
+ * the effective one, or can be written to by group or others. Then no folder is used.
+ * # Safety
+ * `path` has the given length.
+ */
+int32_t rpw_cache_dir(const char *path,
+                      size_t path_length,
+                      struct rpw_error_t *error);
+
+/**
  * Makes a plugin context: proxy_on_context_create, proxy_on_vm_start, proxy_on_configure.
  *
  * # Returns
@@ -550,17 +569,19 @@ int32_t rpw_context_traits(const rpw_context_t *context);
 void rpw_context_free(rpw_context_t *context);
 
 /**
- * Takes the functions of nginx over. Again is harmless: a reload brings a new Lua VM.
+ * Takes the functions of nginx over. To be called once for each Lua VM: a reload brings a new one, which begins
+ * without a folder for compiled modules.
  *
  * # Returns
  * `RPW_CONTINUE`, or `RPW_ERROR` when a function is missing.
  * # Safety
  * `functions` is valid for the call and its members are what their names say.
  */
-int32_t rpw_setup(const struct rpw_nginx_t *functions, struct rpw_error_t *error);
+int32_t rpw_setup(const struct rpw_nginx_t *functions,
+                  struct rpw_error_t *error);
 
 /**
- * Compiles a module and starts it once.
+ * Compiles a module, unless the cache has it compiled, and starts it once.
  *
  * # Arguments
  * `name` and `code` are copied; `options` is required.

@@ -8,8 +8,9 @@
 //!   asks in between goes through the [`ports::Host`] trait.
 //! - [`guest`]: the contexts that live in a VM.
 //! - [`hostcall`], [`wasi`]: what a guest can call. They read and change contexts, so they sit above them.
-//! - [`vm`]: compiling, starting and calling guests; plugins over the VMs that come and go.
-//! - [`ffi`]: the C ABI that Lua drives, and nginx as a [`ports::Host`]. The only place with `unsafe`.
+//! - [`vm`]: compiling guests and finding them compiled, starting and calling them; plugins over the VMs that come and go.
+//! - [`ffi`]: the C ABI that Lua drives, nginx as a [`ports::Host`], and the folder of the module cache as a
+//!   [`vm::CodeStore`]. The only place with `unsafe`, but for the one where compiled code is taken from that folder.
 //!
 //! Nothing outside `ffi` knows of nginx or Lua, reads a clock, opens a file or starts a thread (compiling
 //! excepted, see `vm/engine.rs`). `docs/RATIONALE.md` says why things are as they are.

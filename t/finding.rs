@@ -1,34 +1,16 @@
 //! Finding the library: where it is looked for, and what is said when it is not there or not the right one.
 
-use super::support::{Nginx, Running, lua_paths, root};
+use super::support::{Nginx, Running, library};
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 const FILE: &str = "libresty_proxy_wasm.so";
 
-/// The library that the other tests use.
-fn library() -> Vec<u8> {
-    let [_, (_, cpath)] = lua_paths();
-    let dir = cpath.strip_suffix("/?.so;;").expect("a path");
-    fs::read(Path::new(dir).join(FILE)).expect("the library")
-}
-
 /// An nginx with a copy of the Lua files below `lua`, whose library is looked for in `cpath`.
 fn copied(cpath: &str) -> Nginx {
-    let lib = root().join("lib/resty");
-    let mut nginx = Nginx::new().wat("bare");
-    for folder in [lib.clone(), lib.join("proxy-wasm")] {
-        for entry in fs::read_dir(&folder).expect("a directory") {
-            let path = entry.expect("a file").path();
-            if path.is_file() {
-                let name = path.strip_prefix(root().join("lib")).expect("a file in it");
-                nginx = nginx
-                    .file(&format!("lua/{}", name.display()), fs::read(&path).expect("a file"));
-            }
-        }
-    }
-    nginx
+    Nginx::new()
+        .wat("bare")
+        .lua_files("lua")
         .http(&format!("lua_package_path 'lua/?.lua;;';\nlua_package_cpath '{cpath}';\n"))
         .http(
             r#"init_by_lua_block {

@@ -227,26 +227,27 @@ fn every_call_has_its_section() {
         assert!(readme.contains(&format!("wasm.{name}(")), "README.md shows no call of {name}");
     }
     let headings = readme.lines().filter_map(|line| line.strip_prefix("### "));
-    let api = headings.filter(|heading| heading.starts_with("on_") || *heading == "load");
+    let api = headings
+        .filter(|heading| heading.starts_with("on_") || ["load", "setup"].contains(heading));
     assert_eq!(api.collect::<Vec<_>>(), calls, "the order of the sections is that of the module");
 }
 
 #[test]
 fn every_option_is_documented_and_has_the_default_of_the_library() {
     let (options, readme) = (source("lib/resty/proxy-wasm/options.lua"), source("README.md"));
-    let (_, checks) = options.split_once("local CHECKS = {\n").expect("the table of options");
-    let (checks, _) = checks.split_once("\n}").expect("its end");
-    let names: Vec<&str> = checks
-        .lines()
-        .filter_map(|line| line.split_once('='))
-        .map(|(name, _)| name.trim())
-        .collect();
-    assert_eq!(names.len(), 9, "{names:?}");
-    for name in names {
-        assert!(
-            readme.contains(&format!("\n| `{name}` | ")),
-            "README.md does not know option {name}"
-        );
+    for (file, count) in [(&options, 9), (&source("lib/resty/proxy-wasm/settings.lua"), 1)] {
+        let (_, checks) = file.split_once("local CHECKS = {\n").expect("the table of options");
+        let (checks, _) = checks.split_once("\n}").expect("its end");
+        let names: Vec<&str> = checks
+            .lines()
+            .filter_map(|line| line.split_once('='))
+            .map(|(name, _)| name.trim())
+            .collect();
+        assert_eq!(names.len(), count, "{names:?}");
+        for name in names {
+            let row = format!("\n| `{name}` | ");
+            assert!(readme.contains(&row), "README.md does not know option {name}");
+        }
     }
     let memory = format!("local DEFAULT_MEMORY = {} * MIB", limits::DEFAULT_MEMORY >> 20);
     let most = format!("local MAX_MEMORY = {} * MIB", limits::MAX_MEMORY >> 20);

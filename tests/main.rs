@@ -8,6 +8,7 @@
 )]
 
 mod bodies;
+mod caching;
 mod callouts;
 mod caps;
 mod codecs;

@@ -5,11 +5,13 @@ local chain = require("resty.proxy-wasm.chain")
 local clib = require("resty.proxy-wasm.clib")
 local options = require("resty.proxy-wasm.options")
 local pacing = require("resty.proxy-wasm.pacing")
+local settings = require("resty.proxy-wasm.settings")
 local stream = require("resty.proxy-wasm.stream")
 local work = require("resty.proxy-wasm.work")
 
 local ffi_gc = ffi.gc
 local ffi_istype = ffi.istype
+local error = error
 local format = string.format
 local io_open = io.open
 local type = type
@@ -85,6 +87,7 @@ function _M.load(name, path, opts)
     if not code then
         return nil, err
     end
+    settings.freeze()
     local rc = lib.rpw_plugin_load(name, #name, code, #code, built, plugin_slot, error_slot)
     if rc < 0 then
         return load_failed(last_error())
@@ -156,5 +159,13 @@ function _M.init_worker()
 end
 
 _M.new_chain = chain.new
+
+function _M.setup(opts)
+    local wrong = settings.check(opts)
+    if wrong then
+        error(wrong, 2)
+    end
+    return settings.apply(opts)
+end
 
 return _M

@@ -14,8 +14,10 @@
 //!
 //! `include/resty_proxy_wasm.h` and `lib/resty/proxy-wasm/cdef.lua` are generated from this module.
 
+mod cache;
 mod context;
 mod ending;
+mod folder;
 mod functions;
 mod handle;
 mod nginx;
@@ -29,6 +31,7 @@ mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use cache::rpw_cache_dir;
 pub use context::*;
 pub use functions::{rpw_nginx_t, rpw_setup};
 pub use plugin::*;
@@ -41,7 +44,7 @@ pub use work::{
 
 /// The number of this C ABI. It changes whenever a declaration of the header does; the Lua module refuses a
 /// library of another number.
-pub const RPW_ABI: i32 = 1;
+pub const RPW_ABI: i32 = 2;
 
 /// Returns `RPW_ABI` as the library was built with.
 #[unsafe(no_mangle)]

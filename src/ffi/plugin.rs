@@ -3,10 +3,10 @@
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::nginx;
 use super::ticker::Entry;
 use super::{
-    Failure, RPW_CONTINUE, guest_boundary, handle, process, rpw_error_t, rpw_options_t, types, work,
+    Failure, RPW_CONTINUE, cache, guest_boundary, handle, nginx, process, rpw_error_t,
+    rpw_options_t, types, work,
 };
 use crate::abi::LogLevel;
 use crate::vm::{Module, Options, Plugin, TimeLimits};
@@ -15,7 +15,7 @@ use crate::vm::{Module, Options, Plugin, TimeLimits};
 #[allow(non_camel_case_types, reason = "the name that C and Lua see")]
 pub type rpw_plugin_t = Plugin;
 
-/// Compiles a module and starts it once.
+/// Compiles a module, unless the cache has it compiled, and starts it once.
 ///
 /// # Arguments
 /// `name` and `code` are copied; `options` is required.
@@ -43,17 +43,22 @@ pub unsafe extern "C" fn rpw_plugin_load(
         let host = nginx::host()?;
         let name = text(name, "name")?;
         let options = Options { name, ..options? };
+        let code = cache::code(&options.name, code)?;
         let module = Module::new(code, options, &host)?;
         let loaded = Plugin::new(module, host, process::current())?;
         for warning in loaded.warnings() {
-            let line = format!("wasm plugin \"{}\": {warning}", loaded.name());
-            nginx::log(None, LogLevel::Warn, line.as_bytes());
+            log(loaded.name(), LogLevel::Warn, warning);
         }
         work::add_plugin(&loaded);
         // SAFETY: checked above.
         unsafe { *plugin = handle::give(loaded) };
         Ok(RPW_CONTINUE)
     })
+}
+
+/// Writes a line about the plugin of that name.
+pub(super) fn log(name: &str, level: LogLevel, text: &str) {
+    nginx::log(None, level, format!("wasm plugin \"{name}\": {text}").as_bytes());
 }
 
 /// Gives a plugin back. Its plugin contexts keep what they need of it.

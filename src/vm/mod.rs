@@ -1,10 +1,13 @@
 //! VMs: compiling modules, starting instances, and calling guests.
 
 mod backoff;
+mod cache;
 mod call_graph;
 mod calls;
+mod code;
 pub mod deadline;
 mod engine;
+mod entry;
 mod exports;
 mod lifecycle;
 mod linker;
@@ -19,8 +22,10 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
+pub use cache::{Cache, CodeStore, Loaded, Origin, StoreError};
+pub use code::Code;
 pub use deadline::TimeLimits;
-pub use module::{Code, Module, Options};
+pub use module::{Module, Options};
 pub use plugin::{Context, Plugin, StreamRef};
 pub use run::Outcome;
 pub use work::{CallRef, Work};

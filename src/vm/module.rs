@@ -4,14 +4,13 @@ use std::sync::Arc;
 
 use wasmtime::{ExternType, InstancePre, Store, StoreLimitsBuilder};
 
-use super::Vm;
 use super::deadline::TimeLimits;
-use super::engine::{compile, engine};
+use super::engine::engine;
 use super::exports::{Exports, allocator};
 use super::linker;
-use super::profile::Profile;
 use super::start::StartCode;
-use crate::abi::{Callback, Marker, Version};
+use super::{Code, Vm};
+use crate::abi::Callback;
 use crate::error::{Error, one_line};
 use crate::guest::{Call, Calls, Contexts, PluginInfo, State, StdioLines};
 use crate::limits;
@@ -68,41 +67,18 @@ pub struct Module {
     fail_open: bool,
     /// Guest calls need a tokio runtime entered: the guest imports functions that run on wasmtime-wasi.
     pub(super) needs_runtime: bool,
-    pub(super) profile: Profile,
+    /// Held, because the cache finds what a plugin holds.
+    pub(super) code: Arc<Code>,
     /// What users should know of this module, for the log.
     warnings: Vec<String>,
 }
 
-/// Compiled code, which any number of plugins can be made of.
-#[derive(Clone)]
-pub struct Code {
-    module: wasmtime::Module,
-    profile: Profile,
-    version: Version,
-    warnings: Vec<String>,
-}
-
-impl Code {
-    /// Compiles a module and checks what is the same for all plugins.
-    pub fn compile(bytes: &[u8]) -> Result<Self, Error> {
-        let module = compile(bytes)?;
-        let mut warnings = Vec::new();
-        let profile = Profile::of(&module, bytes);
-        let version = version(&module, &mut warnings)?;
-        Ok(Self { module, profile, version, warnings })
-    }
-}
-
 impl Module {
-    /// Compiles a module and checks all that can be checked without running it.
-    pub fn new(bytes: &[u8], options: Options, host: &Arc<dyn Host>) -> Result<Self, Error> {
-        Self::of(Code::compile(bytes)?, options, host)
-    }
-
-    /// A plugin's module of code that is compiled already.
-    pub fn of(code: Code, options: Options, host: &Arc<dyn Host>) -> Result<Self, Error> {
-        let Code { module, profile, version, mut warnings } = code;
-        check_memory(&module, options.memory_limit)?;
+    /// A plugin's module of compiled code. Checks all that can be checked without running it.
+    pub fn new(code: Arc<Code>, options: Options, host: &Arc<dyn Host>) -> Result<Self, Error> {
+        let module = &code.module;
+        let mut warnings = code.warnings.clone();
+        check_memory(module, options.memory_limit)?;
         let memory_limit =
             usize::try_from(options.memory_limit.min(limits::MAX_MEMORY)).unwrap_or(usize::MAX);
         let info = Arc::new(PluginInfo {
@@ -111,16 +87,16 @@ impl Module {
             vm_id: options.vm_id,
             vm_config: options.vm_config,
             env: options.env,
-            version,
-            reads_headers: profile.reads_headers,
+            version: code.version,
+            reads_headers: code.profile.reads_headers,
         });
         let mut store = store(&info, host, memory_limit)?;
-        let (linker, stand_ins) = linker::for_module(&module, &mut store)?;
+        let (linker, stand_ins) = linker::for_module(module, &mut store)?;
         warnings.extend(stand_ins);
         let needs_runtime = module
             .imports()
             .any(|i| wasi::MODULES.contains(&i.module()) && wasi::needs_runtime(i.name()));
-        let pre = linker.instantiate_pre(&module).map_err(|e| Error::Import(one_line(&e)))?;
+        let pre = linker.instantiate_pre(module).map_err(|e| Error::Import(one_line(&e)))?;
         Ok(Self {
             pre,
             info,
@@ -129,7 +105,7 @@ impl Module {
             pause_timeout: options.pause_timeout,
             fail_open: options.fail_open,
             needs_runtime,
-            profile,
+            code,
             warnings,
         })
     }
@@ -211,29 +187,6 @@ fn store(
     let mut store = Store::new(engine()?, state);
     store.limiter(|state| &mut state.limits);
     Ok(store)
-}
-
-/// The first marker in export order decides.
-fn version(module: &wasmtime::Module, warnings: &mut Vec<String>) -> Result<Version, Error> {
-    for export in module.exports() {
-        match Marker::parse(export.name()) {
-            None => {}
-            Some(Marker::Known(version)) => return Ok(version),
-            Some(Marker::Vendor) => {
-                warnings
-                    .push(format!("ABI marker {} is a vendor's: taken as 0.2.1", export.name()));
-                return Ok(Version::V0_2_1);
-            }
-            Some(Marker::Unknown) => {
-                return Err(Error::Export(format!(
-                    "the module's ABI marker {} is not one of 0.1.0, 0.2.0, 0.2.1",
-                    export.name()
-                )));
-            }
-        }
-    }
-    warnings.push("the module has no proxy_abi_version_* export: taken as 0.2.0".into());
-    Ok(Version::V0_2_0)
 }
 
 fn check_memory(module: &wasmtime::Module, limit: u64) -> Result<(), Error> {

@@ -4,6 +4,8 @@
 use super::call_graph::CallGraph;
 
 /// See the module. The fields say what a guest *may* see; when in doubt they are true.
+///
+/// Entries of the module cache keep it: where the meaning of a field changes, so does the number of their format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Profile {
     /// It can look at request or response headers, in any callback.
@@ -62,6 +64,26 @@ impl Profile {
             reads_response: reads(&graph.imports_of(&later)),
             request_arguments: graph.reads_arguments("proxy_on_request_headers"),
             response_arguments: graph.reads_arguments("proxy_on_response_headers"),
+        }
+    }
+
+    /// The fields as bits, from the lowest on.
+    pub fn to_flags(self) -> u64 {
+        let Self { reads_headers, reads_response, request_arguments, response_arguments } = self;
+        [reads_headers, reads_response, request_arguments, response_arguments]
+            .into_iter()
+            .rev()
+            .fold(0, |flags, field| flags << 1 | u64::from(field))
+    }
+
+    /// See [`Profile::to_flags`].
+    pub fn from_flags(flags: u64) -> Self {
+        let field = |bit: u32| flags >> bit & 1 == 1;
+        Self {
+            reads_headers: field(0),
+            reads_response: field(1),
+            request_arguments: field(2),
+            response_arguments: field(3),
         }
     }
 }

@@ -61,7 +61,7 @@ impl Vm {
 
     /// Whether the guest's headers callback needs to be told how many headers there are, or may read them.
     pub fn wants_response_headers(&self, stream: ContextId, callback: Callback) -> bool {
-        let profile = &self.module.profile;
+        let profile = &self.module.code.profile;
         let known =
             self.state().contexts.streams.get(&stream).is_none_or(|s| s.response_headers_loaded);
         match callback {
@@ -78,7 +78,7 @@ impl Vm {
 
     fn request_headers(&mut self, stream: ContextId) -> Result<Action, Error> {
         let mut summary = RequestSummary::default();
-        if self.exports.request_headers.is_some() && self.module.profile.request_arguments {
+        if self.exports.request_headers.is_some() && self.module.code.profile.request_arguments {
             let state = self.state();
             if let Some(s) = state.contexts.streams.get(&stream) {
                 summary = state.host.request_summary(s.request);
@@ -92,7 +92,7 @@ impl Vm {
 
     fn response_headers(&mut self, stream: ContextId) -> Result<Action, Error> {
         let looks =
-            self.exports.response_headers.is_some() && self.module.profile.response_arguments;
+            self.exports.response_headers.is_some() && self.module.code.profile.response_arguments;
         let (count, end_of_stream) = if looks { self.response_summary(stream) } else { (0, false) };
         let action =
             self.headers(Callback::ResponseHeaders, stream, count, end_of_stream, |e| {

@@ -3,7 +3,8 @@
 use super::process::{self, Process, valgrind};
 use super::{Running, root};
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -20,6 +21,7 @@ pub struct Nginx {
     log_level: String,
     daemon: bool,
     workers: usize,
+    user: Option<String>,
     env: Vec<(String, String)>,
 }
 
@@ -45,6 +47,7 @@ impl Nginx {
             log_level: "info".into(),
             daemon: false,
             workers: 1,
+            user: None,
             env: Vec::new(),
         }
     }
@@ -88,6 +91,13 @@ impl Nginx {
 
     pub fn workers(mut self, count: usize) -> Nginx {
         self.workers = count;
+        self
+    }
+
+    /// The user that workers run as; for tests that root runs. Everyone can read what the test put into its directory.
+    pub fn user(mut self, name: &str) -> Nginx {
+        fs::set_permissions(self.prefix.path(), Permissions::from_mode(0o755)).expect("a mode");
+        self.user = Some(name.into());
         self
     }
 
@@ -143,6 +153,22 @@ impl Nginx {
         self.file(&format!("{name}.wasm"), binary)
     }
 
+    /// Puts a copy of this repository's Lua files below a folder of the working directory.
+    pub fn lua_files(mut self, folder: &str) -> Nginx {
+        let lib = root().join("lib");
+        for part in [lib.join("resty"), lib.join("resty/proxy-wasm")] {
+            for entry in fs::read_dir(&part).expect("a directory") {
+                let path = entry.expect("a file").path();
+                if path.is_file() {
+                    let name = path.strip_prefix(&lib).expect("a file in it").display();
+                    let content = fs::read(&path).expect("a file");
+                    self = self.file(&format!("{folder}/{name}"), content);
+                }
+            }
+        }
+        self
+    }
+
     /// Starts nginx and waits until its workers are there.
     pub fn start(self) -> Running {
         // Another process may take the port between the look and nginx's bind.
@@ -182,6 +208,9 @@ impl Nginx {
 
     fn render(&self, port: u16) -> String {
         let mut conf = preamble();
+        if let Some(user) = &self.user {
+            conf = conf.replace("user root;", &format!("user {user};"));
+        }
         let daemon = if self.daemon { "on" } else { "off" };
         let Nginx { main, http, server, log_level, workers, .. } = self;
         write!(
@@ -240,6 +269,11 @@ pub fn lua_paths() -> [(&'static str, String); 2] {
         ("lua_package_path", format!("{}/lib/?.lua;;", root().display())),
         ("lua_package_cpath", format!("{}/?.so;;", library_dir().display())),
     ]
+}
+
+/// The library that tests use.
+pub fn library() -> Vec<u8> {
+    fs::read(library_dir().join("libresty_proxy_wasm.so")).expect("the library")
 }
 
 /// Cargo builds the shared library beside this test's executable, in `deps`, whenever it builds the test. The copy one

@@ -21,7 +21,7 @@ mod probe;
 mod process;
 mod running;
 
-pub use config::{Nginx, guest, lua_paths, preamble};
+pub use config::{Nginx, guest, library, lua_paths, preamble};
 pub use http::{Connection, Request, Response};
 pub use probe::{Outcome, Probe};
 pub use process::valgrind;

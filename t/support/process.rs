@@ -144,6 +144,13 @@ impl Process {
         pids
     }
 
+    /// All processes of the master, in order.
+    pub fn children(&self) -> Vec<i32> {
+        let mut pids = self.pid().map(children).unwrap_or_default();
+        pids.sort_unstable();
+        pids
+    }
+
     pub fn signal(&self, number: i32) {
         let pid = self.pid().expect("nginx.pid");
         assert!(signal(pid, number), "signal {number} to nginx {pid}");

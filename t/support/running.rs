@@ -118,6 +118,12 @@ impl Running {
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
+    /// Waits until the workers of old configurations have ended, too.
+    pub fn wait_for_old_workers(&self) {
+        let gone = poll(|| (self.process.children() == self.worker_pids()).then_some(()));
+        assert!(gone.is_some(), "old workers do not end");
+    }
+
     /// Ends nginx gracefully, so that every request has been freed and all that it logs is there to be read.
     pub fn stop(&self) {
         self.stopped.get_or_init(|| self.process.quit());

@@ -7,14 +7,14 @@ use resty_proxy_wasm::vm::{Code, Module, Options};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-type Cell = Arc<OnceLock<Result<Code, Error>>>;
+type Cell = Arc<OnceLock<Result<Arc<Code>, Error>>>;
 
 /// A plugin's module of these bytes.
 pub fn module(world: &Arc<World>, bytes: &[u8], options: Options) -> Result<Module, Error> {
     let host: Arc<dyn Host> = world.clone();
     let cell = cell(bytes);
-    let code = cell.get_or_init(|| Code::compile(bytes)).clone()?;
-    Module::of(code, options, &host)
+    let code = cell.get_or_init(|| Code::compile(bytes).map(Arc::new)).clone()?;
+    Module::new(code, options, &host)
 }
 
 /// Tests that want other modules do not wait for the one that compiles.

@@ -27,8 +27,11 @@ impl Filter {
 
     pub fn load(world: &Arc<World>, bytes: &[u8], options: Options) -> Result<Self, Error> {
         let host: Arc<dyn Host> = world.clone();
-        let plugin = Plugin::new(module(world, bytes, options)?, host, PROCESS)?;
-        Ok(Self { world: world.clone(), plugin, process: Rc::new(Cell::new(PROCESS)) })
+        Ok(Self::of(world, Plugin::new(module(world, bytes, options)?, host, PROCESS)?))
+    }
+
+    pub fn of(world: &Arc<World>, plugin: Rc<Plugin>) -> Self {
+        Self { world: world.clone(), plugin, process: Rc::new(Cell::new(PROCESS)) }
     }
 
     /// From here on all calls come from another process.

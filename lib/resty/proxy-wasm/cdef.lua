@@ -2,13 +2,13 @@
 local ffi = require("ffi")
 
 ffi.cdef([[
-typedef struct rpw_plugin rpw_plugin_t;
-typedef struct rpw_context rpw_context_t;
 typedef struct rpw_error_t {
     char *data;
     size_t capacity;
     size_t length;
 } rpw_error_t;
+typedef struct rpw_plugin rpw_plugin_t;
+typedef struct rpw_context rpw_context_t;
 typedef struct rpw_pair_t {
     int32_t name_length;
     const char *name;
@@ -99,6 +99,9 @@ typedef struct rpw_io_t {
     int32_t reusable;
 } rpw_io_t;
 int32_t rpw_abi(void);
+int32_t rpw_cache_dir(const char *path,
+                      size_t path_length,
+                      struct rpw_error_t *error);
 int32_t rpw_context_new(const rpw_plugin_t *plugin,
                         const char *configuration,
                         size_t configuration_length,
@@ -106,7 +109,8 @@ int32_t rpw_context_new(const rpw_plugin_t *plugin,
                         struct rpw_error_t *error);
 int32_t rpw_context_traits(const rpw_context_t *context);
 void rpw_context_free(rpw_context_t *context);
-int32_t rpw_setup(const struct rpw_nginx_t *functions, struct rpw_error_t *error);
+int32_t rpw_setup(const struct rpw_nginx_t *functions,
+                  struct rpw_error_t *error);
 int32_t rpw_plugin_load(const char *name,
                         size_t name_length,
                         const char *code,
@@ -156,7 +160,7 @@ int32_t rpw_init_worker(struct rpw_error_t *error);
 ]])
 
 return {
-    RPW_ABI = 1,
+    RPW_ABI = 2,
     RPW_CONTINUE = 0,
     RPW_PAUSE = 1,
     RPW_RESPOND = 2,

@@ -11,8 +11,8 @@ local format = string.format
 
 base.allows_subsystem("http")
 
--- Functions that are called from the library only. Each has a name of our own here, because resty.core
--- declares some of them too, and a second declaration would replace the first.
+-- Functions that are called from the library only, and one of the C library's. Each has a name of our own here,
+-- because resty.core declares some of them too, and a second declaration would replace the first.
 ffi.cdef [[
 void rpw_sym_cleanup_add(void) __asm__("ngx_http_cleanup_add");
 void rpw_sym_raw_log(void) __asm__("ngx_http_lua_ffi_raw_log");
@@ -25,12 +25,18 @@ void rpw_sym_phase(void) __asm__("ngx_http_lua_ffi_get_phase");
 void rpw_sym_headers_sent(void) __asm__("ngx_http_lua_ffi_headers_sent");
 void rpw_sym_response_status(void) __asm__("ngx_http_lua_ffi_get_resp_status");
 void rpw_sym_semaphore_post(void) __asm__("ngx_http_lua_ffi_sema_post");
+int rpw_sym_statx(int, const char *, int, unsigned int, uint64_t *) __asm__("statx");
 ]]
 
 local FUNCTIONS = {
     "cleanup_add", "raw_log", "log_level", "var_get", "var_set", "headers_count", "headers", "phase",
     "headers_sent", "response_status", "semaphore_post",
 }
+
+local AT_FDCWD = -100
+local STATX_INO = 0x100
+-- Where the inode number is, in units of 8 bytes.
+local STX_INO = 4
 
 local FILE = "libresty_proxy_wasm.so"
 local ERROR_SIZE = 4096
@@ -66,16 +72,52 @@ local function exists(path)
     return file ~= nil
 end
 
+-- Another spelling of the path that goes with the file: "./" and "/" for the bits of its inode number. The loader
+-- takes a name that it has seen for the library that it has, and a reload would never see that there is another file.
+-- The same path where the file cannot be told.
+local function spelled(path)
+    -- struct statx has one layout everywhere (Linux, include/uapi/linux/stat.h).
+    local stat = ffi_new("uint64_t[32]")
+    local ok, rc = pcall(function()
+        return C.rpw_sym_statx(AT_FDCWD, path, 0, STATX_INO, stat)
+    end)
+    if not ok or rc ~= 0 then
+        return path
+    end
+    local folder, file = path:match("^(.*/)(.*)$")
+    local inode, bits = tonumber(stat[STX_INO]), {}
+    while inode >= 1 do
+        bits[#bits + 1] = inode % 2 == 1 and "./" or "/"
+        inode = math.floor(inode / 2)
+    end
+    return folder .. table.concat(bits) .. file
+end
+
+-- The library, or nil and the cause.
+local function open_library(path)
+    local ok, lib = pcall(ffi.load, path)
+    if not ok then
+        return nil, lib
+    end
+    local spelling = spelled(path)
+    ok, lib = pcall(ffi.load, spelling)
+    if not ok then
+        local from, to = lib:find(spelling, 1, true)
+        return nil, from and lib:sub(1, from - 1) .. path .. lib:sub(to + 1) or lib
+    end
+    return lib
+end
+
 local function load_library()
     local tried = {}
     for _, path in ipairs(candidates()) do
         local cause = "no such file"
         if exists(path) then
-            local ok, lib = pcall(ffi.load, path)
-            if ok then
+            local lib
+            lib, cause = open_library(path)
+            if lib then
                 return lib, path
             end
-            cause = lib
         end
         tried[#tried + 1] = format("\n\t%s: %s", path, cause)
     end

@@ -1,0 +1,69 @@
+//! Compiled code, which any number of plugins can be made of.
+
+use super::engine::{compile, engine};
+use super::profile::Profile;
+use crate::abi::{Marker, Version};
+use crate::error::{Error, one_line};
+
+/// See the module.
+pub struct Code {
+    pub(super) module: wasmtime::Module,
+    pub(super) profile: Profile,
+    pub(super) version: Version,
+    /// What users should know of the module.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Code {
+    /// Compiles a module and checks what is the same for all plugins.
+    pub fn compile(bytes: &[u8]) -> Result<Self, Error> {
+        let module = compile(bytes)?;
+        let profile = Profile::of(&module, bytes);
+        Self::of(module, profile)
+    }
+
+    /// The code as bytes, from which [`Code::restore`] makes it again.
+    pub(super) fn artifact(&self) -> Result<Vec<u8>, Error> {
+        self.module.serialize().map_err(|e| Error::Module(one_line(&e)))
+    }
+
+    /// Makes code of an artifact again; fails when another version or setting of wasmtime made it.
+    ///
+    /// # Safety
+    /// The artifact and the profile come from [`Code::artifact`] and the same code, unchanged: what they hold is run.
+    #[allow(unsafe_code, reason = "machine code is taken from bytes; the caller vouches for them")]
+    pub(super) unsafe fn restore(artifact: &[u8], profile: Profile) -> Result<Self, Error> {
+        // SAFETY: as promised by the caller.
+        let module = unsafe { wasmtime::Module::deserialize(engine()?, artifact) };
+        Self::of(module.map_err(|e| Error::Module(one_line(&e)))?, profile)
+    }
+
+    fn of(module: wasmtime::Module, profile: Profile) -> Result<Self, Error> {
+        let mut warnings = Vec::new();
+        let version = version(&module, &mut warnings)?;
+        Ok(Self { module, profile, version, warnings })
+    }
+}
+
+/// The first marker in export order decides.
+fn version(module: &wasmtime::Module, warnings: &mut Vec<String>) -> Result<Version, Error> {
+    for export in module.exports() {
+        match Marker::parse(export.name()) {
+            None => {}
+            Some(Marker::Known(version)) => return Ok(version),
+            Some(Marker::Vendor) => {
+                warnings
+                    .push(format!("ABI marker {} is a vendor's: taken as 0.2.1", export.name()));
+                return Ok(Version::V0_2_1);
+            }
+            Some(Marker::Unknown) => {
+                return Err(Error::Export(format!(
+                    "the module's ABI marker {} is not one of 0.1.0, 0.2.0, 0.2.1",
+                    export.name()
+                )));
+            }
+        }
+    }
+    warnings.push("the module has no proxy_abi_version_* export: taken as 0.2.0".into());
+    Ok(Version::V0_2_0)
+}

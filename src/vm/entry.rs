@@ -1,0 +1,85 @@
+//! An entry of the module cache: a header, then the compiled code.
+//!
+//! | bytes | |
+//! | --- | --- |
+//! | 8 | [`MAGIC`] |
+//! | 8 | the profile's flags, little endian |
+//! | 8 | the code's length, little endian |
+//! | 32 | SHA-256 of the entry's name, the 24 bytes above, and the code |
+
+use sha2::{Digest as _, Sha256};
+
+use super::profile::Profile;
+
+/// Its last byte is the number of this format, and of the profile's meaning.
+const MAGIC: [u8; 8] = *b"rpwcode\x01";
+const DIGEST: usize = 24;
+const HEADER: usize = DIGEST + 32;
+
+/// What stands in front of the code in the entry of that name.
+pub fn header(name: &str, profile: Profile, code: &[u8]) -> [u8; HEADER] {
+    let mut header = [0; HEADER];
+    let (head, sum) = header.split_at_mut(DIGEST);
+    head[..8].copy_from_slice(&MAGIC);
+    head[8..16].copy_from_slice(&profile.to_flags().to_le_bytes());
+    head[16..].copy_from_slice(&(code.len() as u64).to_le_bytes());
+    sum.copy_from_slice(&digest(name, head, code));
+    header
+}
+
+/// Profile and code of an entry; the error completes a sentence that begins with the entry's name.
+pub fn parse<'a>(name: &str, entry: &'a [u8]) -> Result<(Profile, &'a [u8]), &'static str> {
+    let Some((header, code)) = entry.split_first_chunk::<HEADER>() else {
+        return Err("is cut off");
+    };
+    let (head, sum) = header.split_at(DIGEST);
+    if head[..8] != MAGIC {
+        return Err("is no entry of this cache");
+    }
+    match number(&head[16..]).cmp(&(code.len() as u64)) {
+        std::cmp::Ordering::Less => return Err("is longer than it says"),
+        std::cmp::Ordering::Greater => return Err("is cut off"),
+        std::cmp::Ordering::Equal => {}
+    }
+    if digest(name, head, code) != sum {
+        return Err("is damaged: its digest is another");
+    }
+    Ok((Profile::from_flags(number(&head[8..16])), code))
+}
+
+fn number(bytes: &[u8]) -> u64 {
+    bytes.iter().rev().fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn digest(name: &str, head: &[u8], code: &[u8]) -> [u8; 32] {
+    Sha256::new().chain_update(name).chain_update(head).chain_update(code).finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_read_back_and_any_change_is_seen() {
+        let profile = Profile::from_flags(0b0110);
+        let mut entry = header("a", profile, b"code").to_vec();
+        entry.extend(b"code");
+        assert_eq!(parse("a", &entry), Ok((profile, &b"code"[..])));
+        assert_eq!(parse("b", &entry), Err("is damaged: its digest is another"));
+        for at in 0..entry.len() {
+            assert!(parse("a", &entry[..at]).is_err(), "cut at {at}");
+            entry[at] ^= 1;
+            assert!(parse("a", &entry).is_err(), "changed at {at}");
+            entry[at] ^= 1;
+        }
+        entry.push(0);
+        assert_eq!(parse("a", &entry), Err("is longer than it says"));
+    }
+
+    #[test]
+    fn all_flags_are_kept() {
+        for flags in 0..16 {
+            assert_eq!(Profile::from_flags(flags).to_flags(), flags);
+        }
+    }
+}
