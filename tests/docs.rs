@@ -227,8 +227,9 @@ fn every_call_has_its_section() {
         assert!(readme.contains(&format!("wasm.{name}(")), "README.md shows no call of {name}");
     }
     let headings = readme.lines().filter_map(|line| line.strip_prefix("### "));
-    let api = headings
-        .filter(|heading| heading.starts_with("on_") || ["load", "setup"].contains(heading));
+    let api = headings.filter(|heading| {
+        heading.starts_with("on_") || ["load", "init_worker", "setup"].contains(heading)
+    });
     assert_eq!(api.collect::<Vec<_>>(), calls, "the order of the sections is that of the module");
 }
 

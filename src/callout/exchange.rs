@@ -186,11 +186,22 @@ fn failure(error: &hyper::Error) -> Failure {
     // hyper has no other way to tell this one.
     if details.contains("too large") {
         Failure { kind: FailureKind::TooLarge, details }
-    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+    } else if ends_early(error)
+        || error.is_incomplete_message()
+        || error.is_closed()
+        || error.is_canceled()
+    {
         closed(&details)
     } else {
         protocol(&details)
     }
+}
+
+/// A body that stops short comes as an I/O error.
+fn ends_early(error: &hyper::Error) -> bool {
+    std::iter::successors(std::error::Error::source(error), |e| e.source())
+        .filter_map(|e| e.downcast_ref::<std::io::Error>())
+        .any(|e| e.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 fn closed(details: &str) -> Failure {

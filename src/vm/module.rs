@@ -125,6 +125,11 @@ impl Module {
         self.fail_open
     }
 
+    /// Whether the guest can make calls.
+    pub fn makes_calls(&self) -> bool {
+        self.pre.module().imports().any(|import| import.name() == "proxy_http_call")
+    }
+
     /// Whether the guest has a callback.
     pub fn exports(&self, callback: Callback) -> bool {
         matches!(self.pre.module().get_export(callback.name()), Some(ExternType::Func(_)))

@@ -119,7 +119,7 @@ init_by_lua_block {
     end
 
     local file = assert(io.open("probe.script"))
-    local script = file:read("*a")
+    local script = file:read("*a"):gsub("@PREFIX@", ngx.config.prefix())
     file:close()
     local plugin = call("load", "probe", "GUEST.wasm", { OPTIONS })
     local ctx = plugin and call("on_configure", plugin, script ~= "" and script or nil)

@@ -1,0 +1,113 @@
+//! proxy_on_tick: in each worker, as long as the filter wants it.
+
+use super::ops::wait_for;
+use super::support::{Nginx, Probe, Running, poll};
+
+const SCRIPT: &str = "configure: set_tick_period_milliseconds 20
+    tick: ids
+    request_headers: ids";
+
+#[test]
+fn ticks_begin_with_the_first_request() {
+    let nginx = Probe::new(SCRIPT).start();
+    assert_eq!(nginx.get("/").status, 200);
+    let lines = wait_for(&nginx, "tick", 5);
+    assert!(lines.len() >= 5 && lines.iter().all(|line| line == "ids -> id=1 root=1"), "{lines:?}");
+}
+
+fn with_init_worker(script: &str, workers: usize) -> Running {
+    Nginx::new()
+        .guest("probe")
+        .workers(workers)
+        .http(&format!(
+            r#"
+            init_by_lua_block {{
+                wasm = require("resty.proxy-wasm")
+                plugin = assert(wasm.load("probe", "probe.wasm"))
+                ctx = assert(wasm.on_configure(plugin, [==[{script}
+                ]==]))
+            }}
+            init_worker_by_lua_block {{ assert(wasm.init_worker()) }}
+            "#
+        ))
+        .server("location / { return 200; }")
+        .start()
+}
+
+/// The workers that ticked, by the process ids of their log lines.
+fn ticked(nginx: &Running) -> Vec<i32> {
+    let log = nginx.error_log();
+    let mut pids: Vec<i32> = log
+        .lines()
+        .filter(|line| line.contains("wasm log probe: tick "))
+        .filter_map(|line| line.split("] ").nth(1)?.split('#').next()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+    pids.dedup();
+    pids
+}
+
+#[test]
+fn init_worker_starts_them_in_each_worker_without_a_request() {
+    let nginx = with_init_worker(SCRIPT, 2);
+    let workers = nginx.worker_pids();
+    assert!(poll(|| (ticked(&nginx) == workers).then_some(())).is_some(), "{:?}", ticked(&nginx));
+    // A graceful end is not held up by them: the harness waits for it.
+}
+
+#[test]
+fn a_filter_stops_its_ticks() {
+    let nginx = Probe::new(
+        "configure: set_tick_period_milliseconds 10
+        tick: ids
+        tick@again: set_tick_period_milliseconds 0",
+    )
+    .start();
+    assert_eq!(nginx.get("/").status, 200);
+    let lines = wait_for(&nginx, "tick", 3);
+    assert_eq!(
+        lines,
+        ["ids -> id=1 root=1", "ids -> id=1 root=1", "set_tick_period_milliseconds 0 -> 0"]
+    );
+    // Another request makes the light thread look: nothing ticks any more.
+    for _ in 0..20 {
+        assert_eq!(nginx.get("/").status, 200);
+    }
+    assert_eq!(wait_for(&nginx, "tick", 3).len(), 3);
+}
+
+#[test]
+fn a_context_whose_vm_was_lost_goes_on_to_tick() {
+    let nginx = Probe::new(
+        "configure: set_tick_period_milliseconds 10
+        tick: ids
+        request_headers: trap",
+    )
+    .start();
+    for round in 1..=3 {
+        nginx.get("/");
+        let before = wait_for(&nginx, "tick", 1).len();
+        let more = wait_for(&nginx, "tick", before + 2).len();
+        assert!(more >= before + 2, "round {round}");
+    }
+}
+
+#[test]
+fn a_tick_that_traps_is_logged_and_the_next_vm_ticks() {
+    let nginx =
+        with_init_worker("configure: set_tick_period_milliseconds 10; tick: ids; tick: trap", 1);
+    let told = "wasm plugin \"probe\": proxy_on_tick failed: wasm trap: ";
+    nginx.expect_log(told);
+    assert!(poll(|| (nginx.error_log().matches(told).count() >= 2).then_some(())).is_some());
+}
+
+#[test]
+fn a_tick_that_loops_is_stopped() {
+    let nginx = Probe::new("configure: set_tick_period_milliseconds 10; tick: loop")
+        .options("time_limit = 50")
+        .start();
+    let told = "proxy_on_tick failed: time limit of 50 ms passed";
+    nginx.expect_log(told);
+    nginx.get("/");
+    nginx.wait_for_log(told);
+}
