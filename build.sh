@@ -21,7 +21,7 @@ Usage: ./build.sh COMMAND
   install [PREFIX]  library, Lua files and header. PREFIX is OpenResty's (/usr/local/openresty) when there is one, else
                     /usr/local. Below a PREFIX with a lualib directory: lualib/libresty_proxy_wasm.so, lualib/resty/;
                     below others: lib/lua/5.1/, share/lua/5.1/resty/. The header goes to include/
-  bench [ARGS...]   requests against nginx with and without a filter: see bench/run.sh, and bench/memory.sh
+  bench [ARGS...]   requests against nginx with and without a filter: see bench/run.sh, bench/memory.sh, bench/soak.sh
 
 Environment:
   PORT              the demo's port

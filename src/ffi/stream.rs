@@ -180,7 +180,7 @@ fn export(vm: &mut Vm, stream: StreamRef, body: Output, outcome: &mut rpw_outcom
         exported.effects.clear();
         exported.list.clear();
         if let Some(s) = vm.state_mut().contexts.streams.get_mut(&stream.id) {
-            std::mem::swap(&mut exported.effects, &mut s.effects);
+            s.effects.take_into(&mut exported.effects);
         }
         exported.list.extend(exported.effects.iter().map(|effect| rpw_effect_t {
             kind: effect.kind as i32,
@@ -192,13 +192,15 @@ fn export(vm: &mut Vm, stream: StreamRef, body: Output, outcome: &mut rpw_outcom
         }));
         outcome.effects = exported.list.as_ptr();
         outcome.effects_length = exported.list.len();
-        outcome.body_action = match body {
+        outcome.body_action = match &body {
             Output::Unchanged => RPW_BODY_UNCHANGED,
             Output::Hold => RPW_BODY_HOLD,
-            Output::Replace(bytes) => {
-                exported.body = bytes;
-                RPW_BODY_REPLACE
-            }
+            Output::Replace(_) => RPW_BODY_REPLACE,
+        };
+        // A large body is kept until the next outcome and no longer.
+        exported.body = match body {
+            Output::Replace(bytes) => bytes,
+            Output::Unchanged | Output::Hold => Vec::new(),
         };
         outcome.body = exported.body.as_ptr().cast();
         outcome.body_length = exported.body.len();
