@@ -151,6 +151,10 @@ class Client:
                 continue
             if not self.kept_alive or answer[0].will_close:
                 self.drop()
+            # The upstream is the same nginx: the worker that was killed may have been at the other end.
+            if answer[0].status == 502 and was_killed(began):
+                count("sent again after a kill")
+                continue
             return answer
         raise ConnectionError("four attempts failed")
 
