@@ -21,8 +21,8 @@ Usage: ./build.sh COMMAND
   install [PREFIX]  library, Lua files and header. PREFIX is OpenResty's (/usr/local/openresty) when there is one, else
                     /usr/local. Below a PREFIX with a lualib directory: lualib/libresty_proxy_wasm.so, lualib/resty/;
                     below others: lib/lua/5.1/, share/lua/5.1/resty/. The header goes to include/
-  bench [ARGS...]   requests against nginx with and without a filter: see bench/run.sh, and bench/memory.sh and
-                    bench/start.sh for memory and for the time to start
+  bench [ARGS...]   requests against nginx with and without a filter: see bench/run.sh, and bench/memory.sh, bench/start.sh
+                    and bench/soak.sh for memory, the time to start, and abuse
 
 Environment:
   PORT              the demo's port

@@ -38,14 +38,20 @@ launch() {
     master=$!
 }
 
-# Starts nginx with its one worker on core 0, in a directory of its own. Sets worker.
+# Starts nginx in a directory of its own, with its workers on core 0 if bench/nginx.conf, the default, is what it starts
+# with. Sets master and worker, the first one.
+#
+#   start_nginx [CONFIGURATION [WAT...]]
 start_nginx() {
-    prepare "$root/bench/nginx.conf" wrk taskset wat2wasm
-    wat2wasm -o "$dir/bare.wasm" "$root/t/guests/wat/bare.wat"
+    local wat
+    prepare "${1:-$root/bench/nginx.conf}" wrk taskset wat2wasm
+    for wat in "$root/t/guests/wat/bare.wat" "${@:2}"; do
+        wat2wasm -o "$dir/$(basename "$wat" .wat).wasm" "$wat"
+    done
     launch
     worker=
     until [[ -n $worker ]] && (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
-        read -r worker <"/proc/$master/task/$master/children" 2>/dev/null || true
+        read -r worker _ <"/proc/$master/task/$master/children" 2>/dev/null || true
         kill -0 "$master" 2>/dev/null || die "nginx did not start"
         sleep 0.05
     done
@@ -62,7 +68,7 @@ quit_nginx() {
 
 stop_nginx() {
     quit_nginx
-    if [[ -s $dir/error.log ]]; then
+    if [[ -s $dir/error.log && -z ${log_is_judged:-} ]]; then
         echo "nginx logged:" >&2
         head -3 "$dir/error.log" >&2
     fi

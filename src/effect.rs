@@ -48,6 +48,51 @@ pub struct Effect<'a> {
 pub struct Effects {
     bytes: Vec<u8>,
     list: Vec<Stored>,
+    size: Size,
+}
+
+/// What the caps count of effects.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Their number.
+    pub effects: usize,
+    /// Bytes of their names and values, without the body of a local response, which has a cap of its own.
+    pub bytes: usize,
+    /// Headers that were set or added.
+    pub lines: usize,
+    /// See [`limits::COMPARED_BYTES`].
+    pub compared: usize,
+}
+
+impl Size {
+    /// Adds an effect to what is there.
+    pub fn add(&mut self, kind: EffectKind, name: &[u8], value: &[u8]) {
+        const LINES_OF_OTHERS: usize = 128;
+        self.effects += 1;
+        let search = name.len() * (self.lines + LINES_OF_OTHERS);
+        match kind {
+            EffectKind::LocalResponse => return,
+            EffectKind::SetMethod | EffectKind::SetPath | EffectKind::SetStatus => {}
+            EffectKind::RemoveRequestHeader | EffectKind::RemoveResponseHeader => {
+                self.compared += search;
+            }
+            EffectKind::SetRequestHeader
+            | EffectKind::SetResponseHeader
+            | EffectKind::LocalResponseHeader => {
+                self.compared += search;
+                self.lines += 1;
+            }
+            EffectKind::AddRequestHeader | EffectKind::AddResponseHeader => self.lines += 1,
+        }
+        self.bytes += name.len() + value.len();
+    }
+
+    /// Whether no cap is passed.
+    pub fn fits(&self) -> bool {
+        self.effects <= limits::EFFECTS
+            && self.bytes <= limits::EFFECT_BYTES
+            && self.compared <= limits::COMPARED_BYTES
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +104,7 @@ struct Stored {
     value: u32,
 }
 
-/// The list is full; see [`limits::EFFECTS`].
+/// The list is full; see [`limits::EFFECTS`] and those after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
@@ -72,10 +117,12 @@ impl Effects {
         name: &[u8],
         value: &[u8],
     ) -> Result<(), Full> {
-        let size = name.len() + value.len();
-        if self.list.len() >= limits::EFFECTS || self.bytes.len() + size > limits::EFFECT_BYTES {
+        let mut size = self.size;
+        size.add(kind, name, value);
+        if !size.fits() {
             return Err(Full);
         }
+        self.size = size;
         let at = self.bytes.len() as u32;
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
@@ -87,6 +134,19 @@ impl Effects {
             value: value.len() as u32,
         });
         Ok(())
+    }
+
+    /// What the caps count so far.
+    pub fn size(&self) -> Size {
+        self.size
+    }
+
+    /// Takes all effects out. What they cost nginx goes on counting.
+    pub fn take_into(&mut self, taken: &mut Self) {
+        let size = Size { effects: 0, bytes: 0, ..self.size };
+        std::mem::swap(self, taken);
+        self.clear();
+        self.size = size;
     }
 
     /// The effects in order.
@@ -111,7 +171,9 @@ impl Effects {
     pub fn clear(&mut self) {
         self.list.clear();
         self.bytes.clear();
+        self.size = Size::default();
         self.bytes.shrink_to(KEEP);
+        self.list.shrink_to(KEEP / size_of::<Stored>());
     }
 }
 

@@ -9,9 +9,16 @@ pub const HEADER_MAP_BYTES: usize = 1024 * 1024;
 /// Pairs in one header map. Stops quadratic work on maps of many tiny headers.
 pub const HEADER_MAP_PAIRS: usize = 1024;
 
+/// Bytes of a header's name as a filter is shown to write it in a warning; the rest is cut off.
+pub const SHOWN_BYTES: usize = 128;
+
 /// One log line; the rest is cut off and the cut is shown. nginx itself cuts at about 2 KiB, so this
 /// only bounds the work before that.
 pub const LOG_LINE: usize = 8 * 1024;
+
+/// Log lines of one callback together, each with 100 bytes on top for what nginx writes before and behind it. The rest
+/// is dropped, with a warning. Stops a filter from filling the disk and from holding the worker with writing.
+pub const LOG_BYTES: usize = 1024 * 1024;
 
 /// A line that a guest writes to stdout or stderr without ever ending it.
 pub const STDIO_LINE: usize = 8 * 1024;
@@ -23,23 +30,48 @@ pub const STDIO_IOVECS: u32 = 1024;
 /// warning. Stops a filter from keeping a whole download in the worker.
 pub const HELD_BODY: usize = 16 * 1024 * 1024;
 
-/// The body that one `proxy_set_buffer_bytes` may leave behind. Stops a filter from growing a body without
-/// end.
+/// Bodies held for all streams of one VM together; past it they are passed on, too. Stops a filter from keeping many
+/// downloads.
+pub const HELD_BODIES: usize = 256 * 1024 * 1024;
+
+/// The body that one `proxy_set_buffer_bytes` may leave behind, with what earlier chunks of that body have grown by.
+/// Stops a filter from growing a body without end.
 pub const BODY: usize = 128 * 1024 * 1024;
 
 /// Body and details of a local response.
 pub const LOCAL_RESPONSE: usize = 16 * 1024 * 1024;
 
+/// What is kept of the details of a local response.
+pub const DETAILS: usize = 4 * 1024;
+
+/// The `grpc-message` of a local response, before it is encoded; the rest is cut off.
+pub const GRPC_MESSAGE: usize = 8 * 1024;
+
 /// Properties that a guest keeps on one context. Stops a filter from using the host as its heap.
 pub const PROPERTIES: usize = 256;
 /// Paths and values of those properties together.
 pub const PROPERTY_BYTES: usize = 256 * 1024;
+/// The same of all contexts of one VM together, each property with 64 bytes on top.
+pub const ALL_PROPERTY_BYTES: usize = 64 * 1024 * 1024;
+/// A property's path. Stops a filter from having the host search for megabytes.
+pub const PROPERTY_PATH: usize = 8 * 1024;
+
+/// What one stream may read and set of nginx variables, each time with 32 bytes on top. nginx keeps every value until
+/// the request ends. Stops a loop that reads or sets one.
+pub const VARIABLE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Effects (header operations) that one stream may have waiting to be applied. Stops a loop that adds
 /// headers.
-pub const EFFECTS: usize = 16 * 1024;
+pub const EFFECTS: usize = 4 * 1024;
 /// Names and values of those effects together.
-pub const EFFECT_BYTES: usize = 32 * 1024 * 1024;
+pub const EFFECT_BYTES: usize = 4 * 1024 * 1024;
+/// Bytes of header names that nginx may have to compare for one stream: each name that is set or removed with every
+/// header set before, and with 128 more. It takes the worker's time and not the filter's: 0.1 s for names made to be
+/// slow.
+pub const COMPARED_BYTES: usize = 16 * 1024 * 1024;
+
+/// Values on their way to a guest whose allocator asks for another one meanwhile. Stops a filter from stacking them up.
+pub const HANDOVERS: u32 = 8;
 
 /// Body of the response to a call that a guest makes. Past it the call fails.
 pub const CALL_BODY: usize = 16 * 1024 * 1024;
@@ -66,6 +98,11 @@ pub const MAX_MEMORY: u64 = 4 * 1024 * 1024 * 1024;
 
 /// Elements of one guest table. Stops `table.grow` from eating what `memory_limit` refuses.
 pub const TABLE_ELEMENTS: usize = 1024 * 1024;
+/// Tables of one guest; compilers make one.
+pub const TABLES: usize = 4;
+
+/// Warnings about one module when it is loaded; the rest is counted. Stops a module of a million unknown imports.
+pub const LOAD_WARNINGS: usize = 64;
 
 /// Default of the `time_limit` option: one callback.
 pub const DEFAULT_TIME_MS: u32 = 1000;

@@ -8,6 +8,8 @@
 pub struct HeaderMap {
     bytes: Vec<u8>,
     fields: Vec<Field>,
+    /// Bytes of the names and values that are still there; the others lie about until [`HeaderMap::compact`].
+    used: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -22,10 +24,13 @@ impl HeaderMap {
         Self::default()
     }
 
-    /// Forgets the headers and keeps the memory.
+    /// Forgets the headers and keeps a moderate amount of memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.fields.clear();
+        self.used = 0;
+        self.bytes.shrink_to(KEEP);
+        self.fields.shrink_to(KEEP / size_of::<Field>());
     }
 
     /// Number of headers, repeats counted.
@@ -40,7 +45,7 @@ impl HeaderMap {
 
     /// Bytes of all names and values, without separators.
     pub fn byte_size(&self) -> usize {
-        self.fields.iter().map(|f| (f.name.1 + f.value.1) as usize).sum()
+        self.used
     }
 
     /// Appends a header; the name is stored in lower case.
@@ -49,6 +54,7 @@ impl HeaderMap {
         self.lower_case(name_at);
         let value_at = self.store(value);
         self.fields.push(Field { name: name_at, value: value_at });
+        self.used += name.len() + value.len();
     }
 
     /// The headers in order.
@@ -64,8 +70,7 @@ impl HeaderMap {
     /// Removes every header of that name; returns how many there were.
     pub fn remove(&mut self, name: &[u8]) -> usize {
         let before = self.fields.len();
-        let bytes = &self.bytes;
-        self.fields.retain(|f| !slice_of(bytes, f.name).eq_ignore_ascii_case(name));
+        self.retain(|_, n| !n.eq_ignore_ascii_case(name));
         before - self.fields.len()
     }
 
@@ -76,13 +81,35 @@ impl HeaderMap {
             return;
         };
         let value_at = self.store(value);
-        self.fields[first].value = value_at;
-        let bytes = &self.bytes;
+        let old = std::mem::replace(&mut self.fields[first].value, value_at);
+        self.used = self.used - old.1 as usize + value.len();
+        self.retain(|index, n| index <= first || !n.eq_ignore_ascii_case(name));
+        if self.bytes.len() > 2 * self.used + KEEP {
+            self.compact();
+        }
+    }
+
+    /// Keeps the headers that the function, which gets their place and name, wants.
+    fn retain(&mut self, mut keeps: impl FnMut(usize, &[u8]) -> bool) {
+        let (bytes, used) = (&self.bytes, &mut self.used);
         let mut index = 0;
         self.fields.retain(|f| {
+            let kept = keeps(index, slice_of(bytes, f.name));
             index += 1;
-            index - 1 <= first || !slice_of(bytes, f.name).eq_ignore_ascii_case(name)
+            if !kept {
+                *used -= (f.name.1 + f.value.1) as usize;
+            }
+            kept
         });
+    }
+
+    /// A guest that replaces one header over and over would fill the memory with values that are no more.
+    fn compact(&mut self) {
+        let old = std::mem::take(self);
+        self.bytes.reserve(old.used);
+        for (name, value) in old.iter() {
+            self.push(name, value);
+        }
     }
 
     fn store(&mut self, part: &[u8]) -> (u32, u32) {
@@ -99,6 +126,9 @@ impl HeaderMap {
         slice_of(&self.bytes, range)
     }
 }
+
+/// What a used map keeps for its next use.
+const KEEP: usize = 64 * 1024;
 
 fn slice_of(bytes: &[u8], (at, len): (u32, u32)) -> &[u8] {
     &bytes[at as usize..(at + len) as usize]
@@ -128,6 +158,23 @@ mod tests {
         assert_eq!(map.remove(b"X-ONE"), 1);
         assert_eq!(map.remove(b"x-one"), 0);
         assert_eq!(map.byte_size(), 7);
+    }
+
+    #[test]
+    fn replaced_values_do_not_pile_up() {
+        let mut map = HeaderMap::new();
+        map.push(b"a", b"kept");
+        for _ in 0..1000 {
+            map.replace(b"B", &[b'x'; 10_000]);
+        }
+        assert!(map.bytes.len() <= 2 * map.byte_size() + KEEP + 10_000, "{}", map.bytes.len());
+        assert_eq!((map.len(), map.byte_size()), (2, 10_006));
+        assert_eq!(map.get(b"a"), Some(&b"kept"[..]));
+        assert_eq!(map.remove(b"b"), 1);
+        assert_eq!(map.byte_size(), 5);
+        map.clear();
+        assert_eq!(map.byte_size(), 0);
+        assert!(map.bytes.capacity() <= KEEP);
     }
 
     #[test]

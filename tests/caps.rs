@@ -54,17 +54,33 @@ fn effects_by_count_and_bytes() {
     assert_eq!(effects.push(EffectKind::SetStatus, 200, b"", b""), Err(Full));
     effects.clear();
     let value = vec![0; limits::EFFECT_BYTES - 1];
-    assert_eq!(effects.push(EffectKind::LocalResponse, 200, b"", &value), Ok(()));
-    assert_eq!(effects.push(EffectKind::LocalResponse, 200, b"a", b"b"), Err(Full));
-    assert_eq!(effects.push(EffectKind::LocalResponse, 200, b"a", b""), Ok(()));
-    assert_eq!(effects.iter().len(), 2);
+    assert_eq!(effects.push(EffectKind::SetRequestHeader, 0, b"", &value), Ok(()));
+    assert_eq!(effects.push(EffectKind::SetRequestHeader, 0, b"a", b"b"), Err(Full));
+    assert_eq!(effects.push(EffectKind::SetRequestHeader, 0, b"a", b""), Ok(()));
+    let body = vec![0; limits::LOCAL_RESPONSE];
+    assert_eq!(effects.push(EffectKind::LocalResponse, 200, b"", &body), Ok(()), "apart");
+    assert_eq!(effects.iter().len(), 3);
+    effects.clear();
+    let name = vec![b'a'; limits::COMPARED_BYTES / 128];
+    assert_eq!(effects.push(EffectKind::SetPath, 0, &name, b""), Ok(()), "it is no name");
+    assert_eq!(effects.push(EffectKind::AddResponseHeader, 0, &name, b""), Ok(()), "not searched");
+    assert_eq!(effects.push(EffectKind::RemoveResponseHeader, 0, &name, b""), Err(Full));
+    assert_eq!(effects.push(EffectKind::RemoveResponseHeader, 0, &name[2000..], b""), Ok(()));
+    let mut taken = Effects::default();
+    effects.take_into(&mut taken);
+    assert_eq!((effects.iter().len(), taken.iter().len()), (0, 3));
+    assert_eq!(
+        effects.push(EffectKind::RemoveResponseHeader, 0, &name[..2000], b""),
+        Err(Full),
+        "it goes on counting"
+    );
 }
 
 #[test]
 fn effects_of_a_guest_that_never_stops() {
     let text = format!(
         r#"(module
-        (import "env" "proxy_replace_header_map_value" (func $set (param i32 i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_add_header_map_value" (func $set (param i32 i32 i32 i32 i32) (result i32)))
         (memory (export "memory") 1)
         (func (export "proxy_abi_version_0_2_1"))
         (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32) (local $n i32)
@@ -261,6 +277,20 @@ fn tables() {
             .map(|_| ())
     };
     assert_eq!(load(limits::TABLE_ELEMENTS), Ok(()));
+    let many = |tables: usize| {
+        let text = format!(
+            r#"(module (memory (export "memory") 1) {} (func (export "proxy_abi_version_0_2_1")))"#,
+            "(table 1 funcref)".repeat(tables)
+        );
+        let bytes = wat::parse_str(text).expect("WebAssembly text");
+        let options = resty_proxy_wasm::vm::Options::new("filter");
+        Filter::load(&World::new(), &bytes, options).map(|_| ()).map_err(|e| e.to_string())
+    };
+    assert_eq!(many(limits::TABLES), Ok(()));
+    assert_eq!(
+        many(limits::TABLES + 1),
+        Err("instantiation failed: resource limit exceeded: table count too high at 5".into())
+    );
     assert_eq!(
         load(limits::TABLE_ELEMENTS + 1).map_err(|e| e.to_string()),
         Err("instantiation failed: table minimum size of 1048577 elements exceeds table limits"

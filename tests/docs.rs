@@ -157,7 +157,17 @@ fn constants() -> Vec<(String, u64, String)> {
 }
 
 fn amount(name: &str, value: u64) -> String {
-    let counts = ["PAIRS", "IOVECS", "PROPERTIES", "EFFECTS", "SUBSCRIPTIONS", "ELEMENTS"];
+    let counts = [
+        "PAIRS",
+        "IOVECS",
+        "PROPERTIES",
+        "EFFECTS",
+        "SUBSCRIPTIONS",
+        "ELEMENTS",
+        "TABLES",
+        "WARNINGS",
+        "HANDOVERS",
+    ];
     let sizes = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     if name.ends_with("_MS") {
         return format!("{value} ms");
@@ -186,6 +196,25 @@ fn the_limits_are_read_right() {
     assert_eq!(value("DEFAULT_PAUSE_MS"), Some(limits::DEFAULT_PAUSE_MS.into()));
     assert_eq!(value("MAX_MEMORY"), Some(limits::MAX_MEMORY));
     assert!(constants.iter().all(|(_, _, about)| !about.is_empty()));
+}
+
+/// `docs/SECURITY.md` names a test for each limit, and each test that it names is there.
+#[test]
+fn every_limit_is_tested_and_every_named_test_exists() {
+    let text = source("docs/SECURITY.md");
+    for (name, ..) in constants() {
+        assert!(
+            text.contains(&format!("`{name}`")),
+            "docs/SECURITY.md does not say what tests {name}"
+        );
+    }
+    let named: Vec<(&str, &str)> =
+        text.split('`').filter_map(|part| part.split_once(".rs::")).collect();
+    assert!(named.len() > 40, "{named:?}");
+    for (file, test) in named {
+        let code = source(&format!("{file}.rs"));
+        assert!(code.contains(&format!("#[test]\nfn {test}() {{")), "{file}.rs has no test {test}");
+    }
 }
 
 /// The lines of `NAME {` up to the brace that closes it, as indented as they are.

@@ -7,6 +7,7 @@
     reason = "the bans keep I/O and the environment out of the core; tests read filters and documents"
 )]
 
+mod abuse;
 mod bodies;
 mod caching;
 mod callouts;

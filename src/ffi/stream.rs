@@ -233,7 +233,7 @@ fn export(effects: &mut Effects, body: Output, outcome: &mut rpw_outcome_t) {
     EXPORTED.with_borrow_mut(|exported| {
         exported.effects.clear();
         exported.list.clear();
-        std::mem::swap(&mut exported.effects, effects);
+        effects.take_into(&mut exported.effects);
         exported.list.extend(exported.effects.iter().map(|effect| rpw_effect_t {
             kind: effect.kind as i32,
             number: effect.number,
@@ -244,13 +244,15 @@ fn export(effects: &mut Effects, body: Output, outcome: &mut rpw_outcome_t) {
         }));
         outcome.effects = exported.list.as_ptr();
         outcome.effects_length = exported.list.len();
-        outcome.body_action = match body {
+        outcome.body_action = match &body {
             Output::Unchanged => RPW_BODY_UNCHANGED,
             Output::Hold => RPW_BODY_HOLD,
-            Output::Replace(bytes) => {
-                exported.body = bytes;
-                RPW_BODY_REPLACE
-            }
+            Output::Replace(_) => RPW_BODY_REPLACE,
+        };
+        // A large body is kept until the next outcome and no longer.
+        exported.body = match body {
+            Output::Replace(bytes) => bytes,
+            Output::Unchanged | Output::Hold => Vec::new(),
         };
         outcome.body = exported.body.as_ptr().cast();
         outcome.body_length = exported.body.len();

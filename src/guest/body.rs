@@ -4,7 +4,7 @@ use crate::event::Action;
 use crate::limits;
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Body {
     /// What was held, with the event's chunk behind it; meaningful while `owned`.
     held: Vec<u8>,
@@ -14,6 +14,24 @@ pub struct Body {
     edited: bool,
     /// The guest's callback runs, or the stream is paused in it.
     available: bool,
+    /// How much may be held, see [`limits::HELD_BODY`].
+    hold_room: usize,
+    /// How large it may become, see [`limits::BODY`].
+    room: usize,
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self {
+            held: Vec::new(),
+            chunk: &[],
+            owned: false,
+            edited: false,
+            available: false,
+            hold_room: limits::HELD_BODY,
+            room: limits::BODY,
+        }
+    }
 }
 
 /// What nginx passes on after a body callback.
@@ -28,6 +46,18 @@ pub enum Output {
 }
 
 impl Body {
+    /// Says, before an event, what the VM holds for other bodies, and what earlier chunks of this one have become
+    /// larger by: both make room scarcer.
+    pub fn leave_room(&mut self, held: usize, grown: usize) {
+        self.hold_room = limits::HELD_BODY.min(limits::HELD_BODIES.saturating_sub(held));
+        self.room = limits::BODY.saturating_sub(grown);
+    }
+
+    /// Bytes that the host keeps for the guest between events.
+    pub fn held_size(&self) -> usize {
+        if self.owned { self.held.len() } else { 0 }
+    }
+
     /// Takes an event's chunk in.
     pub fn begin(&mut self, chunk: &'static [u8]) {
         self.available = true;
@@ -38,10 +68,10 @@ impl Body {
         }
     }
 
-    /// Ends the event. A body past [`limits::HELD_BODY`] is not held, whatever the guest asked.
+    /// Ends the event. A body past [`limits::HELD_BODY`], or without the room for it, is not held, whatever the guest
+    /// asked.
     pub fn end(&mut self, action: Action, end_of_stream: bool) -> Output {
-        let hold =
-            action == Action::Pause && !end_of_stream && self.content().len() <= limits::HELD_BODY;
+        let hold = action == Action::Pause && !end_of_stream && !self.over_limit();
         self.available = false;
         if hold {
             self.own();
@@ -72,7 +102,7 @@ impl Body {
 
     /// Whether a chunk would have to be passed on although the guest wants it held.
     pub fn over_limit(&self) -> bool {
-        self.content().len() > limits::HELD_BODY
+        self.content().len() > self.hold_room
     }
 
     /// Replaces `size` bytes at `start` by `value`; both are clamped to the content, so `start` at or past
@@ -81,7 +111,7 @@ impl Body {
         let len = self.content().len();
         let start = start.min(len);
         let end = start.saturating_add(size).min(len);
-        if len - (end - start) + value.len() > limits::BODY {
+        if len - (end - start) + value.len() > self.room {
             return false;
         }
         self.edited = true;

@@ -38,7 +38,20 @@ impl Properties {
         self.list.clear();
         self.bytes = 0;
     }
+
+    /// What they count towards [`limits::ALL_PROPERTY_BYTES`].
+    pub fn size(&self) -> usize {
+        self.bytes + self.list.len() * OVERHEAD
+    }
+
+    /// What keeping a value would add to [`Properties::size`] at the most.
+    pub fn size_of_one(path: &[u8], value: &[u8]) -> usize {
+        path.len() + value.len() + OVERHEAD
+    }
 }
+
+/// What the lists and the allocator add to one.
+const OVERHEAD: usize = 64;
 
 #[cfg(test)]
 mod tests {

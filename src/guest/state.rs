@@ -1,12 +1,13 @@
 //! The data of a VM's store: its contexts, and the call in progress.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 use wasmtime::{Memory, StoreLimits, TypedFunc};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use super::{Calls, ContextId, Root, Stream};
+use super::{Calls, ContextId, Properties, Root, Stream};
 use crate::abi::{Callback, LogLevel, Version};
 use crate::limits;
 use crate::ports::{Host, RequestId};
@@ -43,6 +44,8 @@ pub struct Call {
     pub resumed: Vec<ContextId>,
     /// Roots whose `proxy_done` came in this call.
     pub finished: Vec<ContextId>,
+    /// What its log lines count towards [`limits::LOG_BYTES`].
+    pub logged: Cell<usize>,
 }
 
 /// Roots and streams by id.
@@ -59,7 +62,14 @@ pub struct Contexts {
     )]
     spare: Vec<Box<Stream>>,
     last_id: ContextId,
+    /// Bodies held for all streams, see [`limits::HELD_BODIES`].
+    pub held: usize,
+    /// Properties of all contexts, see [`limits::ALL_PROPERTY_BYTES`].
+    property_bytes: usize,
 }
+
+/// What nginx adds to a line: the time, the process, the request.
+const LINE_OVERHEAD: usize = 100;
 
 /// Ended streams kept for reuse; more would only be memory held for a burst that is over.
 const SPARE_STREAMS: usize = 64;
@@ -99,9 +109,40 @@ impl Contexts {
         if let Some(root) = self.roots.get_mut(&stream.root) {
             root.streams -= 1;
         }
+        self.held -= stream.held;
+        self.property_bytes -= stream.properties.size();
         if self.spare.len() < SPARE_STREAMS {
             self.spare.push(stream);
         }
+    }
+
+    /// Removes a plugin context.
+    pub fn remove_root(&mut self, id: ContextId) {
+        if let Some(root) = self.roots.remove(&id) {
+            self.property_bytes -= root.properties.size();
+        }
+    }
+
+    /// Brings the account of held bodies up to date after an event of a stream.
+    pub fn count_held(&mut self, id: ContextId) {
+        if let Some(stream) = self.streams.get_mut(&id) {
+            let now = stream.held_size();
+            self.held = self.held - stream.held + now;
+            stream.held = now;
+        }
+    }
+
+    /// Keeps a property of a context; `None` when there is no such context, false when there is no room.
+    pub fn keep_property(&mut self, id: ContextId, path: &[u8], value: &[u8]) -> Option<bool> {
+        let properties = match self.streams.get_mut(&id) {
+            Some(stream) => &mut stream.properties,
+            None => &mut self.roots.get_mut(&id)?.properties,
+        };
+        let before = properties.size();
+        let most = self.property_bytes + Properties::size_of_one(path, value);
+        let kept = most <= limits::ALL_PROPERTY_BYTES && properties.set(path, value);
+        self.property_bytes = self.property_bytes - before + properties.size();
+        Some(kept)
     }
 
     /// The root of a context: itself, or the parent of a stream.
@@ -154,6 +195,8 @@ pub struct State {
     pub limits: StoreLimits,
     /// A value on its way to the guest while the guest's allocator runs.
     pub handover: Vec<u8>,
+    /// Calls of that allocator that have not returned.
+    pub handovers: u32,
     /// Warnings that are given once per VM, by their text.
     pub warned: Vec<&'static str>,
 }
@@ -186,6 +229,9 @@ impl State {
         }
         let name = self.plugin.name.as_bytes();
         let shown = &message[..message.len().min(limits::LOG_LINE)];
+        if !self.has_log_room(shown.len()) {
+            return;
+        }
         let mut line = Vec::with_capacity(name.len() + shown.len() + 16);
         line.extend_from_slice(b"wasm log ");
         line.extend_from_slice(name);
@@ -199,11 +245,31 @@ impl State {
 
     /// Logs a warning of the host about the guest.
     pub fn warn(&self, message: &str) {
-        if self.logs(LogLevel::Warn) {
-            let line =
-                format!("wasm plugin \"{}\": {}: {message}", self.plugin.name, self.call.callback);
-            self.host.log(self.request(), LogLevel::Warn, line.as_bytes());
+        if self.logs(LogLevel::Warn) && self.has_log_room(message.len()) {
+            self.write_warning(message);
         }
+    }
+
+    fn write_warning(&self, message: &str) {
+        let line =
+            format!("wasm plugin \"{}\": {}: {message}", self.plugin.name, self.call.callback);
+        self.host.log(self.request(), LogLevel::Warn, line.as_bytes());
+    }
+
+    /// Counts a line of the call in progress. The first one without room is replaced by a warning.
+    fn has_log_room(&self, size: usize) -> bool {
+        let before = self.call.logged.get();
+        if before > limits::LOG_BYTES {
+            return false;
+        }
+        let after = before + size + LINE_OVERHEAD;
+        self.call.logged.set(after);
+        if after > limits::LOG_BYTES && self.logs(LogLevel::Warn) {
+            self.write_warning(
+                "the filter logs more in one callback than the host writes: the rest is dropped",
+            );
+        }
+        after <= limits::LOG_BYTES
     }
 
     /// Like [`State::warn`], once per VM.

@@ -1,5 +1,6 @@
 //! A stream context: one request seen by one plugin context.
 
+use std::cell::Cell;
 use std::num::NonZeroUsize;
 
 use super::{Body, ContextId, Output, Properties};
@@ -35,8 +36,12 @@ pub struct Stream {
     pub request_changed: bool,
     /// The response body of the event.
     pub response_body: Body,
+    /// What the VM's account says that is held of this stream's bodies.
+    pub held: usize,
     /// What the guest keeps under paths of its own.
     pub properties: Properties,
+    /// What its reading and setting of nginx variables has cost so far.
+    pub variable_bytes: Cell<usize>,
     /// Which direction's callback is held.
     pub paused: bool,
     /// The guest asked to go on; done when its callback has returned.
@@ -75,7 +80,9 @@ impl Stream {
             request_passed: Vec::new(),
             request_changed: false,
             response_body: Body::default(),
+            held: 0,
             properties: Properties::default(),
+            variable_bytes: Cell::new(0),
             paused: false,
             resume: false,
             close: false,
@@ -102,6 +109,11 @@ impl Stream {
 }
 
 impl Stream {
+    /// Bytes of its bodies that the host keeps between events.
+    pub fn held_size(&self) -> usize {
+        self.request_body.held_size() + self.request_passed.len() + self.response_body.held_size()
+    }
+
     /// Ends a request body event. nginx takes a body whole, so what goes on before the last chunk is kept,
     /// and only the last chunk's event tells whether anything changed.
     pub fn end_request_body(&mut self, action: Action, event: Event) -> Output {

@@ -1,17 +1,27 @@
 //! Header maps: changing them. Each change is made in the guest's view at once and queued as an effect for
 //! nginx.
 
+use std::collections::BTreeSet;
+
 use wasmtime::Caller;
 
 use super::super::memory::{Answer, slice, split};
+use super::super::shown;
 use super::{AUTHORITY, HOST, load};
 use crate::abi::{Callback, MapType, Status};
-use crate::codec::{header, header_map};
-use crate::effect::EffectKind;
+use crate::codec::header;
+use crate::codec::header_map::{self, Pairs};
+use crate::effect::{EffectKind, Size};
 use crate::guest::State;
 use crate::limits;
 use crate::ports::Phase;
 use crate::snapshot::HeaderMap;
+
+/// The warning when there is no room for an effect.
+pub const TOO_MANY_EFFECTS: &str =
+    "a filter asked for more header changes in one callback than the host holds";
+
+const CONTENT_LENGTH: &[u8] = b"content-length";
 
 /// What `ngx.req.set_method` can set.
 const METHODS: &[&str] = &[
@@ -46,41 +56,61 @@ pub fn proxy_set_header_map_pairs(
     for (name, value) in &pairs {
         check_pair(state, map, name, value)?;
     }
-    let old: Vec<Vec<u8>> = load(state, map)
-        .ok_or(Status::BadArgument)?
+    Ok(set_pairs(state, map, &pairs)?)
+}
+
+/// Done in one pass over sorted names: one by one, each change would search the whole map.
+fn set_pairs(state: &mut State, map: MapType, pairs: &Pairs<'_>) -> Result<(), Status> {
+    let names: BTreeSet<Vec<u8>> =
+        pairs.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    let old = load(state, map).ok_or(Status::BadArgument)?;
+    let gone: BTreeSet<Vec<u8>> = old
         .iter()
         .map(|(name, _)| name.to_vec())
-        .filter(|name| !header::is_pseudo(name))
+        .filter(|name| !header::is_pseudo(name) && !names.contains(name))
         .collect();
-    let mut seen: Vec<&[u8]> = Vec::with_capacity(pairs.len());
-    for name in &old {
-        // A repeat went with the first of its name.
-        let is_there = load(state, map).is_some_and(|headers| headers.get(name).is_some());
-        if is_there && !pairs.iter().any(|(n, _)| n.eq_ignore_ascii_case(name)) {
-            remove(state, map, name)?;
+    let mut length = old.get(CONTENT_LENGTH).map(<[u8]>::to_vec);
+    let new = with_pairs(old, map, pairs);
+
+    check_effects(state, |size| {
+        for name in &gone {
+            size.add(EffectKind::RemoveRequestHeader, name, b"");
         }
+        for (name, value) in pairs {
+            size.add(EffectKind::SetRequestHeader, name, value);
+        }
+    })?;
+    for name in &gone {
+        queue_removal(state, map, name)?;
     }
-    for (name, value) in &pairs {
-        if seen.iter().any(|n| n.eq_ignore_ascii_case(name)) {
-            add(state, map, name, value)?;
+    let mut seen = BTreeSet::new();
+    for (name, value) in pairs {
+        if seen.insert(name.to_ascii_lowercase()) || is_single(map, name) {
+            queue_replacement(state, map, name, value, length.as_deref())?;
         } else {
-            replace(state, map, name, value)?;
-            seen.push(name);
+            queue_addition(state, map, name, value)?;
+        }
+        if name.eq_ignore_ascii_case(CONTENT_LENGTH) {
+            length = Some(value.to_vec());
         }
     }
-    reorder(load(state, map).ok_or(Status::BadArgument)?, map, &pairs);
+    *load(state, map).ok_or(Status::BadArgument)? = new;
     Ok(())
 }
 
-/// What was replaced stands where it was before; the guest sees the order that it gave.
-fn reorder(headers: &mut HeaderMap, map: MapType, pairs: &[(&[u8], &[u8])]) {
-    let old = std::mem::take(headers);
+/// Pseudo headers are set and never removed; the others are the pairs in their order.
+fn with_pairs(old: &HeaderMap, map: MapType, pairs: &Pairs<'_>) -> HeaderMap {
+    let mut new = HeaderMap::new();
     for (name, value) in old.iter().filter(|(name, _)| header::is_pseudo(name)) {
-        headers.push(name, value);
+        new.push(name, value);
+    }
+    for (name, value) in pairs.iter().filter(|(name, _)| is_pseudo(map, name)) {
+        new.replace(real_name(map, name), value);
     }
     for (name, value) in pairs.iter().filter(|(name, _)| !is_pseudo(map, name)) {
-        headers.push(name, value);
+        new.push(name, value);
     }
+    new
 }
 
 pub fn proxy_add_header_map_value(
@@ -119,9 +149,10 @@ pub fn proxy_remove_header_map_value(
         state.warn("a pseudo header cannot be removed");
         return Err(Status::BadArgument.into());
     }
-    if !header::is_token(key) {
+    if key.len() > limits::HEADER_MAP_BYTES || !header::is_token(key) {
         return Err(Status::BadArgument.into());
     }
+    check_effects(state, |size| size.add(EffectKind::RemoveRequestHeader, key, b""))?;
     Ok(remove(state, map, key)?)
 }
 
@@ -143,6 +174,9 @@ fn write(
     let key = slice(memory, key.0, key.1)?;
     let value = slice(memory, value.0, value.1)?;
     check_writable(state, map)?;
+    if key.len() + value.len() > limits::HEADER_MAP_BYTES {
+        return Err(too_much(state).into());
+    }
     check_pair(state, map, key, value)?;
     check_room(state, map, key, value, how)?;
     match how {
@@ -167,12 +201,31 @@ fn check_room(
         }
         None => (0, 0),
     };
-    if count <= limits::HEADER_MAP_PAIRS + PSEUDO
-        && size + name.len() + value.len() <= limits::HEADER_MAP_BYTES
+    if count > limits::HEADER_MAP_PAIRS + PSEUDO
+        || size + name.len() + value.len() > limits::HEADER_MAP_BYTES
     {
+        return Err(too_much(state));
+    }
+    let kind = match how {
+        How::Add => EffectKind::AddRequestHeader,
+        How::Replace => EffectKind::SetRequestHeader,
+    };
+    check_effects(state, |size| size.add(kind, name, value))
+}
+
+fn too_much(state: &mut State) -> Status {
+    state.warn_once("a filter makes more of a header map than the host holds");
+    Status::InternalFailure
+}
+
+/// Asked before anything is changed, so that the guest's view and nginx do not part.
+fn check_effects(state: &mut State, add: impl FnOnce(&mut Size)) -> Result<(), Status> {
+    let mut size = state.stream().ok_or(Status::BadArgument)?.effects.size();
+    add(&mut size);
+    if size.fits() {
         return Ok(());
     }
-    state.warn_once("a filter makes more of a header map than the host holds");
+    state.warn_once(TOO_MANY_EFFECTS);
     Err(Status::InternalFailure)
 }
 
@@ -223,10 +276,7 @@ fn check_pair(state: &State, map: MapType, name: &[u8], value: &[u8]) -> Result<
     if sound {
         return Ok(());
     }
-    state.warn(&format!(
-        "header \"{}\" is refused: its name or value is not allowed",
-        name.escape_ascii()
-    ));
+    state.warn(&format!("header \"{}\" is refused: its name or value is not allowed", shown(name)));
     Err(Status::BadArgument)
 }
 
@@ -268,18 +318,27 @@ fn decoded_path(value: &[u8]) -> Option<(Vec<u8>, Option<&[u8]>)> {
 /// nginx frames messages itself. A guest sees what it wrote, and nginx never gets a length that does not
 /// fit the body: that would let a filter smuggle a request or split a response.
 fn is_framing(name: &[u8]) -> bool {
-    [&b"content-length"[..], b"transfer-encoding", b"connection"]
+    [CONTENT_LENGTH, b"transfer-encoding", b"connection"]
         .iter()
         .any(|f| name.eq_ignore_ascii_case(f))
 }
 
 fn add(state: &mut State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {
-    if is_pseudo(map, name) || is_framing(name) {
+    if is_single(map, name) {
         return replace(state, map, name, value);
     }
     if let Some(headers) = load_to_change(state, map) {
         headers.push(name, value);
     }
+    queue_addition(state, map, name, value)
+}
+
+fn queue_addition(
+    state: &mut State,
+    map: MapType,
+    name: &[u8],
+    value: &[u8],
+) -> Result<(), Status> {
     let kind = match map {
         MapType::RequestHeaders => EffectKind::AddRequestHeader,
         _ => EffectKind::AddResponseHeader,
@@ -287,20 +346,41 @@ fn add(state: &mut State, map: MapType, name: &[u8], value: &[u8]) -> Result<(),
     queue(state, kind, 0, name, value)
 }
 
+/// Headers of which there is one at the most.
+fn is_single(map: MapType, name: &[u8]) -> bool {
+    is_pseudo(map, name) || is_framing(name)
+}
+
+/// The name under which a map has a header.
+fn real_name(map: MapType, name: &[u8]) -> &[u8] {
+    if map == MapType::RequestHeaders && name.eq_ignore_ascii_case(HOST) { AUTHORITY } else { name }
+}
+
 fn replace(state: &mut State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {
-    if map == MapType::RequestHeaders && name.eq_ignore_ascii_case(HOST) {
-        return replace(state, map, AUTHORITY, value);
-    }
-    let before =
-        is_framing(name).then(|| load(state, map).and_then(|h| h.get(name).map(<[u8]>::to_vec)));
+    let name = real_name(map, name);
+    let length = is_framing(name)
+        .then(|| load(state, map).and_then(|h| h.get(CONTENT_LENGTH).map(<[u8]>::to_vec)))
+        .flatten();
     if let Some(headers) = load_to_change(state, map) {
         headers.replace(name, value);
     }
+    queue_replacement(state, map, name, value, length.as_deref())
+}
+
+/// `length` is what the content length was so far.
+fn queue_replacement(
+    state: &mut State,
+    map: MapType,
+    name: &[u8],
+    value: &[u8],
+    length: Option<&[u8]>,
+) -> Result<(), Status> {
+    let name = real_name(map, name);
     if header::is_pseudo(name) {
         return replace_pseudo(state, name, value);
     }
-    if let Some(before) = before {
-        return replace_framing(state, map, name, value, before.as_deref());
+    if is_framing(name) {
+        return replace_framing(state, map, name, value, length);
     }
     let kind = match map {
         MapType::RequestHeaders => EffectKind::SetRequestHeader,
@@ -315,10 +395,10 @@ fn replace_framing(
     map: MapType,
     name: &[u8],
     value: &[u8],
-    before: Option<&[u8]>,
+    length: Option<&[u8]>,
 ) -> Result<(), Status> {
-    let length = name.eq_ignore_ascii_case(b"content-length");
-    if map == MapType::ResponseHeaders && length && before != Some(value) {
+    let is_length = name.eq_ignore_ascii_case(CONTENT_LENGTH);
+    if map == MapType::ResponseHeaders && is_length && length != Some(value) {
         return queue(state, EffectKind::RemoveResponseHeader, 0, b"Content-Length", b"");
     }
     Ok(())
@@ -361,11 +441,15 @@ fn remove(state: &mut State, map: MapType, name: &[u8]) -> Result<(), Status> {
     if let Some(headers) = load_to_change(state, map) {
         headers.remove(name);
     }
+    queue_removal(state, map, name)
+}
+
+fn queue_removal(state: &mut State, map: MapType, name: &[u8]) -> Result<(), Status> {
     let kind = match map {
         MapType::RequestHeaders => EffectKind::RemoveRequestHeader,
         _ => EffectKind::RemoveResponseHeader,
     };
-    let length = name.eq_ignore_ascii_case(b"content-length");
+    let length = name.eq_ignore_ascii_case(CONTENT_LENGTH);
     if is_framing(name) && !(map == MapType::ResponseHeaders && length) {
         return Ok(());
     }
@@ -392,6 +476,6 @@ fn queue(
     if stream.effects.push(kind, number, name, value).is_ok() {
         return Ok(());
     }
-    state.warn_once("a filter asked for more header changes in one callback than the host holds");
+    state.warn_once(TOO_MANY_EFFECTS);
     Err(Status::InternalFailure)
 }

@@ -4,6 +4,7 @@ use wasmtime::{Caller, Extern, Memory};
 
 use crate::abi::Status;
 use crate::guest::State;
+use crate::limits;
 
 /// Why a hostcall does not answer OK.
 pub enum Stop {
@@ -133,7 +134,16 @@ fn allocate(caller: &mut Caller<'_, State>, size: u32) -> Result<u32, Stop> {
         Some(function) => function.clone(),
         None => find_allocator(caller)?,
     };
-    match function.call(&mut *caller, size) {
+    if caller.data().handovers >= limits::HANDOVERS {
+        caller.data_mut().warn_once(
+            "a value cannot be handed over: the filter's allocator asks for values, each while it makes room for another",
+        );
+        return Err(Status::InternalFailure.into());
+    }
+    caller.data_mut().handovers += 1;
+    let answer = function.call(&mut *caller, size);
+    caller.data_mut().handovers -= 1;
+    match answer {
         Ok(0) => Err(Status::InternalFailure.into()),
         Ok(address) => Ok(address),
         Err(error) => Err(Stop::Trap(error)),

@@ -20,6 +20,15 @@ use wasmtime::{Caller, Linker};
 
 use crate::abi::for_each_hostcall;
 use crate::guest::State;
+use crate::limits;
+
+/// What a guest calls something, for a warning about it.
+fn shown(name: &[u8]) -> String {
+    match name.get(..limits::SHOWN_BYTES) {
+        Some(beginning) if beginning.len() < name.len() => format!("{}…", beginning.escape_ascii()),
+        _ => name.escape_ascii().to_string(),
+    }
+}
 
 macro_rules! link {
     ($($family:ident::$name:ident($($param:ident: $ty:ident),*) $versions:literal $support:ident $(($answer:literal))?;)*) => {

@@ -9,9 +9,11 @@ use wasmtime::Caller;
 
 use super::headers;
 use super::memory::{Answer, Return, give_bytes, slice, split};
+use super::shown;
 use crate::abi::{MapType, PROPERTIES, Property, Source, Status, ValueType};
 use crate::codec::{header_map, path};
-use crate::guest::State;
+use crate::guest::{State, Stream};
+use crate::limits;
 use crate::ports::SetVariableError;
 
 pub fn proxy_get_property(
@@ -25,8 +27,17 @@ pub fn proxy_get_property(
     let (memory, state) = split(caller)?;
     to.check(memory)?;
     let path = path::trim(slice(memory, path, path_size)?);
-    let value = read(state, path).ok_or(Status::NotFound)?;
-    give_bytes(caller, to, value)
+    if path.len() > limits::PROPERTY_PATH {
+        return Err(Status::NotFound.into());
+    }
+    match read(state, path) {
+        Some(value) => give_bytes(caller, to, value),
+        None if state.stream().is_some_and(|s| !has_variable_room(s, 0)) => {
+            state.warn_once(TOO_MANY_VARIABLES);
+            Err(Status::InternalFailure.into())
+        }
+        None => Err(Status::NotFound.into()),
+    }
 }
 
 pub fn proxy_set_property(
@@ -39,25 +50,30 @@ pub fn proxy_set_property(
     let (memory, state) = split(caller)?;
     let path = path::trim(slice(memory, path, path_size)?);
     let value = slice(memory, value, value_size)?;
+    if path.len() > limits::PROPERTY_PATH {
+        state.warn_once("a property's path is longer than the host keeps");
+        return Err(Status::InternalFailure.into());
+    }
     if let (Some(request), Some(name)) = (state.request(), path::variable(path)) {
+        if state.stream().is_some_and(|s| !has_variable_room(s, value.len())) {
+            state.warn_once(TOO_MANY_VARIABLES);
+            return Err(Status::InternalFailure.into());
+        }
         match state.host.set_variable(request, name, value) {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                charge(state, value);
+                return Ok(());
+            }
             Err(SetVariableError::NotFound) => {}
             Err(SetVariableError::ReadOnly) => {
-                state.warn(&format!("nginx variable \"{}\" cannot be set", name.escape_ascii()));
+                state.warn(&format!("nginx variable \"{}\" cannot be set", shown(name)));
                 return Err(Status::InternalFailure.into());
             }
         }
     }
     let effective = state.call.effective;
-    let kept = match state.contexts.streams.get_mut(&effective) {
-        Some(stream) => stream.properties.set(path, value),
-        None => match state.contexts.roots.get_mut(&effective) {
-            Some(root) => root.properties.set(path, value),
-            None => return Err(Status::NotFound.into()),
-        },
-    };
-    if kept {
+    let kept = state.contexts.keep_property(effective, path, value);
+    if kept.ok_or(Status::NotFound)? {
         return Ok(());
     }
     state.warn_once("a filter kept more properties than the host holds for it");
@@ -161,13 +177,33 @@ fn builtin(state: &mut State, property: &Property) -> Option<Vec<u8>> {
 }
 
 fn variable(state: &State, name: &[u8]) -> Option<Vec<u8>> {
+    let stream = state.stream().filter(|s| has_variable_room(s, 0))?;
     let mut value = Vec::new();
-    state.host.variable(state.request()?, name, &mut value).then_some(value)
+    let found = state.host.variable(stream.request, name, &mut value);
+    charge(state, &value);
+    found.then_some(value)
+}
+
+const TOO_MANY_VARIABLES: &str =
+    "a filter read and set more of nginx variables in one request than nginx can keep";
+
+fn has_variable_room(stream: &Stream, more: usize) -> bool {
+    stream.variable_bytes.get() + more <= limits::VARIABLE_BYTES
+}
+
+/// nginx may have made this value in the memory of the request.
+fn charge(state: &State, value: &[u8]) {
+    const OVERHEAD: usize = 32;
+    if let Some(stream) = state.stream() {
+        stream.variable_bytes.set(stream.variable_bytes.get() + value.len() + OVERHEAD);
+    }
 }
 
 fn request_path(state: &State) -> Option<Vec<u8>> {
+    let stream = state.stream().filter(|s| has_variable_room(s, 0))?;
     let mut path = Vec::new();
-    state.host.request_path(state.request()?, &mut path);
+    state.host.request_path(stream.request, &mut path);
+    charge(state, &path);
     Some(path)
 }
 

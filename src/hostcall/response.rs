@@ -2,7 +2,7 @@
 
 use wasmtime::Caller;
 
-use super::headers;
+use super::headers::{self, TOO_MANY_EFFECTS};
 use super::memory::{Answer, slice, split};
 use crate::abi::{Callback, MapType, Status, StreamType};
 use crate::codec::{header, header_map};
@@ -18,8 +18,9 @@ pub fn proxy_continue_stream(caller: &mut Caller<'_, State>, stream: u32) -> Ans
         StreamType::Downstream | StreamType::Upstream => return Ok(()),
     }
     let state = caller.data_mut();
-    if let Some(stream) = state.stream_mut() {
-        stream.resume = true;
+    if let Some(stream) = state.stream_mut()
+        && !std::mem::replace(&mut stream.resume, true)
+    {
         let id = stream.id;
         state.call.resumed.push(id);
     }
@@ -40,8 +41,9 @@ pub fn proxy_close_stream(caller: &mut Caller<'_, State>, stream: u32) -> Answer
         StreamType::Downstream | StreamType::Upstream => return Ok(()),
     }
     let state = caller.data_mut();
-    if let Some(stream) = state.stream_mut() {
-        stream.close = true;
+    if let Some(stream) = state.stream_mut()
+        && !std::mem::replace(&mut stream.close, true)
+    {
         let id = stream.id;
         state.call.resumed.push(id);
     }
@@ -134,13 +136,17 @@ fn send(
 ) -> Answer {
     let stream = state.stream_mut().ok_or(Status::BadArgument)?;
     let direct = place == Phase::ResponseHeaders;
-    queue(
-        stream,
-        EffectKind::LocalResponse,
-        status as i32,
-        if direct { b"direct" } else { b"" },
-        body,
-    )?;
+    let name: &[u8] = if direct { b"direct" } else { b"" };
+    let mut size = stream.effects.size();
+    size.add(EffectKind::LocalResponse, name, body);
+    for (name, value) in headers {
+        size.add(EffectKind::LocalResponseHeader, name, value);
+    }
+    if !size.fits() {
+        state.warn_once(TOO_MANY_EFFECTS);
+        return Err(Status::InternalFailure.into());
+    }
+    queue(stream, EffectKind::LocalResponse, status as i32, name, body)?;
     if direct {
         stream.direct_body = Some(body.to_vec());
     }
@@ -148,7 +154,7 @@ fn send(
         queue(stream, EffectKind::LocalResponseHeader, 0, name, value)?;
     }
     stream.response_details.clear();
-    stream.response_details.extend_from_slice(details);
+    stream.response_details.extend_from_slice(&details[..details.len().min(limits::DETAILS)]);
     stream.responded = true;
     stream.respond_now = true;
     let id = stream.id;
@@ -192,8 +198,8 @@ fn grpc_code(state: &mut State, status: u32, asked: u32) -> Option<u32> {
 /// A gRPC client reads its error from headers of a 200 response without a body ("Trailers-Only").
 fn send_grpc(state: &mut State, place: Phase, code: u32, response: &LocalResponse<'_>) -> Answer {
     let code = code.to_string();
-    let message =
-        percent_encode(if response.body.is_empty() { response.details } else { response.body });
+    let message = if response.body.is_empty() { response.details } else { response.body };
+    let message = percent_encode(&message[..message.len().min(limits::GRPC_MESSAGE)]);
     let mut headers: Vec<(&[u8], &[u8])> = response
         .headers
         .iter()

@@ -64,7 +64,7 @@ impl Vm {
     fn delete_root(&mut self, id: ContextId) -> Result<(), Error> {
         let result = self.delete(id);
         self.drop_calls(id);
-        self.state_mut().contexts.roots.remove(&id);
+        self.state_mut().contexts.remove_root(id);
         result
     }
 

@@ -9,7 +9,7 @@ use super::exports::signature;
 use crate::abi::Status;
 use crate::error::{Error, one_line};
 use crate::guest::State;
-use crate::{hostcall, wasi};
+use crate::{hostcall, limits, wasi};
 
 /// WASI's ENOSYS.
 const ENOSYS: i32 = 52;
@@ -37,6 +37,11 @@ pub fn for_module(
         if known.as_ref() != Some(&signature(&wanted)) {
             stand_in(&mut linker, &import, wanted, known, &mut warnings)?;
         }
+    }
+    if warnings.len() > limits::LOAD_WARNINGS {
+        let more = warnings.len() - limits::LOAD_WARNINGS;
+        warnings.truncate(limits::LOAD_WARNINGS);
+        warnings.push(format!("{more} more imports are not functions of this host"));
     }
     Ok((linker, warnings))
 }

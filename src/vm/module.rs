@@ -1,5 +1,6 @@
 //! A compiled module, ready to be started any number of times.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
 use wasmtime::{ExternType, InstancePre, Store, StoreLimitsBuilder};
@@ -174,6 +175,7 @@ fn store(
             effective: 0,
             resumed: Vec::new(),
             finished: Vec::new(),
+            logged: Cell::new(0),
         },
         calls: Calls::default(),
         memory: None,
@@ -183,10 +185,12 @@ fn store(
         limits: StoreLimitsBuilder::new()
             .memory_size(memory_limit)
             .table_elements(limits::TABLE_ELEMENTS)
+            .tables(limits::TABLES)
             .instances(1)
             .memories(1)
             .build(),
         handover: Vec::new(),
+        handovers: 0,
         warned: Vec::new(),
     };
     let mut store = Store::new(engine()?, state);

@@ -134,15 +134,19 @@ impl Vm {
         if self.exports.request_body.is_none() {
             return Ok(Outcome { action: Action::Continue, body: Output::Unchanged });
         }
-        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
+        let contexts = &mut self.state_mut().contexts;
+        let Some(s) = contexts.streams.get_mut(&stream) else {
             return Err(gone());
         };
+        s.request_body.leave_room(contexts.held - s.held, s.request_passed.len());
         s.request_body.begin(event.body);
         let action = self.body(Callback::RequestBody, stream, event)?;
-        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
+        let contexts = &mut self.state_mut().contexts;
+        let Some(s) = contexts.streams.get_mut(&stream) else {
             return Err(gone());
         };
         let output = s.end_request_body(action, event);
+        contexts.count_held(stream);
         // Pause on a chunk that is not the last means "give me more": the caller goes on reading.
         let waits = action == Action::Pause && !event.end_of_stream;
         let action = self.hold(stream, if waits { Action::Continue } else { action })?;
@@ -151,7 +155,8 @@ impl Vm {
 
     fn response_body(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
         let exported = self.exports.response_body.is_some();
-        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
+        let contexts = &mut self.state_mut().contexts;
+        let Some(s) = contexts.streams.get_mut(&stream) else {
             return Err(gone());
         };
         if let Some(body) = s.direct_body.take() {
@@ -164,6 +169,9 @@ impl Vm {
         if !exported {
             return Ok(Outcome { action: Action::Continue, body: Output::Unchanged });
         }
+        let (taken, given) = s.response_bytes;
+        let grown = usize::try_from(given.saturating_sub(taken)).unwrap_or(usize::MAX);
+        s.response_body.leave_room(contexts.held - s.held, grown);
         s.response_body.begin(event.body);
         let action = self.body(Callback::ResponseBody, stream, event)?;
         let state = self.state_mut();
@@ -179,6 +187,7 @@ impl Vm {
         };
         let (taken, given) = s.response_bytes;
         let request = s.request;
+        state.contexts.count_held(stream);
         if too_large {
             state.warn_once("a filter wants to hold more of a response body than the host holds: it is passed on");
         }
@@ -253,6 +262,7 @@ impl Vm {
         call.callback = callback;
         call.context = context;
         call.effective = context;
+        call.logged.set(0);
         self.store.set_epoch_deadline(ticks(self.module.time_limits.of(callback)));
         let result = entered(self.module.needs_runtime, || f(&mut self.store, &self.exports));
         let state = self.store.data_mut();
@@ -281,6 +291,8 @@ impl Vm {
     /// Marks the VM dead for a cause from outside, such as a panic of the host.
     pub fn kill(&mut self, error: Error) {
         let state = self.store.data_mut();
+        // The last words are heard, however much was said before.
+        state.call.logged.set(0);
         for (level, line) in [
             (LogLevel::Info, std::mem::take(&mut state.stdio.stdout)),
             (LogLevel::Error, std::mem::take(&mut state.stdio.stderr)),

@@ -27,19 +27,21 @@ need_python_package() {
     "$venv/bin/pip" install --quiet "$1"
 }
 
-# ABI as a number (21 for 0.2.1), name of the module.
-build_probe() {
-    clang --target=wasm32 "-DABI=$1" -std=c11 -Os -Wall -Wextra -Werror \
+# Name of the module, folder of its sources, a definition: ABI as a number (21 for 0.2.1), or WASI's name.
+build_c_guest() {
+    clang --target=wasm32 "-D$3" -std=c11 -Os -Wall -Wextra -Werror \
         -ffreestanding -fno-builtin -nostdlib -flto \
         -Wl,--no-entry -Wl,--stack-first -Wl,-z,stack-size=65536 -Wl,--strip-all \
-        -o "$out/$2.wasm" c/probe/*.c
+        -o "$out/$1.wasm" "c/$2"/*.c
 }
 
 build_c() {
     need_packages clang lld
-    build_probe 21 probe
-    build_probe 20 probe_0_2_0
-    build_probe 10 probe_0_1_0
+    build_c_guest probe probe ABI=21
+    build_c_guest probe_0_2_0 probe ABI=20
+    build_c_guest probe_0_1_0 probe ABI=10
+    build_c_guest escape escape 'WASI="wasi_snapshot_preview1"'
+    build_c_guest escape_unstable escape 'WASI="wasi_unstable"'
 }
 
 build_rust() {

@@ -2,7 +2,7 @@
 
 use super::{PROCESS, Request, World, module};
 use resty_proxy_wasm::abi::Callback;
-use resty_proxy_wasm::effect::{Effect, EffectKind};
+use resty_proxy_wasm::effect::{Effect, EffectKind, Effects};
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::event::{Action, Event};
 use resty_proxy_wasm::guest::Output;
@@ -173,7 +173,11 @@ impl Stream {
     fn effects(&self) -> Vec<String> {
         let taken = self.context.with_stream(self.at, |vm| {
             let stream = vm.state_mut().contexts.streams.get_mut(&self.at.id);
-            Ok(stream.map(|s| std::mem::take(&mut s.effects)).unwrap_or_default())
+            let mut taken = Effects::default();
+            if let Some(stream) = stream {
+                stream.effects.take_into(&mut taken);
+            }
+            Ok(taken)
         });
         taken.map(|effects| effects.iter().map(shown).collect()).unwrap_or_default()
     }
