@@ -9,9 +9,13 @@
 
 mod bodies;
 mod caps;
+mod cases;
 mod codecs;
+mod corpus;
 mod docs;
 mod faults;
+#[path = "../fuzz/bodies/mod.rs"]
+mod fuzz;
 mod headers;
 mod hostile;
 mod lifecycle;
