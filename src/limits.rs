@@ -26,6 +26,10 @@ pub const STDIO_LINE: usize = 8 * 1024;
 /// Entries of one `fd_write`. Stops a guest from making one call walk the whole memory.
 pub const STDIO_IOVECS: u32 = 1024;
 
+/// Bytes that one `fd_write` takes; the guest is told how many, and writes the rest again. Its entries may all be the
+/// guest's whole memory, and nothing stops the host in the middle of them.
+pub const STDIO_BYTES: usize = 128 * 1024;
+
 /// Body bytes held for a guest that answers Pause. Past it the chunk is passed on as it is, with a
 /// warning. Stops a filter from keeping a whole download in the worker.
 pub const HELD_BODY: usize = 16 * 1024 * 1024;

@@ -11,7 +11,7 @@ use super::headers;
 use super::memory::{Answer, Return, give_bytes, slice, split};
 use super::shown;
 use crate::abi::{MapType, PROPERTIES, Property, Source, Status, ValueType};
-use crate::codec::{header_map, path};
+use crate::codec::{header, header_map, path};
 use crate::guest::{State, Stream};
 use crate::limits;
 use crate::ports::SetVariableError;
@@ -55,6 +55,14 @@ pub fn proxy_set_property(
         return Err(Status::InternalFailure.into());
     }
     if let (Some(request), Some(name)) = (state.request(), path::variable(path)) {
+        // nginx writes variables into messages as they are.
+        if !header::is_value(value) && variable(state, name).is_some() {
+            state.warn(&format!(
+                "nginx variable \"{}\" is not set: a value may hold no CR, LF or NUL",
+                shown(name)
+            ));
+            return Err(Status::BadArgument.into());
+        }
         if state.stream().is_some_and(|s| !has_variable_room(s, value.len())) {
             state.warn_once(TOO_MANY_VARIABLES);
             return Err(Status::InternalFailure.into());
@@ -229,10 +237,11 @@ fn start_time(state: &State) -> Option<(i64, i64)> {
     let millis = |name: &[u8]| -> Option<i64> {
         let text = variable(state, name)?;
         let (seconds, rest) = std::str::from_utf8(&text).ok()?.split_once('.')?;
-        Some(seconds.parse::<i64>().ok()? * 1000 + rest.parse::<i64>().ok()?)
+        seconds.parse::<i64>().ok()?.checked_mul(1000)?.checked_add(rest.parse().ok()?)
     };
     let since = millis(b"request_time")?;
-    Some(((millis(b"msec")? - since) * 1_000_000, since * 1_000_000))
+    let start = millis(b"msec")?.checked_sub(since)?;
+    Some((start.checked_mul(1_000_000)?, since.checked_mul(1_000_000)?))
 }
 
 fn code_details(state: &State) -> Option<Vec<u8>> {
