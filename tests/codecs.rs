@@ -1,6 +1,6 @@
 //! Encodings and containers against simple models, on random input. The seed is fixed: a run is like every other.
 
-use crate::world::runner;
+use crate::cases::runner;
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;

@@ -1,24 +1,9 @@
 //! Imports: every function of the tables is there, with the table's type.
 
+use crate::world::player::{import, wasm_type};
 use crate::world::{Filter, Request, World};
-use resty_proxy_wasm::abi::{HOST_FUNCTIONS, HostFunction, WASI_FUNCTIONS};
+use resty_proxy_wasm::abi::{HOST_FUNCTIONS, WASI_FUNCTIONS};
 use std::collections::HashSet;
-
-/// A type of the table as WebAssembly text.
-fn wasm_type(ty: &str) -> &'static str {
-    match ty {
-        "u32" => "i32",
-        "i64" => "i64",
-        other => panic!("the table has a type {other}"),
-    }
-}
-
-/// The import of a host function, as `$NAME`.
-pub fn import(function: &HostFunction) -> String {
-    let name = function.name;
-    let params: Vec<&str> = function.params.iter().map(|(_, ty)| wasm_type(ty)).collect();
-    format!(r#"(import "env" "{name}" (func ${name} (param {}) (result i32)))"#, params.join(" "))
-}
 
 /// A module that imports these and does nothing.
 fn importing(imports: &str) -> Vec<u8> {

@@ -10,9 +10,13 @@
 mod bodies;
 mod caching;
 mod caps;
+mod cases;
 mod codecs;
+mod corpus;
 mod docs;
 mod faults;
+#[path = "../fuzz/bodies/mod.rs"]
+mod fuzz;
 mod headers;
 mod hostile;
 mod lifecycle;

@@ -193,10 +193,11 @@ fn start_time(state: &State) -> Option<(i64, i64)> {
     let millis = |name: &[u8]| -> Option<i64> {
         let text = variable(state, name)?;
         let (seconds, rest) = std::str::from_utf8(&text).ok()?.split_once('.')?;
-        Some(seconds.parse::<i64>().ok()? * 1000 + rest.parse::<i64>().ok()?)
+        seconds.parse::<i64>().ok()?.checked_mul(1000)?.checked_add(rest.parse().ok()?)
     };
     let since = millis(b"request_time")?;
-    Some(((millis(b"msec")? - since) * 1_000_000, since * 1_000_000))
+    let start = millis(b"msec")?.checked_sub(since)?;
+    Some((start.checked_mul(1_000_000)?, since.checked_mul(1_000_000)?))
 }
 
 fn code_details(state: &State) -> Option<Vec<u8>> {

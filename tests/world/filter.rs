@@ -7,13 +7,14 @@ use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::event::{Action, Event};
 use resty_proxy_wasm::guest::Output;
 use resty_proxy_wasm::ports::{Host, Phase, RequestId};
-use resty_proxy_wasm::vm::{Context, Options, Plugin, StreamRef};
+use resty_proxy_wasm::vm::{Context, Module, Options, Plugin, StreamRef};
 use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 
 /// A loaded plugin in a world.
+#[derive(Clone)]
 pub struct Filter {
     pub world: Arc<World>,
     pub plugin: Rc<Plugin>,
@@ -26,8 +27,12 @@ impl Filter {
     }
 
     pub fn load(world: &Arc<World>, bytes: &[u8], options: Options) -> Result<Self, Error> {
+        Self::of_module(world, module(world, bytes, options)?)
+    }
+
+    pub fn of_module(world: &Arc<World>, module: Module) -> Result<Self, Error> {
         let host: Arc<dyn Host> = world.clone();
-        Ok(Self::of(world, Plugin::new(module(world, bytes, options)?, host, PROCESS)?))
+        Ok(Self::of(world, Plugin::new(module, host, PROCESS)?))
     }
 
     pub fn of(world: &Arc<World>, plugin: Rc<Plugin>) -> Self {
@@ -40,7 +45,11 @@ impl Filter {
     }
 
     pub fn configure(&self, configuration: &str) -> Result<Rc<Context>, Error> {
-        Context::new(&self.plugin, configuration.as_bytes(), self.process.get())
+        self.configure_bytes(configuration.as_bytes())
+    }
+
+    pub fn configure_bytes(&self, configuration: &[u8]) -> Result<Rc<Context>, Error> {
+        Context::new(&self.plugin, configuration, self.process.get())
     }
 
     pub fn context(&self, configuration: &str) -> Rc<Context> {
@@ -133,7 +142,16 @@ impl Stream {
         end_of_stream: bool,
     ) -> Result<Answer, Error> {
         // Chunks are lent for one call; in a test they may as well live for ever.
-        let body: &'static [u8] = chunk.to_vec().leak();
+        self.lend(callback, chunk.to_vec().leak(), end_of_stream)
+    }
+
+    /// Like [`Stream::run`], for chunks that do live for ever.
+    pub fn lend(
+        &self,
+        callback: Callback,
+        body: &'static [u8],
+        end_of_stream: bool,
+    ) -> Result<Answer, Error> {
         let event = Event { callback, end_of_stream, body };
         let outcome = self.context.with_stream(self.at, |vm| vm.run(self.at.id, event))?;
         Ok(Answer { action: outcome.action, body: outcome.body, effects: self.effects() })
@@ -175,8 +193,33 @@ impl Stream {
             let stream = vm.state_mut().contexts.streams.get_mut(&self.at.id);
             Ok(stream.map(|s| std::mem::take(&mut s.effects)).unwrap_or_default())
         });
-        taken.map(|effects| effects.iter().map(shown).collect()).unwrap_or_default()
+        taken.map(|effects| effects.iter().inspect(sound).map(shown).collect()).unwrap_or_default()
     }
+}
+
+/// Fails the test when nginx would send what a filter must not be able to send. Other words for it than the product's own.
+fn sound(effect: &Effect<'_>) {
+    use EffectKind as K;
+    let Effect { kind, number, name, value } = *effect;
+    let token = |name: &[u8]| {
+        !name.is_empty()
+            && name.iter().all(|b| b.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(b))
+    };
+    let breaks = |text: &[u8]| text.iter().any(|b| matches!(b, b'\r' | b'\n' | b'\0'));
+    let is_sound = match kind {
+        K::SetRequestHeader
+        | K::AddRequestHeader
+        | K::RemoveRequestHeader
+        | K::SetResponseHeader
+        | K::AddResponseHeader
+        | K::RemoveResponseHeader
+        | K::LocalResponseHeader => token(name) && !breaks(value),
+        K::SetMethod => name.is_empty() && token(value),
+        K::SetPath => name.starts_with(b"/") && !breaks(name) && !breaks(value),
+        K::SetStatus => (100..=599).contains(&number),
+        K::LocalResponse => (100..=999).contains(&number) && !breaks(name),
+    };
+    assert!(is_sound, "{effect:?}");
 }
 
 /// An effect as `what name: value`.

@@ -120,6 +120,14 @@ impl World {
         f(&mut self.lock().requests[number(request)])
     }
 
+    /// Forgets all requests and the log.
+    pub fn reset(&self) {
+        let mut inner = self.lock();
+        inner.requests.clear();
+        inner.log.clear();
+        inner.woken.clear();
+    }
+
     pub fn set_log_level(&self, level: LogLevel) {
         self.lock().level = level;
     }
@@ -248,6 +256,7 @@ impl Host for World {
     }
 
     fn set_request_path(&self, request: RequestId, path: &[u8]) {
+        assert!(path.iter().all(|b| *b > b' ' && *b != 0x7f), "{:?}", path.escape_ascii());
         self.with(request, |r| r.path = Some(path.to_vec()));
     }
 
@@ -259,6 +268,7 @@ impl Host for World {
     }
 
     fn set_request_scheme(&self, request: RequestId, scheme: &[u8]) {
+        assert!(scheme.iter().all(u8::is_ascii_graphic), "{:?}", scheme.escape_ascii());
         self.with(request, |r| r.scheme = Some(scheme.to_vec()));
     }
 

@@ -4,12 +4,14 @@
 #![allow(
     dead_code,
     unused_imports,
-    reason = "the tests and the benchmarks share it, and neither uses all of it"
+    reason = "the tests, the benchmarks and the fuzz targets share it, and none uses all of it"
 )]
 
 mod code;
 mod filter;
 mod host;
+pub mod model;
+pub mod player;
 pub mod probe;
 mod time;
 
@@ -19,7 +21,6 @@ pub use host::{Request, World};
 pub use probe::Probe;
 pub use time::Ticker;
 
-use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use resty_proxy_wasm::ports::RequestId;
 use std::num::NonZeroUsize;
 
@@ -35,12 +36,6 @@ pub fn guest(name: &str) -> Vec<u8> {
         }
         None => std::fs::read(format!("{root}/t/guests/build/{name}")).expect("a filter"),
     }
-}
-
-/// Runs random cases from a fixed seed.
-pub fn runner(cases: u32) -> TestRunner {
-    let config = Config { cases, failure_persistence: None, ..Config::default() };
-    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
 }
 
 fn number(request: RequestId) -> usize {

@@ -1,0 +1,128 @@
+//! Host functions with arbitrary arguments, memory and surroundings, in every callback of a stream.
+
+use super::input::Input;
+use crate::world::player::{check_statuses, player};
+use crate::world::{Filter, Request, Stream, World};
+use resty_proxy_wasm::abi::{Callback, LogLevel, PROPERTIES, Source};
+use resty_proxy_wasm::error::Error;
+use resty_proxy_wasm::ports::Phase;
+use std::sync::LazyLock;
+
+/// Callbacks of one stream.
+const EVENTS: usize = 12;
+
+pub fn run(bytes: &[u8]) {
+    thread_local! {
+        static FILTERS: [Filter; 2] =
+            ["0_2_1", "0_1_0"].map(|version| Filter::new(&World::new(), &player(version)));
+    }
+    FILTERS.with(|filters| {
+        let mut input = Input(bytes);
+        let flavour = usize::from(input.byte());
+        let filter = &filters[flavour % 2];
+        let world = &filter.world;
+        world.reset();
+        world.set_log_level(LogLevel::try_from(flavour as u32 / 2 % 6).expect("a level"));
+        // A VM of its own, so that an input does the same in every run.
+        filter.fork();
+        let context = filter.context("");
+        let request = world.add(request(&mut input));
+        let wild = input.wild();
+        world.with(request, |r| r.put("tape", &input.tape(16, &wild), false));
+        let Ok(stream) = filter.try_open(&context, request).map_err(fine) else { return };
+        // Another context to work on by its number.
+        let other = filter.open(&context);
+        let _ = events(&stream, &mut input, &wild).map_err(fine);
+        let ended = stream.end().and(other.end());
+        let _ = ended.map_err(fine);
+        world.warned();
+    });
+}
+
+/// A guest may trap, and is told so.
+fn fine(error: Error) {
+    check_statuses(&error);
+    assert!(matches!(error, Error::Trap { .. } | Error::Lost(_)), "{error}");
+}
+
+fn events(stream: &Stream, input: &mut Input<'_>, wild: &[&[u8]]) -> Result<(), Error> {
+    const CHUNK: &[u8] = b"the body of a message";
+    for _ in 0..EVENTS {
+        if input.is_empty() {
+            break;
+        }
+        let (callback, whence) = (input.byte(), input.byte());
+        let tape = input.tape(16, wild);
+        stream.world.with(stream.request, |r| {
+            r.put("tape", &tape, false);
+            r.phase = phase(whence, callback);
+            r.headers_sent = r.phase == Phase::Log || whence & 0x20 != 0;
+            r.status = [0, 200, 204, 404][usize::from(whence >> 6)];
+        });
+        let chunk = &CHUNK[..usize::from(callback >> 3) % CHUNK.len()];
+        let end = whence & 0x10 != 0;
+        match callback % 5 {
+            0 => stream.lend(Callback::RequestHeaders, b"", false).map(|_| ())?,
+            1 => stream.lend(Callback::RequestBody, chunk, end).map(|_| ())?,
+            // It sets the phase by itself.
+            2 => stream.try_response_headers(&[("a", "1"), ("Content-Length", "5")]).map(|_| ())?,
+            3 => stream.lend(Callback::ResponseBody, chunk, end).map(|_| ())?,
+            _ => stream.resumed().map(|_| ())?,
+        }
+    }
+    Ok(())
+}
+
+/// Mostly the phase that the callback has in nginx.
+fn phase(whence: u8, callback: u8) -> Phase {
+    match (whence & 0xf, callback % 5) {
+        (0, _) => Phase::Other,
+        (1, _) => Phase::Log,
+        (2, _) => Phase::ResponseHeaders,
+        (3, _) | (_, 3) => Phase::ResponseBody,
+        _ => Phase::Request,
+    }
+}
+
+/// The variables that properties are made of.
+static VARIABLES: LazyLock<Vec<&str>> = LazyLock::new(|| {
+    let sources = PROPERTIES.iter().flat_map(|property| match property.source {
+        Source::Variable(names) => names.to_vec(),
+        Source::Size(name) => vec![name],
+        Source::Address(address, port) => vec![address, port],
+        _ => Vec::new(),
+    });
+    let more = [
+        "server_protocol",
+        "request_time",
+        "msec",
+        "upstream_addr",
+        "upstream_status",
+        "ssl_client_verify",
+        "ssl_client_raw_cert",
+        "http_host",
+        "request_method",
+        "request_uri",
+        "sent_http_content_length",
+        "sent_http_a",
+    ];
+    sources.chain(more).collect()
+});
+
+/// A request with arbitrary headers and variables: clients and upstreams choose what is in them.
+fn request(input: &mut Input<'_>) -> Request {
+    let mut request = Request::default().header("a", "1").writable("free", "");
+    for _ in 0..input.byte() % 4 {
+        let name = ["a", "content-type", "content-length", "x-name"][usize::from(input.byte() % 4)];
+        let value: &[u8] = match input.byte() {
+            0 => b"application/grpc",
+            _ => input.string(1024),
+        };
+        request.headers.push((name.into(), value.to_vec()));
+    }
+    for _ in 0..input.byte() % 4 {
+        let name = VARIABLES[usize::from(input.byte()) % VARIABLES.len()];
+        request.put(name, input.string(1024), false);
+    }
+    request
+}

@@ -1,0 +1,24 @@
+//! What the fuzz targets do with their bytes. `tests/corpus.rs` does the same with every file of `fuzz/corpus`.
+//!
+//! Each function panics when something that must hold does not.
+
+mod events;
+mod header;
+mod header_map;
+mod hostcalls;
+mod input;
+mod module;
+mod path;
+
+/// A target's function.
+pub type Body = fn(&[u8]);
+
+/// The targets by name. Corpora and programs of the fuzz crate bear the same names.
+pub const TARGETS: &[(&str, Body)] = &[
+    ("header", header::run),
+    ("header_map", header_map::run),
+    ("path", path::run),
+    ("hostcalls", hostcalls::run),
+    ("events", events::run),
+    ("module", module::run),
+];
