@@ -15,6 +15,8 @@ Usage: ./build.sh COMMAND
   run [--once]      sets everything up, builds, starts the demo (conf/nginx.conf) on 127.0.0.1:8080, prints what it
                     answers and serves until Ctrl-C; with --once it stops after the show
   test [ARGS...]    all tests, those against a real nginx too; or what ARGS pick (as for cargo test)
+  fuzz [TARGET] [SECONDS] [-OPTION...]
+                    fuzzing: all targets or one, a minute or SECONDS each; OPTIONs are libFuzzer's. See fuzz/README.md
   valgrind [NAME]   the tests against nginx whose names hold NAME (default: smoke), nginx under valgrind
   check             formatting, lints, generated files
   generate          renews the C header and its LuaJIT declarations from src/ffi
@@ -186,11 +188,44 @@ under_valgrind() {
     RPW_VALGRIND=1 cargo test --release --test nginx -- --test-threads=1 "${1:-smoke::}"
 }
 
+fuzz() {
+    local target targets seconds=60 limits=()
+    targets=(fuzz/targets/*.rs)
+    targets=("${targets[@]##*/}")
+    targets=("${targets[@]%.rs}")
+    if [[ ${1:-} == [a-z]* ]]; then
+        [[ -e fuzz/targets/$1.rs ]] || die "no fuzz target $1; there are: ${targets[*]}"
+        targets=("$1")
+        shift
+    fi
+    if [[ ${1:-} == [0-9]* ]]; then
+        seconds=$1
+        shift
+    fi
+    # Who counts executions does not want to be stopped by the clock.
+    [[ " $*" == *" -runs="* ]] || limits=("-max_total_time=$seconds")
+    setup_rust
+    # libFuzzer is C++.
+    command_from c++ g++
+    command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+    say "building"
+    RUSTC_WRAPPER=$root/fuzz/rustc-wrapper cargo fuzz build -O --sanitizer none
+    for target in "${targets[@]}"; do
+        say "$target"
+        # What it learns stays out of the corpus that is committed.
+        mkdir -p "target/fuzz/$target" "fuzz/artifacts/$target"
+        RUSTC_WRAPPER=$root/fuzz/rustc-wrapper cargo fuzz run -O --sanitizer none "$target" \
+            "target/fuzz/$target" "fuzz/corpus/$target" -- \
+            -max_len=1024 -timeout=10 -print_final_stats=1 "${limits[@]}" "$@"
+    done
+}
+
 check() {
     setup_rust
     command_from luacheck lua-check
     say "formatting"
     cargo fmt --all --check
+    cargo fmt --manifest-path fuzz/Cargo.toml --check
     say "clippy"
     cargo clippy --release --all-targets -- -D warnings
     cargo clippy --release --all-targets -p rpw-bindgen -- -D warnings
@@ -255,6 +290,7 @@ main() {
         ;;
     run) run "$@" ;;
     test) run_tests "$@" ;;
+    fuzz) fuzz "$@" ;;
     valgrind) under_valgrind "$@" ;;
     check) check ;;
     generate) generate ;;

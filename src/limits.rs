@@ -9,6 +9,9 @@ pub const HEADER_MAP_BYTES: usize = 1024 * 1024;
 /// Pairs in one header map. Stops quadratic work on maps of many tiny headers.
 pub const HEADER_MAP_PAIRS: usize = 1024;
 
+/// What a warning shows of a header's name.
+pub const SHOWN_NAME: usize = 256;
+
 /// One log line; the rest is cut off and the cut is shown. nginx itself cuts at about 2 KiB, so this
 /// only bounds the work before that.
 pub const LOG_LINE: usize = 8 * 1024;
@@ -18,6 +21,10 @@ pub const STDIO_LINE: usize = 8 * 1024;
 
 /// Entries of one `fd_write`. Stops a guest from making one call walk the whole memory.
 pub const STDIO_IOVECS: u32 = 1024;
+
+/// Bytes that one `fd_write` takes; the guest is told how many, and writes the rest again. Its entries may all be the
+/// guest's whole memory, and nothing stops the host in the middle of them.
+pub const STDIO_BYTES: usize = 128 * 1024;
 
 /// Body bytes held for a guest that answers Pause. Past it the chunk is passed on as it is, with a
 /// warning. Stops a filter from keeping a whole download in the worker.
@@ -34,6 +41,9 @@ pub const LOCAL_RESPONSE: usize = 16 * 1024 * 1024;
 pub const PROPERTIES: usize = 256;
 /// Paths and values of those properties together.
 pub const PROPERTY_BYTES: usize = 256 * 1024;
+
+/// Values that one stream gives to nginx variables, together. nginx keeps each until the request ends.
+pub const VARIABLE_BYTES: usize = 1024 * 1024;
 
 /// Effects (header operations) that one stream may have waiting to be applied. Stops a loop that adds
 /// headers.

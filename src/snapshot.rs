@@ -8,7 +8,12 @@
 pub struct HeaderMap {
     bytes: Vec<u8>,
     fields: Vec<Field>,
+    /// How many of the bytes belong to no header any more.
+    dead: usize,
 }
+
+/// What a used map keeps for its next use, and what it carries along of headers that are gone.
+const KEEP: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug)]
 struct Field {
@@ -22,10 +27,12 @@ impl HeaderMap {
         Self::default()
     }
 
-    /// Forgets the headers and keeps the memory.
+    /// Forgets the headers and keeps a moderate amount of memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.shrink_to(KEEP);
         self.fields.clear();
+        self.dead = 0;
     }
 
     /// Number of headers, repeats counted.
@@ -64,8 +71,7 @@ impl HeaderMap {
     /// Removes every header of that name; returns how many there were.
     pub fn remove(&mut self, name: &[u8]) -> usize {
         let before = self.fields.len();
-        let bytes = &self.bytes;
-        self.fields.retain(|f| !slice_of(bytes, f.name).eq_ignore_ascii_case(name));
+        self.retain(|_, n| !n.eq_ignore_ascii_case(name));
         before - self.fields.len()
     }
 
@@ -75,14 +81,32 @@ impl HeaderMap {
             self.push(name, value);
             return;
         };
-        let value_at = self.store(value);
-        self.fields[first].value = value_at;
-        let bytes = &self.bytes;
+        self.dead += self.fields[first].value.1 as usize;
+        self.fields[first].value = self.store(value);
+        self.retain(|index, n| index <= first || !n.eq_ignore_ascii_case(name));
+    }
+
+    /// Keeps the headers for which `keep` says so, given their place and name.
+    fn retain(&mut self, keep: impl Fn(usize, &[u8]) -> bool) {
+        let Self { bytes, fields, dead } = self;
         let mut index = 0;
-        self.fields.retain(|f| {
+        fields.retain(|f| {
+            let kept = keep(index, slice_of(bytes, f.name));
             index += 1;
-            index - 1 <= first || !slice_of(bytes, f.name).eq_ignore_ascii_case(name)
+            if !kept {
+                *dead += (f.name.1 + f.value.1) as usize;
+            }
+            kept
         });
+        // A guest that changes one header for ever must not make the buffer grow for ever.
+        if self.dead > KEEP && self.dead > self.bytes.len() / 2 {
+            self.compact();
+        }
+    }
+
+    fn compact(&mut self) {
+        let old = std::mem::take(self);
+        old.iter().for_each(|(name, value)| self.push(name, value));
     }
 
     fn store(&mut self, part: &[u8]) -> (u32, u32) {
@@ -128,6 +152,20 @@ mod tests {
         assert_eq!(map.remove(b"X-ONE"), 1);
         assert_eq!(map.remove(b"x-one"), 0);
         assert_eq!(map.byte_size(), 7);
+    }
+
+    #[test]
+    fn changes_without_end_take_no_memory_without_end() {
+        let mut map = HeaderMap::new();
+        let value = vec![b'v'; 1000];
+        for _ in 0..1000 {
+            map.replace(b"replaced", &value);
+            map.push(b"removed", &value);
+            map.remove(b"removed");
+        }
+        assert!(map.bytes.len() < 4 * KEEP, "{} bytes", map.bytes.len());
+        assert_eq!((map.len(), map.byte_size()), (1, 1008));
+        assert_eq!(map.get(b"replaced"), Some(&*value));
     }
 
     #[test]

@@ -285,3 +285,80 @@ fn levels_below_the_worlds_are_not_written() {
     probe.open().request_headers();
     assert_eq!(probe.filter.world.said_at(), ["Critical c"]);
 }
+
+#[test]
+fn one_write_to_stdout() {
+    let most = limits::STDIO_BYTES;
+    let probe = Probe::new(&format!(
+        "request_headers: stdout \\R{{{most}}}x; request_headers: stdout \\R{{{}}}x",
+        most + 1
+    ));
+    probe.open().request_headers();
+    let said = probe.said();
+    let answers: Vec<&str> =
+        said.iter().filter_map(|line| line.split_once(" -> ")).map(|(_, a)| a).collect();
+    let taken = format!("0 {most}");
+    assert_eq!(answers, [&taken, &taken], "the guest writes the rest again");
+}
+
+/// nginx puts variables into messages as they are, and keeps each value until the request ends.
+#[test]
+fn values_of_variables() {
+    let most = limits::VARIABLE_BYTES;
+    let probe = Probe::new(&format!(
+        "request_headers: set_property ngx.free \\R{{{most}}}x
+         request_headers: set_property ngx.free y
+         request_headers: set_property ngx.free ''
+         request_headers: set_property ngx.kept y
+         response_headers: set_property ngx.free 'a\\r\\nSet-Cookie: b'
+         response_headers: set_property free 'a\\nb'
+         response_headers: set_property free 'a\\0b'
+         response_headers: set_property kept.too 'a\\r\\nb'
+         response_headers: get_property free"
+    ));
+    let writable = || Request::default().writable("free", "");
+    let stream = probe.open_for(writable());
+    stream.request_headers();
+    assert_eq!(probe.answers(), ["0", "10", "0", "0"]);
+    assert_eq!(probe.warned().len(), 1);
+    stream.response_headers(&[]);
+    assert_eq!(probe.answers(), ["2", "2", "2", "0", "0 ''"]);
+    assert_eq!(
+        probe.warned(),
+        ["proxy_on_response_headers: nginx variable \"free\" is not set: a value may hold no CR, LF or NUL";
+            3]
+    );
+    let next = probe.open_for(writable());
+    next.request_headers();
+    assert_eq!(probe.answers()[0], "0", "each stream has its own count");
+}
+
+#[test]
+fn names_in_warnings() {
+    let (answers, warnings) = answers("request_headers: add_header_map_value 0 '\\R{1000}\\n' x");
+    assert_eq!(answers, ["2"]);
+    assert!(warnings[0].len() < 2 * limits::SHOWN_NAME + 100, "{}", warnings[0].len());
+    let (answers, _) = self::answers("request_headers: add_header_map_value 0 a '\\R{1048576}x'");
+    assert_eq!(answers, ["10"], "refused before its bytes are looked at");
+}
+
+#[test]
+fn what_a_guest_asks_for_again_and_again() {
+    let text = r#"(module
+        (import "env" "proxy_continue_stream" (func $go_on (param i32) (result i32)))
+        (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))
+        (memory (export "memory") 1)
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (local $n i32)
+            (loop $again
+                (drop (call $go_on (i32.const 0)))
+                (drop (call $close (i32.const 0)))
+                (local.set $n (i32.add (local.get $n) (i32.const 1)))
+                (br_if $again (i32.lt_u (local.get $n) (i32.const 10000))))
+            (i32.const 0)))"#;
+    let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+    let stream = filter.open(&filter.context(""));
+    assert_eq!(stream.request_headers().action, Action::Close);
+    let held = stream.context.with_stream(stream.at, |vm| Ok(vm.state().call.resumed.capacity()));
+    assert!(held.expect("a VM") < 100);
+}

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use wasmparser::{BinaryReaderError, FunctionBody, Operator, Parser, Payload};
 
 /// Larger modules are only slower.
-const LARGEST: usize = 16 * 1024;
+const LARGEST: usize = 4 * 1024;
 
 pub fn run(bytes: &[u8]) {
     if bytes.len() > LARGEST {

@@ -34,7 +34,7 @@ fn config(random: &mut Random) -> Config {
         max_types: 16,
         max_funcs: 16,
         max_globals: 6,
-        max_instructions: 16 + random.below(80),
+        max_instructions: 8 + random.below(40),
         max_data_segments: 4,
         max_element_segments: 4,
         max_elements: 16,
@@ -98,7 +98,7 @@ fn exports(random: &mut Random) -> Vec<u8> {
     for (name, params, results) in CALLBACKS {
         // A guest that refuses to start shows no more of itself, so these are rarer.
         let starts = ["vm_start", "configure", "_initialize", "_start"];
-        let keep = if starts.iter().any(|s| name.ends_with(s)) { 4 } else { 2 };
+        let keep = if starts.iter().any(|s| name.ends_with(s)) { 6 } else { 2 };
         if !random.one_in(keep) {
             continue;
         }

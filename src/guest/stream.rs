@@ -37,6 +37,8 @@ pub struct Stream {
     pub response_body: Body,
     /// What the guest keeps under paths of its own.
     pub properties: Properties,
+    /// Bytes that the guest gave to variables of the world.
+    pub variable_bytes: usize,
     /// Which direction's callback is held.
     pub paused: bool,
     /// The guest asked to go on; done when its callback has returned.
@@ -76,6 +78,7 @@ impl Stream {
             request_changed: false,
             response_body: Body::default(),
             properties: Properties::default(),
+            variable_bytes: 0,
             paused: false,
             resume: false,
             close: false,

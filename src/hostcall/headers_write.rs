@@ -115,6 +115,9 @@ pub fn proxy_remove_header_map_value(
     let (memory, state) = split(caller)?;
     let key = slice(memory, key, key_size)?;
     check_writable(state, map)?;
+    if key.len() > limits::HEADER_MAP_BYTES {
+        return Err(Status::BadArgument.into());
+    }
     if is_pseudo(map, key) {
         state.warn("a pseudo header cannot be removed");
         return Err(Status::BadArgument.into());
@@ -143,6 +146,10 @@ fn write(
     let key = slice(memory, key.0, key.1)?;
     let value = slice(memory, value.0, value.1)?;
     check_writable(state, map)?;
+    // Before a look at each of what may be hundreds of megabytes.
+    if key.len() + value.len() > limits::HEADER_MAP_BYTES {
+        return Err(too_large(state).into());
+    }
     check_pair(state, map, key, value)?;
     check_room(state, map, key, value, how)?;
     match how {
@@ -172,8 +179,12 @@ fn check_room(
     {
         return Ok(());
     }
+    Err(too_large(state))
+}
+
+fn too_large(state: &mut State) -> Status {
     state.warn_once("a filter makes more of a header map than the host holds");
-    Err(Status::InternalFailure)
+    Status::InternalFailure
 }
 
 /// `Host` is `:authority` under its old name.
@@ -223,9 +234,11 @@ fn check_pair(state: &State, map: MapType, name: &[u8], value: &[u8]) -> Result<
     if sound {
         return Ok(());
     }
+    // A name of a megabyte says no more than its beginning does.
+    let shown = &name[..name.len().min(limits::SHOWN_NAME)];
     state.warn(&format!(
         "header \"{}\" is refused: its name or value is not allowed",
-        name.escape_ascii()
+        shown.escape_ascii()
     ));
     Err(Status::BadArgument)
 }

@@ -10,8 +10,9 @@ use wasmtime::Caller;
 use super::headers;
 use super::memory::{Answer, Return, give_bytes, slice, split};
 use crate::abi::{MapType, PROPERTIES, Property, Source, Status, ValueType};
-use crate::codec::{header_map, path};
+use crate::codec::{header, header_map, path};
 use crate::guest::State;
+use crate::limits;
 use crate::ports::SetVariableError;
 
 pub fn proxy_get_property(
@@ -39,15 +40,10 @@ pub fn proxy_set_property(
     let (memory, state) = split(caller)?;
     let path = path::trim(slice(memory, path, path_size)?);
     let value = slice(memory, value, value_size)?;
-    if let (Some(request), Some(name)) = (state.request(), path::variable(path)) {
-        match state.host.set_variable(request, name, value) {
-            Ok(()) => return Ok(()),
-            Err(SetVariableError::NotFound) => {}
-            Err(SetVariableError::ReadOnly) => {
-                state.warn(&format!("nginx variable \"{}\" cannot be set", name.escape_ascii()));
-                return Err(Status::InternalFailure.into());
-            }
-        }
+    if let Some(name) = path::variable(path)
+        && set_variable(state, name, value)?
+    {
+        return Ok(());
     }
     let effective = state.call.effective;
     let kept = match state.contexts.streams.get_mut(&effective) {
@@ -62,6 +58,40 @@ pub fn proxy_set_property(
     }
     state.warn_once("a filter kept more properties than the host holds for it");
     Err(Status::InternalFailure.into())
+}
+
+/// True when there is a variable of that name, and it is set now.
+fn set_variable(state: &mut State, name: &[u8], value: &[u8]) -> Result<bool, Status> {
+    let Some(stream) = state.stream() else { return Ok(false) };
+    let (request, bytes) = (stream.request, stream.variable_bytes + value.len());
+    // nginx writes variables into messages as they are.
+    if bytes > limits::VARIABLE_BYTES || !header::is_value(value) {
+        if variable(state, name).is_none() {
+            return Ok(false);
+        }
+        if header::is_value(value) {
+            state.warn_once("a filter gave more to nginx variables than the host holds for it");
+            return Err(Status::InternalFailure);
+        }
+        state.warn(&format!(
+            "nginx variable \"{}\" is not set: a value may hold no CR, LF or NUL",
+            name.escape_ascii()
+        ));
+        return Err(Status::BadArgument);
+    }
+    match state.host.set_variable(request, name, value) {
+        Ok(()) => {
+            if let Some(stream) = state.stream_mut() {
+                stream.variable_bytes = bytes;
+            }
+            Ok(true)
+        }
+        Err(SetVariableError::NotFound) => Ok(false),
+        Err(SetVariableError::ReadOnly) => {
+            state.warn(&format!("nginx variable \"{}\" cannot be set", name.escape_ascii()));
+            Err(Status::InternalFailure)
+        }
+    }
 }
 
 static BY_PATH: LazyLock<FxHashMap<Vec<u8>, &'static Property>> = LazyLock::new(|| {

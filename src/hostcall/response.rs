@@ -18,8 +18,10 @@ pub fn proxy_continue_stream(caller: &mut Caller<'_, State>, stream: u32) -> Ans
         StreamType::Downstream | StreamType::Upstream => return Ok(()),
     }
     let state = caller.data_mut();
-    if let Some(stream) = state.stream_mut() {
-        stream.resume = true;
+    // Once is enough: a guest may ask for it for ever.
+    if let Some(stream) = state.stream_mut()
+        && !std::mem::replace(&mut stream.resume, true)
+    {
         let id = stream.id;
         state.call.resumed.push(id);
     }
@@ -40,8 +42,9 @@ pub fn proxy_close_stream(caller: &mut Caller<'_, State>, stream: u32) -> Answer
         StreamType::Downstream | StreamType::Upstream => return Ok(()),
     }
     let state = caller.data_mut();
-    if let Some(stream) = state.stream_mut() {
-        stream.close = true;
+    if let Some(stream) = state.stream_mut()
+        && !std::mem::replace(&mut stream.close, true)
+    {
         let id = stream.id;
         state.call.resumed.push(id);
     }

@@ -126,9 +126,11 @@ fn fd_write(
         };
         parts.push(slice(memory, number(0), number(4))?);
     }
-    let written: usize = parts.iter().map(|part| part.len()).sum();
+    let mut written = 0;
     for part in parts {
+        let part = &part[..part.len().min(limits::STDIO_BYTES - written)];
         write_lines(state, level, part);
+        written += part.len();
     }
     Ok(write_u32(memory, return_written, written as u32)?)
 }
