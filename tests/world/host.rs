@@ -120,12 +120,13 @@ impl World {
         f(&mut self.lock().requests[number(request)])
     }
 
-    /// Forgets all requests and the log.
+    /// As it was at first, but for the level of its log.
     pub fn reset(&self) {
         let mut inner = self.lock();
         inner.requests.clear();
         inner.log.clear();
         inner.woken.clear();
+        inner.monotonic = MONOTONIC_CLOCK;
     }
 
     pub fn set_log_level(&self, level: LogLevel) {

@@ -63,6 +63,8 @@ impl Model {
 
     /// Takes a step; what it calls plays the tape.
     pub fn take(&mut self, step: &Step, tape: &[u8]) {
+        // Part of the delay after a start that failed.
+        self.world.pass(30);
         let result = match step {
             Step::Configure if self.contexts.len() >= CONTEXTS => Ok(()),
             Step::Configure => {
@@ -103,7 +105,12 @@ impl Model {
             }
         };
         match result {
-            Ok(()) | Err(Error::Refused(_)) => self.consistent(),
+            Ok(()) | Err(Error::Waiting { .. }) => self.consistent(),
+            // A trap in the proxy_on_delete that follows is not what the user hears of.
+            Err(Error::Refused(_)) => match self.loss() {
+                Some(why) => self.lost(&why),
+                None => self.consistent(),
+            },
             Err(error @ Error::Trap { .. }) => {
                 check_statuses(&error);
                 self.lost(&error.to_string());
@@ -132,6 +139,15 @@ impl Model {
             assert_eq!(stream.end(), Ok(()));
         }
         self.newest = 0;
+    }
+
+    /// Why the VM has ended, if it has; nobody knows where there is no stream to ask.
+    fn loss(&self) -> Option<String> {
+        let Some(any) = self.streams.first() else { return Some(String::new()) };
+        match any.context.with_stream(any.at, |_| Ok(())) {
+            Err(Error::Lost(why)) => Some(why),
+            _ => None,
+        }
     }
 
     fn pick(&self, number: usize) -> Option<usize> {
