@@ -52,14 +52,16 @@ fn version(module: &wasmtime::Module, warnings: &mut Vec<String>) -> Result<Vers
             None => {}
             Some(Marker::Known(version)) => return Ok(version),
             Some(Marker::Vendor) => {
-                warnings
-                    .push(format!("ABI marker {} is a vendor's: taken as 0.2.1", export.name()));
+                warnings.push(format!(
+                    "ABI marker {} is a vendor's: taken as 0.2.1",
+                    printable(export.name())
+                ));
                 return Ok(Version::V0_2_1);
             }
             Some(Marker::Unknown) => {
                 return Err(Error::Export(format!(
                     "the module's ABI marker {} is not one of 0.1.0, 0.2.0, 0.2.1",
-                    export.name()
+                    printable(export.name())
                 )));
             }
         }
