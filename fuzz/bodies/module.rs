@@ -4,7 +4,7 @@ use crate::world::{Filter, Request, Stream, World};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::ports::Host;
-use resty_proxy_wasm::vm::{Module, Options};
+use resty_proxy_wasm::vm::{Code, Module, Options};
 use std::sync::Arc;
 use wasmparser::{BinaryReaderError, FunctionBody, Operator, Parser, Payload};
 
@@ -33,7 +33,7 @@ fn load(world: &Arc<World>, bytes: &[u8]) -> Result<(), Error> {
     options.env = vec![("A".into(), "b".into())];
     options.vm_config = b"vm".to_vec();
     let host: Arc<dyn Host> = world.clone();
-    let module = Module::new(bytes, options, &host)?;
+    let module = Module::new(Arc::new(Code::compile(bytes)?), options, &host)?;
     if !is_finite(bytes).unwrap_or(false) {
         return Ok(());
     }
