@@ -216,7 +216,7 @@ fuzz() {
         mkdir -p "target/fuzz/$target" "fuzz/artifacts/$target"
         RUSTC_WRAPPER=$root/fuzz/rustc-wrapper cargo fuzz run -O --sanitizer none "$target" \
             "target/fuzz/$target" "fuzz/corpus/$target" -- \
-            -max_len=1024 -timeout=10 -print_final_stats=1 "${limits[@]}" "$@"
+            -max_len=2048 -timeout=10 -print_final_stats=1 "${limits[@]}" "$@"
     done
 }
 

@@ -55,7 +55,20 @@ pub fn one_line(error: &wasmtime::Error) -> String {
         .filter(|part| !part.starts_with(BACKTRACE))
         .map(|part| part.trim_end().to_owned())
         .collect();
-    (parts.join(": ") + &frames(error)).replace('\n', " ")
+    printable(&parts.join(": ")) + &frames(error)
+}
+
+/// Text without line ends and other control characters: names in a module, which texts repeat, forge no lines of a log.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' => out.push(' '),
+            c if c.is_control() => out.extend(c.escape_default()),
+            c => out.push(c),
+        }
+    }
+    out
 }
 
 /// The guest's functions that an error came through, innermost first: ` (in a < b)`, or nothing.
@@ -69,7 +82,11 @@ pub fn frames(error: &wasmtime::Error) -> String {
         .filter_map(|line| line.split_once(" - "))
         .map(|(_, frame)| frame.trim())
         .collect();
-    if names.is_empty() { String::new() } else { format!(" (in {})", names.join(" < ")) }
+    if names.is_empty() {
+        String::new()
+    } else {
+        printable(&format!(" (in {})", names.join(" < ")))
+    }
 }
 
 const BACKTRACE: &str = "error while executing at wasm backtrace";

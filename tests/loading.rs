@@ -310,3 +310,33 @@ fn response_headers_are_asked_for_only_when_the_guest_can_see_them() {
         assert_eq!(sees(&text, Callback::ResponseBody), in_body, "{text}");
     }
 }
+
+#[test]
+fn names_in_a_module_forge_no_lines_of_a_log() {
+    let load = |body: &str| {
+        let text = format!(r#"(module {body} (memory (export "memory") 1))"#);
+        let bytes = wat::parse_str(text).expect("WebAssembly text");
+        Filter::load(&World::new(), &bytes, Options::new("filter"))
+    };
+    let error = |body: &str| load(body).map(|_| ()).expect_err("an error").to_string();
+    assert_eq!(
+        error(r#"(func (export "proxy_abi_version_9\n\1b[31m"))"#),
+        "the module's ABI marker proxy_abi_version_9 \\u{1b}[31m is not one of 0.1.0, 0.2.0, 0.2.1"
+    );
+    for body in [
+        r#"(import "a\n" "b\r" (func))"#,
+        r#"(import "a\n" "b\r" (global i32))"#,
+        r#"(func $start (@name "a\nb\rc") unreachable) (start $start)"#,
+        r#"(func (export "twice\n")) (func (export "twice\n"))"#,
+    ] {
+        let text = error(body);
+        assert!(!text.contains(char::is_control), "{text:?}");
+    }
+    let warned =
+        load(r#"(import "env" "proxy_\n" (func)) (func (export "proxy_abi_version_0_2_9\n"))"#);
+    let filter = warned.expect("a filter");
+    assert_eq!(filter.plugin.warnings().len(), 2);
+    for text in filter.plugin.warnings() {
+        assert!(!text.contains(char::is_control), "{text:?}");
+    }
+}

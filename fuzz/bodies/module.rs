@@ -17,10 +17,14 @@ pub fn run(bytes: &[u8]) {
     }
     let world = World::new();
     if let Err(error) = load(&world, bytes) {
-        let text = error.to_string();
-        assert!(!text.trim().is_empty() && !text.contains('\n'), "{error:?}");
+        says_why(&error.to_string());
     }
     world.warned();
+}
+
+/// One line, whatever names the module has.
+fn says_why(text: &str) {
+    assert!(!text.trim().is_empty() && !text.contains(char::is_control), "{text:?}");
 }
 
 fn load(world: &Arc<World>, bytes: &[u8]) -> Result<(), Error> {
@@ -33,6 +37,7 @@ fn load(world: &Arc<World>, bytes: &[u8]) -> Result<(), Error> {
     if !is_finite(bytes).unwrap_or(false) {
         return Ok(());
     }
+    module.warnings().iter().for_each(|text| says_why(text));
     let filter = Filter::of_module(world, module)?;
     let context = filter.configure("configuration")?;
     let stream = filter.try_open(&context, world.add(Request::default()))?;

@@ -9,7 +9,7 @@ use wasm_smith::{Config, Module};
 pub fn module(seed: u32) -> Option<Vec<u8>> {
     const FUEL: u32 = 200;
     let mut random = Random(seed.into());
-    let size = 64 + random.below(960);
+    let size = 64 + random.below(448);
     let entropy: Vec<u8> = (0..size).map(|_| random.next() as u8).collect();
     let mut module = Module::new(config(&mut random), &mut Unstructured::new(&entropy)).ok()?;
     module.ensure_termination(FUEL).ok()?;
@@ -23,18 +23,22 @@ fn config(random: &mut Random) -> Config {
         // What this host's engine does not take is refused early; once in a while is enough.
         memory64_enabled: random.one_in(64),
         threads_enabled: random.one_in(64),
+        // They bring externref, which takes a collector.
+        reference_types_enabled: random.one_in(32),
+        disallow_traps: !random.one_in(4),
         gc_enabled: false,
         exceptions_enabled: false,
         simd_enabled: random.one_in(4),
         relaxed_simd_enabled: random.one_in(16),
         tail_call_enabled: random.one_in(4),
-        max_memories: if random.one_in(64) { 2 } else { 1 },
+        // Beside the one that is exported.
+        max_memories: usize::from(random.one_in(64)),
         max_memory32_bytes: 1 << 20,
         max_imports: 12,
         max_types: 16,
-        max_funcs: 16,
+        max_funcs: 4,
         max_globals: 6,
-        max_instructions: 8 + random.below(40),
+        max_instructions: 4 + random.below(24),
         max_data_segments: 4,
         max_element_segments: 4,
         max_elements: 16,
@@ -55,7 +59,7 @@ static IMPORTS: LazyLock<Vec<u8>> = LazyLock::new(|| {
         .collect();
     let more = r#"
         (import "env" "proxy_unknown" (func (param i32) (result i32 f64)))
-        (import "env" "proxy_references" (func (param externref) (result funcref)))
+        (import "env" "proxy_references" (func (param funcref) (result funcref)))
         (import "env" "abort" (func (param i32 i32 i32 i32)))
         (import "env" "pthread_equal" (func (param i32 i32) (result i32)))
         (import "env" "emscripten_notify_memory_growth" (func (param i32)))
@@ -90,7 +94,11 @@ fn exports(random: &mut Random) -> Vec<u8> {
         ("main", "i32 i32", "i32"),
         ("__main_void", "", "i32"),
     ];
-    let marker = ["0_1_0", "0_2_0", "0_2_1", "0_2_100", "9"][random.below(5)];
+    let marker = match random.below(32) {
+        0 => "9",
+        1 => "0_2_100",
+        number => ["0_1_0", "0_2_0", "0_2_1"][number % 3],
+    };
     let mut body = format!("(func (export \"proxy_abi_version_{marker}\"))");
     if !random.one_in(32) {
         body += "(memory (export \"memory\") 1 8)";
@@ -98,7 +106,7 @@ fn exports(random: &mut Random) -> Vec<u8> {
     for (name, params, results) in CALLBACKS {
         // A guest that refuses to start shows no more of itself, so these are rarer.
         let starts = ["vm_start", "configure", "_initialize", "_start"];
-        let keep = if starts.iter().any(|s| name.ends_with(s)) { 6 } else { 2 };
+        let keep = if starts.iter().any(|s| name.ends_with(s)) { 8 } else { 3 };
         if !random.one_in(keep) {
             continue;
         }

@@ -6,7 +6,7 @@ fuzz_target!(|bytes: &[u8]| rpw_fuzz::run("module", bytes));
 
 // Bytes of a module that are changed blindly are mostly no module; now and then a new one takes their place.
 fuzz_mutator!(|bytes: &mut [u8], size: usize, most: usize, seed: u32| {
-    const NEW_ONE_IN: u32 = 4;
+    const NEW_ONE_IN: u32 = 8;
     if seed % NEW_ONE_IN == 0
         && let Some(module) = rpw_fuzz::smith::module(seed)
         && module.len() <= most

@@ -3,7 +3,7 @@
 use super::engine::{compile, engine};
 use super::profile::Profile;
 use crate::abi::{Marker, Version};
-use crate::error::{Error, one_line};
+use crate::error::{Error, one_line, printable};
 
 /// See the module.
 pub struct Code {

@@ -7,7 +7,7 @@ use wasmtime::{ExternType, FuncType, ImportType, Linker, Store, Val, ValType};
 use super::engine::engine;
 use super::exports::signature;
 use crate::abi::Status;
-use crate::error::{Error, one_line};
+use crate::error::{Error, one_line, printable};
 use crate::guest::State;
 use crate::{hostcall, limits, wasi};
 
@@ -28,8 +28,8 @@ pub fn for_module(
             return Err(Error::Import(format!(
                 "the module imports {} \"{}.{}\"; a host gives functions only (link the filter without imported memory and tables)",
                 kind(&import.ty()),
-                import.module(),
-                import.name()
+                printable(import.module()),
+                printable(import.name())
             )));
         };
         let known = linker.get_by_import(&mut *store, &import).map(|known| known.ty(&*store));
@@ -66,7 +66,7 @@ fn stand_in(
     warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
     let (module, name) = (import.module(), import.name());
-    let shown = format!("{module}.{name}{}", signature(&ty));
+    let shown = printable(&format!("{module}.{name}{}", signature(&ty)));
     let odd = match known {
         Some(known) => format!("import {shown} has another type than this host's {known}"),
         None => format!("import {shown} is not a function of this host"),
@@ -79,7 +79,8 @@ fn stand_in(
         None
     } else {
         return Err(Error::Import(format!(
-            "the module imports function \"{module}.{name}\", which is neither Proxy-Wasm (module \"env\") nor WASI"
+            "the module imports function \"{}\", which is neither Proxy-Wasm (module \"env\") nor WASI",
+            printable(&format!("{module}.{name}"))
         )));
     };
     let results: Vec<ValType> = ty.results().collect();
