@@ -83,7 +83,7 @@ impl Bench {
 }
 
 /// One event; its effects are taken, as Lua would.
-fn run(context: &Context, at: StreamRef, callback: Callback, body: &'static [u8]) -> Outcome {
+fn run(context: &Rc<Context>, at: StreamRef, callback: Callback, body: &'static [u8]) -> Outcome {
     let event = Event { callback, end_of_stream: true, body };
     let ran = context.with_stream(at, |vm| {
         let outcome = vm.run(at.id, event)?;
@@ -95,7 +95,7 @@ fn run(context: &Context, at: StreamRef, callback: Callback, body: &'static [u8]
     ran.expect("an outcome")
 }
 
-fn whole_stream(context: &Context, request: RequestId) {
+fn whole_stream(context: &Rc<Context>, request: RequestId) {
     let at = context.start_stream(request, PROCESS).expect("a stream");
     black_box(run(context, at, Callback::RequestHeaders, b""));
     black_box(run(context, at, Callback::ResponseHeaders, b""));

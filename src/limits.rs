@@ -81,8 +81,10 @@ pub const HANDOVERS: u32 = 8;
 pub const CALL_BODY: usize = 16 * 1024 * 1024;
 /// Status line and headers of such a response.
 pub const CALL_HEAD: usize = 512 * 1024;
-/// Body of such a call.
-pub const CALL_REQUEST_BODY: usize = 16 * 1024 * 1024;
+/// What has come of the bodies of all such responses in one worker. Past it the call that receives more fails.
+pub const CALL_BODIES: usize = 256 * 1024 * 1024;
+/// Bodies of the calls that one VM has under way.
+pub const CALL_REQUEST_BODIES: usize = 64 * 1024 * 1024;
 /// Calls that one VM may have under way. Stops a filter from taking all of a worker's connections.
 pub const CALLS: usize = 4096;
 

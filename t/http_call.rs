@@ -148,12 +148,33 @@ fn calls_that_fail() {
         ))
         .run();
         run.nginx.expect_log(&format!(" failed: {word}"));
-        if word == "connect" {
+        if upstream.starts_with("unix:") {
             // nginx tells of it by itself.
             run.nginx.expect_log(" connect() ");
         }
         assert_eq!(run.response.status, 200);
         assert_eq!(run.of("http_call_response")[0], format!("get_status -> 0 11 {word}"));
+    }
+}
+
+#[test]
+fn calls_that_cannot_be_made_are_refused_at_once() {
+    let name = "neither a registered upstream nor the name of a host";
+    for (op, answer, warning) in [
+        ("http_call upstream '' '' '' -1", "2", None),
+        (r"http_call_raw upstream '\x01\0\0\0' '' '' 1000", "2", None),
+        ("http_call '' '' '' '' 1000", "2", Some(name)),
+        ("http_call 'a b' '' '' '' 1000", "2", Some(name)),
+        ("http_call upstream :method=CONNECT '' '' 1000", "2", Some("bad :method")),
+        ("http_call upstream 'a b=c' '' '' 1000", "2", Some("bad header name")),
+        (r"http_call upstream 'a=b\r\nc: d' '' '' 1000", "2", Some("bad header value")),
+    ] {
+        let run = probe(&format!("request_headers: {op}")).run();
+        if let Some(warning) = warning {
+            run.nginx.expect_log(warning);
+        }
+        assert_eq!(run.response.status, 200);
+        assert!(run.of("request_headers")[0].ends_with(&format!(" -> {answer}")), "{op}");
     }
 }
 

@@ -7,14 +7,6 @@ use resty_proxy_wasm::abi::{HOST_FUNCTIONS, Support};
 
 /// A call of each, and its answer. 10, and not 12, is what SDKs turn into an error instead of a panic.
 const ANSWERS: Ops<'static> = &[
-    ("set_tick_period_milliseconds 1000", "0"),
-    ("set_tick_period_milliseconds 1000", "0"),
-    ("set_tick_period_milliseconds 0", "0"),
-    ("http_call upstream :path=/|:authority=a body '' 1000", "10"),
-    ("http_call upstream '' '' '' 0", "10"),
-    ("http_call upstream '' '' '' -1", "2"),
-    ("http_call '' '' '' '' 1000", "2"),
-    (r"http_call_raw upstream '\x01\0\0\0' '' '' 1000", "2"),
     ("grpc_call upstream service method a=b message 1000", "10"),
     ("grpc_stream upstream service method a=b", "10"),
     ("grpc_send 1 message 0", "1"),
@@ -49,8 +41,6 @@ const SINCE_0_2: Ops<'static> =
 const NO_CALL: Ops<'static> = &[("get_status", "0 0 ''"), ("done", "1")];
 
 const WARNINGS: &[&str] = &[
-    "a tick was asked for, and this version does not call proxy_on_tick yet",
-    "HTTP calls are not built yet in this version",
     "gRPC calls are not built yet in this version",
     "shared data is not built yet in this version",
     "shared queues are not built yet in this version",

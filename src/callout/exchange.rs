@@ -76,6 +76,11 @@ impl Exchange {
         step
     }
 
+    /// Bytes of the response's body so far.
+    pub fn received(&self) -> usize {
+        self.response.body.len()
+    }
+
     /// The response so far; whole after [`Step::Done`].
     pub fn into_response(self) -> Response {
         self.response

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 
 use rustc_hash::FxHashMap;
 
-use super::ticker::Entry;
+use super::ticker::{self, Entry};
 use super::{
     Failure, RPW_CALL_DONE, RPW_CALL_GONE, RPW_CALL_RECEIVE, RPW_CONTINUE, RPW_WORK_START,
     RPW_WORK_STOP, RPW_WORK_WAIT, boundary, guest_boundary, nginx, process, rpw_error_t, rpw_io_t,
@@ -20,14 +20,16 @@ use crate::abi::LogLevel;
 use crate::callout::{self, Exchange, FailureKind, Response, Step, Target};
 use crate::error::Error;
 use crate::guest::Dispatched;
+use crate::limits;
 use crate::ports::Host;
 use crate::vm::{CallRef, Plugin};
 
 /// 1 while some plugin has work. Lua looks at it after each call of the library.
 static WAITS: AtomicI32 = AtomicI32::new(0);
 
-/// Wait for the next look no longer than this, in milliseconds: the light thread then sees that its worker ends.
-const LONGEST_WAIT_MS: u64 = 1000;
+/// Wait for the next look no longer than this, in milliseconds. Whatever happens wakes the light thread, so this is for
+/// what nobody thought of.
+const LONGEST_WAIT_MS: u64 = 60_000;
 
 thread_local! {
     static DESK: RefCell<Desk> = RefCell::default();
@@ -110,25 +112,26 @@ pub unsafe extern "C" fn rpw_work_listen(semaphore: *mut c_void) -> i32 {
 /// `work` and `error` are valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_work_next(work: *mut rpw_work_t, error: *mut rpw_error_t) -> i32 {
-    guest_boundary(Entry::Request, error, || {
+    boundary(error, || {
         // SAFETY: as promised by the caller.
         let work = unsafe { work.as_mut() };
         let work = work.ok_or_else(|| Failure::new("rpw_work_next: NULL argument"))?;
         let host = nginx::host()?;
         if DESK.with_borrow(|desk| desk.start.is_empty() && desk.stop.is_empty()) {
-            collect(&host);
+            collect(&host)?;
         }
         Ok(DESK.with_borrow_mut(|desk| desk.hand_out(work, host.monotonic_clock())))
     })
 }
 
 /// Asks the plugins. Their guests run ticks meanwhile, so the desk is free for what these bring.
-fn collect(host: &Arc<dyn Host>) {
+fn collect(host: &Arc<dyn Host>) -> Result<(), Failure> {
     let now = host.monotonic_clock();
     let due = DESK.with_borrow(|desk| desk.next.is_some_and(|next| next <= now));
     if WAITS.swap(0, Ordering::Relaxed) == 0 && !due {
-        return;
+        return Ok(());
     }
+    let _running = ticker::enter(Entry::Request)?;
     let plugins: Vec<Rc<Plugin>> =
         DESK.with_borrow(|desk| desk.plugins.iter().filter_map(Weak::upgrade).collect());
     let mut next: Option<u64> = None;
@@ -148,6 +151,7 @@ fn collect(host: &Arc<dyn Host>) {
         });
     }
     DESK.with_borrow_mut(|desk| desk.next = next);
+    Ok(())
 }
 
 fn report(plugin: &Plugin, error: &Error) {
@@ -156,6 +160,21 @@ fn report(plugin: &Plugin, error: &Error) {
 }
 
 impl Desk {
+    /// Whether the calls hold more of their responses than the worker has room for.
+    fn is_over_limit(&self) -> bool {
+        self.calls.values().map(Call::received).sum::<usize>() > limits::CALL_BODIES
+    }
+
+    /// Fails the call that received too much for all of them.
+    fn give_up(&mut self, id: u32) -> (i32, bool) {
+        if let Some(call) = self.calls.get_mut(&id) {
+            let details = "with those of all calls under way".into();
+            call.exchange = None;
+            call.result = Some(Err(callout::Failure { kind: FailureKind::TooLarge, details }));
+        }
+        (RPW_CALL_DONE, false)
+    }
+
     fn add(&mut self, plugin: &Rc<Plugin>, of: CallRef, dispatched: Dispatched) {
         loop {
             self.last = self.last.wrapping_add(1);
@@ -246,7 +265,16 @@ pub unsafe extern "C" fn rpw_call_advance(
         Ok(DESK.with_borrow_mut(|desk| {
             let Some(call) = desk.calls.get_mut(&id) else { return RPW_CALL_GONE };
             call.out.clear();
+            let before = call.received();
             let (code, reusable) = call.advance(data, eof != 0);
+            // Looked at once for each MiB that comes, since it looks at every call.
+            let (code, reusable) = if call.received() >> 20 != before >> 20 && desk.is_over_limit()
+            {
+                desk.give_up(id)
+            } else {
+                (code, reusable)
+            };
+            let Some(call) = desk.calls.get(&id) else { return RPW_CALL_GONE };
             io.data = call.out.as_ptr().cast();
             io.length = call.out.len();
             io.reusable = reusable.into();
@@ -256,6 +284,15 @@ pub unsafe extern "C" fn rpw_call_advance(
 }
 
 impl Call {
+    /// Bytes of the response's body that are held.
+    fn received(&self) -> usize {
+        match (&self.exchange, &self.result) {
+            (_, Some(Ok(response))) => response.body.len(),
+            (Some(exchange), _) => exchange.received(),
+            _ => 0,
+        }
+    }
+
     fn advance(&mut self, received: &[u8], eof: bool) -> (i32, bool) {
         let exchange = match &mut self.exchange {
             Some(exchange) => exchange,

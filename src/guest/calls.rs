@@ -33,12 +33,16 @@ pub struct CallOf {
     pub root: ContextId,
     /// The stream, when it was one: its end drops the call.
     pub stream: Option<ContextId>,
+    /// Bytes of the call's body.
+    pub size: usize,
 }
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Calls {
     last: Token,
+    /// Bytes of the bodies of what is pending.
+    size: usize,
     pending: FxHashMap<Token, CallOf>,
     dispatched: Vec<Dispatched>,
     dropped: Vec<Token>,
@@ -49,9 +53,11 @@ pub struct Calls {
 impl Calls {
     /// Counts a call in; `None` when there are too many.
     pub fn begin(&mut self, of: CallOf) -> Option<Token> {
-        if self.pending.len() >= limits::CALLS {
+        let size = self.size + of.size;
+        if self.pending.len() >= limits::CALLS || size > limits::CALL_REQUEST_BODIES {
             return None;
         }
+        self.size = size;
         loop {
             self.last = if self.last >= i32::MAX as u32 { 1 } else { self.last + 1 };
             if !self.pending.contains_key(&self.last) {
@@ -73,7 +79,9 @@ impl Calls {
 
     /// Counts a call out. `None` when nobody waits for it any more.
     pub fn end(&mut self, token: Token) -> Option<CallOf> {
-        self.pending.remove(&token)
+        let of = self.pending.remove(&token)?;
+        self.size -= of.size;
+        Some(of)
     }
 
     /// Drops what a context has under way. True when there was anything.
@@ -81,11 +89,12 @@ impl Calls {
         if self.pending.is_empty() {
             return false;
         }
-        let dropped = &mut self.dropped;
+        let (dropped, size) = (&mut self.dropped, &mut self.size);
         self.pending.retain(|token, of| {
             let stays = of.stream != Some(context) && of.root != context;
             if !stays {
                 dropped.push(*token);
+                *size -= of.size;
             }
             stays
         });

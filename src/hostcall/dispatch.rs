@@ -8,7 +8,6 @@ use crate::abi::{Callback, Status};
 use crate::callout::{self, Upstream};
 use crate::codec::header_map;
 use crate::guest::{CallOf, Dispatched, State};
-use crate::limits;
 
 /// The code of `proxy_get_status` for a call that failed, as Envoy gives it.
 const CALL_FAILED: u32 = 11;
@@ -48,10 +47,6 @@ pub fn proxy_http_call(
         ));
         return Err(Status::BadArgument.into());
     };
-    if body.len() > limits::CALL_REQUEST_BODY {
-        state.warn("proxy_http_call: the body passes the limit of what a call may send");
-        return Err(Status::InternalFailure.into());
-    }
     let request = match callout::Request::build(&upstream, &headers, body, &trailers) {
         Ok(request) => request,
         Err(malformed) => {
@@ -64,9 +59,15 @@ pub fn proxy_http_call(
     let root = root.ok_or(Status::BadArgument)?;
     // What a stream asks for while it ends is its plugin context's to hear of.
     let ends = matches!(state.call.callback, Callback::Done | Callback::Log | Callback::Delete);
-    let of = CallOf { root, stream: Some(effective).filter(|id| *id != root && !ends) };
+    let of = CallOf {
+        root,
+        stream: Some(effective).filter(|id| *id != root && !ends),
+        size: body.len(),
+    };
     let Some(token) = state.calls.begin(of) else {
-        state.warn("proxy_http_call: too many calls are under way");
+        state.warn_once(
+            "a filter has more calls under way, or larger ones, than the host makes for it",
+        );
         return Err(Status::InternalFailure.into());
     };
     let server_name = callout::server_name(&headers, &upstream);

@@ -12,6 +12,9 @@ pub enum OnHeaders {
     Three(TypedFunc<(u32, u32, u32), u32>),
 }
 
+/// Plugin context, token, headers, bytes of the body, trailers.
+type OnHttpCallResponse = TypedFunc<(u32, u32, u32, u32, u32), ()>;
+
 /// The callbacks that a guest has.
 pub struct Exports {
     pub context_create: Option<TypedFunc<(u32, u32), ()>>,
@@ -22,7 +25,7 @@ pub struct Exports {
     pub response_headers: Option<OnHeaders>,
     pub response_body: Option<TypedFunc<(u32, u32, u32), u32>>,
     pub tick: Option<TypedFunc<u32, ()>>,
-    pub http_call_response: Option<TypedFunc<(u32, u32, u32, u32, u32), ()>>,
+    pub http_call_response: Option<OnHttpCallResponse>,
     pub done: Option<TypedFunc<u32, u32>>,
     pub log: Option<TypedFunc<u32, ()>>,
     pub delete: Option<TypedFunc<u32, ()>>,
