@@ -9,6 +9,7 @@ local clib = require("resty.proxy-wasm.clib")
 local semaphore = require("ngx.semaphore")
 
 local ffi_str = ffi.string
+local min = math.min
 local ngx = ngx
 local ngx_log = ngx.log
 local exiting = ngx.worker.exiting
@@ -106,28 +107,15 @@ local function do_work(owner)
     end
 end
 
--- nginx runs the timers that are pending at once when a worker is to end. This one wakes the light threads then, which
--- else would keep the worker as long as they wait.
-local LONGEST = 86400
-local watching
-
-local function watch(premature)
-    watching = nil
-    if premature then
-        if current then
-            current.semaphore:post()
-        end
-        return
-    end
-    watching = timer_at(LONGEST, watch)
-end
+-- A worker that is to end waits for its light threads, so they look up once a second.
+local LONGEST = 1
 
 local function loop(premature, owner)
     if premature then
         return
     end
     while true do
-        local wait = 60
+        local wait = LONGEST
         if owner == current then
             wait = do_work(owner)
         end
@@ -139,7 +127,7 @@ local function loop(premature, owner)
             end
             return
         end
-        owner.semaphore:wait(wait)
+        owner.semaphore:wait(min(wait, LONGEST))
     end
 end
 
@@ -151,7 +139,6 @@ function begin()
         return
     end
     current = owner
-    watching = watching or timer_at(LONGEST, watch)
     -- `current` keeps the semaphore as long as the library knows it.
     lib.rpw_work_listen(owner.semaphore.sem)
 end
