@@ -13,6 +13,7 @@ use super::{
     RPW_CONTINUE, RPW_NEED_RESPONSE_HEADERS, RPW_PAUSE, RPW_REQUEST_BODY, RPW_REQUEST_HEADERS,
     RPW_RESPOND, RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS, boundary, ending, guest_boundary, handle,
     process, request, rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types,
+    work,
 };
 use crate::abi::{Callback, LogLevel};
 use crate::effect::Effects;
@@ -67,6 +68,9 @@ pub unsafe extern "C" fn rpw_stream_run(
         }
         if !ends_at_once {
             request::watch(request)?;
+        }
+        if context.plugin().module().makes_calls() {
+            work::expect_calls();
         }
         let stream = context.start_stream(request, process::current())?;
         if !ends_at_once {

@@ -27,8 +27,7 @@ use crate::vm::{CallRef, Plugin};
 /// 1 while some plugin has work. Lua looks at it after each call of the library.
 static WAITS: AtomicI32 = AtomicI32::new(0);
 
-/// Wait for the next look no longer than this, in milliseconds. Whatever happens wakes the light thread, so this is for
-/// what nobody thought of.
+/// The milliseconds to wait when nothing is to come; less for whatever is.
 const LONGEST_WAIT_MS: u64 = 60_000;
 
 thread_local! {
@@ -78,6 +77,13 @@ pub fn announce() {
         && of == process::current()
     {
         nginx::post(semaphore);
+    }
+}
+
+/// A request may bring calls when no Lua runs any more that would look for them, in on_log: so someone must listen.
+pub fn expect_calls() {
+    if LISTENER.get().is_none_or(|(_, of)| of != process::current()) {
+        WAITS.store(1, Ordering::Relaxed);
     }
 }
 
@@ -229,7 +235,7 @@ impl Desk {
             return RPW_WORK_START;
         }
         let wait = self.next.map(|next| next.saturating_sub(now).div_ceil(NANOS_PER_MS));
-        work.wait_ms = wait.unwrap_or(LONGEST_WAIT_MS).min(LONGEST_WAIT_MS) as u32;
+        work.wait_ms = wait.map_or(LONGEST_WAIT_MS, |wait| wait.min(LONGEST_WAIT_MS - 1)) as u32;
         RPW_WORK_WAIT
     }
 }

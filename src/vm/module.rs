@@ -66,6 +66,7 @@ pub struct Module {
     pub(super) time_limits: TimeLimits,
     pause_timeout: u32,
     fail_open: bool,
+    makes_calls: bool,
     /// Guest calls need a tokio runtime entered: the guest imports functions that run on wasmtime-wasi.
     pub(super) needs_runtime: bool,
     /// Held, because the cache finds what a plugin holds.
@@ -97,6 +98,7 @@ impl Module {
         let needs_runtime = module
             .imports()
             .any(|i| wasi::MODULES.contains(&i.module()) && wasi::needs_runtime(i.name()));
+        let makes_calls = module.imports().any(|import| import.name() == "proxy_http_call");
         let pre = linker.instantiate_pre(module).map_err(|e| Error::Import(one_line(&e)))?;
         Ok(Self {
             pre,
@@ -105,6 +107,7 @@ impl Module {
             time_limits: options.time_limits,
             pause_timeout: options.pause_timeout,
             fail_open: options.fail_open,
+            makes_calls,
             needs_runtime,
             code,
             warnings,
@@ -128,7 +131,7 @@ impl Module {
 
     /// Whether the guest can make calls.
     pub fn makes_calls(&self) -> bool {
-        self.pre.module().imports().any(|import| import.name() == "proxy_http_call")
+        self.makes_calls
     }
 
     /// Whether the guest has a callback.

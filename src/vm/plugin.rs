@@ -245,10 +245,6 @@ impl Plugin {
         match self.module.start(&self.host) {
             Ok(vm) => {
                 slot.vm = Some(vm);
-                if self.module.makes_calls() {
-                    // Calls of on_log come when no Lua runs that could look for them.
-                    self.host.work_waits();
-                }
                 self.tell(LogLevel::Warn, slot.backoff.worked());
                 Ok(())
             }

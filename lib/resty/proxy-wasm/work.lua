@@ -107,20 +107,33 @@ local function do_work(owner)
     end
 end
 
--- A worker that is to end waits for its light threads, so they look up once a second.
-local LONGEST = 1
+-- Seconds. A worker that is to end waits for its light threads, so they look up now and then. One that has had nothing
+-- to do for a while ends, so that an idle worker is not woken.
+local LONGEST = 0.25
+-- What the library answers when nothing ticks.
+local NOTHING_COMES = 60
+local IDLE_WAITS = 8
+
+local function is_over(owner, idle)
+    if next(owner.threads) ~= nil then
+        return false
+    end
+    return owner ~= current or exiting() or idle >= IDLE_WAITS
+end
 
 local function loop(premature, owner)
     if premature then
         return
     end
+    local idle = 0
     while true do
         local wait = LONGEST
         if owner == current then
             wait = do_work(owner)
         end
         sweep(owner)
-        if next(owner.threads) == nil and (owner ~= current or exiting()) then
+        idle = wait >= NOTHING_COMES and idle + 1 or 0
+        if is_over(owner, idle) then
             if owner == current then
                 current = nil
                 lib.rpw_work_listen(nil)
