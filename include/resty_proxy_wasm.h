@@ -570,7 +570,7 @@ void rpw_context_free(rpw_context_t *context);
 
 /**
  * Takes the functions of nginx over. To be called once for each Lua VM: a reload brings a new one, which begins
- * without a folder for compiled modules.
+ * without a folder for compiled modules and without names of upstreams.
  *
  * # Returns
  * `RPW_CONTINUE`, or `RPW_ERROR` when a function is missing.
@@ -666,6 +666,24 @@ int32_t rpw_stream_skip(const rpw_context_t *context,
                         const char *reason,
                         size_t reason_length,
                         struct rpw_error_t *error);
+
+/**
+ * Gives upstreams names that filters may call them by, in place of those of before, until `rpw_setup` is called for
+ * another Lua VM.
+ *
+ * # Arguments
+ * `list`: names, and as values what `proxy_http_call` takes: `host`, `host:port`, an IP address or `unix:/path`, with
+ * `http://` or `https://` in front or not. Every string is copied.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` names the first that is no address. Then those of before stay.
+ * # Safety
+ * `list` has that many pairs.
+ */
+int32_t rpw_upstreams(const struct rpw_pair_t *list,
+                      size_t length,
+                      struct rpw_error_t *error);
 
 /**
  * Tells where to look whether there is work: not 0 when `rpw_work_next` should be called.

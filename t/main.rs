@@ -46,3 +46,4 @@ mod time;
 mod time_limit;
 mod trap;
 mod upgrade;
+mod upstreams;

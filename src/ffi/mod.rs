@@ -27,6 +27,7 @@ mod request;
 mod stream;
 mod ticker;
 mod types;
+mod upstreams;
 mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,6 +38,7 @@ pub use functions::{rpw_nginx_t, rpw_setup};
 pub use plugin::*;
 pub use stream::*;
 pub use types::*;
+pub use upstreams::rpw_upstreams;
 pub use work::{
     rpw_call_advance, rpw_call_end, rpw_call_restart, rpw_init_worker, rpw_work_listen,
     rpw_work_next, rpw_work_waits,

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::functions::{Functions, functions};
-use super::{Failure, request, rpw_pair_t, types};
+use super::{Failure, request, rpw_pair_t, types, upstreams};
 use crate::abi::LogLevel;
 use crate::callout::Upstream;
 use crate::ports::{Host, Phase, RequestId, RequestSummary, SetVariableError};
@@ -333,8 +333,8 @@ impl Host for World {
         super::work::announce();
     }
 
-    fn upstream(&self, _name: &[u8]) -> Option<Upstream> {
-        None
+    fn upstream(&self, name: &[u8]) -> Option<Upstream> {
+        upstreams::find(name)
     }
 
     fn wake(&self, waker: NonZeroUsize) {

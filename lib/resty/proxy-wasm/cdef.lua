@@ -139,6 +139,9 @@ int32_t rpw_stream_skip(const rpw_context_t *context,
                         const char *reason,
                         size_t reason_length,
                         struct rpw_error_t *error);
+int32_t rpw_upstreams(const struct rpw_pair_t *list,
+                      size_t length,
+                      struct rpw_error_t *error);
 const int32_t *rpw_work_waits(void);
 int32_t rpw_work_listen(void *semaphore);
 int32_t rpw_work_next(struct rpw_work_t *work,
