@@ -16,6 +16,7 @@ mod chain;
 mod context;
 mod escape;
 mod finding;
+mod foreign;
 mod harness;
 mod headers;
 mod headers_refused;

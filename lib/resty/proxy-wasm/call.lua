@@ -152,6 +152,9 @@ function _M.run(id, request)
     end
 end
 
+-- Guests may call Lua below it.
+jit.off(_M.run)
+
 -- Closes the connection of a call whose light thread was killed.
 function _M.close(id)
     local sock = sockets[id]

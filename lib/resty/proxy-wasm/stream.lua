@@ -9,6 +9,7 @@ local semaphore = require("ngx.semaphore")
 local snapshot = require("resty.proxy-wasm.snapshot")
 local work = require("resty.proxy-wasm.work")
 
+local ffi_copy = ffi.copy
 local ffi_new = ffi.new
 local ffi_str = ffi.string
 local ngx = ngx
@@ -26,6 +27,7 @@ local CONTINUE = const.RPW_CONTINUE
 local PAUSE = const.RPW_PAUSE
 local RESPOND = const.RPW_RESPOND
 local CLOSE = const.RPW_CLOSE
+local NEED_INTERPRETER = const.RPW_NEED_INTERPRETER
 local NEED_RESPONSE_HEADERS = const.RPW_NEED_RESPONSE_HEADERS
 local BAD_REQUEST = const.RPW_BAD_REQUEST
 local BODY_UNCHANGED = const.RPW_BODY_UNCHANGED
@@ -34,6 +36,7 @@ local BODY_REPLACE = const.RPW_BODY_REPLACE
 -- One of each serves all calls: nothing yields between filling an event and reading its outcome.
 local event = ffi_new("rpw_event_t")
 local outcome = ffi_new("rpw_outcome_t")
+local OUTCOME_SIZE = ffi.sizeof("rpw_outcome_t")
 local timeout_ms = ffi_new("uint32_t[1]")
 
 -- Phases whose coroutine can wait.
@@ -65,8 +68,27 @@ end
 local work_waits = work.waits
 local look_for_work = work.look
 
-local function run(ctx, r)
+-- For filters that may call functions of Lua, which may run filters: so with an event and an outcome of its own.
+local function run_interpreted(ctx, r)
+    local own_event, own_outcome = ffi_new("rpw_event_t", event), ffi_new("rpw_outcome_t")
+    own_event.interpreted = 1
+    local rc = lib.rpw_stream_run(ctx, r, own_event, own_outcome, error_slot)
+    ffi_copy(outcome, own_outcome, OUTCOME_SIZE)
+    return rc
+end
+
+jit.off(run_interpreted)
+
+local function run_once(ctx, r)
     local rc = lib.rpw_stream_run(ctx, r, event, outcome, error_slot)
+    if rc == NEED_INTERPRETER then
+        rc = run_interpreted(ctx, r)
+    end
+    return rc
+end
+
+local function run(ctx, r)
+    local rc = run_once(ctx, r)
     if work_waits[0] ~= 0 then
         look_for_work()
     end
@@ -75,7 +97,7 @@ local function run(ctx, r)
     end
     local list, count, owner = snapshot.response_headers()
     event.headers, event.headers_length = list, count
-    rc = lib.rpw_stream_run(ctx, r, event, outcome, error_slot)
+    rc = run_once(ctx, r)
     if work_waits[0] ~= 0 then
         look_for_work()
     end
