@@ -48,3 +48,4 @@ mod time_limit;
 mod trap;
 mod upgrade;
 mod upstreams;
+mod waiting;
