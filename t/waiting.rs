@@ -157,7 +157,7 @@ fn five_hundred_requests_wait_for_three_calls_each() {
             r#"
             lua_max_running_timers 4096;
             init_by_lua_block {
-                wasm = require("resty.proxy-wasm")
+                wasm, arrived = require("resty.proxy-wasm"), 0
                 local sock = "unix:" .. ngx.config.prefix() .. "part.sock"
                 wasm.setup({ upstreams = { part = sock } })
                 ctx = assert(wasm.on_configure(assert(wasm.load("three_calls", "three_calls.wasm"))))
@@ -167,15 +167,15 @@ fn five_hundred_requests_wait_for_three_calls_each() {
                 location / {
                     # Answers only once all are there, so that all wait at once.
                     content_by_lua_block {
-                        arrived = (arrived or 0) + 1
-                        while arrived < REQUESTS and not released do ngx.sleep(0.01) end
-                        released = true
+                        arrived = arrived + 1
+                        local all = math.ceil(arrived / CALLS) * CALLS
+                        while arrived < all do ngx.sleep(0.01) end
                         ngx.print("part")
                     }
                 }
             }
             "#
-            .replace("REQUESTS", &(3 * REQUESTS).to_string())
+            .replace("CALLS", &(3 * REQUESTS).to_string())
             .as_str(),
         )
         .server(
