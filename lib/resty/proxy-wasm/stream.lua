@@ -126,13 +126,34 @@ local function respond(local_response)
     return response.send(local_response.status, local_response.headers, local_response.body)
 end
 
+-- Semaphores that nobody waits for and nothing posts.
+local spare = {}
+local SPARE = 64
+
+local function new_semaphore()
+    local count = #spare
+    if count == 0 then
+        return semaphore.new(0)
+    end
+    local sema = spare[count]
+    spare[count] = nil
+    return sema
+end
+
+-- The library has let go of it.
+local function keep(sema)
+    if #spare < SPARE and sema:count() == 0 then
+        spare[#spare + 1] = sema
+    end
+end
+
 -- Waits until the guest lets the request go on, and returns what came of it.
 local function wait(ctx, r, step)
     local phase = get_phase()
     if not CAN_WAIT[phase] then
         return failed(step, format("the filter paused the request, and phase %s cannot wait", phase))
     end
-    local sema, err = semaphore.new(0)
+    local sema, err = new_semaphore()
     if not sema then
         return failed(step, err)
     end
@@ -141,6 +162,7 @@ local function wait(ctx, r, step)
         local ms = timeout_ms[0]
         sema:wait(ms / 1000)
         rc = lib.rpw_stream_resume(ctx, r, outcome, error_slot)
+        keep(sema)
         if rc == PAUSE then
             return failed(step, format("the filter paused the request, and nothing let it go on within %d ms", ms))
         end
