@@ -13,6 +13,7 @@ mod bad_input;
 mod buffer;
 mod cache;
 mod chain;
+mod chain_held;
 mod context;
 mod escape;
 mod finding;

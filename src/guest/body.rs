@@ -41,6 +41,9 @@ pub enum Output {
     Unchanged,
     /// These bytes in place of the chunk.
     Replace(Vec<u8>),
+    /// These bytes, which are what was held and the chunk, with no change. Of piecewise request bodies only: for others
+    /// it is a replacement.
+    Pass(Vec<u8>),
     /// Nothing: the chunk is held.
     Hold,
 }

@@ -34,6 +34,8 @@ pub struct Stream {
     pub request_passed: Vec<u8>,
     /// Whether the guest changed any of it.
     pub request_changed: bool,
+    /// The guest did something in a callback of the request's body.
+    pub saw_request_body: bool,
     /// The response body of the event.
     pub response_body: Body,
     /// What the VM's account says that is held of this stream's bodies.
@@ -79,6 +81,7 @@ impl Stream {
             request_body: Body::default(),
             request_passed: Vec::new(),
             request_changed: false,
+            saw_request_body: false,
             response_body: Body::default(),
             held: 0,
             properties: Properties::default(),
@@ -117,12 +120,19 @@ impl Stream {
     /// Ends a request body event. nginx takes a body whole, so what goes on before the last chunk is kept,
     /// and only the last chunk's event tells whether anything changed.
     pub fn end_request_body(&mut self, action: Action, event: Event) -> Output {
-        self.request_changed |= self.request_body.edited();
+        let edited = self.request_body.edited();
         let output = self.request_body.end(action, event.end_of_stream);
+        if event.piecewise {
+            return match output {
+                Output::Replace(bytes) if !edited => Output::Pass(bytes),
+                other => other,
+            };
+        }
+        self.request_changed |= edited;
         let passed = match output {
             Output::Hold => return Output::Hold,
             Output::Unchanged => None,
-            Output::Replace(bytes) => Some(bytes),
+            Output::Replace(bytes) | Output::Pass(bytes) => Some(bytes),
         };
         if event.end_of_stream {
             return self.whole_request_body(passed, event.body);

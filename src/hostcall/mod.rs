@@ -35,6 +35,9 @@ macro_rules! link {
         /// Links every function of the table.
         pub fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             $(linker.func_wrap("env", stringify!($name), |mut caller: Caller<'_, State>, $($param: $ty),*| {
+                if stringify!($family) != "log" {
+                    caller.data().call.asked.set(true);
+                }
                 memory::status($family::$name(&mut caller, $($param),*))
             })?;)*
             // Emscripten declares these two; neither has anything to do here.
