@@ -187,10 +187,12 @@ local function stop(local_response)
 end
 
 local function conclude(ok, what)
-    if ok == false then
+    if ok then
+        return true
+    elseif ok == false then
         return stop(what)
     end
-    return ok, what
+    return nil, what
 end
 
 -- Tells a filter of headers. Returns what `finish` does; or HELD, when one that `takes_body` paused and awaits no call.
