@@ -172,6 +172,8 @@ run_tests() {
     setup_nginx
     # The tests of TLS make their certificates with it.
     command_from openssl openssl
+    # The client of HTTP/2.
+    command_from curl curl
     if (($# > 0)); then
         cargo test --release "$@"
     else

@@ -10,6 +10,8 @@
 
 mod api;
 mod bad_input;
+mod body_matrix;
+mod body_memory;
 mod buffer;
 mod cache;
 mod chain;

@@ -24,6 +24,8 @@ local finish = stream.finish_request_piece
 
 -- Bytes of a piece, which is a string of Lua's for a moment. What is in memory, or not larger, comes as a whole.
 local PIECE = 1024 * 1024
+-- Seconds between two pieces.
+local TURN = 0.001
 
 local Source = {}
 Source.__index = Source
@@ -76,78 +78,98 @@ function Source:close()
     end
 end
 
--- Appends bytes of the source to the new body.
-function Source:copy(from, to)
+-- What becomes of the body of a source. `done` is how much of the source is dealt with: while nothing was changed, all
+-- of that goes on as it is; then the new body is written.
+local Body = {}
+Body.__index = Body
+
+function Body:append(piece)
+    if piece ~= "" then
+        ngx_req.append_body(piece)
+        self.is_empty = false
+    end
+end
+
+-- Appends bytes of the source.
+function Body:copy(from, to)
     while from < to do
-        local piece, err = self:read(from)
+        local piece, err = self.source:read(from)
         if not piece then
             return nil, err
         end
         if from + #piece > to then
             piece = piece:sub(1, to - from)
         end
-        ngx_req.append_body(piece)
+        self:append(piece)
         from = from + #piece
     end
     return true
 end
 
-local function append(data, length)
-    local at = 0
-    while at < length do
-        local size = min(PIECE, length - at)
-        ngx_req.append_body(ffi_str(data + at, size))
-        at = at + size
-    end
+-- Begins to write it.
+function Body:change()
+    self.changed = true
+    ngx_req.init_body()
+    return self:copy(0, self.done)
 end
 
--- Does with the body what an outcome says of a piece that ends at `to`. `body.done` is how much of the source is dealt
--- with: while nothing was changed, all of that goes on as it is.
-local function take(body, source, piece, to)
+-- Replaces the whole.
+function Body:set(data)
+    ngx_req.set_body_data(data)
+    self.done, self.changed, self.finished = self.source.size, true, true
+    return true
+end
+
+-- Does what an outcome says of a piece that ends at `to`.
+function Body:take(piece, to)
     local action = outcome.body_action
     if action == BODY_HOLD then
         return true
     end
     local length = tonumber(outcome.body_length)
-    if not body.changed and action ~= BODY_UNCHANGED and action ~= BODY_PASS then
-        body.changed = true
-        if body.done == 0 and to == source.size and length <= PIECE then
-            ngx_req.set_body_data(ffi_str(outcome.body, length))
-            body.done, body.finished = to, true
-            return true
+    if not self.changed and action ~= BODY_UNCHANGED and action ~= BODY_PASS then
+        if self.done == 0 and to == self.source.size and length <= PIECE then
+            return self:set(ffi_str(outcome.body, length))
         end
-        ngx_req.init_body()
-        local ok, err = source:copy(0, body.done)
+        local ok, err = self:change()
         if not ok then
             return nil, err
         end
     end
-    if body.changed then
+    if self.changed then
         if action == BODY_UNCHANGED then
-            ngx_req.append_body(piece)
+            self:append(piece)
         else
-            append(outcome.body, length)
+            for at = 0, length - 1, PIECE do
+                self:append(ffi_str(outcome.body + at, min(PIECE, length - at)))
+            end
         end
     end
-    body.done = to
+    self.done = to
     return true
 end
 
--- Completes a body that was changed; what no outcome was about goes on as it is.
-local function complete(body, source)
-    if not body.changed or body.finished then
+-- Completes it; what no outcome was about goes on as it is.
+function Body:complete()
+    if not self.changed or self.finished then
         return true
     end
-    local ok, err = source:copy(body.done, source.size)
-    if ok then
-        ngx_req.finish_body()
-        body.finished = true
+    local ok, err = self:copy(self.done, self.source.size)
+    if not ok then
+        return nil, err
     end
-    return ok, err
+    if self.is_empty then
+        -- nginx complains of a buffer with nothing in it.
+        return self:set("")
+    end
+    ngx_req.finish_body()
+    self.finished = true
+    return true
 end
 
--- One piece. Returns what the stream's `finish` does.
-local function give_piece(ctx, body, source, at)
+-- One piece. Returns what the stream's `finish` does, and where the piece ends.
+local function give_piece(ctx, body, at)
+    local source = body.source
     local piece, err = source:read(at)
     if not piece then
         return nil, err
@@ -157,17 +179,15 @@ local function give_piece(ctx, body, source, at)
     local rc = tell(ctx, piece, is_last)
     if rc >= 0 then
         local ok
-        ok, err = take(body, source, piece, to)
+        ok, err = body:take(piece, to)
         if ok and is_last then
-            ok, err = complete(body, source)
+            ok, err = body:complete()
+            -- The filter may hold the request now, or end it: nothing must stay open until then.
+            source:close()
         end
         if not ok then
             return nil, err
         end
-    end
-    if is_last and rc >= 0 then
-        -- The filter may hold the request now, or end it: nothing must stay open until then.
-        source:close()
     end
     local ok, what = finish(ctx, rc)
     return ok, what, to
@@ -184,18 +204,18 @@ function _M.give(ctx)
         end
         return true, nil, false
     end
-    local body = { done = 0, changed = false, finished = false }
+    local body = setmetatable({ source = source, done = 0, changed = false, finished = false, is_empty = true }, Body)
     local at = 0
     repeat
         if at > 0 then
             -- Other requests have a turn.
-            sleep(0)
+            sleep(TURN)
         end
-        local ok, what, to = give_piece(ctx, body, source, at)
+        local ok, what, to = give_piece(ctx, body, at)
         if ok ~= true then
             if ok == nil and source.file then
                 -- The request may go on without the filter.
-                complete(body, source)
+                body:complete()
             end
             source:close()
             return ok, what, true
