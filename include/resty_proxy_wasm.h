@@ -89,6 +89,11 @@
 #define RPW_BODY_PASS 3
 
 /**
+ * With `RPW_ERROR` of a response body: what the filter held is gone with its VM.
+ */
+#define RPW_BODY_LOST 4
+
+/**
  * Request header `name` gets `value` and no other.
  */
 #define RPW_SET_REQUEST_HEADER 1
@@ -451,7 +456,8 @@ typedef struct rpw_outcome_t {
      */
     size_t effects_length;
     /**
-     * One of `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_HOLD`, `RPW_BODY_PASS`.
+     * One of `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_HOLD`, `RPW_BODY_PASS`. With `RPW_ERROR` of a response body
+     * what goes on when the response does: `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_LOST`.
      */
     int32_t body_action;
     /**

@@ -20,11 +20,34 @@ pub fn chain(options: [&str; 3], scripts: [&str; 3]) -> Running {
         .http(&format!("init_by_lua_block {{ {lua} chain = wasm.new_chain(list) }}"))
         .server(
             r#"
+            client_max_body_size 0;
             location / {
                 access_by_lua_block { chain:access() }
                 header_filter_by_lua_block { chain:header_filter() }
                 body_filter_by_lua_block { chain:body_filter() }
                 proxy_pass http://unix:echo.sock;
+            }
+            location /length {
+                header_filter_by_lua_block { chain:header_filter() }
+                body_filter_by_lua_block { chain:body_filter() }
+                content_by_lua_block {
+                    ngx.header["Content-Length"] = 5
+                    ngx.print("hello")
+                }
+            }
+            location /pieces {
+                header_filter_by_lua_block { chain:header_filter() }
+                body_filter_by_lua_block { chain:body_filter() }
+                content_by_lua_block {
+                    for _, piece in ipairs({ "ab", "cd", "ef" }) do
+                        ngx.print(piece)
+                        ngx.flush(true)
+                    end
+                    -- Until a file says so.
+                    while ngx.var.arg_wait and not io.open(ngx.config.prefix() .. "go") do
+                        ngx.sleep(0.01)
+                    end
+                }
             }
             location /rewrite {
                 rewrite_by_lua_block { chain:access() }

@@ -16,7 +16,7 @@ fn openssl(dir: &Path, arguments: &[&str]) -> Vec<u8> {
 }
 
 /// A new key with a certificate for itself.
-fn self_signed(dir: &Path, name: &str, subject: &str) {
+pub fn self_signed(dir: &Path, name: &str, subject: &str) {
     let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
     let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
     let files = ["-keyout", &key, "-out", &pem, "-subj", subject, "-days", "2"];

@@ -21,6 +21,8 @@ use crate::vm::{Context, StreamRef};
 #[derive(Default)]
 struct Record {
     streams: SmallVec<[(Rc<Context>, Seat); 1]>,
+    /// The streams that hold some of the response's body.
+    holding: SmallVec<[StreamRef; 1]>,
     path: Option<Vec<u8>>,
     scheme: Option<Vec<u8>>,
 }
@@ -106,6 +108,23 @@ pub fn watch(request: RequestId) -> Result<(), Failure> {
     }
     REQUESTS.with_borrow_mut(|requests| requests.insert(request, Record::default()));
     Ok(())
+}
+
+/// Notes whether a stream holds some of the response's body.
+pub fn set_holding(request: RequestId, stream: StreamRef, holds: bool) {
+    change(request, |record| {
+        record.holding.retain(|other| *other != stream);
+        if holds {
+            record.holding.push(stream);
+        }
+    });
+}
+
+/// See [`set_holding`].
+pub fn is_holding(request: RequestId, stream: StreamRef) -> bool {
+    REQUESTS.with_borrow(|requests| {
+        requests.get(&request).is_some_and(|record| record.holding.contains(&stream))
+    })
 }
 
 /// Adds a stream to a watched request.

@@ -9,11 +9,11 @@ use super::nginx;
 use super::request::Seat;
 use super::ticker::Entry;
 use super::{
-    Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_PASS, RPW_BODY_REPLACE, RPW_BODY_UNCHANGED,
-    RPW_CLOSE, RPW_CONTINUE, RPW_NEED_RESPONSE_HEADERS, RPW_PAUSE, RPW_REQUEST_BODY,
-    RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS, boundary, ending,
-    guest_boundary, handle, process, request, rpw_context_t, rpw_effect_t, rpw_error_t,
-    rpw_event_t, rpw_outcome_t, types, work,
+    Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_LOST, RPW_BODY_PASS, RPW_BODY_REPLACE,
+    RPW_BODY_UNCHANGED, RPW_CLOSE, RPW_CONTINUE, RPW_NEED_RESPONSE_HEADERS, RPW_PAUSE,
+    RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS,
+    boundary, ending, guest_boundary, handle, process, request, rpw_context_t, rpw_effect_t,
+    rpw_error_t, rpw_event_t, rpw_outcome_t, types, work,
 };
 use crate::abi::{Callback, LogLevel};
 use crate::effect::Effects;
@@ -45,10 +45,13 @@ pub unsafe extern "C" fn rpw_stream_run(
         let (Some(context), Some(lent), Some(outcome)) = (context, lent, outcome) else {
             return Err(Failure::new("rpw_stream_run: NULL argument"));
         };
+        outcome.body_action = RPW_BODY_UNCHANGED;
         let request = request_id(request)?;
         let event = read(lent)?;
         match request::seat(request, &context) {
-            Some(Seat::Stream(stream)) => return run(&context, stream, event, lent, outcome),
+            Some(Seat::Stream(stream)) => {
+                return tell(&context, request, stream, event, lent, outcome);
+            }
             Some(seat @ (Seat::Skipped { .. } | Seat::LeftOut(_))) => {
                 let drops = matches!(seat, Seat::Skipped { drops_body: true });
                 let drops = drops && event.callback == Callback::ResponseBody;
@@ -76,7 +79,7 @@ pub unsafe extern "C" fn rpw_stream_run(
         let stream = context.start_stream(request, process::current())?;
         if !ends_at_once {
             request::add_stream(request, context.clone(), stream);
-            return run(&context, stream, event, lent, outcome);
+            return tell(&context, request, stream, event, lent, outcome);
         }
         let result = run(&context, stream, event, lent, outcome);
         ending::end_stream(Some(request), context, stream);
@@ -238,12 +241,45 @@ fn run(
             // SAFETY: the caller lends the headers for the call.
             unsafe { types::push_pairs(map, lent.headers, lent.headers_length) };
         }
-        let result = vm.run(stream.id, event)?;
+        let result = vm.run(stream.id, event);
+        if result.is_err() && event.callback == Callback::ResponseBody {
+            let streams = &mut vm.state_mut().contexts.streams;
+            let held = streams.get_mut(&stream.id).and_then(|s| s.response_body.rescue());
+            let body = held.map_or(Output::Unchanged, Output::Replace);
+            export(&mut Effects::default(), Outcome::of(body), outcome);
+        }
+        let result = result?;
         let action = result.action;
         export_stream(vm, stream, result, outcome);
         Ok(code(action))
     })?;
     Ok(code)
+}
+
+/// Like [`run`]; whatever happens, the outcome says what becomes of what the filter held of a response.
+fn tell(
+    context: &Rc<Context>,
+    request: RequestId,
+    stream: StreamRef,
+    event: Event,
+    lent: &rpw_event_t,
+    outcome: &mut rpw_outcome_t,
+) -> Result<i32, Failure> {
+    if event.callback != Callback::ResponseBody {
+        return run(context, stream, event, lent, outcome);
+    }
+    outcome.body_action = RPW_BODY_LOST;
+    let result = run(context, stream, event, lent, outcome);
+    match outcome.body_action {
+        RPW_BODY_HOLD => request::set_holding(request, stream, true),
+        RPW_BODY_REPLACE => request::set_holding(request, stream, false),
+        // The VM was gone before.
+        RPW_BODY_LOST if !request::is_holding(request, stream) => {
+            outcome.body_action = RPW_BODY_UNCHANGED;
+        }
+        _ => {}
+    }
+    result
 }
 
 /// What the last outcome points to.

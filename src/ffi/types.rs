@@ -38,6 +38,9 @@ pub const RPW_BODY_HOLD: i32 = 2;
 /// Of a piecewise request body: pass on what was held and the chunk, as they came. The outcome's body is just that.
 pub const RPW_BODY_PASS: i32 = 3;
 
+/// With `RPW_ERROR` of a response body: what the filter held is gone with its VM.
+pub const RPW_BODY_LOST: i32 = 4;
+
 /// Request header `name` gets `value` and no other.
 pub const RPW_SET_REQUEST_HEADER: i32 = 1;
 /// One more request header line.
@@ -187,7 +190,8 @@ pub struct rpw_outcome_t {
     pub effects: *const rpw_effect_t,
     /// How many.
     pub effects_length: usize,
-    /// One of `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_HOLD`, `RPW_BODY_PASS`.
+    /// One of `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_HOLD`, `RPW_BODY_PASS`. With `RPW_ERROR` of a response body
+    /// what goes on when the response does: `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_LOST`.
     pub body_action: i32,
     /// With `RPW_PAUSE`: 1 when the guest waits for a call of its own.
     pub awaits_call: i32,

@@ -87,6 +87,11 @@ impl Body {
         if replaced { Output::Replace(std::mem::take(&mut self.held)) } else { Output::Unchanged }
     }
 
+    /// All that a guest which failed in an event, or before it, was shown and holds; `None` when that is the event's chunk.
+    pub fn rescue(&mut self) -> Option<Vec<u8>> {
+        std::mem::take(&mut self.owned).then(|| std::mem::take(&mut self.held))
+    }
+
     /// Lets go of the lent chunk when the event did not come to its end.
     pub fn release(&mut self) {
         self.available = false;

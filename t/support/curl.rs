@@ -51,6 +51,11 @@ impl<'a> Curl<'a> {
         curl.arguments(&["--http2-prior-knowledge", "--unix-socket", &socket])
     }
 
+    /// A request over HTTP/2 with TLS, for [`Curl::send`]; the certificate is not verified.
+    pub fn tls(nginx: &'a Running) -> Curl<'a> {
+        Curl { http2: true, ..Curl::new(nginx) }.arguments(&["-k", "--http2"])
+    }
+
     /// More of what curl takes on its command line.
     pub fn arguments(mut self, arguments: &[&str]) -> Curl<'a> {
         self.arguments.extend(arguments.iter().map(ToString::to_string));

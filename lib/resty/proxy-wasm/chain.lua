@@ -33,6 +33,7 @@ local TAKES_RESPONSE_BODY = const.RPW_TAKES_RESPONSE_BODY
 local REWRITES_BODIES = const.RPW_REWRITES_BODIES
 local BODY_REPLACE = const.RPW_BODY_REPLACE
 local BODY_HOLD = const.RPW_BODY_HOLD
+local BODY_LOST = const.RPW_BODY_LOST
 
 local HELD = stream.HELD
 local outcome = stream.outcome
@@ -218,8 +219,8 @@ end
 -- Tells a filter of a piece of the response's body. Returns what goes on of it, and whether that is another.
 local function give_response_piece(ctx, piece, is_last)
     local ok, what = tell_response_piece(ctx, piece, is_last)
+    local action = outcome.body_action
     if ok then
-        local action = outcome.body_action
         if action == BODY_REPLACE then
             return ffi_str(outcome.body, outcome.body_length), true
         elseif action == BODY_HOLD then
@@ -227,7 +228,12 @@ local function give_response_piece(ctx, piece, is_last)
         end
     elseif ok == false then
         stream.stop(what)
-    elseif not skip(ctx, what, true) then
+    elseif skip(ctx, what, true) and action ~= BODY_LOST then
+        -- What the filter held goes on as it is.
+        if action == BODY_REPLACE then
+            return ffi_str(outcome.body, outcome.body_length), true
+        end
+    else
         -- The headers are gone; all that is left is to cut the response off.
         error("the response is cut off: a filter failed", 0)
     end

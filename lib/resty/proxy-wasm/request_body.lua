@@ -9,9 +9,14 @@ local ffi_str = ffi.string
 local io_open = io.open
 local min = math.min
 local ngx_req = ngx.req
+local ngx_var = ngx.var
+local get_method = ngx.req.get_method
+local http_version = ngx.req.http_version
+local pcall = pcall
 local setmetatable = setmetatable
 local sleep = ngx.sleep
 local tonumber = tonumber
+local tostring = tostring
 
 local const = clib.const
 local BODY_UNCHANGED = const.RPW_BODY_UNCHANGED
@@ -30,9 +35,30 @@ local TURN = 0.001
 local Source = {}
 Source.__index = Source
 
+-- Has nginx read the body. False when there can be none; nil and why when it cannot.
+local function read_body()
+    if http_version() < 2 or ngx_var.http_content_length then
+        ngx_req.read_body()
+        return true
+    end
+    -- OpenResty 1.25.3.1 refuses that without a length, which HTTP/2 does not need.
+    local ok, err = pcall(ngx_req.read_body)
+    if ok then
+        return true
+    end
+    local method = get_method()
+    if method == "GET" or method == "HEAD" then
+        return false
+    end
+    return nil, "this nginx reads no body over HTTP/2 without a content-length: " .. tostring(err)
+end
+
 -- The body as it is now; nil when there is none, nil and why when it cannot be read.
 local function open()
-    ngx_req.read_body()
+    local readable, reason = read_body()
+    if not readable then
+        return nil, reason
+    end
     local data = ngx_req.get_body_data()
     if data then
         return setmetatable({ data = data, size = #data }, Source)

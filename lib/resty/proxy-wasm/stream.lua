@@ -28,7 +28,7 @@ local RESPOND = const.RPW_RESPOND
 local CLOSE = const.RPW_CLOSE
 local NEED_RESPONSE_HEADERS = const.RPW_NEED_RESPONSE_HEADERS
 local BAD_REQUEST = const.RPW_BAD_REQUEST
-local BODY_UNCHANGED = const.RPW_BODY_UNCHANGED
+local BODY_HOLD = const.RPW_BODY_HOLD
 local BODY_REPLACE = const.RPW_BODY_REPLACE
 
 -- What `request_headers` returns of a request that waits for its body.
@@ -277,13 +277,12 @@ function _M.response_body(ctx)
     set_body(body, eof)
     local rc = run(ctx, r)
     clear_body()
-    if rc >= 0 then
-        local action = outcome.body_action
-        if action == BODY_REPLACE then
-            arg[1] = ffi_str(outcome.body, outcome.body_length)
-        elseif action ~= BODY_UNCHANGED then
-            arg[1] = nil
-        end
+    -- When it failed, too: what it held goes on as it is.
+    local action = outcome.body_action
+    if action == BODY_REPLACE then
+        arg[1] = ffi_str(outcome.body, outcome.body_length)
+    elseif action == BODY_HOLD then
+        arg[1] = nil
     end
     if rc == CONTINUE then
         return true
