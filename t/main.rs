@@ -20,6 +20,7 @@ mod chain_held;
 mod context;
 mod escape;
 mod finding;
+mod gateway;
 mod harness;
 mod headers;
 mod headers_refused;
