@@ -21,6 +21,7 @@ mod context;
 mod escape;
 mod finding;
 mod gateway;
+mod grpc;
 mod harness;
 mod headers;
 mod headers_refused;

@@ -28,6 +28,12 @@ pub struct Stream {
     pub response_headers: HeaderMap,
     /// Whether there is such a snapshot.
     pub response_headers_loaded: bool,
+    /// The body of the response has come to its end.
+    pub response_ended: bool,
+    /// The trailers of the response, once they were looked for.
+    pub response_trailers: HeaderMap,
+    /// Whether they were.
+    pub response_trailers_loaded: bool,
     /// The request body of the event.
     pub request_body: Body,
     /// What went on of the request body before its last chunk.
@@ -78,6 +84,9 @@ impl Stream {
             request_headers_loaded: false,
             response_headers: HeaderMap::new(),
             response_headers_loaded: false,
+            response_ended: false,
+            response_trailers: HeaderMap::new(),
+            response_trailers_loaded: false,
             request_body: Body::default(),
             request_passed: Vec::new(),
             request_changed: false,

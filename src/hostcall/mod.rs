@@ -15,6 +15,7 @@ mod response;
 mod shared_data;
 mod time;
 mod timer;
+pub mod trailers;
 
 use wasmtime::{Caller, Linker};
 

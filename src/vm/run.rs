@@ -12,6 +12,7 @@ use crate::abi::{Callback, LogLevel};
 use crate::error::{Error, frames, one_line};
 use crate::event::{Action, Event};
 use crate::guest::{ContextId, Output, State};
+use crate::hostcall::trailers;
 use crate::ports::RequestSummary;
 use crate::snapshot::HeaderMap;
 
@@ -200,6 +201,38 @@ impl Vm {
     }
 
     fn response_body(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
+        let outcome = self.response_chunk(stream, event)?;
+        if !event.end_of_stream || outcome.action != Action::Continue {
+            return Ok(outcome);
+        }
+        self.response_trailers(stream)?;
+        let action = self.settle(stream, Action::Continue);
+        Ok(Outcome { action, ..outcome })
+    }
+
+    /// The end of a response: tells of its trailers, when there are any. What the guest answers holds nothing.
+    fn response_trailers(&mut self, stream: ContextId) -> Result<(), Error> {
+        let told = self.exports.response_trailers.is_some();
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
+        s.response_ended = true;
+        if !told || s.direct_body_sent {
+            return Ok(());
+        }
+        state.call.callback = Callback::ResponseTrailers;
+        state.call.effective = stream;
+        let count = trailers::response_trailers(state).map_or(0, |trailers| trailers.len() as u32);
+        if count == 0 {
+            return Ok(());
+        }
+        self.call(Callback::ResponseTrailers, stream, |store, exports| {
+            let function = exports.response_trailers.as_ref();
+            function.map_or(Ok(0), |f| f.call(store, (stream, count)))
+        })
+        .map(|_| ())
+    }
+
+    fn response_chunk(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
         let exported = self.exports.response_body.is_some();
         let contexts = &mut self.state_mut().contexts;
         let Some(s) = contexts.streams.get_mut(&stream) else {
