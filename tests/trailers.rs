@@ -70,7 +70,7 @@ fn without_trailers_there_is_no_callback() {
 #[test]
 fn no_more_trailers_than_the_cap() {
     let names: Vec<String> = (0..limits::TRAILERS + 10).map(|i| format!("x-{i}")).collect();
-    let mut request = Request::default().variable("upstream_http_trailer", &names.join(","));
+    let mut request = Request::default().variable("upstream_http_trailer", names.join(","));
     for i in 0..names.len() {
         request = request.variable(&format!("upstream_trailer_x_{i}"), "v");
     }
