@@ -167,11 +167,29 @@ run() {
     fi
 }
 
+# Puts grpcio where the tests of gRPC look for it.
+setup_grpc() {
+    local into=target/grpc
+    [[ -e $into/grpc ]] && return
+    command_from python3 python3
+    python3 -m pip --version >/dev/null 2>&1 || packages python3-pip
+    say "installing grpcio in $into"
+    # As a whole or not at all.
+    rm -rf "$into.new"
+    python3 -m pip install -q --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
+        --target "$into.new" 'grpcio>=1.60'
+    rm -rf "$into"
+    mv "$into.new" "$into"
+}
+
 run_tests() {
     setup_rust
     setup_nginx
     # The tests of TLS make their certificates with it.
     command_from openssl openssl
+    # The client of HTTP/2, and that of gRPC.
+    command_from curl curl
+    setup_grpc
     if (($# > 0)); then
         cargo test --release "$@"
     else

@@ -31,4 +31,5 @@ mod random;
 mod recovery;
 mod responses;
 mod time_limits;
+mod trailers;
 mod world;

@@ -15,6 +15,7 @@
 #![allow(dead_code, unused_imports, reason = "a harness offers more than the tests of one day use")]
 
 mod config;
+mod curl;
 mod http;
 mod log;
 mod probe;
@@ -22,13 +23,16 @@ mod process;
 mod running;
 mod server;
 pub mod tls;
+mod upstream;
 
-pub use config::{Nginx, guest, library, lua_paths, preamble};
+pub use config::{Nginx, guest, library, listen_http2, lua_paths, preamble, version};
+pub use curl::{Answer, Curl};
 pub use http::{Connection, Request, Response};
 pub use probe::{Outcome, Probe};
 pub use process::valgrind;
 pub use running::Running;
 pub use server::{Peer, Server};
+pub use upstream::{Incoming, Upstream};
 
 use std::path::PathBuf;
 use std::thread::sleep;
