@@ -180,6 +180,16 @@
 #define RPW_CALL_GONE 3
 
 /**
+ * `rpw_shared_get`, `rpw_shared_delete`: there is no such entry.
+ */
+#define RPW_MISSING 1
+
+/**
+ * `rpw_shared_set`: the entry has another version.
+ */
+#define RPW_MISMATCH 2
+
+/**
  * Where an error's text goes. The caller owns the buffer; text that does not fit is cut.
  */
 typedef struct rpw_error_t {
@@ -353,6 +363,24 @@ typedef struct rpw_options_t {
      */
     int32_t fail_open;
 } rpw_options_t;
+
+/**
+ * A value of shared data.
+ */
+typedef struct rpw_value_t {
+    /**
+     * Its bytes.
+     */
+    const char *data;
+    /**
+     * How many.
+     */
+    size_t length;
+    /**
+     * Its version, never 0.
+     */
+    uint32_t cas;
+} rpw_value_t;
 
 /**
  * An event of a request.
@@ -605,6 +633,100 @@ int32_t rpw_plugin_load(const char *name,
  * `plugin` is NULL or a handle of `rpw_plugin_load` that was not freed.
  */
 void rpw_plugin_free(rpw_plugin_t *plugin);
+
+/**
+ * Makes what workers share. To be called in the master before it forks; what is made later belongs to one worker.
+ *
+ * What another Lua VM of this process made, before a reload, stays, with a warning when its size is another one.
+ *
+ * # Arguments
+ * `size`: bytes, or 0 for what is there or the default.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` when the system has no such memory.
+ * # Safety
+ * `error` is NULL or valid. Nothing that is shared was used since this Lua VM began.
+ */
+int32_t rpw_shared_memory(uint64_t size,
+                          struct rpw_error_t *error);
+
+/**
+ * Says whether the entry of shared data that was not used for the longest time gives way to a new one (1), or whether
+ * that one is refused (0).
+ *
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_ERROR`.
+ * # Safety
+ * `error` is NULL or valid.
+ */
+int32_t rpw_shared_eviction(int32_t evicts,
+                            struct rpw_error_t *error);
+
+/**
+ * Reads an entry of shared data.
+ *
+ * # Returns
+ * `RPW_CONTINUE` with the value in `*value`, good until the next call of this function; `RPW_MISSING`; `RPW_ERROR`.
+ * # Safety
+ * The strings have the given lengths, `value` is valid, `error` NULL or valid.
+ */
+int32_t rpw_shared_get(const char *vm_id,
+                       size_t vm_id_length,
+                       const char *key,
+                       size_t key_length,
+                       struct rpw_value_t *value,
+                       struct rpw_error_t *error);
+
+/**
+ * Sets an entry of shared data.
+ *
+ * # Arguments
+ * `cas`: 0, or the version that an entry which is there must have. Out: its new version.
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_MISMATCH` when the entry has another version; `RPW_ERROR`.
+ * # Safety
+ * The strings have the given lengths, `cas` is valid, `error` NULL or valid.
+ */
+int32_t rpw_shared_set(const char *vm_id,
+                       size_t vm_id_length,
+                       const char *key,
+                       size_t key_length,
+                       const char *value,
+                       size_t value_length,
+                       uint32_t *cas,
+                       struct rpw_error_t *error);
+
+/**
+ * Takes an entry of shared data out.
+ *
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_MISSING` when it was not there; `RPW_ERROR`.
+ * # Safety
+ * The strings have the given lengths, `error` is NULL or valid.
+ */
+int32_t rpw_shared_delete(const char *vm_id,
+                          size_t vm_id_length,
+                          const char *key,
+                          size_t key_length,
+                          struct rpw_error_t *error);
+
+/**
+ * Lists the keys of shared data.
+ *
+ * # Arguments
+ * `most`: how many at most, 0 for all of them.
+ * # Returns
+ * `RPW_CONTINUE` with the keys as names in `*list`, in no order, good until the next call of this function; `RPW_ERROR`.
+ * # Safety
+ * `vm_id` has the given length, `list` and `count` are valid, `error` NULL or valid.
+ */
+int32_t rpw_shared_keys(const char *vm_id,
+                        size_t vm_id_length,
+                        uint64_t most,
+                        const struct rpw_pair_t **list,
+                        size_t *count,
+                        struct rpw_error_t *error);
 
 /**
  * Tells a filter of an event of a request; the stream starts with its first event.

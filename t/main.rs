@@ -36,6 +36,7 @@ mod property_tls;
 mod reload;
 mod request_body;
 mod response_body;
+mod shared;
 mod smoke;
 mod soundness;
 mod stream;

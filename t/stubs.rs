@@ -13,10 +13,6 @@ const ANSWERS: Ops<'static> = &[
     ("grpc_send max message 1", "1"),
     ("grpc_cancel 1", "1"),
     ("grpc_close 1", "1"),
-    ("get_shared_data key", "1"),
-    ("set_shared_data key value 0", "10"),
-    ("set_shared_data key value 7", "10"),
-    ("get_shared_data key", "1"),
     ("register_shared_queue name", "10"),
     ("register_shared_queue name", "10"),
     ("resolve_shared_queue '' name", "1"),
@@ -42,7 +38,6 @@ const NO_CALL: Ops<'static> = &[("get_status", "0 0 ''"), ("done", "1")];
 
 const WARNINGS: &[&str] = &[
     "gRPC calls are not built yet in this version",
-    "shared data is not built yet in this version",
     "shared queues are not built yet in this version",
     "metrics are not built yet in this version",
 ];

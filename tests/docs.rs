@@ -167,6 +167,9 @@ fn amount(name: &str, value: u64) -> String {
         "TABLES",
         "WARNINGS",
         "HANDOVERS",
+        "EVICTIONS",
+        "NAMES",
+        "PROCESSES",
     ];
     let sizes = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     if name.ends_with("_MS") {
@@ -257,7 +260,7 @@ fn every_call_has_its_section() {
     }
     let headings = readme.lines().filter_map(|line| line.strip_prefix("### "));
     let api = headings.filter(|heading| {
-        heading.starts_with("on_") || ["load", "init_worker", "setup"].contains(heading)
+        heading.starts_with("on_") || ["load", "init_worker", "shared", "setup"].contains(heading)
     });
     assert_eq!(api.collect::<Vec<_>>(), calls, "the order of the sections is that of the module");
 }
@@ -265,7 +268,7 @@ fn every_call_has_its_section() {
 #[test]
 fn every_option_is_documented_and_has_the_default_of_the_library() {
     let (options, readme) = (source("lib/resty/proxy-wasm/options.lua"), source("README.md"));
-    for (file, count) in [(&options, 9), (&source("lib/resty/proxy-wasm/settings.lua"), 1)] {
+    for (file, count) in [(&options, 9), (&source("lib/resty/proxy-wasm/settings.lua"), 3)] {
         let (_, checks) = file.split_once("local CHECKS = {\n").expect("the table of options");
         let (checks, _) = checks.split_once("\n}").expect("its end");
         let names: Vec<&str> = checks
@@ -284,6 +287,12 @@ fn every_option_is_documented_and_has_the_default_of_the_library() {
     let pause = format!("local DEFAULT_PAUSE_MS = {}\n", limits::DEFAULT_PAUSE_MS);
     let time = format!("local DEFAULT_TIME_MS = {}\n", limits::DEFAULT_TIME_MS);
     let start = format!("local DEFAULT_START_TIME_MS = {}\n", limits::DEFAULT_START_TIME_MS);
+    let settings = source("lib/resty/proxy-wasm/settings.lua");
+    let least = format!("local MIN_SHARED = {} * 1024\n", limits::MIN_SHARED_MEMORY >> 10);
+    let largest = format!("local MAX_SHARED = {} * 1024 ^ 3\n", limits::MAX_SHARED_MEMORY >> 30);
+    for line in [least, largest] {
+        assert!(settings.contains(&line), "settings.lua and limits.rs differ: {line}");
+    }
     for line in [memory, most, pause, time, start] {
         assert!(options.contains(&line), "options.lua and limits.rs differ: {line}");
     }

@@ -29,5 +29,7 @@ mod properties;
 mod random;
 mod recovery;
 mod responses;
+mod shared;
+mod shared_kills;
 mod time_limits;
 mod world;

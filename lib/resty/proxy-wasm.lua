@@ -6,6 +6,7 @@ local clib = require("resty.proxy-wasm.clib")
 local options = require("resty.proxy-wasm.options")
 local pacing = require("resty.proxy-wasm.pacing")
 local settings = require("resty.proxy-wasm.settings")
+local shared = require("resty.proxy-wasm.shared")
 local stream = require("resty.proxy-wasm.stream")
 local work = require("resty.proxy-wasm.work")
 
@@ -160,6 +161,12 @@ end
 
 _M.new_chain = chain.new
 
+-- Shared data of the filters with that vm_id.
+function _M.shared(vm_id)
+    settings.freeze()
+    return (shared.new(vm_id))
+end
+
 function _M.setup(opts)
     local wrong = settings.check(opts)
     if wrong then
@@ -167,5 +174,7 @@ function _M.setup(opts)
     end
     return settings.apply(opts)
 end
+
+settings.begin()
 
 return _M

@@ -24,6 +24,7 @@ mod nginx;
 mod plugin;
 mod process;
 mod request;
+mod shared;
 mod stream;
 mod ticker;
 mod types;
@@ -35,6 +36,10 @@ pub use cache::rpw_cache_dir;
 pub use context::*;
 pub use functions::{rpw_nginx_t, rpw_setup};
 pub use plugin::*;
+pub use shared::{
+    rpw_shared_delete, rpw_shared_eviction, rpw_shared_get, rpw_shared_keys, rpw_shared_memory,
+    rpw_shared_set,
+};
 pub use stream::*;
 pub use types::*;
 pub use work::{

@@ -6,10 +6,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::functions::{Functions, functions};
-use super::{Failure, request, rpw_pair_t, types};
+use super::{Failure, request, rpw_pair_t, shared, types};
 use crate::abi::LogLevel;
 use crate::callout::Upstream;
 use crate::ports::{Host, Phase, RequestId, RequestSummary, SetVariableError};
+use crate::shm::Shared;
 use crate::snapshot::HeaderMap;
 
 /// ngx_lua's phase numbers (`ngx_http_lua_common.h`, `NGX_HTTP_LUA_CONTEXT_*`).
@@ -335,6 +336,10 @@ impl Host for World {
 
     fn upstream(&self, _name: &[u8]) -> Option<Upstream> {
         None
+    }
+
+    fn shared(&self) -> Option<&Shared> {
+        shared::shared_by_all()
     }
 
     fn wake(&self, waker: NonZeroUsize) {

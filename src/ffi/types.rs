@@ -79,6 +79,11 @@ pub const RPW_CALL_DONE: i32 = 2;
 /// `rpw_call_advance`: nobody waits for this call any more.
 pub const RPW_CALL_GONE: i32 = 3;
 
+/// `rpw_shared_get`, `rpw_shared_delete`: there is no such entry.
+pub const RPW_MISSING: i32 = 1;
+/// `rpw_shared_set`: the entry has another version.
+pub const RPW_MISMATCH: i32 = 2;
+
 /// Where an error's text goes. The caller owns the buffer; text that does not fit is cut.
 #[repr(C)]
 pub struct rpw_error_t {
@@ -220,6 +225,17 @@ pub struct rpw_io_t {
     pub length: usize,
     /// 1 when the connection may serve another call.
     pub reusable: i32,
+}
+
+/// A value of shared data.
+#[repr(C)]
+pub struct rpw_value_t {
+    /// Its bytes.
+    pub data: *const c_char,
+    /// How many.
+    pub length: usize,
+    /// Its version, never 0.
+    pub cas: u32,
 }
 
 /// Writes an error's text, when the caller gave room for one.

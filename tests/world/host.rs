@@ -4,9 +4,10 @@ use super::{number, request_id};
 use resty_proxy_wasm::abi::LogLevel;
 use resty_proxy_wasm::callout::Upstream;
 use resty_proxy_wasm::ports::{Host, Phase, RequestId, RequestSummary, SetVariableError};
+use resty_proxy_wasm::shm::Shared;
 use resty_proxy_wasm::snapshot::HeaderMap;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What is known of a request; tests set the fields as they like.
 pub struct Request {
@@ -80,6 +81,7 @@ impl Request {
 /// See the module.
 pub struct World {
     inner: Mutex<Inner>,
+    shared: OnceLock<Shared>,
 }
 
 struct Inner {
@@ -95,6 +97,9 @@ struct Inner {
 /// A variable whose reading makes the host panic.
 pub const BROKEN: &[u8] = b"broken";
 
+/// Bytes of what workers share: little, so that tests can fill it.
+pub const SHARED_MEMORY: usize = 512 * 1024;
+
 /// What the clocks show at first.
 pub const WALL_CLOCK: u64 = 1_700_000_000_000_000_000;
 pub const MONOTONIC_CLOCK: u64 = 5_000_000_000;
@@ -109,7 +114,7 @@ impl World {
             monotonic: MONOTONIC_CLOCK,
             work_waits: false,
         };
-        Arc::new(Self { inner: Mutex::new(inner) })
+        Arc::new(Self { inner: Mutex::new(inner), shared: OnceLock::new() })
     }
 
     pub fn add(&self, request: Request) -> RequestId {
@@ -299,6 +304,11 @@ impl Host for World {
 
     fn upstream(&self, name: &[u8]) -> Option<Upstream> {
         (name == b"registered").then(|| Upstream::parse(b"https://127.0.0.1:8443", false))?
+    }
+
+    fn shared(&self) -> Option<&Shared> {
+        let make = || Shared::new(SHARED_MEMORY, |_| panic!("nobody was killed")).expect("memory");
+        Some(self.shared.get_or_init(make))
     }
 
     fn wake(&self, waker: NonZeroUsize) {

@@ -57,6 +57,11 @@ typedef struct rpw_options_t {
     uint32_t pause_timeout;
     int32_t fail_open;
 } rpw_options_t;
+typedef struct rpw_value_t {
+    const char *data;
+    size_t length;
+    uint32_t cas;
+} rpw_value_t;
 typedef struct rpw_event_t {
     int32_t callback;
     int32_t end_of_stream;
@@ -119,6 +124,35 @@ int32_t rpw_plugin_load(const char *name,
                         rpw_plugin_t **plugin,
                         struct rpw_error_t *error);
 void rpw_plugin_free(rpw_plugin_t *plugin);
+int32_t rpw_shared_memory(uint64_t size,
+                          struct rpw_error_t *error);
+int32_t rpw_shared_eviction(int32_t evicts,
+                            struct rpw_error_t *error);
+int32_t rpw_shared_get(const char *vm_id,
+                       size_t vm_id_length,
+                       const char *key,
+                       size_t key_length,
+                       struct rpw_value_t *value,
+                       struct rpw_error_t *error);
+int32_t rpw_shared_set(const char *vm_id,
+                       size_t vm_id_length,
+                       const char *key,
+                       size_t key_length,
+                       const char *value,
+                       size_t value_length,
+                       uint32_t *cas,
+                       struct rpw_error_t *error);
+int32_t rpw_shared_delete(const char *vm_id,
+                          size_t vm_id_length,
+                          const char *key,
+                          size_t key_length,
+                          struct rpw_error_t *error);
+int32_t rpw_shared_keys(const char *vm_id,
+                        size_t vm_id_length,
+                        uint64_t most,
+                        const struct rpw_pair_t **list,
+                        size_t *count,
+                        struct rpw_error_t *error);
 int32_t rpw_stream_run(const rpw_context_t *context,
                        void *request,
                        const struct rpw_event_t *event,
@@ -194,4 +228,6 @@ return {
     RPW_CALL_RECEIVE = 1,
     RPW_CALL_DONE = 2,
     RPW_CALL_GONE = 3,
+    RPW_MISSING = 1,
+    RPW_MISMATCH = 2,
 }
