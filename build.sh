@@ -172,6 +172,9 @@ run_tests() {
     setup_nginx
     # The tests of TLS make their certificates with it.
     command_from openssl openssl
+    # Those of metrics ask Prometheus' own parser.
+    python3 -c 'import ensurepip' 2>/dev/null || packages python3 python3-venv
+    tools/prometheus-client >/dev/null
     if (($# > 0)); then
         cargo test --release "$@"
     else

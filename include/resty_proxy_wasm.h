@@ -307,6 +307,62 @@ typedef struct rpw_nginx_t {
 } rpw_nginx_t;
 
 /**
+ * A bucket of a histogram.
+ */
+typedef struct rpw_bucket_t {
+    /**
+     * Values up to this one.
+     */
+    double le;
+    /**
+     * How many there were.
+     */
+    uint64_t count;
+} rpw_bucket_t;
+
+/**
+ * A metric.
+ */
+typedef struct rpw_metric_t {
+    /**
+     * As its filter named it.
+     */
+    const char *name;
+    /**
+     * Its bytes.
+     */
+    size_t name_length;
+    /**
+     * "counter", "gauge" or "histogram".
+     */
+    const char *kind;
+    /**
+     * Its bytes.
+     */
+    size_t kind_length;
+    /**
+     * Its labels.
+     */
+    const struct rpw_pair_t *labels;
+    /**
+     * How many.
+     */
+    size_t labels_length;
+    /**
+     * What it shows; the sum of a histogram's values.
+     */
+    double value;
+    /**
+     * The buckets of a histogram; the end of the last one is infinite, and its count that of all values.
+     */
+    const struct rpw_bucket_t *buckets;
+    /**
+     * How many.
+     */
+    size_t buckets_length;
+} rpw_metric_t;
+
+/**
  * What `rpw_plugin_load` is told besides the module. Every string is copied.
  */
 typedef struct rpw_options_t {
@@ -607,6 +663,28 @@ void rpw_context_free(rpw_context_t *context);
  */
 int32_t rpw_setup(const struct rpw_nginx_t *functions,
                   struct rpw_error_t *error);
+
+/**
+ * Lists all metrics: those of filters and those of the host.
+ *
+ * # Returns
+ * `RPW_CONTINUE` with the metrics in `*list`, good until the next call of this function; `RPW_ERROR`.
+ * # Safety
+ * `list` and `count` are valid, `error` NULL or valid.
+ */
+int32_t rpw_metrics(const struct rpw_metric_t **list,
+                    size_t *count,
+                    struct rpw_error_t *error);
+
+/**
+ * Shows all metrics in Prometheus' text format.
+ *
+ * # Returns
+ * `RPW_CONTINUE` with the text in `*text`, good until the next call of this function; `RPW_ERROR`.
+ * # Safety
+ * `text` and `length` are valid, `error` NULL or valid.
+ */
+int32_t rpw_prometheus(const char **text, size_t *length, struct rpw_error_t *error);
 
 /**
  * Compiles a module, unless the cache has it compiled, and starts it once.

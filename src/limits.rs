@@ -139,5 +139,7 @@ pub const SHARED_VALUE: usize = 1024 * 1024;
 pub const SHARED_EVICTIONS: usize = 4096;
 /// Names of queues. They are never taken back.
 pub const QUEUE_NAMES: usize = 1024;
+/// Metrics that one plugin may define. They are never taken back.
+pub const METRIC_NAMES: u64 = 1024;
 /// Workers, old and new ones together, that count metrics of our own; what more of them do is not counted.
 pub const SHARED_PROCESSES: usize = 256;

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 
 use crate::abi::LogLevel;
 use crate::callout::Upstream;
-use crate::shm::Shared;
+use crate::shm::{Own, Shared};
 use crate::snapshot::HeaderMap;
 
 /// A request of the world, opaque to the core (for nginx: the address of its `ngx_http_request_t`).
@@ -81,6 +81,8 @@ pub trait Host: Send + Sync {
     fn upstream(&self, name: &[u8]) -> Option<Upstream>;
     /// What all workers share; `None` when the system gave no memory for it.
     fn shared(&self) -> Option<&Shared>;
+    /// Where what a plugin does in this process is counted.
+    fn own(&self, plugin: &str) -> Own;
     /// Wakes whoever waits for a paused stream, by the token that it left.
     fn wake(&self, waker: NonZeroUsize);
 }

@@ -28,6 +28,7 @@ mod local_response;
 mod local_response_late;
 mod log;
 mod memory;
+mod metrics;
 mod ops;
 mod phases;
 mod process;

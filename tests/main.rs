@@ -24,6 +24,7 @@ mod hostile;
 mod lifecycle;
 mod linking;
 mod loading;
+mod metrics;
 mod pausing;
 mod properties;
 mod random;

@@ -3,6 +3,7 @@
 local ffi = require("ffi")
 local chain = require("resty.proxy-wasm.chain")
 local clib = require("resty.proxy-wasm.clib")
+local metrics = require("resty.proxy-wasm.metrics")
 local options = require("resty.proxy-wasm.options")
 local pacing = require("resty.proxy-wasm.pacing")
 local settings = require("resty.proxy-wasm.settings")
@@ -165,6 +166,18 @@ _M.new_chain = chain.new
 function _M.shared(vm_id)
     settings.freeze()
     return (shared.new(vm_id))
+end
+
+-- All metrics, as a list of tables.
+function _M.metrics()
+    settings.freeze()
+    return metrics.list()
+end
+
+-- The same as text for Prometheus.
+function _M.prometheus()
+    settings.freeze()
+    return metrics.prometheus()
 end
 
 function _M.setup(opts)

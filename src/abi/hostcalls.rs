@@ -60,10 +60,10 @@ macro_rules! for_each_hostcall {
             queue::proxy_resolve_shared_queue(vm_id: u32, vm_id_size: u32, name: u32, name_size: u32, return_id: u32) "all" Answers("NOT_FOUND; not built yet");
             queue::proxy_enqueue_shared_queue(id: u32, data: u32, data_size: u32) "all" Answers("NOT_FOUND; not built yet");
             queue::proxy_dequeue_shared_queue(id: u32, return_data: u32, return_size: u32) "all" Answers("NOT_FOUND; not built yet");
-            metric::proxy_define_metric(kind: u32, name: u32, name_size: u32, return_id: u32) "all" Answers("INTERNAL_FAILURE; not built yet");
-            metric::proxy_increment_metric(id: u32, delta: i64) "all" Answers("NOT_FOUND; not built yet");
-            metric::proxy_record_metric(id: u32, value: i64) "all" Answers("NOT_FOUND; not built yet");
-            metric::proxy_get_metric(id: u32, return_value: u32) "all" Answers("NOT_FOUND; not built yet");
+            metric::proxy_define_metric(kind: u32, name: u32, name_size: u32, return_id: u32) "all" Full;
+            metric::proxy_increment_metric(id: u32, delta: i64) "all" Full;
+            metric::proxy_record_metric(id: u32, value: i64) "all" Full;
+            metric::proxy_get_metric(id: u32, return_value: u32) "all" Full;
             property::proxy_get_property(path: u32, path_size: u32, return_data: u32, return_size: u32) "all" Full;
             property::proxy_set_property(path: u32, path_size: u32, value: u32, value_size: u32) "all" Full;
             foreign::proxy_call_foreign_function(name: u32, name_size: u32, args: u32, args_size: u32, return_data: u32, return_size: u32) "0.2" Answers("NOT_FOUND; no function can be registered yet");

@@ -20,6 +20,7 @@ mod ending;
 mod folder;
 mod functions;
 mod handle;
+mod metrics;
 mod nginx;
 mod plugin;
 mod process;
@@ -35,6 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use cache::rpw_cache_dir;
 pub use context::*;
 pub use functions::{rpw_nginx_t, rpw_setup};
+pub use metrics::{rpw_metrics, rpw_prometheus};
 pub use plugin::*;
 pub use shared::{
     rpw_shared_delete, rpw_shared_eviction, rpw_shared_get, rpw_shared_keys, rpw_shared_memory,

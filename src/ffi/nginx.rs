@@ -10,7 +10,7 @@ use super::{Failure, request, rpw_pair_t, shared, types};
 use crate::abi::LogLevel;
 use crate::callout::Upstream;
 use crate::ports::{Host, Phase, RequestId, RequestSummary, SetVariableError};
-use crate::shm::Shared;
+use crate::shm::{Own, Shared};
 use crate::snapshot::HeaderMap;
 
 /// ngx_lua's phase numbers (`ngx_http_lua_common.h`, `NGX_HTTP_LUA_CONTEXT_*`).
@@ -340,6 +340,10 @@ impl Host for World {
 
     fn shared(&self) -> Option<&Shared> {
         shared::shared_by_all()
+    }
+
+    fn own(&self, plugin: &str) -> Own {
+        shared::shared().map(|shared| shared.own(plugin)).unwrap_or_default()
     }
 
     fn wake(&self, waker: NonZeroUsize) {

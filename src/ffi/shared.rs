@@ -306,6 +306,7 @@ pub(super) fn refused(refusal: Refusal) -> Failure {
     Failure::new(match refusal {
         Refusal::Full => "the shared memory is full",
         Refusal::TooLarge => "the key or the value is too large",
+        Refusal::TooMany => "there are too many",
         Refusal::Mismatch => "the version is another one",
         Refusal::Locked => "the system refuses the lock of the shared memory",
     })

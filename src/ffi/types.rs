@@ -238,6 +238,38 @@ pub struct rpw_value_t {
     pub cas: u32,
 }
 
+/// A metric.
+#[repr(C)]
+pub struct rpw_metric_t {
+    /// As its filter named it.
+    pub name: *const c_char,
+    /// Its bytes.
+    pub name_length: usize,
+    /// "counter", "gauge" or "histogram".
+    pub kind: *const c_char,
+    /// Its bytes.
+    pub kind_length: usize,
+    /// Its labels.
+    pub labels: *const rpw_pair_t,
+    /// How many.
+    pub labels_length: usize,
+    /// What it shows; the sum of a histogram's values.
+    pub value: f64,
+    /// The buckets of a histogram; the end of the last one is infinite, and its count that of all values.
+    pub buckets: *const rpw_bucket_t,
+    /// How many.
+    pub buckets_length: usize,
+}
+
+/// A bucket of a histogram.
+#[repr(C)]
+pub struct rpw_bucket_t {
+    /// Values up to this one.
+    pub le: f64,
+    /// How many there were.
+    pub count: u64,
+}
+
 /// Writes an error's text, when the caller gave room for one.
 pub(super) fn write_error(error: *mut rpw_error_t, text: &str) {
     if error.is_null() {

@@ -3,6 +3,7 @@
 
 mod body;
 mod calls;
+mod limiter;
 mod properties;
 mod root;
 mod state;
@@ -10,6 +11,7 @@ mod stream;
 
 pub use body::{Body, Output};
 pub use calls::{CallOf, Calls, Dispatched, Token};
+pub use limiter::Limiter;
 pub use properties::Properties;
 pub use root::Root;
 pub use state::{Call, Contexts, PluginInfo, State, StdioLines};

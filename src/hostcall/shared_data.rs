@@ -56,6 +56,7 @@ pub fn refused(state: &mut State, refusal: Refusal) -> super::memory::Stop {
             "the shared memory is full: raise shared_memory in wasm.setup, or set eviction = \"lru\""
         }
         Refusal::TooLarge => "a key or a value is larger than the shared memory takes",
+        Refusal::TooMany => "the filter has more queues or metrics than the host keeps",
         Refusal::Mismatch | Refusal::Locked => "the system refuses the lock of the shared memory",
     });
     Status::InternalFailure.into()

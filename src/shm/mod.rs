@@ -1,4 +1,4 @@
-//! What all workers share: values by key.
+//! What all workers share: values by key, and metrics.
 //!
 //! [`Shared`] is the whole of it. Underneath, from the bottom: `region` is the mapping, `node` and `heap` are what it
 //! holds and where, `lock` and `repair` keep it whole when a worker is killed, `table` finds nodes by name.
@@ -10,9 +10,12 @@
 mod data;
 mod heap;
 mod lock;
+mod metric;
 mod node;
+mod own;
 mod region;
 mod repair;
+mod series;
 mod table;
 mod verify;
 
@@ -21,8 +24,11 @@ use std::io;
 use std::sync::Arc;
 
 pub use data::Cas;
+pub use metric::Metric;
+pub use own::{Count, Own};
 pub use region::Region;
 pub use repair::Repair;
+pub use series::{Series, Type, Value, exposition};
 
 use lock::Locked;
 use node::Kind;
@@ -34,6 +40,8 @@ pub enum Refusal {
     Full,
     /// A key or a value passes its limit.
     TooLarge,
+    /// A plugin has too many of these.
+    TooMany,
     /// The version is another one.
     Mismatch,
     /// The system does not give the lock.
@@ -58,6 +66,31 @@ impl Shared {
     /// Its bytes, and how many of them are taken.
     pub fn size(&self) -> Result<(usize, usize), Refusal> {
         Ok((self.region.size(), self.lock()?.used()))
+    }
+
+    /// All metrics: our own first, then those of guests, each by name, type and labels.
+    pub fn metrics(&self) -> Result<Vec<Series>, Refusal> {
+        let locked = self.lock()?;
+        let (mut own, mut of_guests) = (locked.own_metrics(), locked.metrics());
+        let used = locked.used();
+        drop(locked);
+        for (name, help, bytes) in [
+            ("proxy_wasm_shared_memory_bytes", "Memory that workers share", self.region.size()),
+            ("proxy_wasm_shared_memory_used_bytes", "What is taken of it", used),
+        ] {
+            own.push(Series {
+                name: name.into(),
+                help: help.into(),
+                kind: Type::Gauge,
+                labels: Vec::new(),
+                value: Value::Number(bytes as i128),
+            });
+        }
+        let order = |series: &Series| (series.name.clone(), series.kind, series.labels.clone());
+        own.sort_by_cached_key(order);
+        of_guests.sort_by_cached_key(order);
+        own.append(&mut of_guests);
+        Ok(own)
     }
 
     fn hash(&self, kind: Kind, space: &[u8], key: &[u8]) -> u32 {

@@ -14,8 +14,16 @@ pub(super) const NODE: usize = size_of::<Node>();
 pub(super) enum Kind {
     /// An entry of shared data: vm_id and key.
     Entry = 1,
+    /// A queue: vm_id and name.
+    Queue = 2,
     /// A message in a queue.
     Message = 3,
+    /// A metric that a guest defined: plugin and name.
+    Metric = 4,
+    /// Metrics of our own: plugin and the number of the process that writes them.
+    Own = 5,
+    /// How many metrics a plugin has.
+    Count = 6,
 }
 
 /// The head of a node. It is filled before a link leads to it; then only the links in it change, each by one store.

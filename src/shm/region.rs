@@ -133,6 +133,13 @@ impl Region {
         unsafe { std::slice::from_raw_parts(self.base.add(at).cast::<T>().as_ptr(), count) }
     }
 
+    /// Numbers that stand at the beginning of a node's value.
+    pub(super) fn value<T: Shareable>(&self, link: Link) -> Option<&T> {
+        let node = self.node(link)?;
+        let fits = node.value_size() >= size_of::<T>() && self.holds(link, node);
+        fits.then(|| &self.list::<T>(at(link) + NODE, 1)[0])
+    }
+
     /// The node at a link, of which the head is inside the heap.
     pub(super) fn node(&self, link: Link) -> Option<&Node> {
         let at = at(link);

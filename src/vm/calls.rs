@@ -5,6 +5,7 @@ use crate::abi::Callback;
 use crate::callout::{Failure, Response};
 use crate::error::Error;
 use crate::guest::{ContextId, Token};
+use crate::shm::Count;
 
 impl Vm {
     /// Tells the guest what came of a call. One that nobody waits for any more is forgotten.
@@ -14,6 +15,9 @@ impl Vm {
         result: Result<Response, Failure>,
     ) -> Result<(), Error> {
         let Some(of) = self.state_mut().calls.end(token) else { return Ok(()) };
+        if result.is_err() {
+            self.state().own.count(Count::FailedCalls);
+        }
         if self.exports.http_call_response.is_none() {
             return Ok(());
         }

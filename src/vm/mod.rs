@@ -16,6 +16,7 @@ mod plugin;
 mod profile;
 mod run;
 mod start;
+mod stopwatch;
 mod work;
 
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub struct Vm {
     module: Arc<Module>,
     /// Why nothing may be called any more.
     dead: Option<Error>,
+    /// Callbacks that were run: one in some is timed.
+    calls: u32,
 }
 
 impl Vm {

@@ -12,6 +12,7 @@ use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::guest::ContextId;
 use crate::ports::{Host, RequestId};
+use crate::shm::Count;
 
 /// A loaded plugin: a module, and one VM at a time.
 ///
@@ -238,12 +239,16 @@ impl Plugin {
     fn start(&self, slot: &mut Slot, process: u64) -> Result<(), Error> {
         let now = self.host.monotonic_clock();
         let first = slot.serial == 0;
+        let lost = !first && slot.process == process;
         slot.backoff.check(now)?;
         if let Some(vm) = slot.renew(process) {
             self.forget(&vm);
         }
         match self.module.start(&self.host) {
             Ok(vm) => {
+                if lost {
+                    vm.state().own.count(Count::Rebuilds);
+                }
                 slot.vm = Some(vm);
                 self.tell(LogLevel::Warn, slot.backoff.worked());
                 Ok(())

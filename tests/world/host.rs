@@ -4,7 +4,7 @@ use super::{number, request_id};
 use resty_proxy_wasm::abi::LogLevel;
 use resty_proxy_wasm::callout::Upstream;
 use resty_proxy_wasm::ports::{Host, Phase, RequestId, RequestSummary, SetVariableError};
-use resty_proxy_wasm::shm::Shared;
+use resty_proxy_wasm::shm::{Own, Shared};
 use resty_proxy_wasm::snapshot::HeaderMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -309,6 +309,10 @@ impl Host for World {
     fn shared(&self) -> Option<&Shared> {
         let make = || Shared::new(SHARED_MEMORY, |_| panic!("nobody was killed")).expect("memory");
         Some(self.shared.get_or_init(make))
+    }
+
+    fn own(&self, plugin: &str) -> Own {
+        self.shared().map(|shared| shared.own(plugin)).unwrap_or_default()
     }
 
     fn wake(&self, waker: NonZeroUsize) {

@@ -42,6 +42,21 @@ typedef struct rpw_nginx_t {
     int (*response_status)(void*);
     int (*semaphore_post)(void*, int);
 } rpw_nginx_t;
+typedef struct rpw_bucket_t {
+    double le;
+    uint64_t count;
+} rpw_bucket_t;
+typedef struct rpw_metric_t {
+    const char *name;
+    size_t name_length;
+    const char *kind;
+    size_t kind_length;
+    const struct rpw_pair_t *labels;
+    size_t labels_length;
+    double value;
+    const struct rpw_bucket_t *buckets;
+    size_t buckets_length;
+} rpw_metric_t;
 typedef struct rpw_options_t {
     const char *vm_config;
     size_t vm_config_length;
@@ -116,6 +131,10 @@ int32_t rpw_context_traits(const rpw_context_t *context);
 void rpw_context_free(rpw_context_t *context);
 int32_t rpw_setup(const struct rpw_nginx_t *functions,
                   struct rpw_error_t *error);
+int32_t rpw_metrics(const struct rpw_metric_t **list,
+                    size_t *count,
+                    struct rpw_error_t *error);
+int32_t rpw_prometheus(const char **text, size_t *length, struct rpw_error_t *error);
 int32_t rpw_plugin_load(const char *name,
                         size_t name_length,
                         const char *code,
