@@ -165,6 +165,11 @@
 #define RPW_WORK_WAIT 3
 
 /**
+ * `rpw_work_next`: begin to listen, by `rpw_listen_begin`.
+ */
+#define RPW_WORK_LISTEN 4
+
+/**
  * `rpw_call_advance`: receive more.
  */
 #define RPW_CALL_RECEIVE 1
@@ -665,6 +670,57 @@ int32_t rpw_setup(const struct rpw_nginx_t *functions,
                   struct rpw_error_t *error);
 
 /**
+ * Begins to listen: says what a datagram cosocket must connect to, and what it must send first.
+ *
+ * # Arguments
+ * `hello`: room for 8 bytes, which are to be sent as one datagram; then comes `rpw_listen_end`.
+ * # Returns
+ * The number of a descriptor: the cosocket connects to `unix:/proc/self/fd/NUMBER`. `RPW_ERROR` when there is none.
+ * # Safety
+ * `hello` has room for 8 bytes, `error` is NULL or valid.
+ */
+int32_t rpw_listen_begin(char *hello,
+                         struct rpw_error_t *error);
+
+/**
+ * The hello was sent: from now on the cosocket receives a datagram whenever `rpw_listen_heard` is to be called.
+ *
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_ERROR` when it cannot be reached.
+ * # Safety
+ * `error` is NULL or valid.
+ */
+int32_t rpw_listen_end(struct rpw_error_t *error);
+
+/**
+ * Messages may have come: there is work.
+ *
+ * # Returns
+ * `RPW_CONTINUE`.
+ */
+int32_t rpw_listen_heard(void);
+
+/**
+ * Has the cosocket receive a datagram, so that its light thread wakes.
+ *
+ * # Returns
+ * `RPW_CONTINUE`.
+ */
+int32_t rpw_listen_wake(void);
+
+/**
+ * There is no cosocket, or none any more: from now on the queues are looked at now and then.
+ *
+ * # Arguments
+ * `reason`: for the error log.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Safety
+ * `reason` has the given length.
+ */
+int32_t rpw_listen_failed(const char *reason, size_t reason_length);
+
+/**
  * Lists all metrics: those of filters and those of the host.
  *
  * # Returns
@@ -886,10 +942,10 @@ const int32_t *rpw_work_waits(void);
 int32_t rpw_work_listen(void *semaphore);
 
 /**
- * Runs the ticks that are due, and says what is to be done next.
+ * Runs the ticks that are due, tells guests of messages in queues, and says what is to be done next.
  *
  * # Returns
- * `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_WAIT`, with the details in `*work`, whose
+ * `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_LISTEN`, `RPW_WORK_WAIT`, with the details in `*work`, whose
  * strings are good until the call of that id ends; `RPW_ERROR`.
  * # Safety
  * `work` and `error` are valid.

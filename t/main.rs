@@ -34,6 +34,8 @@ mod phases;
 mod process;
 mod property;
 mod property_tls;
+mod queue;
+mod rate_limit;
 mod reload;
 mod request_body;
 mod response_body;

@@ -13,12 +13,6 @@ const ANSWERS: Ops<'static> = &[
     ("grpc_send max message 1", "1"),
     ("grpc_cancel 1", "1"),
     ("grpc_close 1", "1"),
-    ("register_shared_queue name", "10"),
-    ("register_shared_queue name", "10"),
-    ("resolve_shared_queue '' name", "1"),
-    ("resolve_shared_queue other name", "1"),
-    ("enqueue_shared_queue 1 data", "1"),
-    ("dequeue_shared_queue 1", "1"),
 ];
 
 /// What ABI 0.1.0 does not have.
@@ -28,10 +22,7 @@ const SINCE_0_2: Ops<'static> =
 /// Not stubs, but of no use while there are no calls.
 const NO_CALL: Ops<'static> = &[("get_status", "0 0 ''"), ("done", "1")];
 
-const WARNINGS: &[&str] = &[
-    "gRPC calls are not built yet in this version",
-    "shared queues are not built yet in this version",
-];
+const WARNINGS: &[&str] = &["gRPC calls are not built yet in this version"];
 
 fn answers(guest: &str, callback: &str, exported: &str, ops: Ops<'_>) {
     let run = check_with(callback, ops, |probe| probe.guest(guest));

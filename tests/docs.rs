@@ -170,6 +170,8 @@ fn amount(name: &str, value: u64) -> String {
         "EVICTIONS",
         "NAMES",
         "PROCESSES",
+        "MESSAGES",
+        "CALLS",
     ];
     let sizes = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     if name.ends_with("_MS") {

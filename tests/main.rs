@@ -27,6 +27,7 @@ mod loading;
 mod metrics;
 mod pausing;
 mod properties;
+mod queues;
 mod random;
 mod recovery;
 mod responses;

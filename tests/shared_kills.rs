@@ -80,13 +80,23 @@ const KEYS: u64 = 64;
 fn change_at_random(shared: &Shared, random: &mut Random, out: &mut Vec<u8>) {
     let key = random.below(KEYS);
     let name = key.to_le_bytes();
-    match random.below(10) {
+    let queue = 1 + (key % 2) as u32;
+    match random.below(14) {
         0..6 => match shared.set(b"vm", &name, &value(key, random.below(1 << 20)), 0) {
             Ok(_) | Err(Refusal::Full) => {}
             Err(refusal) => panic!("{refusal:?}"),
         },
         6..8 => {
             shared.delete(b"vm", &name).expect("an answer");
+        }
+        8..11 => match shared.enqueue(queue, &value(key, random.below(1 << 20))) {
+            Ok(_) | Err(Refusal::Full) => {}
+            Err(refusal) => panic!("{refusal:?}"),
+        },
+        11..13 => {
+            if shared.dequeue(queue, out) == Ok(Some(true)) {
+                is_whole(u64::from_le_bytes(out[..8].try_into().expect("8 bytes")), out);
+            }
         }
         _ => {
             if shared.get(b"vm", &name, out).expect("an answer").is_some() {
@@ -110,6 +120,9 @@ fn all_is_whole(shared: &Shared) {
 fn kill(times: u64, evicts: bool) {
     let shared = Shared::new(384 * 1024, count).expect("memory");
     shared.set_eviction(evicts).expect("the lock");
+    shared.queue(b"vm", b"one").expect("room");
+    shared.queue(b"vm", b"two").expect("room");
+    let before = shared.size().expect("the lock").1;
     // What is never changed is never lost.
     let kept: Vec<u64> = (0..if evicts { 0 } else { 100 }).map(|n| KEYS + n).collect();
     for key in &kept {
@@ -150,7 +163,14 @@ fn kill(times: u64, evicts: bool) {
     for key in shared.keys(b"vm", usize::MAX).expect("keys") {
         shared.delete(b"vm", &key).expect("an answer");
     }
-    assert_eq!(shared.size().expect("the lock").1, 0, "room that nobody has and nobody can have");
+    for queue in [1, 2] {
+        while shared.dequeue(queue, &mut Vec::new()).expect("the lock") == Some(true) {}
+    }
+    assert_eq!(
+        shared.size().expect("the lock").1,
+        before,
+        "room that nobody has and nobody can have"
+    );
 }
 
 #[test]

@@ -56,10 +56,10 @@ macro_rules! for_each_hostcall {
             dispatch::proxy_get_status(return_code: u32, return_data: u32, return_size: u32) "0.2" Full;
             shared_data::proxy_get_shared_data(key: u32, key_size: u32, return_data: u32, return_size: u32, return_cas: u32) "all" Full;
             shared_data::proxy_set_shared_data(key: u32, key_size: u32, value: u32, value_size: u32, cas: u32) "all" Full;
-            queue::proxy_register_shared_queue(name: u32, name_size: u32, return_id: u32) "all" Answers("INTERNAL_FAILURE; not built yet");
-            queue::proxy_resolve_shared_queue(vm_id: u32, vm_id_size: u32, name: u32, name_size: u32, return_id: u32) "all" Answers("NOT_FOUND; not built yet");
-            queue::proxy_enqueue_shared_queue(id: u32, data: u32, data_size: u32) "all" Answers("NOT_FOUND; not built yet");
-            queue::proxy_dequeue_shared_queue(id: u32, return_data: u32, return_size: u32) "all" Answers("NOT_FOUND; not built yet");
+            queue::proxy_register_shared_queue(name: u32, name_size: u32, return_id: u32) "all" Full;
+            queue::proxy_resolve_shared_queue(vm_id: u32, vm_id_size: u32, name: u32, name_size: u32, return_id: u32) "all" Full;
+            queue::proxy_enqueue_shared_queue(id: u32, data: u32, data_size: u32) "all" Full;
+            queue::proxy_dequeue_shared_queue(id: u32, return_data: u32, return_size: u32) "all" Full;
             metric::proxy_define_metric(kind: u32, name: u32, name_size: u32, return_id: u32) "all" Full;
             metric::proxy_increment_metric(id: u32, delta: i64) "all" Full;
             metric::proxy_record_metric(id: u32, value: i64) "all" Full;

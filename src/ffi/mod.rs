@@ -20,6 +20,7 @@ mod ending;
 mod folder;
 mod functions;
 mod handle;
+mod listen;
 mod metrics;
 mod nginx;
 mod plugin;
@@ -36,6 +37,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub use cache::rpw_cache_dir;
 pub use context::*;
 pub use functions::{rpw_nginx_t, rpw_setup};
+pub use listen::{
+    rpw_listen_begin, rpw_listen_end, rpw_listen_failed, rpw_listen_heard, rpw_listen_wake,
+};
 pub use metrics::{rpw_metrics, rpw_prometheus};
 pub use plugin::*;
 pub use shared::{

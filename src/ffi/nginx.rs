@@ -6,11 +6,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::functions::{Functions, functions};
-use super::{Failure, request, rpw_pair_t, shared, types};
+use super::{Failure, listen, request, rpw_pair_t, shared, types};
 use crate::abi::LogLevel;
 use crate::callout::Upstream;
-use crate::ports::{Host, Phase, RequestId, RequestSummary, SetVariableError};
-use crate::shm::{Own, Shared};
+use crate::ports::{Host, Listening, Phase, RequestId, RequestSummary, SetVariableError};
+use crate::shm::{Address, Own, Shared};
 use crate::snapshot::HeaderMap;
 
 /// ngx_lua's phase numbers (`ngx_http_lua_common.h`, `NGX_HTTP_LUA_CONTEXT_*`).
@@ -344,6 +344,14 @@ impl Host for World {
 
     fn own(&self, plugin: &str) -> Own {
         shared::shared().map(|shared| shared.own(plugin)).unwrap_or_default()
+    }
+
+    fn listening(&self) -> Listening {
+        listen::listening()
+    }
+
+    fn wake_listener(&self, address: Address) {
+        listen::wake(address);
     }
 
     fn wake(&self, waker: NonZeroUsize) {

@@ -5,8 +5,8 @@ use std::ffi::c_char;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use super::{
-    Failure, RPW_CONTINUE, RPW_MISMATCH, RPW_MISSING, boundary, nginx, rpw_error_t, rpw_pair_t,
-    rpw_value_t, types,
+    Failure, RPW_CONTINUE, RPW_MISMATCH, RPW_MISSING, boundary, listen, nginx, rpw_error_t,
+    rpw_pair_t, rpw_value_t, types,
 };
 use crate::abi::LogLevel;
 use crate::limits;
@@ -103,6 +103,7 @@ fn on_repair(repair: &Repair) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_shared_memory(size: u64, error: *mut rpw_error_t) -> i32 {
     boundary(error, || {
+        listen::prepare();
         let size = usize::try_from(size).unwrap_or(usize::MAX).min(limits::MAX_SHARED_MEMORY);
         let old = SHARED.load(Ordering::Acquire);
         if old.is_null() {

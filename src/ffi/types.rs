@@ -72,6 +72,9 @@ pub const RPW_WORK_STOP: i32 = 2;
 /// `rpw_work_next`: nothing to do for `wait_ms`, or until the semaphore is posted.
 pub const RPW_WORK_WAIT: i32 = 3;
 
+/// `rpw_work_next`: begin to listen, by `rpw_listen_begin`.
+pub const RPW_WORK_LISTEN: i32 = 4;
+
 /// `rpw_call_advance`: receive more.
 pub const RPW_CALL_RECEIVE: i32 = 1;
 /// `rpw_call_advance`: the response is whole, or will never be.

@@ -13,7 +13,7 @@ pub use body::{Body, Output};
 pub use calls::{CallOf, Calls, Dispatched, Token};
 pub use limiter::Limiter;
 pub use properties::Properties;
-pub use root::Root;
+pub use root::{Listener, Root};
 pub use state::{Call, Contexts, PluginInfo, State, StdioLines};
 pub use stream::Stream;
 

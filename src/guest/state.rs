@@ -7,11 +7,11 @@ use rustc_hash::FxHashMap;
 use wasmtime::{Memory, TypedFunc};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use super::{Calls, ContextId, Limiter, Properties, Root, Stream};
+use super::{Calls, ContextId, Limiter, Listener, Properties, Root, Stream};
 use crate::abi::{Callback, LogLevel, Version};
 use crate::limits;
 use crate::ports::{Host, RequestId};
-use crate::shm::{Metric, Own};
+use crate::shm::{Metric, Own, QueueId};
 
 /// What a plugin is, the same for all of its VMs.
 #[derive(Debug)]
@@ -144,6 +144,16 @@ impl Contexts {
         let kept = most <= limits::ALL_PROPERTY_BYTES && properties.set(path, value);
         self.property_bytes = self.property_bytes - before + properties.size();
         Some(kept)
+    }
+
+    /// The root of a context registers a queue; of this VM's roots it alone listens to it from now on.
+    pub fn listen(&mut self, id: ContextId, queue: QueueId) {
+        for root in self.roots.values_mut() {
+            root.queues.retain(|listener| listener.id != queue);
+        }
+        if let Some(root) = self.root_of_mut(id) {
+            root.queues.push(Listener { id: queue, ticket: None });
+        }
     }
 
     /// The root of a context: itself, or the parent of a stream.

@@ -1,4 +1,4 @@
-//! What all workers share: values by key, and metrics.
+//! What all workers share: values by key, queues, and metrics.
 //!
 //! [`Shared`] is the whole of it. Underneath, from the bottom: `region` is the mapping, `node` and `heap` are what it
 //! holds and where, `lock` and `repair` keep it whole when a worker is killed, `table` finds nodes by name.
@@ -13,6 +13,7 @@ mod lock;
 mod metric;
 mod node;
 mod own;
+mod queue;
 mod region;
 mod repair;
 mod series;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 pub use data::Cas;
 pub use metric::Metric;
 pub use own::{Count, Own};
+pub use queue::{Address, QueueId, Ticket};
 pub use region::Region;
 pub use repair::Repair;
 pub use series::{Series, Type, Value, exposition};

@@ -28,6 +28,9 @@ pub(super) const UNIT: usize = 16;
 /// Where a node is, 0 for nowhere.
 pub(super) type Link = u32;
 
+/// Workers that may say hello at the same time.
+pub(super) const HELLOS: usize = 64;
+
 /// What is not in the heap. All zero, but for the lock, is an empty region.
 #[repr(C)]
 pub(super) struct Header {
@@ -52,6 +55,10 @@ pub(super) struct Header {
     pub partial: [AtomicU32; CLASSES],
     /// Queues by their ids, less 1.
     pub queues: [AtomicU32; limits::QUEUE_NAMES],
+    /// What workers said whose sockets nobody knows yet, and where these are.
+    pub hellos: [AtomicU64; HELLOS],
+    /// See `hellos`.
+    pub addresses: [AtomicU32; HELLOS],
     /// Who keeps metrics of our own, by number: process ids.
     pub processes: [AtomicU32; limits::SHARED_PROCESSES],
 }

@@ -23,6 +23,7 @@ impl Locked<'_> {
         for bucket in self.buckets() {
             self.keep_chain(bucket, &mut repair, |node| !node.is(Kind::Message));
         }
+        self.repair_queues(&mut repair);
         self.list_pages_with_room();
         self.order_entries_anew();
         repair

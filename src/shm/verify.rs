@@ -19,7 +19,9 @@ impl Shared {
                 entries.insert(link);
             }
         });
+        locked.for_each_message(|link, node| nodes.push((link, node.size())));
         locked.verify_uses(&entries)?;
+        locked.verify_queues()?;
         let used = locked.used();
         locked.change(|| {
             locked.forget_heap();

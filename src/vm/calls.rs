@@ -64,10 +64,10 @@ impl Vm {
         due
     }
 
-    /// The plugin contexts that tick.
-    pub(super) fn ticking(&self) -> Vec<ContextId> {
+    /// The plugin contexts that are called outside of requests.
+    pub(super) fn active(&self) -> Vec<ContextId> {
         let roots = self.state().contexts.roots.values();
-        roots.filter(|root| root.tick_period != 0).map(|root| root.id).collect()
+        roots.filter(|root| root.is_active()).map(|root| root.id).collect()
     }
 
     /// Drops the calls of a context that ends.

@@ -14,6 +14,7 @@ mod linker;
 mod module;
 mod plugin;
 mod profile;
+mod queues;
 mod run;
 mod start;
 mod stopwatch;
@@ -28,6 +29,7 @@ pub use code::Code;
 pub use deadline::TimeLimits;
 pub use module::{Module, Options};
 pub use plugin::{Context, Plugin, StreamRef};
+pub use queues::Queues;
 pub use run::Outcome;
 pub use work::{CallRef, Work};
 

@@ -3,8 +3,10 @@
 use super::{number, request_id};
 use resty_proxy_wasm::abi::LogLevel;
 use resty_proxy_wasm::callout::Upstream;
-use resty_proxy_wasm::ports::{Host, Phase, RequestId, RequestSummary, SetVariableError};
-use resty_proxy_wasm::shm::{Own, Shared};
+use resty_proxy_wasm::ports::{
+    Host, Listening, Phase, RequestId, RequestSummary, SetVariableError,
+};
+use resty_proxy_wasm::shm::{Address, Own, Shared};
 use resty_proxy_wasm::snapshot::HeaderMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -92,6 +94,8 @@ struct Inner {
     /// Nanoseconds.
     monotonic: u64,
     work_waits: bool,
+    listening: Listening,
+    listeners_woken: Vec<Address>,
 }
 
 /// A variable whose reading makes the host panic.
@@ -113,6 +117,8 @@ impl World {
             woken: Vec::new(),
             monotonic: MONOTONIC_CLOCK,
             work_waits: false,
+            listening: Listening::At(7),
+            listeners_woken: Vec::new(),
         };
         Arc::new(Self { inner: Mutex::new(inner), shared: OnceLock::new() })
     }
@@ -149,6 +155,15 @@ impl World {
     /// Time passes.
     pub fn pass(&self, milliseconds: u64) {
         self.lock().monotonic += milliseconds * 1_000_000;
+    }
+
+    pub fn set_listening(&self, listening: Listening) {
+        self.lock().listening = listening;
+    }
+
+    /// The listeners of queues that were woken, in order.
+    pub fn listeners_woken(&self) -> Vec<Address> {
+        std::mem::take(&mut self.lock().listeners_woken)
     }
 
     /// The wakers that were called, in order.
@@ -313,6 +328,14 @@ impl Host for World {
 
     fn own(&self, plugin: &str) -> Own {
         self.shared().map(|shared| shared.own(plugin)).unwrap_or_default()
+    }
+
+    fn listening(&self) -> Listening {
+        self.lock().listening
+    }
+
+    fn wake_listener(&self, address: Address) {
+        self.lock().listeners_woken.push(address);
     }
 
     fn wake(&self, waker: NonZeroUsize) {

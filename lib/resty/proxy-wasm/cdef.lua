@@ -131,6 +131,12 @@ int32_t rpw_context_traits(const rpw_context_t *context);
 void rpw_context_free(rpw_context_t *context);
 int32_t rpw_setup(const struct rpw_nginx_t *functions,
                   struct rpw_error_t *error);
+int32_t rpw_listen_begin(char *hello,
+                         struct rpw_error_t *error);
+int32_t rpw_listen_end(struct rpw_error_t *error);
+int32_t rpw_listen_heard(void);
+int32_t rpw_listen_wake(void);
+int32_t rpw_listen_failed(const char *reason, size_t reason_length);
 int32_t rpw_metrics(const struct rpw_metric_t **list,
                     size_t *count,
                     struct rpw_error_t *error);
@@ -244,6 +250,7 @@ return {
     RPW_WORK_START = 1,
     RPW_WORK_STOP = 2,
     RPW_WORK_WAIT = 3,
+    RPW_WORK_LISTEN = 4,
     RPW_CALL_RECEIVE = 1,
     RPW_CALL_DONE = 2,
     RPW_CALL_GONE = 3,

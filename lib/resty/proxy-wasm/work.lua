@@ -6,6 +6,7 @@
 local ffi = require("ffi")
 local call = require("resty.proxy-wasm.call")
 local clib = require("resty.proxy-wasm.clib")
+local listen = require("resty.proxy-wasm.listen")
 local semaphore = require("ngx.semaphore")
 
 local ffi_str = ffi.string
@@ -26,6 +27,7 @@ local error_slot = clib.error_slot
 local last_error = clib.last_error
 local START = const.RPW_WORK_START
 local STOP = const.RPW_WORK_STOP
+local LISTEN = const.RPW_WORK_LISTEN
 local WAIT = const.RPW_WORK_WAIT
 
 -- Calls that one light thread starts.
@@ -83,7 +85,7 @@ local function sweep(owner)
     end
 end
 
-local begin
+local begin, look
 
 -- Asks for work until there is none. Returns the seconds to wait.
 local function do_work(owner)
@@ -93,6 +95,8 @@ local function do_work(owner)
             start(owner)
         elseif rc == STOP then
             stop(work.id)
+        elseif rc == LISTEN then
+            listen.begin(look)
         elseif rc == WAIT then
             return work.wait_ms / 1000
         else
@@ -156,15 +160,14 @@ function begin()
     lib.rpw_work_listen(owner.semaphore.sem)
 end
 
-local _M = {}
-
 -- To be called after the library was: starts the light thread when it is needed.
-function _M.look()
+function look()
     if waits[0] ~= 0 and not current and get_phase() ~= "init" and not exiting() then
         begin()
     end
 end
 
-_M.waits = waits
-
-return _M
+return {
+    look = look,
+    waits = waits,
+}
