@@ -2,6 +2,7 @@
 //!
 //! Each function panics when something that must hold does not.
 
+mod callout;
 mod events;
 mod header;
 mod header_map;
@@ -18,6 +19,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("header", header::run),
     ("header_map", header_map::run),
     ("path", path::run),
+    ("callout", callout::run),
     ("hostcalls", hostcalls::run),
     ("events", events::run),
     ("module", module::run),

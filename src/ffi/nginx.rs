@@ -6,10 +6,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::functions::{Functions, functions};
-use super::{Failure, listen, request, rpw_pair_t, shared, types};
+use super::{Failure, foreign, listen, request, rpw_pair_t, shared, types, upstreams};
 use crate::abi::LogLevel;
 use crate::callout::Upstream;
-use crate::ports::{Host, Listening, Phase, RequestId, RequestSummary, SetVariableError};
+use crate::ports::{
+    ForeignError, ForeignKind, Host, Listening, Phase, RequestId, RequestSummary, SetVariableError,
+};
 use crate::shm::{Address, Own, Shared};
 use crate::snapshot::HeaderMap;
 
@@ -334,8 +336,16 @@ impl Host for World {
         super::work::announce();
     }
 
-    fn upstream(&self, _name: &[u8]) -> Option<Upstream> {
-        None
+    fn upstream(&self, name: &[u8]) -> Option<Upstream> {
+        upstreams::find(name)
+    }
+
+    fn foreign(&self, name: &[u8]) -> Option<ForeignKind> {
+        foreign::find(name)
+    }
+
+    fn call_foreign(&self, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignError> {
+        foreign::call(name, arguments)
     }
 
     fn shared(&self) -> Option<&Shared> {

@@ -10,7 +10,7 @@ mod state;
 mod stream;
 
 pub use body::{Body, Output};
-pub use calls::{CallOf, Calls, Dispatched, Token};
+pub use calls::{CallOf, CallResult, Calls, Dispatched, ForeignCall, Requested, Token};
 pub use limiter::Limiter;
 pub use properties::Properties;
 pub use root::{Listener, Root};

@@ -67,6 +67,7 @@ pub struct Module {
     pause_timeout: u32,
     fail_open: bool,
     makes_calls: bool,
+    calls_foreign: bool,
     /// Guest calls need a tokio runtime entered: the guest imports functions that run on wasmtime-wasi.
     pub(super) needs_runtime: bool,
     /// Held, because the cache finds what a plugin holds.
@@ -98,7 +99,9 @@ impl Module {
         let needs_runtime = module
             .imports()
             .any(|i| wasi::MODULES.contains(&i.module()) && wasi::needs_runtime(i.name()));
-        let makes_calls = module.imports().any(|import| import.name() == "proxy_http_call");
+        let imports = |name: &str| module.imports().any(|import| import.name() == name);
+        let makes_calls = imports("proxy_http_call");
+        let calls_foreign = imports("proxy_call_foreign_function");
         let pre = linker.instantiate_pre(module).map_err(|e| Error::Import(one_line(&e)))?;
         Ok(Self {
             pre,
@@ -108,6 +111,7 @@ impl Module {
             pause_timeout: options.pause_timeout,
             fail_open: options.fail_open,
             makes_calls,
+            calls_foreign,
             needs_runtime,
             code,
             warnings,
@@ -132,6 +136,11 @@ impl Module {
     /// Whether the guest can make calls.
     pub fn makes_calls(&self) -> bool {
         self.makes_calls
+    }
+
+    /// Whether the guest can call functions of the embedder.
+    pub fn calls_foreign(&self) -> bool {
+        self.calls_foreign
     }
 
     /// Whether the guest has a callback.

@@ -20,12 +20,15 @@ mod log;
 mod probe;
 mod process;
 mod running;
+mod server;
+pub mod tls;
 
 pub use config::{Nginx, guest, library, lua_paths, preamble};
 pub use http::{Connection, Request, Response};
 pub use probe::{Outcome, Probe};
 pub use process::valgrind;
 pub use running::Running;
+pub use server::{Peer, Server};
 
 use std::path::PathBuf;
 use std::thread::sleep;

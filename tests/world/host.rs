@@ -4,7 +4,7 @@ use super::{number, request_id};
 use resty_proxy_wasm::abi::LogLevel;
 use resty_proxy_wasm::callout::Upstream;
 use resty_proxy_wasm::ports::{
-    Host, Listening, Phase, RequestId, RequestSummary, SetVariableError,
+    ForeignError, ForeignKind, Host, Listening, Phase, RequestId, RequestSummary, SetVariableError,
 };
 use resty_proxy_wasm::shm::{Address, Own, Shared};
 use resty_proxy_wasm::snapshot::HeaderMap;
@@ -336,6 +336,22 @@ impl Host for World {
 
     fn wake_listener(&self, address: Address) {
         self.lock().listeners_woken.push(address);
+    }
+
+    fn foreign(&self, name: &[u8]) -> Option<ForeignKind> {
+        match name {
+            b"reverse" | b"fails" | b"nowhere" => Some(ForeignKind::Now),
+            b"later" => Some(ForeignKind::Later),
+            _ => None,
+        }
+    }
+
+    fn call_foreign(&self, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignError> {
+        match name {
+            b"reverse" => Ok(arguments.iter().rev().copied().collect()),
+            b"fails" => Err(ForeignError::Failed),
+            _ => Err(ForeignError::NotHere),
+        }
     }
 
     fn wake(&self, waker: NonZeroUsize) {

@@ -80,7 +80,7 @@ local _M = {}
 -- `look` is called when there is work.
 function _M.begin(look)
     local ok, err = timer_at(0, listen, look)
-    if not ok then
+    if not ok and not exiting() then
         lib.rpw_listen_failed(err, #err)
     end
 end
