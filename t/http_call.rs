@@ -263,3 +263,32 @@ fn a_stream_that_ends_drops_its_call() {
         0
     );
 }
+
+#[test]
+fn calls_from_on_configure_of_a_worker_arrive_without_a_request() {
+    let nginx = upstreams(Nginx::new())
+        .guest("probe")
+        .http(
+            r#"
+            init_by_lua_block {
+                wasm = require("resty.proxy-wasm")
+                local script = [[
+                    configure: http_call unix:@PREFIX@upstream.sock :path=/status '' '' 5000
+                    http_call_response: ids
+                    http_call_response: get_header_map_value 6 :status
+                    http_call_response@first: http_call unix:@PREFIX@upstream.sock :path=/count '' '' 5000
+                ]]
+                script = script:gsub("@PREFIX@", ngx.config.prefix())
+                ctx = assert(wasm.on_configure(assert(wasm.load("probe", "probe.wasm")), script))
+            }
+            init_worker_by_lua_block { assert(wasm.init_worker()) }
+            "#,
+        )
+        .server("location / { return 200; }")
+        .start();
+    // The call that the check in the master asked for is not made: the worker's is, and one that its response asked for.
+    let lines = wait_for(&nginx, "http_call_response", 5);
+    assert_eq!(lines[1], "get_header_map_value 6 :status -> 0 418");
+    assert!(lines[2].ends_with(" -> 0 2"), "{lines:?}");
+    assert_eq!(lines[4], "get_header_map_value 6 :status -> 0 200");
+}

@@ -111,3 +111,52 @@ fn a_tick_that_loops_is_stopped() {
     nginx.get("/");
     nginx.wait_for_log(told);
 }
+
+#[test]
+fn ticks_end_with_their_context() {
+    let nginx = Nginx::new()
+        .guest("probe")
+        .http(
+            r#"
+            init_by_lua_block {
+                wasm = require("resty.proxy-wasm")
+                plugin = assert(wasm.load("probe", "probe.wasm"))
+                held = {}
+            }
+            "#,
+        )
+        .server(
+            r#"
+            location /make {
+                content_by_lua_block {
+                    held[1] = assert(wasm.on_configure(plugin, [[
+                        configure: set_tick_period_milliseconds 10
+                        tick: ids
+                        root_delete: ids
+                    ]]))
+                }
+            }
+            location /drop {
+                content_by_lua_block {
+                    held[1] = nil
+                    collectgarbage()
+                    collectgarbage()
+                    -- A context ends with the next call of the library.
+                    held[2] = assert(wasm.on_configure(plugin))
+                }
+            }
+            "#,
+        )
+        .start();
+    nginx.get("/make");
+    wait_for(&nginx, "tick", 3);
+    nginx.get("/drop");
+    assert_eq!(wait_for(&nginx, "root_delete", 1), ["ids -> id=1 root=1"]);
+    let ended = nginx.guest_log("probe").iter().position(|line| line.starts_with("root_delete"));
+    // Time for more ticks, were there any: another context's come.
+    nginx.get("/make");
+    let made = wait_for(&nginx, "tick", 1).len();
+    wait_for(&nginx, "tick", made + 3);
+    let after = &nginx.guest_log("probe")[ended.expect("an end")..];
+    assert!(!after.iter().any(|line| line.starts_with("tick ids -> id=1 ")), "{after:?}");
+}

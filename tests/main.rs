@@ -34,6 +34,7 @@ mod recovery;
 mod responses;
 mod shared;
 mod shared_kills;
+mod ticks;
 mod time_limits;
 mod trailers;
 mod world;

@@ -17,7 +17,7 @@ mod time;
 
 pub use code::module;
 pub use filter::{Answer, Filter, Stream};
-pub use host::{Request, World};
+pub use host::{MONOTONIC_CLOCK, Request, World};
 pub use probe::Probe;
 pub use time::Ticker;
 
