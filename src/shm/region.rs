@@ -99,7 +99,7 @@ impl Region {
         }
         let base = NonNull::new(base.cast::<u8>()).ok_or_else(io::Error::last_os_error)?;
 
-        // A bucket for each 256 bytes: an entry is hardly smaller on average, so chains stay short.
+        // A bucket for each 256 to 512 bytes: an entry is hardly smaller on average, so chains stay short.
         let buckets = (size / 256).next_power_of_two() / 2;
         let map_at = size_of::<Header>().next_multiple_of(UNIT) + buckets * size_of::<AtomicU32>();
         let most = size / PAGE;
