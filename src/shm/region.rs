@@ -47,6 +47,9 @@ pub(super) struct Header {
     pub newest: AtomicU32,
     /// See `newest`.
     pub oldest: AtomicU32,
+    /// For each size of nodes, a place that is taken and that nobody has: the next node gets it. Where one key is set again
+    /// and again, its nodes take turns, and no page needs to be looked at.
+    pub spare: [AtomicU32; CLASSES],
     /// Pages of the heap that are taken.
     pub used_pages: AtomicU32,
     /// Where the last free page was found.
@@ -224,14 +227,17 @@ impl Region {
 
     /// Takes the lock, whoever died with it. An error when the system says that it cannot be had.
     pub(super) fn acquire(&self) -> io::Result<()> {
-        // Whoever holds it is done within a fraction of a microsecond, as a rule: less than going to sleep takes.
-        const SPINS: u32 = 200;
-        for _ in 0..SPINS {
+        // Whoever holds it is done within a fraction of a microsecond, as a rule: less than going to sleep takes. To wait
+        // for longer each time lets one process do many things in a row, with all that they need in its cache.
+        const LONGEST: u32 = 1024;
+        let mut wait = 1;
+        while wait <= LONGEST {
             // SAFETY: the mutex was made in `new` and lives as long as the mapping.
             match unsafe { libc::pthread_mutex_trylock(self.mutex()) } {
-                libc::EBUSY => std::hint::spin_loop(),
+                libc::EBUSY => (0..wait).for_each(|_| std::hint::spin_loop()),
                 code => return self.acquired(code),
             }
+            wait *= 2;
         }
         // SAFETY: as above.
         self.acquired(unsafe { libc::pthread_mutex_lock(self.mutex()) })
