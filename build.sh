@@ -172,9 +172,11 @@ run_tests() {
     setup_nginx
     # The tests of TLS make their certificates with it.
     command_from openssl openssl
-    # Those of metrics ask Prometheus' own parser.
+    # The client of HTTP/2.
+    command_from curl curl
+    # That of gRPC, and Prometheus' own parser.
     python3 -c 'import ensurepip' 2>/dev/null || packages python3 python3-venv
-    tools/prometheus-client >/dev/null
+    tools/python >/dev/null
     if (($# > 0)); then
         cargo test --release "$@"
     else

@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Does a worker's memory stay flat? Prints its resident memory after the first tenth of the requests and at the end.
 #
-#   bench/memory.sh [VARIANT=REQUESTS...]    (default: c-bare=1000000 d-bare=100000 c-as=1000000 d-as=100000)
+#   bench/memory.sh [VARIANT=REQUESTS...]    (default: c-bare=1000000 d-bare=100000 c-as=1000000
+#                   d-as=100000 gateway=1000000)
 #
-# The variants, the environment and what it needs are those of bench/run.sh. Each has an nginx of its own.
+# The gateway is that of t/gateway, with another configuration for every hundredth request. The other variants, the
+# environment and what it needs are those of bench/run.sh. Each has an nginx of its own.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -12,7 +14,7 @@ resident() {
 }
 
 if (($# == 0)); then
-    set -- c-bare=1000000 d-bare=100000 c-as=1000000 d-as=100000
+    set -- c-bare=1000000 d-bare=100000 c-as=1000000 d-as=100000 gateway=1000000
 fi
 printf '%-8s %10s %18s %18s %10s\n' variant requests "KiB at a tenth" "KiB at the end" growth
 for pair; do

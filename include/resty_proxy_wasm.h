@@ -89,6 +89,16 @@
 #define RPW_BODY_HOLD 2
 
 /**
+ * Of a piecewise request body: pass on what was held and the chunk, as they came. The outcome's body is just that.
+ */
+#define RPW_BODY_PASS 3
+
+/**
+ * With `RPW_ERROR` of a response body: what the filter held is gone with its VM.
+ */
+#define RPW_BODY_LOST 4
+
+/**
  * Request header `name` gets `value` and no other.
  */
 #define RPW_SET_REQUEST_HEADER 1
@@ -153,6 +163,16 @@
  * `rpw_context_traits`: a request goes on without this filter where it fails.
  */
 #define RPW_FAILS_OPEN 2
+
+/**
+ * `rpw_context_traits`: the filter has `proxy_on_response_body`.
+ */
+#define RPW_TAKES_RESPONSE_BODY 4
+
+/**
+ * `rpw_context_traits`: the filter was loaded as one that rewrites bodies.
+ */
+#define RPW_REWRITES_BODIES 8
 
 /**
  * `rpw_work_next`: make the call that is described.
@@ -454,6 +474,10 @@ typedef struct rpw_options_t {
      * 1 when a request goes on without this filter where it fails, 0 when it must not.
      */
     int32_t fail_open;
+    /**
+     * 1 when the filter rewrites bodies.
+     */
+    int32_t body;
 } rpw_options_t;
 
 /**
@@ -490,6 +514,11 @@ typedef struct rpw_event_t {
      * 1 when LuaJIT cannot have compiled the call.
      */
     int32_t interpreted;
+    /**
+     * 1 when the caller takes each piece of a request body as its outcome says. With 0 the last piece's outcome has the
+     * whole body, when anything of it was changed.
+     */
+    int32_t piecewise;
     /**
      * The chunk of a body event. Lent for the call.
      */
@@ -551,11 +580,20 @@ typedef struct rpw_outcome_t {
      */
     size_t effects_length;
     /**
-     * One of `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_HOLD`.
+     * One of `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_HOLD`, `RPW_BODY_PASS`. With `RPW_ERROR` of a response body
+     * what goes on when the response does: `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_LOST`.
      */
     int32_t body_action;
     /**
-     * The new body, for `RPW_BODY_REPLACE`.
+     * With `RPW_PAUSE`: 1 when the guest waits for a call of its own.
+     */
+    int32_t awaits_call;
+    /**
+     * Of the response's headers: 1 when the body may come to have another size.
+     */
+    int32_t rewrites_body;
+    /**
+     * The new body, for `RPW_BODY_REPLACE` and `RPW_BODY_PASS`.
      */
     const char *body;
     /**
@@ -698,7 +736,8 @@ int32_t rpw_context_new(const rpw_plugin_t *plugin,
  * What the users of a plugin context must know of its filter.
  *
  * # Returns
- * A sum of `RPW_TAKES_REQUEST_BODY` and `RPW_FAILS_OPEN`; `RPW_ERROR` for NULL.
+ * A sum of `RPW_TAKES_REQUEST_BODY`, `RPW_FAILS_OPEN`, `RPW_TAKES_RESPONSE_BODY` and `RPW_REWRITES_BODIES`;
+ * `RPW_ERROR` for NULL.
  * # Safety
  * `context` is NULL or a live handle.
  */
@@ -1005,6 +1044,23 @@ int32_t rpw_stream_skip(const rpw_context_t *context,
                         const char *reason,
                         size_t reason_length,
                         struct rpw_error_t *error);
+
+/**
+ * Takes a filter out of a request in which another one has answered: from now on its events answer `RPW_CONTINUE` and
+ * run nothing. Its stream, when it has one, ends with the request.
+ *
+ * # Arguments
+ * `started_too`: 0 when a filter that was told of the request is to be told of the response, too; then only one that has
+ * no stream is taken out.
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_BAD_REQUEST`; `RPW_ERROR`.
+ * # Safety
+ * `context` is a live handle, `request` NULL or the running `ngx_http_request_t`.
+ */
+int32_t rpw_stream_leave_out(const rpw_context_t *context,
+                             void *request,
+                             int32_t started_too,
+                             struct rpw_error_t *error);
 
 /**
  * Gives upstreams names that filters may call them by, in place of those of before, until `rpw_setup` is called for

@@ -9,6 +9,8 @@ pub struct Event {
     pub callback: Callback,
     /// True with the last part of a body; headers events find it out by themselves.
     pub end_of_stream: bool,
+    /// A request body of which every piece's outcome is taken, and not the last one's for the whole.
+    pub piecewise: bool,
     /// The body chunk of a body event, else empty. The ffi layer lends it for the time of the call and
     /// the VM lets go of it before the call returns.
     pub body: &'static [u8],

@@ -9,6 +9,10 @@ pub const HEADER_MAP_BYTES: usize = 1024 * 1024;
 /// Pairs in one header map. Stops quadratic work on maps of many tiny headers.
 pub const HEADER_MAP_PAIRS: usize = 1024;
 
+/// Trailers of one response that are looked for by the names that it announces. Stops an upstream from having the host
+/// look for thousands.
+pub const TRAILERS: usize = 64;
+
 /// Bytes of a header's name as a filter is shown to write it in a warning; the rest is cut off.
 pub const SHOWN_BYTES: usize = 128;
 

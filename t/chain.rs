@@ -4,13 +4,14 @@ use super::support::{Nginx, Running};
 
 /// A chain of the probes `a`, `b`, `c` with these scripts, each loaded with `options`, around an upstream that echoes the
 /// request and sends `x-upstream`.
-fn chain(options: [&str; 3], scripts: [&str; 3]) -> Running {
+pub fn chain(options: [&str; 3], scripts: [&str; 3]) -> Running {
     let mut lua = String::from("local wasm = require('resty.proxy-wasm')\nlocal list = {}\n");
+    lua += "local function script(text) return (text:gsub('@PREFIX@', ngx.config.prefix())) .. '\\n' end\n";
     for (i, name) in ["a", "b", "c"].iter().enumerate() {
         let (options, script) = (options[i], scripts[i]);
         lua += &format!(
             "local plugin = assert(wasm.load('{name}', 'probe.wasm', {{ {options} }}))
-             list[#list + 1] = assert(wasm.on_configure(plugin, [==[{script}\n]==]))\n"
+             list[#list + 1] = assert(wasm.on_configure(plugin, script([==[{script}]==])))\n"
         );
     }
     Nginx::new()
@@ -19,11 +20,34 @@ fn chain(options: [&str; 3], scripts: [&str; 3]) -> Running {
         .http(&format!("init_by_lua_block {{ {lua} chain = wasm.new_chain(list) }}"))
         .server(
             r#"
+            client_max_body_size 0;
             location / {
                 access_by_lua_block { chain:access() }
                 header_filter_by_lua_block { chain:header_filter() }
                 body_filter_by_lua_block { chain:body_filter() }
                 proxy_pass http://unix:echo.sock;
+            }
+            location /length {
+                header_filter_by_lua_block { chain:header_filter() }
+                body_filter_by_lua_block { chain:body_filter() }
+                content_by_lua_block {
+                    ngx.header["Content-Length"] = 5
+                    ngx.print("hello")
+                }
+            }
+            location /pieces {
+                header_filter_by_lua_block { chain:header_filter() }
+                body_filter_by_lua_block { chain:body_filter() }
+                content_by_lua_block {
+                    for _, piece in ipairs({ "ab", "cd", "ef" }) do
+                        ngx.print(piece)
+                        ngx.flush(true)
+                    end
+                    -- Until a file says so.
+                    while ngx.var.arg_wait and not io.open(ngx.config.prefix() .. "go") do
+                        ngx.sleep(0.01)
+                    end
+                }
             }
             location /rewrite {
                 rewrite_by_lua_block { chain:access() }
@@ -37,11 +61,11 @@ fn chain(options: [&str; 3], scripts: [&str; 3]) -> Running {
 }
 
 /// What the probes logged in the order in which they did: `NAME CALLBACK OP -> ANSWER`.
-fn order(nginx: &Running) -> Vec<String> {
+pub fn order(nginx: &Running) -> Vec<String> {
     nginx.log_texts("wasm log ").iter().map(|line| line.replacen(": ", " ", 1)).collect()
 }
 
-const NONE: [&str; 3] = [""; 3];
+pub const NONE: [&str; 3] = [""; 3];
 
 #[test]
 fn requests_go_in_order_and_responses_in_reverse() {
@@ -141,11 +165,9 @@ fn a_filter_that_fails_closed_answers_503() {
         assert!(!response.text().contains("hello"), "{callback}");
         let ran = ran(&nginx);
         assert!(!ran.iter().any(|line| *line == format!("c {callback}")), "{ran:?}");
-        assert!(
-            ran.iter().any(|line| line == "c response_headers"),
-            "others see the answer: {ran:?}"
-        );
-        assert!(!ran.iter().any(|line| line == "b response_headers"), "{ran:?}");
+        let sees = |name: &str| ran.iter().any(|line| *line == format!("{name} response_headers"));
+        assert!(sees("a") && !sees("b"), "{ran:?}");
+        assert_eq!(sees("c"), callback == "request_body", "who saw the request: {ran:?}");
     }
     let nginx = failing("fail = 'closed'", "response_headers");
     let response = nginx.request("POST", "/").body("hello").send();
@@ -173,6 +195,97 @@ fn grpc_clients_are_told_unavailable() {
         assert_eq!(response.header_all("grpc-status"), ["14"], "{callback}");
         assert_eq!(response.header_all("content-type"), ["application/grpc"], "{callback}");
         assert_eq!(response.text(), "");
+    }
+}
+
+/// The callbacks that ran and the answer, with `b` answering in `callback`.
+fn answered(callback: &str) -> (Vec<String>, u16, String) {
+    let ids = "request_headers,request_body,response_headers,log: ids; response_body@eos: ids";
+    let b = format!("{ids}; {callback}: send_local_response 403 '' no x-b=1 -1");
+    let see = format!("{ids}; response_headers: add_header_map_value 2 x-seen 1");
+    let nginx = chain(NONE, [&see, &b, &see]);
+    let response = nginx.request("POST", "/").body("hello").send();
+    assert_eq!(response.header_all("x-b"), ["1"]);
+    assert_eq!(response.header_all("x-upstream"), [""; 0]);
+    let seen = response.header_all("x-seen").len();
+    let (status, text) = (response.status, response.text());
+    let ran = ran(&nginx);
+    let sees = ran.iter().filter(|line| line.ends_with(" response_headers")).count();
+    assert!(seen <= sees, "{ran:?}");
+    (ran, status, text)
+}
+
+#[test]
+fn an_answer_goes_through_the_filters_that_saw_the_request() {
+    let (ran, status, text) = answered("request_headers");
+    assert_eq!((status, text.as_str()), (403, "no"));
+    assert_eq!(
+        ran,
+        [
+            "a request_headers",
+            "b request_headers",
+            "b response_headers",
+            "a response_headers",
+            "b response_body",
+            "a response_body",
+            "a log",
+            "b log"
+        ]
+    );
+    let (ran, status, text) = answered("request_body");
+    assert_eq!((status, text.as_str()), (403, "no"));
+    let response: Vec<&String> =
+        ran.iter().filter(|line| line.ends_with(" response_headers")).collect();
+    assert_eq!(response, ["c response_headers", "b response_headers", "a response_headers"]);
+    assert!(!ran.iter().any(|line| line == "c request_body"), "{ran:?}");
+}
+
+#[test]
+fn an_answer_in_place_of_a_response_goes_out_as_it_is() {
+    let (ran, status, text) = answered("response_headers");
+    assert_eq!((status, text.as_str()), (403, "no"));
+    let later: Vec<&String> = ran.iter().skip_while(|line| !line.contains("response")).collect();
+    assert_eq!(later, ["c response_headers", "b response_headers", "a log", "b log", "c log"]);
+}
+
+#[test]
+fn chains_of_routes_are_made_from_tables() {
+    let nginx = Nginx::new()
+        .guest("probe")
+        .http(
+            r#"
+            init_by_lua_block {
+                local wasm = require("resty.proxy-wasm")
+                local plugin = assert(wasm.load("probe", "probe.wasm"))
+                local function context(name)
+                    return assert(wasm.on_configure(plugin, "response_headers: add_header_map_value 2 x-by " .. name))
+                end
+                local one, two = context("one"), context("two")
+                chains = {
+                    ["/a"] = wasm.new_chain({ one, two }),
+                    ["/b"] = wasm.new_chain({ two, one, two }),
+                    ["/c"] = wasm.new_chain({}),
+                }
+            }
+            "#,
+        )
+        .server(
+            r#"
+            location / {
+                access_by_lua_block { chains[ngx.var.uri]:access() }
+                header_filter_by_lua_block { chains[ngx.var.uri]:header_filter() }
+                body_filter_by_lua_block { chains[ngx.var.uri]:body_filter() }
+                content_by_lua_block { ngx.say("content") }
+            }
+            "#,
+        )
+        .start();
+    for (path, by) in [("/a", &["two", "one"][..]), ("/b", &["two", "one", "two"]), ("/c", &[])] {
+        let response = nginx.get(path);
+        assert_eq!(
+            (response.header_all("x-by").as_slice(), response.text().as_str()),
+            (by, "content\n")
+        );
     }
 }
 

@@ -10,13 +10,20 @@
 
 mod api;
 mod bad_input;
+mod body_kinds;
+mod body_matrix;
+mod body_memory;
 mod buffer;
 mod cache;
 mod chain;
+mod chain_held;
 mod context;
 mod escape;
+mod examples;
 mod finding;
 mod foreign;
+mod gateway;
+mod grpc;
 mod harness;
 mod headers;
 mod headers_refused;

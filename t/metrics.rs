@@ -1,9 +1,9 @@
 //! Metrics in a real nginx: one for all workers and after a reload, in Lua and as Prometheus reads them.
 
-use super::support::{Nginx, Running, poll, root};
+use super::support::{self, Nginx, Running, poll};
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 const SCRIPT: &str = "
     configure: define_metric 0 hits >c; configure: define_metric 1 level >g; configure: define_metric 2 'my time' >h
@@ -63,10 +63,7 @@ for family in families(sys.stdin.read()):
     for sample in family.samples:
         print('S', sample.name + ' ' + repr(sorted(sample.labels.items())), repr(float(sample.value)), sep='\\t')
 ";
-    let python = Command::new(root().join("tools/prometheus-client")).output().expect("a script");
-    assert!(python.status.success(), "{}", String::from_utf8_lossy(&python.stderr));
-    let python = String::from_utf8(python.stdout).expect("a path");
-    let mut child = Command::new(python.trim())
+    let mut child = support::python()
         .args(["-c", PARSE])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

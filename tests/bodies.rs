@@ -250,3 +250,44 @@ fn a_filter_without_the_callback_is_not_in_the_way() {
     assert_eq!(stream.request_body(b"x", true).body, Output::Unchanged);
     assert_eq!(stream.response_body(b"x", true).body, Output::Unchanged);
 }
+
+/// What went on of the pieces of a request body, each taken at once.
+fn pieces(script: &str, pieces: &[&str]) -> Vec<Output> {
+    let probe = Probe::new(script);
+    let stream = probe.open();
+    let last = pieces.len() - 1;
+    let outputs = pieces.iter().enumerate();
+    outputs
+        .map(|(index, piece)| stream.request_piece(piece.as_bytes(), index == last).body)
+        .collect()
+}
+
+#[test]
+fn pieces_of_a_request_body_go_on_one_by_one() {
+    let unchanged = || Output::Unchanged;
+    assert_eq!(
+        pieces("request_body: get_buffer_bytes 0 0 max", &["ab", "cd"]),
+        [unchanged(), unchanged()]
+    );
+    let pass = |bytes: &str| Output::Pass(bytes.into());
+    assert_eq!(
+        pieces("request_body@more: pause", &["ab", "cd", "ef"]),
+        [Output::Hold, Output::Hold, pass("abcdef")]
+    );
+    assert_eq!(
+        pieces("request_body@first: pause", &["ab", "cd", "ef"]),
+        [Output::Hold, pass("abcd"), unchanged()]
+    );
+    assert_eq!(
+        pieces("request_body@first: set_buffer_bytes 0 0 0 .", &["ab", "cd"]),
+        [replace(b".ab"), unchanged()]
+    );
+    assert_eq!(
+        pieces("request_body@eos: set_buffer_bytes 0 0 max ''", &["ab", "cd"]),
+        [unchanged(), replace(b"")]
+    );
+    let held = "request_body@more: pause; request_body@eos: set_buffer_bytes 0 1 1 -";
+    assert_eq!(pieces(held, &["ab", "cd"]), [Output::Hold, replace(b"a-cd")]);
+    let early = "request_body@more: pause; request_body@first: set_buffer_bytes 0 1 1 -";
+    assert_eq!(pieces(early, &["ab", "cd"]), [Output::Hold, replace(b"a-cd")]);
+}

@@ -183,7 +183,9 @@ fn bodies_behave_like_a_vector() {
                 match body.end(action, index == last) {
                     Output::Hold => assert!(pause && index != last),
                     Output::Unchanged => passed.extend_from_slice(chunk),
-                    Output::Replace(bytes) => passed.extend_from_slice(&bytes),
+                    Output::Replace(bytes) | Output::Pass(bytes) => {
+                        passed.extend_from_slice(&bytes)
+                    }
                 }
                 assert_eq!(body.readable(), None);
                 if !pause || index == last {

@@ -111,7 +111,8 @@ fn from(source: Source) -> String {
         Source::ResponseHeader(name) => format!("response header `{name}`"),
         Source::RequestHeaders => "request headers; `request.headers.NAME` is one value".into(),
         Source::ResponseHeaders => "response headers; `response.headers.NAME` is one value".into(),
-        Source::NoTrailers => "always empty".into(),
+        Source::ResponseTrailers => "[trailers](#trailers) of the response, at its end".into(),
+        Source::GrpcStatus => "response header or trailer `grpc-status`".into(),
         Source::Variable(names) => variables(names),
         Source::Size(name) => format!("`${name}`, 0 without one"),
         Source::Protocol => "`$server_protocol`; `HTTP/2`, not `HTTP/2.0`".into(),
@@ -273,7 +274,7 @@ fn every_call_has_its_section() {
 #[test]
 fn every_option_is_documented_and_has_the_default_of_the_library() {
     let (options, readme) = (source("lib/resty/proxy-wasm/options.lua"), source("README.md"));
-    for (file, count) in [(&options, 9), (&source("lib/resty/proxy-wasm/settings.lua"), 4)] {
+    for (file, count) in [(&options, 10), (&source("lib/resty/proxy-wasm/settings.lua"), 4)] {
         let (_, checks) = file.split_once("local CHECKS = {\n").expect("the table of options");
         let (checks, _) = checks.split_once("\n}").expect("its end");
         let names: Vec<&str> = checks

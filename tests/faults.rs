@@ -193,7 +193,12 @@ fn nothing_enters_a_guest_that_runs() {
         assert_eq!(context.end_stream(inner.at), Err(busy.clone()));
         assert_eq!(probe.filter.drop_context(context), Err(busy.clone()));
         assert_eq!(probe.filter.configure("").err(), Some(busy.clone()));
-        let event = Event { callback: Callback::RequestHeaders, end_of_stream: false, body: &[] };
+        let event = Event {
+            callback: Callback::RequestHeaders,
+            end_of_stream: false,
+            piecewise: false,
+            body: &[],
+        };
         vm.run(outer.at.id, event)
     });
     assert!(result.is_ok());

@@ -35,4 +35,5 @@ mod responses;
 mod shared;
 mod shared_kills;
 mod time_limits;
+mod trailers;
 mod world;

@@ -201,3 +201,50 @@ fn a_waiting_stream_may_end() {
     assert_eq!(probe.filter.world.woken(), [0; 0]);
     assert_eq!(action(&stream), Action::Continue);
 }
+
+/// What the last of two pieces of the body answers when the headers are held.
+fn held(body: &str) -> (Probe, Stream, Action) {
+    let probe = Probe::new(&format!("request_headers: pause; {body}"));
+    let stream = probe.open();
+    assert_eq!(stream.request_headers().action, Action::Pause);
+    assert_eq!(stream.request_piece(b"ab", false).action, Action::Continue);
+    let action = stream.request_piece(b"cd", true).action;
+    (probe, stream, action)
+}
+
+#[test]
+fn held_headers_go_on_when_the_body_was_seen() {
+    for (body, action) in [
+        ("request_body: get_buffer_bytes 0 0 max", Action::Continue),
+        ("request_body@first: get_buffer_status 0", Action::Continue),
+        ("request_body@eos: add_header_map_value 0 a 1", Action::Continue),
+        ("request_body@first: continue_stream 0", Action::Continue),
+        ("request_body@eos: continue_stream 0; request_body: pause", Action::Continue),
+        ("request_body@eos: send_local_response 403 '' '' '' -1", Action::Respond),
+        ("request_body@eos: close_stream 0", Action::Close),
+        ("request_body@first: get_buffer_bytes 0 0 max; request_body: pause", Action::Pause),
+        ("request_body: get_buffer_bytes 0 0 max; request_body@more: pause", Action::Continue),
+        // It did nothing but log, which the probe always does.
+        ("request_body: args", Action::Pause),
+        ("request_body: stdout hello", Action::Pause),
+        ("log: ids", Action::Pause),
+    ] {
+        let (_probe, stream, answered) = held(body);
+        assert_eq!(answered, action, "{body}");
+        if answered == Action::Pause {
+            stream.wait(7);
+        }
+    }
+}
+
+#[test]
+fn held_headers_wait_for_a_call_whatever_the_body_callback_says() {
+    let call = "http_call upstream '' '' '' 1000";
+    for body in [
+        format!("request_body: {call}"),
+        format!("request_headers: {call}; request_body: get_buffer_bytes 0 0 max"),
+    ] {
+        let (_probe, _stream, action) = held(&body);
+        assert_eq!(action, Action::Pause, "{body}");
+    }
+}

@@ -34,8 +34,10 @@ pub enum Source {
     RequestHeaders,
     /// All headers of the response, or one by its name as a third segment.
     ResponseHeaders,
-    /// Always an empty map: nginx shows none.
-    NoTrailers,
+    /// The trailers of the response that nginx shows; empty before the end of its body.
+    ResponseTrailers,
+    /// `grpc-status` of the response, a header or a trailer.
+    GrpcStatus,
     /// The first nginx variable of the list that has a value.
     Variable(&'static [&'static str]),
     /// A variable that counts bytes; 0 when it is missing.
@@ -108,9 +110,9 @@ pub static PROPERTIES: &[Property] = &[
     p("response.code", V::Int, S::ResponseCode),
     p("response.code_details", V::String, S::CodeDetails),
     p("response.flags", V::Int, S::Constant(0)),
-    p("response.grpc_status", V::Int, S::ResponseHeader("grpc-status")),
+    p("response.grpc_status", V::Int, S::GrpcStatus),
     p("response.headers", V::Map, S::ResponseHeaders),
-    p("response.trailers", V::Map, S::NoTrailers),
+    p("response.trailers", V::Map, S::ResponseTrailers),
     p("response.size", V::Int, S::Size("body_bytes_sent")),
     p("response.total_size", V::Int, S::Size("bytes_sent")),
     p("source.address", V::String, S::Address("remote_addr", "remote_port")),

@@ -5,8 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::ticker::Entry;
 use super::{
-    Failure, RPW_CONTINUE, RPW_ERROR, RPW_FAILS_OPEN, RPW_NEED_INTERPRETER, RPW_TAKES_REQUEST_BODY,
-    ending, guest_boundary, handle, process, rpw_error_t, rpw_plugin_t, types,
+    Failure, RPW_CONTINUE, RPW_ERROR, RPW_FAILS_OPEN, RPW_NEED_INTERPRETER, RPW_REWRITES_BODIES,
+    RPW_TAKES_REQUEST_BODY, RPW_TAKES_RESPONSE_BODY, ending, guest_boundary, handle, process,
+    rpw_error_t, rpw_plugin_t, types,
 };
 use crate::abi::Callback;
 use crate::vm::Context;
@@ -52,7 +53,8 @@ pub unsafe extern "C" fn rpw_context_new(
 /// What the users of a plugin context must know of its filter.
 ///
 /// # Returns
-/// A sum of `RPW_TAKES_REQUEST_BODY` and `RPW_FAILS_OPEN`; `RPW_ERROR` for NULL.
+/// A sum of `RPW_TAKES_REQUEST_BODY`, `RPW_FAILS_OPEN`, `RPW_TAKES_RESPONSE_BODY` and `RPW_REWRITES_BODIES`;
+/// `RPW_ERROR` for NULL.
 /// # Safety
 /// `context` is NULL or a live handle.
 #[unsafe(no_mangle)]
@@ -63,6 +65,8 @@ pub unsafe extern "C" fn rpw_context_traits(context: *const rpw_context_t) -> i3
     let flag = |set: bool, flag: i32| if set { flag } else { 0 };
     flag(module.exports(Callback::RequestBody), RPW_TAKES_REQUEST_BODY)
         | flag(module.fail_open(), RPW_FAILS_OPEN)
+        | flag(module.exports(Callback::ResponseBody), RPW_TAKES_RESPONSE_BODY)
+        | flag(module.rewrites_bodies(), RPW_REWRITES_BODIES)
 }
 
 /// Gives a plugin context back. It ends at the next call into the library, once its last stream has ended.

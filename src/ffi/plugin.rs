@@ -112,6 +112,7 @@ unsafe fn read(options: &rpw_options_t) -> Result<Options, Failure> {
         time_limits: TimeLimits { callback: options.time_limit, start: options.start_time_limit },
         pause_timeout: options.pause_timeout,
         fail_open: options.fail_open != 0,
+        body: options.body != 0,
         ..Options::new("")
     })
 }

@@ -21,6 +21,8 @@ use crate::vm::{Context, StreamRef};
 #[derive(Default)]
 struct Record {
     streams: SmallVec<[(Rc<Context>, Seat); 1]>,
+    /// The streams that hold some of the response's body.
+    holding: SmallVec<[StreamRef; 1]>,
     path: Option<Vec<u8>>,
     scheme: Option<Vec<u8>>,
 }
@@ -30,6 +32,8 @@ struct Record {
 pub enum Seat {
     /// It has a stream.
     Stream(StreamRef),
+    /// It has a stream that is told of nothing but its end.
+    LeftOut(StreamRef),
     /// It failed and is not called any more.
     Skipped {
         /// Nothing of the response's body goes out.
@@ -53,9 +57,27 @@ pub fn seat(request: RequestId, context: &Context) -> Option<Seat> {
 /// The stream of a plugin context in a request.
 pub fn stream(request: RequestId, context: &Context) -> Option<StreamRef> {
     match seat(request, context)? {
-        Seat::Stream(stream) => Some(stream),
+        Seat::Stream(stream) | Seat::LeftOut(stream) => Some(stream),
         Seat::Skipped { .. } => None,
     }
+}
+
+/// Tells a plugin context no more of a watched request, but for the end of its stream when it has one. One that has a
+/// stream already is told on unless `started_too`.
+pub fn leave_out(request: RequestId, context: &Rc<Context>, started_too: bool) {
+    REQUESTS.with_borrow_mut(|requests| {
+        let streams = &mut requests.entry(request).or_default().streams;
+        match streams.iter_mut().find(|(of, _)| Rc::ptr_eq(of, context)) {
+            Some((_, seat)) => {
+                if let Seat::Stream(stream) = *seat
+                    && started_too
+                {
+                    *seat = Seat::LeftOut(stream);
+                }
+            }
+            None => streams.push((context.clone(), Seat::Skipped { drops_body: false })),
+        }
+    });
 }
 
 /// Skips a plugin context for the rest of a watched request. Its stream, when it has one, must be ended.
@@ -65,7 +87,7 @@ pub fn skip(request: RequestId, context: &Rc<Context>, drops_body: bool) -> Opti
         let streams = &mut requests.entry(request).or_default().streams;
         match streams.iter_mut().find(|(of, _)| Rc::ptr_eq(of, context)) {
             Some((_, seat)) => match std::mem::replace(seat, skipped) {
-                Seat::Stream(stream) => Some(stream),
+                Seat::Stream(stream) | Seat::LeftOut(stream) => Some(stream),
                 Seat::Skipped { .. } => None,
             },
             None => {
@@ -86,6 +108,23 @@ pub fn watch(request: RequestId) -> Result<(), Failure> {
     }
     REQUESTS.with_borrow_mut(|requests| requests.insert(request, Record::default()));
     Ok(())
+}
+
+/// Notes whether a stream holds some of the response's body.
+pub fn set_holding(request: RequestId, stream: StreamRef, holds: bool) {
+    change(request, |record| {
+        record.holding.retain(|other| *other != stream);
+        if holds {
+            record.holding.push(stream);
+        }
+    });
+}
+
+/// See [`set_holding`].
+pub fn is_holding(request: RequestId, stream: StreamRef) -> bool {
+    REQUESTS.with_borrow(|requests| {
+        requests.get(&request).is_some_and(|record| record.holding.contains(&stream))
+    })
 }
 
 /// Adds a stream to a watched request.
@@ -135,7 +174,7 @@ unsafe extern "C" fn on_request_freed(data: *mut c_void) {
             requests.get_mut(&request).map(|record| std::mem::take(&mut record.streams))
         });
         for (context, seat) in streams.into_iter().flatten() {
-            if let Seat::Stream(stream) = seat {
+            if let Seat::Stream(stream) | Seat::LeftOut(stream) = seat {
                 ending::end_stream(Some(request), context, stream);
             }
         }

@@ -9,11 +9,11 @@ use super::nginx;
 use super::request::Seat;
 use super::ticker::Entry;
 use super::{
-    Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_REPLACE, RPW_BODY_UNCHANGED, RPW_CLOSE,
-    RPW_CONTINUE, RPW_NEED_INTERPRETER, RPW_NEED_RESPONSE_HEADERS, RPW_PAUSE, RPW_REQUEST_BODY,
-    RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS, boundary, ending,
-    foreign, guest_boundary, handle, process, request, rpw_context_t, rpw_effect_t, rpw_error_t,
-    rpw_event_t, rpw_outcome_t, types, work,
+    Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_LOST, RPW_BODY_PASS, RPW_BODY_REPLACE,
+    RPW_BODY_UNCHANGED, RPW_CLOSE, RPW_CONTINUE, RPW_NEED_INTERPRETER, RPW_NEED_RESPONSE_HEADERS,
+    RPW_PAUSE, RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY,
+    RPW_RESPONSE_HEADERS, boundary, ending, foreign, guest_boundary, handle, process, request,
+    rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types, work,
 };
 use crate::abi::{Callback, LogLevel};
 use crate::effect::Effects;
@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::event::{Action, Event};
 use crate::guest::Output;
 use crate::ports::RequestId;
-use crate::vm::{Context, StreamRef, Vm};
+use crate::vm::{Context, Outcome, StreamRef, Vm};
 
 /// Tells a filter of an event of a request; the stream starts with its first event.
 ///
@@ -47,6 +47,7 @@ pub unsafe extern "C" fn rpw_stream_run(
         let (Some(context), Some(lent), Some(outcome)) = (context, lent, outcome) else {
             return Err(Failure::new("rpw_stream_run: NULL argument"));
         };
+        outcome.body_action = RPW_BODY_UNCHANGED;
         let request = request_id(request)?;
         let module = context.plugin().module();
         if !interpreted && module.calls_foreign() {
@@ -54,11 +55,14 @@ pub unsafe extern "C" fn rpw_stream_run(
         }
         let event = read(lent)?;
         match request::seat(request, &context) {
-            Some(Seat::Stream(stream)) => return run(&context, stream, event, lent, outcome),
-            Some(Seat::Skipped { drops_body }) => {
-                let drops = drops_body && event.callback == Callback::ResponseBody;
+            Some(Seat::Stream(stream)) => {
+                return tell(&context, request, stream, event, lent, outcome);
+            }
+            Some(seat @ (Seat::Skipped { .. } | Seat::LeftOut(_))) => {
+                let drops = matches!(seat, Seat::Skipped { drops_body: true });
+                let drops = drops && event.callback == Callback::ResponseBody;
                 let body = if drops { Output::Hold } else { Output::Unchanged };
-                export(&mut Effects::default(), body, outcome);
+                export(&mut Effects::default(), Outcome::of(body), outcome);
                 return Ok(RPW_CONTINUE);
             }
             None => {}
@@ -81,7 +85,7 @@ pub unsafe extern "C" fn rpw_stream_run(
         let stream = context.start_stream(request, process::current())?;
         if !ends_at_once {
             request::add_stream(request, context.clone(), stream);
-            return run(&context, stream, event, lent, outcome);
+            return tell(&context, request, stream, event, lent, outcome);
         }
         let result = run(&context, stream, event, lent, outcome);
         ending::end_stream(Some(request), context, stream);
@@ -150,7 +154,7 @@ pub unsafe extern "C" fn rpw_stream_resume(
             if let Some(s) = vm.state_mut().contexts.streams.get_mut(&stream.id) {
                 s.waker = None;
             }
-            export_stream(vm, stream, Output::Unchanged, outcome);
+            export_stream(vm, stream, Outcome::of(Output::Unchanged), outcome);
             Ok(code(action))
         })?;
         Ok(code)
@@ -196,6 +200,37 @@ pub unsafe extern "C" fn rpw_stream_skip(
     })
 }
 
+/// Takes a filter out of a request in which another one has answered: from now on its events answer `RPW_CONTINUE` and
+/// run nothing. Its stream, when it has one, ends with the request.
+///
+/// # Arguments
+/// `started_too`: 0 when a filter that was told of the request is to be told of the response, too; then only one that has
+/// no stream is taken out.
+/// # Returns
+/// `RPW_CONTINUE`; `RPW_BAD_REQUEST`; `RPW_ERROR`.
+/// # Safety
+/// `context` is a live handle, `request` NULL or the running `ngx_http_request_t`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_stream_leave_out(
+    context: *const rpw_context_t,
+    request: *mut c_void,
+    started_too: i32,
+    error: *mut rpw_error_t,
+) -> i32 {
+    boundary(error, || {
+        // SAFETY: as promised by the caller.
+        let context = unsafe { handle::share(context) };
+        let context = context.ok_or_else(|| Failure::new("rpw_stream_leave_out: NULL argument"))?;
+        let request = request_id(request)?;
+        if !nginx::is_real(request) {
+            return Err(bad_request());
+        }
+        request::watch(request)?;
+        request::leave_out(request, &context, started_too != 0);
+        Ok(RPW_CONTINUE)
+    })
+}
+
 fn run(
     context: &Rc<Context>,
     stream: StreamRef,
@@ -212,11 +247,45 @@ fn run(
             // SAFETY: the caller lends the headers for the call.
             unsafe { types::push_pairs(map, lent.headers, lent.headers_length) };
         }
-        let result = vm.run(stream.id, event)?;
-        export_stream(vm, stream, result.body, outcome);
-        Ok(code(result.action))
+        let result = vm.run(stream.id, event);
+        if result.is_err() && event.callback == Callback::ResponseBody {
+            let streams = &mut vm.state_mut().contexts.streams;
+            let held = streams.get_mut(&stream.id).and_then(|s| s.response_body.rescue());
+            let body = held.map_or(Output::Unchanged, Output::Replace);
+            export(&mut Effects::default(), Outcome::of(body), outcome);
+        }
+        let result = result?;
+        let action = result.action;
+        export_stream(vm, stream, result, outcome);
+        Ok(code(action))
     })?;
     Ok(code)
+}
+
+/// Like [`run`]; whatever happens, the outcome says what becomes of what the filter held of a response.
+fn tell(
+    context: &Rc<Context>,
+    request: RequestId,
+    stream: StreamRef,
+    event: Event,
+    lent: &rpw_event_t,
+    outcome: &mut rpw_outcome_t,
+) -> Result<i32, Failure> {
+    if event.callback != Callback::ResponseBody {
+        return run(context, stream, event, lent, outcome);
+    }
+    outcome.body_action = RPW_BODY_LOST;
+    let result = run(context, stream, event, lent, outcome);
+    match outcome.body_action {
+        RPW_BODY_HOLD => request::set_holding(request, stream, true),
+        RPW_BODY_REPLACE => request::set_holding(request, stream, false),
+        // The VM was gone before.
+        RPW_BODY_LOST if !request::is_holding(request, stream) => {
+            outcome.body_action = RPW_BODY_UNCHANGED;
+        }
+        _ => {}
+    }
+    result
 }
 
 /// What the last outcome points to.
@@ -231,15 +300,18 @@ thread_local! {
     static EXPORTED: RefCell<Exported> = RefCell::default();
 }
 
-fn export_stream(vm: &mut Vm, stream: StreamRef, body: Output, outcome: &mut rpw_outcome_t) {
+fn export_stream(vm: &mut Vm, stream: StreamRef, result: Outcome, outcome: &mut rpw_outcome_t) {
     match vm.state_mut().contexts.streams.get_mut(&stream.id) {
-        Some(s) => export(&mut s.effects, body, outcome),
-        None => export(&mut Effects::default(), body, outcome),
+        Some(s) => export(&mut s.effects, result, outcome),
+        None => export(&mut Effects::default(), result, outcome),
     }
 }
 
 /// Moves effects to where Lua reads them. The buffers change places, so that none is allocated anew.
-fn export(effects: &mut Effects, body: Output, outcome: &mut rpw_outcome_t) {
+fn export(effects: &mut Effects, result: Outcome, outcome: &mut rpw_outcome_t) {
+    outcome.awaits_call = result.awaits_call.into();
+    outcome.rewrites_body = result.rewrites_body.into();
+    let body = result.body;
     EXPORTED.with_borrow_mut(|exported| {
         exported.effects.clear();
         exported.list.clear();
@@ -258,10 +330,11 @@ fn export(effects: &mut Effects, body: Output, outcome: &mut rpw_outcome_t) {
             Output::Unchanged => RPW_BODY_UNCHANGED,
             Output::Hold => RPW_BODY_HOLD,
             Output::Replace(_) => RPW_BODY_REPLACE,
+            Output::Pass(_) => RPW_BODY_PASS,
         };
         // A large body is kept until the next outcome and no longer.
         exported.body = match body {
-            Output::Replace(bytes) => bytes,
+            Output::Replace(bytes) | Output::Pass(bytes) => bytes,
             Output::Unchanged | Output::Hold => Vec::new(),
         };
         outcome.body = exported.body.as_ptr().cast();
@@ -280,7 +353,12 @@ fn read(event: &rpw_event_t) -> Result<Event, Failure> {
     // SAFETY: the caller lends the body for the call, and the VM lets go of it before the call returns:
     // `Body::end` and `Body::release` drop or copy what was lent.
     let body: &'static [u8] = unsafe { types::bytes(event.body, event.body_length) };
-    Ok(Event { callback, end_of_stream: event.end_of_stream != 0, body })
+    Ok(Event {
+        callback,
+        end_of_stream: event.end_of_stream != 0,
+        piecewise: event.piecewise != 0,
+        body,
+    })
 }
 
 fn request_id(request: *mut c_void) -> Result<RequestId, Failure> {

@@ -37,6 +37,11 @@ pub const RPW_BODY_UNCHANGED: i32 = 0;
 pub const RPW_BODY_REPLACE: i32 = 1;
 /// Pass nothing on.
 pub const RPW_BODY_HOLD: i32 = 2;
+/// Of a piecewise request body: pass on what was held and the chunk, as they came. The outcome's body is just that.
+pub const RPW_BODY_PASS: i32 = 3;
+
+/// With `RPW_ERROR` of a response body: what the filter held is gone with its VM.
+pub const RPW_BODY_LOST: i32 = 4;
 
 /// Request header `name` gets `value` and no other.
 pub const RPW_SET_REQUEST_HEADER: i32 = 1;
@@ -66,6 +71,10 @@ pub const RPW_LOCAL_RESPONSE_HEADER: i32 = 11;
 pub const RPW_TAKES_REQUEST_BODY: i32 = 1;
 /// `rpw_context_traits`: a request goes on without this filter where it fails.
 pub const RPW_FAILS_OPEN: i32 = 2;
+/// `rpw_context_traits`: the filter has `proxy_on_response_body`.
+pub const RPW_TAKES_RESPONSE_BODY: i32 = 4;
+/// `rpw_context_traits`: the filter was loaded as one that rewrites bodies.
+pub const RPW_REWRITES_BODIES: i32 = 8;
 
 /// `rpw_work_next`: make the call that is described.
 pub const RPW_WORK_START: i32 = 1;
@@ -145,6 +154,8 @@ pub struct rpw_options_t {
     pub pause_timeout: u32,
     /// 1 when a request goes on without this filter where it fails, 0 when it must not.
     pub fail_open: i32,
+    /// 1 when the filter rewrites bodies.
+    pub body: i32,
 }
 
 /// An event of a request.
@@ -156,6 +167,9 @@ pub struct rpw_event_t {
     pub end_of_stream: i32,
     /// 1 when LuaJIT cannot have compiled the call.
     pub interpreted: i32,
+    /// 1 when the caller takes each piece of a request body as its outcome says. With 0 the last piece's outcome has the
+    /// whole body, when anything of it was changed.
+    pub piecewise: i32,
     /// The chunk of a body event. Lent for the call.
     pub body: *const c_char,
     /// Its bytes.
@@ -190,9 +204,14 @@ pub struct rpw_outcome_t {
     pub effects: *const rpw_effect_t,
     /// How many.
     pub effects_length: usize,
-    /// One of `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_HOLD`.
+    /// One of `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_HOLD`, `RPW_BODY_PASS`. With `RPW_ERROR` of a response body
+    /// what goes on when the response does: `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_LOST`.
     pub body_action: i32,
-    /// The new body, for `RPW_BODY_REPLACE`.
+    /// With `RPW_PAUSE`: 1 when the guest waits for a call of its own.
+    pub awaits_call: i32,
+    /// Of the response's headers: 1 when the body may come to have another size.
+    pub rewrites_body: i32,
+    /// The new body, for `RPW_BODY_REPLACE` and `RPW_BODY_PASS`.
     pub body: *const c_char,
     /// Its bytes.
     pub body_length: usize,

@@ -41,6 +41,9 @@ pub enum Output {
     Unchanged,
     /// These bytes in place of the chunk.
     Replace(Vec<u8>),
+    /// These bytes, which are what was held and the chunk, with no change. Of piecewise request bodies only: for others
+    /// it is a replacement.
+    Pass(Vec<u8>),
     /// Nothing: the chunk is held.
     Hold,
 }
@@ -82,6 +85,11 @@ impl Body {
         self.owned = false;
         self.edited = false;
         if replaced { Output::Replace(std::mem::take(&mut self.held)) } else { Output::Unchanged }
+    }
+
+    /// All that a guest which failed in an event, or before it, was shown and holds; `None` when that is the event's chunk.
+    pub fn rescue(&mut self) -> Option<Vec<u8>> {
+        std::mem::take(&mut self.owned).then(|| std::mem::take(&mut self.held))
     }
 
     /// Lets go of the lent chunk when the event did not come to its end.

@@ -102,6 +102,14 @@ impl Calls {
         !self.pending.is_empty()
     }
 
+    /// Whether a call of that stream, or of its plugin context itself, is under way.
+    pub fn awaited_by(&self, stream: ContextId, root: ContextId) -> bool {
+        self.pending.values().any(|of| match of.stream {
+            Some(id) => id == stream,
+            None => of.root == root,
+        })
+    }
+
     /// Sends a call that was counted in.
     pub fn send(&mut self, call: Dispatched) {
         self.requested.http.push(call);

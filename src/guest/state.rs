@@ -45,6 +45,8 @@ pub struct Call {
     pub resumed: Vec<ContextId>,
     /// Roots whose `proxy_done` came in this call.
     pub finished: Vec<ContextId>,
+    /// The guest called a host function, other than to log.
+    pub asked: Cell<bool>,
     /// What its log lines count towards [`limits::LOG_BYTES`].
     pub logged: Cell<usize>,
 }

@@ -28,12 +28,20 @@ pub struct Stream {
     pub response_headers: HeaderMap,
     /// Whether there is such a snapshot.
     pub response_headers_loaded: bool,
+    /// The body of the response has come to its end.
+    pub response_ended: bool,
+    /// The trailers of the response, once they were looked for.
+    pub response_trailers: HeaderMap,
+    /// Whether they were.
+    pub response_trailers_loaded: bool,
     /// The request body of the event.
     pub request_body: Body,
     /// What went on of the request body before its last chunk.
     pub request_passed: Vec<u8>,
     /// Whether the guest changed any of it.
     pub request_changed: bool,
+    /// The guest did something in a callback of the request's body.
+    pub saw_request_body: bool,
     /// The response body of the event.
     pub response_body: Body,
     /// What the VM's account says that is held of this stream's bodies.
@@ -76,9 +84,13 @@ impl Stream {
             request_headers_loaded: false,
             response_headers: HeaderMap::new(),
             response_headers_loaded: false,
+            response_ended: false,
+            response_trailers: HeaderMap::new(),
+            response_trailers_loaded: false,
             request_body: Body::default(),
             request_passed: Vec::new(),
             request_changed: false,
+            saw_request_body: false,
             response_body: Body::default(),
             held: 0,
             properties: Properties::default(),
@@ -117,12 +129,19 @@ impl Stream {
     /// Ends a request body event. nginx takes a body whole, so what goes on before the last chunk is kept,
     /// and only the last chunk's event tells whether anything changed.
     pub fn end_request_body(&mut self, action: Action, event: Event) -> Output {
-        self.request_changed |= self.request_body.edited();
+        let edited = self.request_body.edited();
         let output = self.request_body.end(action, event.end_of_stream);
+        if event.piecewise {
+            return match output {
+                Output::Replace(bytes) if !edited => Output::Pass(bytes),
+                other => other,
+            };
+        }
+        self.request_changed |= edited;
         let passed = match output {
             Output::Hold => return Output::Hold,
             Output::Unchanged => None,
-            Output::Replace(bytes) => Some(bytes),
+            Output::Replace(bytes) | Output::Pass(bytes) => Some(bytes),
         };
         if event.end_of_stream {
             return self.whole_request_body(passed, event.body);

@@ -3,6 +3,7 @@
 use wasmtime::Caller;
 
 use super::memory::{Answer, Return, give, give_bytes, slice, split, write_u32};
+use super::trailers;
 use crate::abi::{MapType, Status, Version};
 use crate::codec::header_map;
 use crate::guest::State;
@@ -59,6 +60,7 @@ pub fn proxy_get_header_map_value(
     to.check(memory)?;
     let key = slice(memory, key, key_size)?;
     let found = value(state, map, key).map(<[u8]>::to_vec);
+    let found = found.or_else(|| trailers::one(state, map, key));
     match found {
         Some(value) => give_bytes(caller, to, value),
         // The first ABI had no way to say "missing".
@@ -89,11 +91,11 @@ pub fn load(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
             .map(|s| &mut s.response_headers),
         MapType::CallResponseHeaders => state.calls.response_mut().map(|r| &mut r.headers),
         MapType::CallResponseTrailers => state.calls.response_mut().map(|r| &mut r.trailers),
-        // nginx shows no trailers.
-        MapType::RequestTrailers
-        | MapType::ResponseTrailers
-        | MapType::GrpcInitialMetadata
-        | MapType::GrpcTrailingMetadata => None,
+        MapType::ResponseTrailers => trailers::response_trailers(state),
+        // nginx shows no trailers of requests.
+        MapType::RequestTrailers | MapType::GrpcInitialMetadata | MapType::GrpcTrailingMetadata => {
+            None
+        }
     }
 }
 

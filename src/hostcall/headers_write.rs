@@ -244,6 +244,7 @@ fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
         MapType::ResponseHeaders => {
             (&[Callback::ResponseHeaders], &[Phase::Request, Phase::ResponseHeaders])
         }
+        // Trailers too: nginx passes them on as they are.
         _ => return Err(Status::BadArgument),
     };
     let Some(stream) = state.stream() else {

@@ -15,6 +15,7 @@ mod response;
 mod shared_data;
 mod time;
 mod timer;
+pub mod trailers;
 
 use wasmtime::{Caller, Linker};
 
@@ -35,6 +36,9 @@ macro_rules! link {
         /// Links every function of the table.
         pub fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             $(linker.func_wrap("env", stringify!($name), |mut caller: Caller<'_, State>, $($param: $ty),*| {
+                if stringify!($family) != "log" {
+                    caller.data().call.asked.set(true);
+                }
                 memory::status($family::$name(&mut caller, $($param),*))
             })?;)*
             // Emscripten declares these two; neither has anything to do here.

@@ -10,6 +10,7 @@ use wasmtime::Caller;
 use super::headers;
 use super::memory::{Answer, Return, give_bytes, slice, split};
 use super::shown;
+use super::trailers;
 use crate::abi::{MapType, PROPERTIES, Property, Source, Status, ValueType};
 use crate::codec::{header, header_map, path};
 use crate::guest::{State, Stream};
@@ -134,9 +135,14 @@ fn builtin(state: &mut State, property: &Property) -> Option<Vec<u8>> {
         Source::ResponseHeader(name) => response_header(state, name.as_bytes())?,
         Source::RequestHeaders => return serialized(state, MapType::RequestHeaders),
         Source::ResponseHeaders => return serialized(state, MapType::ResponseHeaders),
-        Source::NoTrailers => {
+        Source::ResponseTrailers => {
             state.request()?;
-            return Some(Vec::new());
+            return Some(serialized(state, MapType::ResponseTrailers).unwrap_or_default());
+        }
+        Source::GrpcStatus => {
+            let of_trailers =
+                |state: &mut State| trailers::one(state, MapType::ResponseTrailers, GRPC_STATUS);
+            response_header(state, GRPC_STATUS).or_else(|| of_trailers(state))?
         }
         Source::Variable(names) => {
             names.iter().find_map(|name| variable(state, name.as_bytes()))?
@@ -184,13 +190,15 @@ fn builtin(state: &mut State, property: &Property) -> Option<Vec<u8>> {
     }
 }
 
-fn variable(state: &State, name: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn variable(state: &State, name: &[u8]) -> Option<Vec<u8>> {
     let stream = state.stream().filter(|s| has_variable_room(s, 0))?;
     let mut value = Vec::new();
     let found = state.host.variable(stream.request, name, &mut value);
     charge(state, &value);
     found.then_some(value)
 }
+
+const GRPC_STATUS: &[u8] = b"grpc-status";
 
 const TOO_MANY_VARIABLES: &str =
     "a filter read and set more of nginx variables in one request than nginx can keep";

@@ -39,6 +39,8 @@ pub struct Options {
     pub pause_timeout: u32,
     /// A request goes on without this filter where it fails.
     pub fail_open: bool,
+    /// The filter rewrites bodies.
+    pub body: bool,
 }
 
 impl Options {
@@ -54,6 +56,7 @@ impl Options {
             time_limits: TimeLimits::default(),
             pause_timeout: limits::DEFAULT_PAUSE_MS,
             fail_open: false,
+            body: false,
         }
     }
 }
@@ -66,6 +69,7 @@ pub struct Module {
     pub(super) time_limits: TimeLimits,
     pause_timeout: u32,
     fail_open: bool,
+    body: bool,
     makes_calls: bool,
     calls_foreign: bool,
     /// Guest calls need a tokio runtime entered: the guest imports functions that run on wasmtime-wasi.
@@ -110,6 +114,7 @@ impl Module {
             time_limits: options.time_limits,
             pause_timeout: options.pause_timeout,
             fail_open: options.fail_open,
+            body: options.body,
             makes_calls,
             calls_foreign,
             needs_runtime,
@@ -131,6 +136,11 @@ impl Module {
     /// The `fail` option: true for "open".
     pub fn fail_open(&self) -> bool {
         self.fail_open
+    }
+
+    /// The `body` option: true when the filter is said to rewrite bodies.
+    pub fn rewrites_bodies(&self) -> bool {
+        self.body
     }
 
     /// Whether the guest can make calls.
@@ -188,6 +198,7 @@ fn store(
             effective: 0,
             resumed: Vec::new(),
             finished: Vec::new(),
+            asked: Cell::new(false),
             logged: Cell::new(0),
         },
         calls: Calls::default(),

@@ -16,6 +16,8 @@ pub struct Profile {
     pub request_arguments: bool,
     /// `proxy_on_response_headers` looks at its second or third parameter.
     pub response_arguments: bool,
+    /// `proxy_on_response_body` can write to a buffer.
+    pub writes_response_body: bool,
 }
 
 /// Imports through which headers can be seen.
@@ -50,6 +52,7 @@ impl Profile {
                 reads_response: true,
                 request_arguments: true,
                 response_arguments: true,
+                writes_response_body: true,
             };
         };
         let reads = |imports: &[&str]| imports.iter().any(|import| READERS.contains(import));
@@ -64,13 +67,22 @@ impl Profile {
             reads_response: reads(&graph.imports_of(&later)),
             request_arguments: graph.reads_arguments("proxy_on_request_headers"),
             response_arguments: graph.reads_arguments("proxy_on_response_headers"),
+            writes_response_body: graph
+                .imports_of(&["proxy_on_response_body"])
+                .contains(&"proxy_set_buffer_bytes"),
         }
     }
 
     /// The fields as bits, from the lowest on.
     pub fn to_flags(self) -> u64 {
-        let Self { reads_headers, reads_response, request_arguments, response_arguments } = self;
-        [reads_headers, reads_response, request_arguments, response_arguments]
+        let Self {
+            reads_headers,
+            reads_response,
+            request_arguments,
+            response_arguments,
+            writes_response_body,
+        } = self;
+        [reads_headers, reads_response, request_arguments, response_arguments, writes_response_body]
             .into_iter()
             .rev()
             .fold(0, |flags, field| flags << 1 | u64::from(field))
@@ -84,6 +96,7 @@ impl Profile {
             reads_response: field(1),
             request_arguments: field(2),
             response_arguments: field(3),
+            writes_response_body: field(4),
         }
     }
 }
@@ -112,6 +125,7 @@ mod tests {
             reads_response: false,
             request_arguments: false,
             response_arguments: false,
+            writes_response_body: false,
         };
         assert_eq!(bare, nothing);
     }

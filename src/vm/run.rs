@@ -13,6 +13,7 @@ use crate::abi::{Callback, LogLevel};
 use crate::error::{Error, frames, one_line};
 use crate::event::{Action, Event};
 use crate::guest::{ContextId, Output, State};
+use crate::hostcall::trailers;
 use crate::ports::RequestSummary;
 use crate::shm::Count;
 use crate::snapshot::HeaderMap;
@@ -24,12 +25,23 @@ pub struct Outcome {
     pub action: Action,
     /// What becomes of the body chunk.
     pub body: Output,
+    /// With a pause: the guest waits for a call of its own.
+    pub awaits_call: bool,
+    /// Of the response's headers: the guest says, by what it did, that the body may come to have another size.
+    pub rewrites_body: bool,
+}
+
+impl Outcome {
+    /// Going on, with this for a body.
+    pub fn of(body: Output) -> Self {
+        Self { action: Action::Continue, body, awaits_call: false, rewrites_body: false }
+    }
 }
 
 impl Vm {
     /// Tells the guest of an event; a guest without that callback goes on.
     pub fn run(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
-        let unchanged = |action| Outcome { action, body: Output::Unchanged };
+        let unchanged = |action| Outcome { action, ..Outcome::of(Output::Unchanged) };
         match event.callback {
             // It may have answered while it was created.
             Callback::RequestHeaders | Callback::RequestBody if self.responded(stream) => {
@@ -37,10 +49,12 @@ impl Vm {
             }
             Callback::RequestHeaders => {
                 let action = self.request_headers(stream)?;
-                self.hold(stream, action).map(unchanged)
+                let action = self.hold(stream, action, false)?;
+                let awaits_call = action == Action::Pause && self.awaits_call(stream);
+                Ok(Outcome { awaits_call, ..unchanged(action) })
             }
             Callback::RequestBody => self.request_body(stream, event),
-            Callback::ResponseHeaders => self.response_headers(stream).map(unchanged),
+            Callback::ResponseHeaders => self.response_headers(stream),
             Callback::ResponseBody => self.response_body(stream, event),
             other => Err(Error::Export(format!("{other} is no event of a request"))),
         }
@@ -96,7 +110,7 @@ impl Vm {
         self.headers(Callback::RequestHeaders, stream, count, end_of_stream, |e| &e.request_headers)
     }
 
-    fn response_headers(&mut self, stream: ContextId) -> Result<Action, Error> {
+    fn response_headers(&mut self, stream: ContextId) -> Result<Outcome, Error> {
         let looks =
             self.exports.response_headers.is_some() && self.module.code.profile.response_arguments;
         let (count, end_of_stream) = if looks { self.response_summary(stream) } else { (0, false) };
@@ -109,8 +123,19 @@ impl Vm {
                 "Pause on response headers is not possible in nginx: the response goes on (hold the body instead)",
             );
         }
-        let action = if action == Action::Pause { Action::Continue } else { action };
-        Ok(self.settle(stream, action))
+        let rewrites_body = self.exports.response_body.is_some()
+            && (action == Action::Pause
+                || self.module.rewrites_bodies()
+                || self.may_rewrite(stream));
+        let action = self.settle(stream, Action::Continue);
+        Ok(Outcome { action, rewrites_body, ..Outcome::of(Output::Unchanged) })
+    }
+
+    /// Whether a guest that can write to the response's body changed its headers: who describes another response than
+    /// the one that came is about to make one.
+    fn may_rewrite(&self, stream: ContextId) -> bool {
+        self.module.code.profile.writes_response_body
+            && self.state().contexts.streams.get(&stream).is_some_and(|s| !s.effects.is_empty())
     }
 
     /// How many headers the response has, and whether it is known to have no body.
@@ -138,7 +163,7 @@ impl Vm {
 
     fn request_body(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
         if self.exports.request_body.is_none() {
-            return Ok(Outcome { action: Action::Continue, body: Output::Unchanged });
+            return Ok(Outcome::of(Output::Unchanged));
         }
         let contexts = &mut self.state_mut().contexts;
         let Some(s) = contexts.streams.get_mut(&stream) else {
@@ -147,19 +172,73 @@ impl Vm {
         s.request_body.leave_room(contexts.held - s.held, s.request_passed.len());
         s.request_body.begin(event.body);
         let action = self.body(Callback::RequestBody, stream, event)?;
-        let contexts = &mut self.state_mut().contexts;
-        let Some(s) = contexts.streams.get_mut(&stream) else {
+        let asked = self.state().call.asked.get();
+        let awaits_call = self.awaits_call(stream);
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else {
             return Err(gone());
         };
+        s.saw_request_body |= asked;
+        let more = !event.end_of_stream;
+        let too_large = action == Action::Pause && more && s.request_body.over_limit();
         let output = s.end_request_body(action, event);
-        contexts.count_held(stream);
-        // Pause on a chunk that is not the last means "give me more": the caller goes on reading.
-        let waits = action == Action::Pause && !event.end_of_stream;
-        let action = self.hold(stream, if waits { Action::Continue } else { action })?;
-        Ok(Outcome { action, body: output })
+        // Its headers are held, and this callback does not let them go: every SDK has one that does nothing and says
+        // Continue, which must not end a wait for something else.
+        let keeps = s.paused && (more || !s.saw_request_body || awaits_call);
+        state.contexts.count_held(stream);
+        if too_large {
+            state.warn_once("a filter wants to hold more of a request body than the host holds: it is passed on");
+        }
+        let action = match action {
+            // "Give me more": the caller goes on reading.
+            _ if more => Action::Continue,
+            Action::Continue if keeps => Action::Pause,
+            other => other,
+        };
+        let action = self.hold(stream, action, keeps)?;
+        Ok(Outcome { action, awaits_call, ..Outcome::of(output) })
+    }
+
+    /// Whether a call is under way that a stream may wait for: its own, or one of its plugin context.
+    fn awaits_call(&self, stream: ContextId) -> bool {
+        let state = self.state();
+        let root = state.contexts.streams.get(&stream).map(|s| s.root);
+        root.is_some_and(|root| state.calls.awaited_by(stream, root))
     }
 
     fn response_body(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
+        let outcome = self.response_chunk(stream, event)?;
+        if !event.end_of_stream || outcome.action != Action::Continue {
+            return Ok(outcome);
+        }
+        self.response_trailers(stream)?;
+        let action = self.settle(stream, Action::Continue);
+        Ok(Outcome { action, ..outcome })
+    }
+
+    /// The end of a response: tells of its trailers, when there are any. What the guest answers holds nothing.
+    fn response_trailers(&mut self, stream: ContextId) -> Result<(), Error> {
+        let told = self.exports.response_trailers.is_some();
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
+        s.response_ended = true;
+        if !told || s.direct_body_sent {
+            return Ok(());
+        }
+        state.call.callback = Callback::ResponseTrailers;
+        state.call.effective = stream;
+        let count = trailers::response_trailers(state).map_or(0, |trailers| trailers.len() as u32);
+        if count == 0 {
+            return Ok(());
+        }
+        self.call(Callback::ResponseTrailers, stream, |store, exports| {
+            let function = exports.response_trailers.as_ref();
+            function.map_or(Ok(0), |f| f.call(store, (stream, count)))
+        })
+        .map(|_| ())
+    }
+
+    fn response_chunk(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
         let exported = self.exports.response_body.is_some();
         let contexts = &mut self.state_mut().contexts;
         let Some(s) = contexts.streams.get_mut(&stream) else {
@@ -167,13 +246,13 @@ impl Vm {
         };
         if let Some(body) = s.direct_body.take() {
             s.direct_body_sent = true;
-            return Ok(Outcome { action: Action::Continue, body: Output::Replace(body) });
+            return Ok(Outcome::of(Output::Replace(body)));
         }
         if s.direct_body_sent {
-            return Ok(Outcome { action: Action::Continue, body: Output::Hold });
+            return Ok(Outcome::of(Output::Hold));
         }
         if !exported {
-            return Ok(Outcome { action: Action::Continue, body: Output::Unchanged });
+            return Ok(Outcome::of(Output::Unchanged));
         }
         let (taken, given) = s.response_bytes;
         let grown = usize::try_from(given.saturating_sub(taken)).unwrap_or(usize::MAX);
@@ -188,7 +267,7 @@ impl Vm {
         s.response_bytes.0 += event.body.len() as u64;
         s.response_bytes.1 += match &output {
             Output::Unchanged => event.body.len() as u64,
-            Output::Replace(bytes) => bytes.len() as u64,
+            Output::Replace(bytes) | Output::Pass(bytes) => bytes.len() as u64,
             Output::Hold => 0,
         };
         let (taken, given) = s.response_bytes;
@@ -208,7 +287,8 @@ impl Vm {
                 );
             }
         }
-        Ok(Outcome { action: self.settle(stream, Action::Continue), body: output })
+        let action = self.settle(stream, Action::Continue);
+        Ok(Outcome { action, ..Outcome::of(output) })
     }
 
     fn headers(
@@ -269,6 +349,7 @@ impl Vm {
         call.context = context;
         call.effective = context;
         call.logged.set(0);
+        call.asked.set(false);
         self.store.set_epoch_deadline(ticks(self.module.time_limits.of(callback)));
         let stopwatch = Stopwatch::start(&mut self.calls, self.store.data());
         let result = entered(self.module.needs_runtime, || f(&mut self.store, &self.exports));
@@ -343,15 +424,19 @@ impl Vm {
         state.call.resumed = resumed;
     }
 
-    /// Settles a request callback's action, and holds the stream when that is the result.
-    fn hold(&mut self, stream: ContextId, action: Action) -> Result<Action, Error> {
+    /// Settles a request callback's action, and holds the stream when that is the result, or when it was held before
+    /// and `keeps` says that only the guest's word can end that.
+    fn hold(&mut self, stream: ContextId, action: Action, keeps: bool) -> Result<Action, Error> {
+        let resumed = self.state().contexts.streams.get(&stream).is_some_and(|s| s.resume);
         let action = self.settle(stream, action);
-        if action == Action::Pause {
-            let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
-                return Err(gone());
-            };
-            s.paused = true;
-        }
+        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
+            return Err(gone());
+        };
+        s.paused = match action {
+            Action::Pause => true,
+            Action::Continue => keeps && !resumed,
+            Action::Respond | Action::Close => false,
+        };
         Ok(action)
     }
 

@@ -134,6 +134,11 @@ impl Nginx {
         )
     }
 
+    /// Makes the server speak HTTP/2 without TLS at a socket, which [`Curl::http2`] goes to.
+    pub fn http2(self) -> Nginx {
+        self.server(&listen_http2("unix:h2.sock"))
+    }
+
     /// Puts a file below the working directory.
     pub fn file(self, name: &str, content: impl AsRef<[u8]>) -> Nginx {
         let path = self.prefix.path().join(name);
@@ -277,6 +282,28 @@ pub fn lua_paths() -> [(&'static str, String); 2] {
         ("lua_package_path", format!("{}/lib/?.lua;;", root().display())),
         ("lua_package_cpath", format!("{}/?.so;;", library_dir().display())),
     ]
+}
+
+/// Directives of a server that speaks HTTP/2 at an address, in the words of the nginx that there is.
+pub fn listen_http2(address: &str) -> String {
+    static IN_LISTEN: OnceLock<bool> = OnceLock::new();
+    let in_listen = IN_LISTEN.get_or_init(|| version() < (1, 25, 1));
+    if *in_listen {
+        format!("listen {address} http2;\n")
+    } else {
+        format!("listen {address};\nhttp2 on;\n")
+    }
+}
+
+/// nginx's version.
+pub fn version() -> (u32, u32, u32) {
+    let said = Command::new(process::nginx()).arg("-v").output().expect("nginx -v").stderr;
+    let said = String::from_utf8_lossy(&said).into_owned();
+    let (_, version) = said.trim().split_once('/').expect("a version");
+    let mut parts =
+        version.split(|c: char| !c.is_ascii_digit()).map_while(|part| part.parse().ok());
+    let mut part = || parts.next().unwrap_or(0);
+    (part(), part(), part())
 }
 
 /// The library that tests use.

@@ -1,6 +1,6 @@
 //! A small HTTP/1 client that hides nothing: header order, repeats and case, odd requests and broken answers.
 
-use super::patience;
+use super::{Incoming, patience};
 use std::io::{self, Error, Read as _, Write as _};
 use std::net::TcpStream;
 
@@ -143,6 +143,43 @@ pub struct Connection {
 }
 
 impl Connection {
+    /// The other end of a connection: requests come in.
+    pub(super) fn accepted(stream: TcpStream) -> io::Result<Connection> {
+        stream.set_read_timeout(Some(patience()))?;
+        stream.set_nodelay(true)?;
+        Ok(Connection { stream, buffer: Vec::new() })
+    }
+
+    /// Reads a request; `None` when the client has closed the connection.
+    pub(super) fn incoming(&mut self) -> io::Result<Option<Incoming>> {
+        let mut incoming = loop {
+            let mut headers = [httparse::EMPTY_HEADER; 256];
+            let mut parsed = httparse::Request::new(&mut headers);
+            let state = parsed.parse(&self.buffer).map_err(Error::other)?;
+            if let httparse::Status::Complete(length) = state {
+                let target = parsed.path.expect("parsed").to_string();
+                let headers = owned(parsed.headers);
+                self.buffer.drain(..length);
+                break Incoming { target, headers, body: Vec::new() };
+            }
+            if !self.fill()? {
+                return Ok(None);
+            }
+        };
+        if incoming.header("transfer-encoding").is_some() {
+            incoming.body = self.chunks()?;
+            self.trailers()?;
+        } else if let Some(length) = incoming.header("content-length") {
+            let length = length.parse().map_err(Error::other)?;
+            incoming.body = self.take(length)?;
+        }
+        Ok(Some(incoming))
+    }
+
+    pub(super) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
     pub(super) fn open(port: u16) -> io::Result<Connection> {
         let stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(patience()))?;

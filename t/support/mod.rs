@@ -15,6 +15,7 @@
 #![allow(dead_code, unused_imports, reason = "a harness offers more than the tests of one day use")]
 
 mod config;
+mod curl;
 mod http;
 mod log;
 mod probe;
@@ -22,21 +23,32 @@ mod process;
 mod running;
 mod server;
 pub mod tls;
+mod upstream;
 
-pub use config::{Nginx, guest, library, lua_paths, preamble};
+pub use config::{Nginx, guest, library, listen_http2, lua_paths, preamble, version};
+pub use curl::{Answer, Curl};
 pub use http::{Connection, Request, Response};
 pub use probe::{Outcome, Probe};
 pub use process::valgrind;
 pub use running::Running;
 pub use server::{Peer, Server};
+pub use upstream::{Incoming, Upstream};
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A Python with the packages that tests need.
+pub fn python() -> Command {
+    let found = Command::new(root().join("tools/python")).output().expect("a script");
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    Command::new(String::from_utf8_lossy(&found.stdout).trim())
 }
 
 /// How long anything that should happen soon may take on a busy machine.

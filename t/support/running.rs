@@ -113,9 +113,12 @@ impl Running {
 
     /// The resident memory of a process, in KiB.
     pub fn rss_kib(&self, pid: i32) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
+        memory_kib(pid, "VmRSS:")
+    }
+
+    /// The most that it ever was, in KiB.
+    pub fn peak_rss_kib(&self, pid: i32) -> u64 {
+        memory_kib(pid, "VmHWM:")
     }
 
     /// Waits until the workers of old configurations have ended, too.
@@ -133,6 +136,12 @@ impl Running {
     pub fn finish(self) {
         drop(self);
     }
+}
+
+fn memory_kib(pid: i32, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
 }
 
 impl Drop for Running {

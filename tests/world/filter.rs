@@ -102,6 +102,13 @@ impl Stream {
         self.run(Callback::RequestBody, chunk, end_of_stream).expect("an answer")
     }
 
+    /// A piece of a request body whose outcome is taken at once.
+    pub fn request_piece(&self, piece: &[u8], end_of_stream: bool) -> Answer {
+        let body = piece.to_vec().leak();
+        let event = Event { callback: Callback::RequestBody, end_of_stream, piecewise: true, body };
+        self.tell(event).expect("an answer")
+    }
+
     pub fn response_headers(&self, headers: &[(&str, &str)]) -> Answer {
         self.try_response_headers(headers).expect("an answer")
     }
@@ -152,7 +159,10 @@ impl Stream {
         body: &'static [u8],
         end_of_stream: bool,
     ) -> Result<Answer, Error> {
-        let event = Event { callback, end_of_stream, body };
+        self.tell(Event { callback, end_of_stream, piecewise: false, body })
+    }
+
+    fn tell(&self, event: Event) -> Result<Answer, Error> {
         let outcome = self.context.with_stream(self.at, |vm| vm.run(self.at.id, event))?;
         Ok(Answer { action: outcome.action, body: outcome.body, effects: self.effects() })
     }

@@ -76,6 +76,7 @@ typedef struct rpw_options_t {
     uint32_t start_time_limit;
     uint32_t pause_timeout;
     int32_t fail_open;
+    int32_t body;
 } rpw_options_t;
 typedef struct rpw_value_t {
     const char *data;
@@ -86,6 +87,7 @@ typedef struct rpw_event_t {
     int32_t callback;
     int32_t end_of_stream;
     int32_t interpreted;
+    int32_t piecewise;
     const char *body;
     size_t body_length;
     const struct rpw_pair_t *headers;
@@ -103,6 +105,8 @@ typedef struct rpw_outcome_t {
     const struct rpw_effect_t *effects;
     size_t effects_length;
     int32_t body_action;
+    int32_t awaits_call;
+    int32_t rewrites_body;
     const char *body;
     size_t body_length;
 } rpw_outcome_t;
@@ -214,6 +218,10 @@ int32_t rpw_stream_skip(const rpw_context_t *context,
                         const char *reason,
                         size_t reason_length,
                         struct rpw_error_t *error);
+int32_t rpw_stream_leave_out(const rpw_context_t *context,
+                             void *request,
+                             int32_t started_too,
+                             struct rpw_error_t *error);
 int32_t rpw_upstreams(const struct rpw_pair_t *list,
                       size_t length,
                       struct rpw_error_t *error);
@@ -259,6 +267,8 @@ return {
     RPW_BODY_UNCHANGED = 0,
     RPW_BODY_REPLACE = 1,
     RPW_BODY_HOLD = 2,
+    RPW_BODY_PASS = 3,
+    RPW_BODY_LOST = 4,
     RPW_SET_REQUEST_HEADER = 1,
     RPW_ADD_REQUEST_HEADER = 2,
     RPW_REMOVE_REQUEST_HEADER = 3,
@@ -272,6 +282,8 @@ return {
     RPW_LOCAL_RESPONSE_HEADER = 11,
     RPW_TAKES_REQUEST_BODY = 1,
     RPW_FAILS_OPEN = 2,
+    RPW_TAKES_RESPONSE_BODY = 4,
+    RPW_REWRITES_BODIES = 8,
     RPW_WORK_START = 1,
     RPW_WORK_STOP = 2,
     RPW_WORK_WAIT = 3,

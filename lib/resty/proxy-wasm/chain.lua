@@ -4,6 +4,7 @@ local ffi = require("ffi")
 local bit = require("bit")
 local base = require("resty.core.base")
 local clib = require("resty.proxy-wasm.clib")
+local request_body = require("resty.proxy-wasm.request_body")
 local response = require("resty.proxy-wasm.response")
 local stream = require("resty.proxy-wasm.stream")
 local work = require("resty.proxy-wasm.work")
@@ -11,14 +12,14 @@ local work = require("resty.proxy-wasm.work")
 local band = bit.band
 local error = error
 local ffi_istype = ffi.istype
+local ffi_str = ffi.string
 local format = string.format
 local get_phase = ngx.get_phase
 local get_request = base.get_request
 local getmetatable = getmetatable
-local io_open = io.open
 local ngx = ngx
 local ngx_exit = ngx.exit
-local ngx_req = ngx.req
+local ngx_header = ngx.header
 local ngx_var = ngx.var
 local setmetatable = setmetatable
 local type = type
@@ -29,6 +30,17 @@ local error_slot = clib.error_slot
 local last_error = clib.last_error
 local TAKES_REQUEST_BODY = const.RPW_TAKES_REQUEST_BODY
 local FAILS_OPEN = const.RPW_FAILS_OPEN
+local TAKES_RESPONSE_BODY = const.RPW_TAKES_RESPONSE_BODY
+local REWRITES_BODIES = const.RPW_REWRITES_BODIES
+local BODY_REPLACE = const.RPW_BODY_REPLACE
+local BODY_HOLD = const.RPW_BODY_HOLD
+local BODY_LOST = const.RPW_BODY_LOST
+
+local HELD = stream.HELD
+local outcome = stream.outcome
+local tell_request_headers = stream.tell_request_headers
+local tell_response_headers = stream.tell_response_headers
+local tell_response_piece = stream.tell_response_piece
 
 local context_type = ffi.typeof("rpw_context_t *")
 
@@ -68,6 +80,12 @@ local function is_grpc()
     return content_type and content_type:find("^application/grpc") ~= nil
 end
 
+local function leave_out(ctx, started_too)
+    if lib.rpw_stream_leave_out(ctx, get_request(), started_too, error_slot) < 0 then
+        error(last_error(), 0)
+    end
+end
+
 -- Logs why a filter failed and takes it out of the request. Returns whether the request goes on without it.
 local function skip(ctx, err, drops_body)
     local open = band(lib.rpw_context_traits(ctx), FAILS_OPEN) ~= 0
@@ -94,70 +112,105 @@ local function replace_response()
     return response.replace_headers(SERVICE_UNAVAILABLE, {}, "")
 end
 
-local function read_file(path)
-    local file, err = io_open(path, "rb")
-    if not file then
-        return nil, err
-    end
-    local body
-    body, err = file:read("*a")
-    file:close()
-    return body, err
-end
-
--- The request's body, in memory or in a temporary file; nil when there is none.
-local function request_body()
-    ngx_req.read_body()
-    local body = ngx_req.get_body_data()
-    if body then
-        return body
-    end
-    local path = ngx_req.get_body_file()
-    if path then
-        return read_file(path)
+-- The filters behind one that answered a request have not seen it, and are told nothing of the response either. As in
+-- Envoy.
+local function leave_out_behind(self, index)
+    for i = index + 1, #self do
+        leave_out(self[i], 0)
     end
 end
 
-local function request_bodies(self)
-    for i = 1, #self do
-        local ctx = self[i]
-        if band(lib.rpw_context_traits(ctx), TAKES_REQUEST_BODY) ~= 0 then
-            -- Anew for each: the filter before may have replaced it.
-            local body, err = request_body()
-            if not body and not err then
-                return true
+-- Ends a request that the filter of that index answered.
+local function answer(self, index, local_response)
+    leave_out_behind(self, index)
+    return stream.stop(local_response)
+end
+
+-- What comes after a request callback of a filter: true, or the end of the request.
+local function go_on(self, index, ok, what)
+    if ok then
+        return true
+    elseif ok == false then
+        return answer(self, index, what)
+    elseif skip(self[index], what) then
+        return true
+    end
+    leave_out_behind(self, index)
+    return refuse_request()
+end
+
+-- Gives the request's body to the filters of these indexes that take it. Returns whether there is one.
+local function give_body(self, takes, first, last)
+    for i = first, last do
+        if takes[i] then
+            local ok, what, there = request_body.give(self[i])
+            if not there then
+                return false
             end
-            local ok
-            if body then
-                ok, err = stream.request_body(ctx, body, true)
-            end
-            if not ok and not skip(ctx, err) then
-                return refuse_request()
-            end
+            go_on(self, i, ok, what)
         end
     end
     return true
+end
+
+-- A filter that paused gets the body before it is waited for, and so do those before it, whose changes it must see.
+local function give_body_to_held(self, takes, first, index)
+    if not give_body(self, takes, first, index) then
+        go_on(self, index, stream.wait_for_headers(self[index]))
+    end
+    return index + 1
+end
+
+-- Which filters get the body of this request: a table of what their indexes are true for, nil for none.
+local function takers(self)
+    if self.takes_request_body and is_grpc() then
+        return self.rewrites_bodies
+    end
+    return self.takes_request_body
 end
 
 function Chain:access()
     check(self, "access")
+    local takes = takers(self)
+    local next_with_body = 1
     for i = 1, #self do
-        local ok, err = stream.request_headers(self[i])
-        if not ok and not skip(self[i], err) then
-            return refuse_request()
+        local ok, what = tell_request_headers(self[i], takes and takes[i])
+        if ok == HELD then
+            next_with_body = give_body_to_held(self, takes, next_with_body, i)
+        elseif ok ~= true then
+            go_on(self, i, ok, what)
         end
     end
-    if self.takes_request_body then
-        return request_bodies(self)
+    if takes then
+        give_body(self, takes, next_with_body, #self)
     end
     return true
+end
+
+-- The filter of that index answered in place of the response: that goes out as it is. As in Envoy.
+local function leave_out_others(self, index)
+    for i = 1, #self do
+        if self[i] ~= self[index] then
+            leave_out(self[i], 1)
+        end
+    end
 end
 
 function Chain:header_filter()
     check(self, "header_filter")
     for i = #self, 1, -1 do
-        local ok, err = stream.response_headers(self[i])
-        if not ok and not skip(self[i], err, true) then
+        local ok, what = tell_response_headers(self[i])
+        if ok then
+            if outcome.rewrites_body ~= 0 then
+                ngx_header["Content-Length"] = nil
+            end
+        elseif ok == false then
+            if what then
+                leave_out_others(self, i)
+            end
+            stream.stop(what)
+            return true
+        elseif not skip(self[i], what, true) then
             -- The filters that are still to come see the answer that goes out.
             replace_response()
         end
@@ -165,14 +218,52 @@ function Chain:header_filter()
     return true
 end
 
+-- Tells a filter of a piece of the response's body. Returns what goes on of it, and whether that is another.
+local function give_response_piece(ctx, piece, is_last)
+    local ok, what = tell_response_piece(ctx, piece, is_last)
+    local action = outcome.body_action
+    if ok then
+        if action == BODY_REPLACE then
+            return ffi_str(outcome.body, outcome.body_length), true
+        elseif action == BODY_HOLD then
+            return "", true
+        end
+    elseif ok == false then
+        stream.stop(what)
+    elseif skip(ctx, what, true) and action ~= BODY_LOST then
+        -- What the filter held goes on as it is.
+        if action == BODY_REPLACE then
+            return ffi_str(outcome.body, outcome.body_length), true
+        end
+    else
+        -- The headers are gone; all that is left is to cut the response off.
+        error("the response is cut off: a filter failed", 0)
+    end
+    return piece, false
+end
+
 function Chain:body_filter()
     check(self, "body_filter")
+    local arg = ngx.arg
+    local is_last = arg[2]
+    -- Making a string of a piece costs more than all else here, so that waits for a filter that wants it.
+    local piece
+    local changed = false
     for i = #self, 1, -1 do
-        local ok, err = stream.response_body(self[i])
-        if not ok and not skip(self[i], err, true) then
-            -- The headers are gone; all that is left is to cut the response off.
-            error("the response is cut off: a filter failed", 0)
+        local takes = self.takes_response_body[i]
+        if takes and not piece then
+            piece = arg[1] or ""
         end
+        local left, other = give_response_piece(self[i], takes and piece or "", is_last)
+        if other then
+            piece, changed = left, true
+            if left == "" and not is_last then
+                break
+            end
+        end
+    end
+    if changed then
+        arg[1] = piece ~= "" and piece or nil
     end
     return true
 end
@@ -192,14 +283,22 @@ function _M.new(contexts, opts)
     if type(opts) ~= "nil" and (type(opts) ~= "table" or next(opts) ~= nil) then
         error("bad argument #2 to 'new_chain' (a chain has no options)", 2)
     end
-    local self = {}
+    -- By index: which filters are told of the bodies; nil where none is told of a request's.
+    local self = { takes_response_body = {} }
     for i, ctx in ipairs(contexts) do
         if not is_context(ctx) then
             error(format("bad argument #1 to 'new_chain' (contexts[%d] is not a plugin context)", i), 2)
         end
         self[i] = ctx
-        if band(lib.rpw_context_traits(ctx), TAKES_REQUEST_BODY) ~= 0 then
-            self.takes_request_body = true
+        local traits = lib.rpw_context_traits(ctx)
+        self.takes_response_body[i] = band(traits, TAKES_RESPONSE_BODY) ~= 0
+        if band(traits, TAKES_REQUEST_BODY) ~= 0 then
+            self.takes_request_body = self.takes_request_body or {}
+            self.takes_request_body[i] = true
+            if band(traits, REWRITES_BODIES) ~= 0 then
+                self.rewrites_bodies = self.rewrites_bodies or {}
+                self.rewrites_bodies[i] = true
+            end
         end
     end
     for key in pairs(contexts) do

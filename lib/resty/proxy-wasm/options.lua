@@ -22,6 +22,10 @@ local function is_number(min, max, unit)
     end
 end
 
+local function is_boolean(value)
+    return type(value) == "boolean" or nil, "true or false"
+end
+
 local function is_fail(value)
     return (value == "closed" or value == "open") or nil, [["closed" or "open"]]
 end
@@ -38,6 +42,7 @@ local CHECKS = {
     start_time_limit = milliseconds,
     pause_timeout = milliseconds,
     fail = is_fail,
+    body = is_boolean,
 }
 
 local DEFAULT_MEMORY = 256 * MIB
@@ -86,6 +91,7 @@ function _M.build(name, opts)
     options.start_time_limit = opts.start_time_limit or DEFAULT_START_TIME_MS
     options.pause_timeout = opts.pause_timeout or DEFAULT_PAUSE_MS
     options.fail_open = opts.fail == "open" and 1 or 0
+    options.body = opts.body and 1 or 0
     return options, { vm_config, root_id, vm_id, env, opts.env, clib.lib }
 end
 

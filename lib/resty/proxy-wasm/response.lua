@@ -6,6 +6,7 @@ local ngx = ngx
 local ngx_header = ngx.header
 local ngx_print = ngx.print
 local ngx_exit = ngx.exit
+local http_version = ngx.req.http_version
 local get_headers = ngx.resp.get_headers
 local add_header = ngx_resp.add_header
 local pairs = pairs
@@ -69,6 +70,10 @@ function _M.replace_headers(status, headers, body)
     end
     ngx.status = status
     local seen = set_headers(headers)
+    if seen["grpc-status"] and body == "" and http_version() >= 2 then
+        -- The response ends with its headers: trailers of the upstream would come behind, with its status.
+        ngx_header["Content-Length"] = 0
+    end
     default_content_type(seen, body)
 end
 

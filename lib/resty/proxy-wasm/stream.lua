@@ -30,8 +30,11 @@ local CLOSE = const.RPW_CLOSE
 local NEED_INTERPRETER = const.RPW_NEED_INTERPRETER
 local NEED_RESPONSE_HEADERS = const.RPW_NEED_RESPONSE_HEADERS
 local BAD_REQUEST = const.RPW_BAD_REQUEST
-local BODY_UNCHANGED = const.RPW_BODY_UNCHANGED
+local BODY_HOLD = const.RPW_BODY_HOLD
 local BODY_REPLACE = const.RPW_BODY_REPLACE
+
+-- What `request_headers` returns of a request that waits for its body.
+local HELD = "held"
 
 -- One of each serves all calls: nothing yields between filling an event and reading its outcome.
 local event = ffi_new("rpw_event_t")
@@ -187,7 +190,8 @@ local function set_request_body(step, body)
     return true
 end
 
--- Everything that is not "go on with nothing but header effects".
+-- Everything that is not "go on with nothing but header effects". Returns true when the request goes on; nil and why
+-- the filter failed; false when the request ends here, with the local response if there is one.
 local function finish(ctx, r, rc, step, new_body)
     while true do
         if rc == BAD_REQUEST then
@@ -206,9 +210,9 @@ local function finish(ctx, r, rc, step, new_body)
         if rc == CONTINUE then
             return true
         elseif rc == RESPOND then
-            return respond(local_response)
+            return false, local_response
         elseif rc == CLOSE then
-            return close()
+            return false
         elseif rc == PAUSE then
             local err
             rc, err = wait(ctx, r, step)
@@ -221,8 +225,26 @@ local function finish(ctx, r, rc, step, new_body)
     end
 end
 
+-- Ends a request as `finish` says. Returns, if at all, what the caller is told.
+local function stop(local_response)
+    if local_response then
+        return respond(local_response)
+    end
+    return close()
+end
+
+local function conclude(ok, what)
+    if ok then
+        return true
+    elseif ok == false then
+        return stop(what)
+    end
+    return nil, what
+end
+
+-- Tells a filter of headers. Returns what `finish` does; or HELD, when one that `takes_body` paused and awaits no call.
 local function headers_event(callback, step)
-    return function(ctx)
+    return function(ctx, takes_body)
         local r = get_request()
         if not r then
             return nil, "bad request"
@@ -235,9 +257,16 @@ local function headers_event(callback, step)
             end
             return true
         end
+        if rc == PAUSE and takes_body and outcome.awaits_call == 0 then
+            effects.apply(outcome)
+            return HELD
+        end
         return finish(ctx, r, rc, step)
     end
 end
+
+local tell_request_headers = headers_event(const.RPW_REQUEST_HEADERS, "proxy_on_http_request_headers")
+local tell_response_headers = headers_event(const.RPW_RESPONSE_HEADERS, "proxy_on_http_response_headers")
 
 local function set_body(body, end_of_stream)
     event.body, event.body_length = body, #body
@@ -246,17 +275,23 @@ end
 
 -- Nothing of the event may point to a string that is not there any more.
 local function clear_body()
-    event.body, event.body_length, event.end_of_stream = nil, 0, 0
+    event.body, event.body_length, event.end_of_stream, event.piecewise = nil, 0, 0, 0
 end
+
+local REQUEST_BODY_STEP = "proxy_on_http_request_body"
+local RESPONSE_BODY_STEP = "proxy_on_http_response_body"
 
 local _M = {}
 
-_M.request_headers = headers_event(const.RPW_REQUEST_HEADERS, "proxy_on_http_request_headers")
+function _M.request_headers(ctx)
+    return conclude(tell_request_headers(ctx))
+end
 
-_M.response_headers = headers_event(const.RPW_RESPONSE_HEADERS, "proxy_on_http_response_headers")
+function _M.response_headers(ctx)
+    return conclude(tell_response_headers(ctx))
+end
 
 function _M.request_body(ctx, body, end_of_body)
-    local step = "proxy_on_http_request_body"
     local r = get_request()
     if not r then
         return nil, "bad request"
@@ -269,18 +304,17 @@ function _M.request_body(ctx, body, end_of_body)
     if rc >= 0 and outcome.body_action == BODY_REPLACE then
         new_body = ffi_str(outcome.body, outcome.body_length)
     end
-    return finish(ctx, r, rc, step, new_body)
+    return conclude(finish(ctx, r, rc, REQUEST_BODY_STEP, new_body))
 end
 
 function _M.response_body(ctx)
-    local step = "proxy_on_http_response_body"
     local r = get_request()
     if not r then
         return nil, "bad request"
     end
     local phase = get_phase()
     if HAS_NO_ARG[phase] then
-        return failed(step, "there is no ngx.arg in phase " .. phase)
+        return failed(RESPONSE_BODY_STEP, "there is no ngx.arg in phase " .. phase)
     elseif phase ~= "body_filter" then
         return nil, "bad request"
     end
@@ -290,18 +324,63 @@ function _M.response_body(ctx)
     set_body(body, eof)
     local rc = run(ctx, r)
     clear_body()
-    if rc >= 0 then
-        local action = outcome.body_action
-        if action == BODY_REPLACE then
-            arg[1] = ffi_str(outcome.body, outcome.body_length)
-        elseif action ~= BODY_UNCHANGED then
-            arg[1] = nil
-        end
+    -- When it failed, too: what it held goes on as it is.
+    local action = outcome.body_action
+    if action == BODY_REPLACE then
+        arg[1] = ffi_str(outcome.body, outcome.body_length)
+    elseif action == BODY_HOLD then
+        arg[1] = nil
     end
     if rc == CONTINUE then
         return true
     end
+    return conclude(finish(ctx, r, rc, RESPONSE_BODY_STEP))
+end
+
+-- For chains, which end a request themselves: these return what `finish` does, and `outcome` is that of the event.
+_M.HELD = HELD
+_M.outcome = outcome
+_M.stop = stop
+_M.tell_request_headers = tell_request_headers
+_M.tell_response_headers = tell_response_headers
+
+-- Waits for a filter that was HELD.
+function _M.wait_for_headers(ctx)
+    local step = "proxy_on_http_request_headers"
+    local r = get_request()
+    local rc, err = wait(ctx, r, step)
+    if not rc then
+        return nil, err
+    end
     return finish(ctx, r, rc, step)
+end
+
+-- Tells a filter of a piece of the request's body. The outcome says what goes on of the body; `finish_request_piece`
+-- does the rest.
+function _M.tell_request_piece(ctx, piece, is_last)
+    event.callback = const.RPW_REQUEST_BODY
+    event.piecewise = 1
+    set_body(piece, is_last)
+    local rc = run(ctx, get_request())
+    clear_body()
+    return rc
+end
+
+function _M.finish_request_piece(ctx, rc)
+    return finish(ctx, get_request(), rc, REQUEST_BODY_STEP)
+end
+
+-- Tells a filter of a piece of the response's body. Its outcome says what goes on of it.
+function _M.tell_response_piece(ctx, piece, is_last)
+    local r = get_request()
+    event.callback = const.RPW_RESPONSE_BODY
+    set_body(piece, is_last)
+    local rc = run(ctx, r)
+    clear_body()
+    if rc == CONTINUE then
+        return true
+    end
+    return finish(ctx, r, rc, RESPONSE_BODY_STEP)
 end
 
 return _M

@@ -1,0 +1,118 @@
+"""A gRPC server and client for t/grpc.rs, on messages of plain bytes.
+
+peer.py server SOCKET       serves at unix:SOCKET until its standard input ends; prints "ready"
+peer.py client TARGET CALL [NAME=VALUE...]
+                            makes a call with this metadata; prints lines "message TEXT", "initial NAME=VALUE",
+                            "trailing NAME=VALUE" and at last "status CODE DETAILS"
+
+Calls: echo (one message, one back), fail (NOT_FOUND, "not here"), stream (three messages back), chat (each message back
+before the next is sent), large (4 MiB and back).
+"""
+
+import sys
+import threading
+from concurrent import futures
+
+import grpc
+
+OPTIONS = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    # The authority of a unix socket is not one that nginx takes.
+    ("grpc.default_authority", "localhost"),
+]
+
+
+def echo(request, context):
+    metadata = dict(context.invocation_metadata())
+    context.send_initial_metadata([("x-initial", "1"), ("x-seen", metadata.get("x-filter", "none"))])
+    context.set_trailing_metadata([("x-trailing", "2")])
+    return b"echo " + request
+
+
+def fail(request, context):
+    context.abort(grpc.StatusCode.NOT_FOUND, "not here")
+
+
+def stream(request, context):
+    for i in range(3):
+        yield b"%s %d" % (request, i)
+    context.set_trailing_metadata([("x-trailing", "2")])
+
+
+def chat(requests, context):
+    for request in requests:
+        yield b"re " + request
+
+
+def serve(socket):
+    handlers = {
+        "echo": grpc.unary_unary_rpc_method_handler(echo),
+        "fail": grpc.unary_unary_rpc_method_handler(fail),
+        "large": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
+        "stream": grpc.unary_stream_rpc_method_handler(stream),
+        "chat": grpc.stream_stream_rpc_method_handler(chat),
+    }
+    server = grpc.server(futures.ThreadPoolExecutor(4), options=OPTIONS)
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.Peer", handlers),))
+    server.add_insecure_port("unix:" + socket)
+    server.start()
+    print("ready", flush=True)
+    sys.stdin.read()
+    server.stop(0)
+
+
+def say(kind, metadata):
+    for name, value in metadata or ():
+        print(kind, f"{name}={value}")
+
+
+class Turns:
+    """Messages, each sent once the answer to the one before has come."""
+
+    def __init__(self, count):
+        self.turns = [threading.Event() for _ in range(count)]
+        self.turns[0].set()
+
+    def messages(self):
+        for i, turn in enumerate(self.turns):
+            turn.wait(20)
+            yield b"%d" % i
+
+    def next(self, i):
+        if i + 1 < len(self.turns):
+            self.turns[i + 1].set()
+
+
+def call(target, name, metadata):
+    path = "/t.Peer/" + name
+    with grpc.insecure_channel(target, options=OPTIONS) as channel:
+        try:
+            if name == "stream":
+                answer = channel.unary_stream(path)(b"hello", metadata=metadata, timeout=20)
+                for message in answer:
+                    print("message", message.decode())
+            elif name == "chat":
+                turns = Turns(3)
+                answer = channel.stream_stream(path)(turns.messages(), metadata=metadata, timeout=20)
+                for i, message in enumerate(answer):
+                    print("message", message.decode())
+                    turns.next(i)
+            else:
+                request = b"x" * 4194304 if name == "large" else b"hello"
+                message, answer = channel.unary_unary(path).with_call(request, metadata=metadata, timeout=20)
+                if message is None:
+                    print("no message")
+                else:
+                    print("message", len(message) if name == "large" else message.decode())
+        except grpc.RpcError as error:
+            answer = error
+        say("initial", answer.initial_metadata())
+        say("trailing", answer.trailing_metadata())
+        print("status", answer.code().name, answer.details())
+
+
+if sys.argv[1] == "server":
+    serve(sys.argv[2])
+else:
+    call(sys.argv[2], sys.argv[3], [tuple(pair.split("=", 1)) for pair in sys.argv[4:]])
