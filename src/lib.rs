@@ -6,11 +6,13 @@
 //! - [`event`], [`effect`], [`snapshot`], [`ports`]: what goes into the core and what comes out of it. An
 //!   event of a request enters; one guest callback runs; an outcome and a list of effects leave. What a guest
 //!   asks in between goes through the [`ports::Host`] trait.
+//! - [`shm`]: what all workers share, in memory that the master maps before it forks: values by key, queues, metrics.
 //! - [`guest`]: the contexts that live in a VM.
 //! - [`hostcall`], [`wasi`]: what a guest can call. They read and change contexts, so they sit above them.
 //! - [`vm`]: compiling guests and finding them compiled, starting and calling them; plugins over the VMs that come and go.
 //! - [`ffi`]: the C ABI that Lua drives, nginx as a [`ports::Host`], and the folder of the module cache as a
-//!   [`vm::CodeStore`]. The only place with `unsafe`, but for the one where compiled code is taken from that folder.
+//!   [`vm::CodeStore`]. The only place with `unsafe`, but for the one where compiled code is taken from that folder, and for the
+//!   mapping below [`shm`].
 //!
 //! Nothing outside `ffi` knows of nginx or Lua, reads a clock, opens a file or starts a thread (compiling
 //! excepted, see `vm/engine.rs`). `docs/RATIONALE.md` says why things are as they are.

@@ -174,3 +174,12 @@ fn workers_of_another_user_are_woken_too() {
         wait_for_heard(&nginx, count);
     }
 }
+
+#[test]
+fn many_workers_begin_to_listen_at_once() {
+    let nginx = nginx(24, "assert(wasm.init_worker())").start();
+    for count in 1..=5 {
+        nginx.get("/send");
+        wait_for_heard(&nginx, count);
+    }
+}

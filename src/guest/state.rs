@@ -212,6 +212,8 @@ pub struct State {
     pub own: Arc<Own>,
     /// A value on its way to the guest while the guest's allocator runs.
     pub handover: Vec<u8>,
+    /// A buffer for the next such value.
+    pub scratch: Vec<u8>,
     /// Calls of that allocator that have not returned.
     pub handovers: u32,
     /// Warnings that are given once per VM, by their text.

@@ -120,12 +120,19 @@ where
     Ok(())
 }
 
+/// What is kept of a value's buffer for the next one.
+const SCRATCH: usize = 16 * 1024;
+
 /// Hands over a value that was built for this call.
 pub fn give_bytes(caller: &mut Caller<'_, State>, to: Return, value: Vec<u8>) -> Answer {
     // The guest's allocator may make hostcalls of its own, so the value waits where they do not look.
     let before = std::mem::replace(&mut caller.data_mut().handover, value);
     let answer = give(caller, to, |state| Ok(&state.handover));
-    caller.data_mut().handover = before;
+    let state = caller.data_mut();
+    let used = std::mem::replace(&mut state.handover, before);
+    if used.capacity() <= SCRATCH {
+        state.scratch = used;
+    }
     answer
 }
 

@@ -20,7 +20,7 @@ pub fn proxy_get_shared_data(
     let to = Return { data: return_data, size: return_size };
     to.check(memory)?;
     slice(memory, return_cas, 4)?;
-    let mut value = Vec::new();
+    let mut value = std::mem::take(&mut state.scratch);
     let shared = state.host.shared().ok_or(Status::InternalFailure)?;
     let cas = shared.get(state.plugin.vm_id.as_bytes(), key, &mut value);
     let cas = cas.map_err(|_| Status::InternalFailure)?.ok_or(Status::NotFound)?;
@@ -40,8 +40,7 @@ pub fn proxy_set_shared_data(
     let (memory, state) = split(caller)?;
     let key = slice(memory, key, key_size)?;
     let value = slice(memory, value, value_size)?;
-    let host = state.host.clone();
-    let shared = host.shared().ok_or(Status::InternalFailure)?;
+    let shared = state.host.shared().ok_or(Status::InternalFailure)?;
     match shared.set(state.plugin.vm_id.as_bytes(), key, value, cas) {
         Ok(_) => Ok(()),
         Err(Refusal::Mismatch) => Err(Status::CasMismatch.into()),

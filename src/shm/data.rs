@@ -45,9 +45,10 @@ impl Shared {
             let tag = locked.next_cas();
             let parts = Parts { kind: Kind::Entry, hash, tag, value, space, key };
             let link = locked.make(&parts).ok_or(Refusal::Full)?;
-            // Making room may have taken nodes out, the old one and its neighbours among them.
-            let place = locked.find(Kind::Entry, hash, space, key);
+            let mut place = place;
             if locked.evicts() {
+                // Making room may have taken nodes out, the old one and its neighbours among them.
+                place = locked.find(Kind::Entry, hash, space, key);
                 if let Some(old) = locked.node(place.link) {
                     locked.leave_uses(old);
                 }

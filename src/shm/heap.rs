@@ -53,6 +53,12 @@ impl Locked<'_> {
             self.pages()[first].run.store(count as u32, Relaxed);
             return Some(self.link_to(first, 0));
         };
+        let spare = &self.header().spare[class];
+        let link = spare.load(Relaxed);
+        if link != 0 {
+            spare.store(0, Relaxed);
+            return Some(link);
+        }
         let partial = &self.header().partial[class];
         let at = match partial.load(Relaxed) {
             0 => {
@@ -76,6 +82,27 @@ impl Locked<'_> {
 
     /// Gives the room of a node back.
     pub(super) fn free(&self, link: Link, size: usize) {
+        if let Some(class) = class_of(size) {
+            let spare = &self.header().spare[class];
+            if spare.load(Relaxed) == 0 {
+                return spare.store(link, Relaxed);
+            }
+        }
+        self.free_place(link, size);
+    }
+
+    /// Gives the places back that nobody has.
+    pub(super) fn free_spare(&self) {
+        for (spare, size) in self.header().spare.iter().zip(SIZES) {
+            let link = spare.load(Relaxed);
+            if link != 0 {
+                spare.store(0, Relaxed);
+                self.free_place(link, size);
+            }
+        }
+    }
+
+    fn free_place(&self, link: Link, size: usize) {
         let Some((at, offset)) = self.page_of(link) else { return };
         let page = &self.pages()[at];
         let Some(class) = class_of(size) else {
@@ -102,6 +129,7 @@ impl Locked<'_> {
         }
         self.map().iter().for_each(|word| word.store(0, Relaxed));
         self.header().partial.iter().for_each(|first| first.store(0, Relaxed));
+        self.header().spare.iter().for_each(|spare| spare.store(0, Relaxed));
         self.header().used_pages.store(0, Relaxed);
         self.header().search_from.store(0, Relaxed);
     }
@@ -183,6 +211,13 @@ impl Locked<'_> {
 
     /// Takes pages in a row.
     fn take_pages(&self, count: usize) -> Option<usize> {
+        self.find_free_pages(count).or_else(|| {
+            self.free_spare();
+            self.find_free_pages(count)
+        })
+    }
+
+    fn find_free_pages(&self, count: usize) -> Option<usize> {
         let last = self.pages().len();
         let from = (self.header().search_from.load(Relaxed) as usize).min(last);
         let found = self.find_pages(from, last, count);
@@ -263,6 +298,7 @@ mod tests {
         for (link, size) in taken {
             heap.free(link, size);
         }
+        heap.free_spare();
         assert_eq!(heap.used(), 0);
     }
 
@@ -276,8 +312,10 @@ mod tests {
             let spare = heap.pages().len() * PAGE - heap.used();
             assert!(spare < size.next_multiple_of(PAGE), "{spare} bytes are left over");
             first.iter().for_each(|link| heap.free(*link, size));
+            heap.free_spare();
             assert_eq!((heap.used(), fill().len()), (0, first.len()));
             first.iter().for_each(|link| heap.free(*link, size));
+            heap.free_spare();
         }
     }
 

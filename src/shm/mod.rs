@@ -20,7 +20,7 @@ mod series;
 mod table;
 mod verify;
 
-use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
 
@@ -67,7 +67,9 @@ impl Shared {
 
     /// Its bytes, and how many of them are taken.
     pub fn size(&self) -> Result<(usize, usize), Refusal> {
-        Ok((self.region.size(), self.lock()?.used()))
+        let locked = self.lock()?;
+        locked.change(|| locked.free_spare());
+        Ok((self.region.size(), locked.used()))
     }
 
     /// All metrics: our own first, then those of guests, each by name, type and labels.
@@ -97,8 +99,9 @@ impl Shared {
 
     fn hash(&self, kind: Kind, space: &[u8], key: &[u8]) -> u32 {
         let mut hasher = self.hasher.build_hasher();
-        kind.hash(&mut hasher);
-        space.hash(&mut hasher);
+        // The length keeps apart where one ends and the other begins.
+        hasher.write_u64((space.len() as u64) << 8 | kind as u64);
+        hasher.write(space);
         hasher.write(key);
         // Half of it is enough for buckets, and to tell most names apart.
         hasher.finish() as u32

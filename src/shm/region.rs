@@ -31,10 +31,14 @@ pub(super) type Link = u32;
 /// Workers that may say hello at the same time.
 pub(super) const HELLOS: usize = 64;
 
+/// Lines of a cache of its own: who waits for it must not take away what its holder works on.
+#[repr(C, align(128))]
+struct Line<T>(T);
+
 /// What is not in the heap. All zero, but for the lock, is an empty region.
 #[repr(C)]
 pub(super) struct Header {
-    mutex: UnsafeCell<libc::pthread_mutex_t>,
+    mutex: Line<UnsafeCell<libc::pthread_mutex_t>>,
     /// Not 0 while something changes: whoever finds it so under the lock must repair first.
     pub dirty: AtomicU32,
     /// 1 when the least recently used entry gives way to a new one.
@@ -47,6 +51,9 @@ pub(super) struct Header {
     pub newest: AtomicU32,
     /// See `newest`.
     pub oldest: AtomicU32,
+    /// For each size of nodes, a place that is taken and that nobody has: the next node gets it. Where one key is set again
+    /// and again, its nodes take turns, and no page needs to be looked at.
+    pub spare: [AtomicU32; CLASSES],
     /// Pages of the heap that are taken.
     pub used_pages: AtomicU32,
     /// Where the last free page was found.
@@ -99,7 +106,7 @@ impl Region {
         }
         let base = NonNull::new(base.cast::<u8>()).ok_or_else(io::Error::last_os_error)?;
 
-        // A bucket for each 256 bytes: an entry is hardly smaller on average, so chains stay short.
+        // A bucket for each 256 to 512 bytes: an entry is hardly smaller on average, so chains stay short.
         let buckets = (size / 256).next_power_of_two() / 2;
         let map_at = size_of::<Header>().next_multiple_of(UNIT) + buckets * size_of::<AtomicU32>();
         let most = size / PAGE;
@@ -219,22 +226,43 @@ impl Region {
     }
 
     fn mutex(&self) -> *mut libc::pthread_mutex_t {
-        self.header().mutex.get()
+        self.header().mutex.0.get()
     }
 
     /// Takes the lock, whoever died with it. An error when the system says that it cannot be had.
     pub(super) fn acquire(&self) -> io::Result<()> {
-        // Whoever holds it is done within a fraction of a microsecond, as a rule: less than going to sleep takes.
-        const SPINS: u32 = 200;
-        for _ in 0..SPINS {
-            // SAFETY: the mutex was made in `new` and lives as long as the mapping.
-            match unsafe { libc::pthread_mutex_trylock(self.mutex()) } {
-                libc::EBUSY => std::hint::spin_loop(),
-                code => return self.acquired(code),
+        // Whoever holds it is done within a fraction of a microsecond, as a rule: less than going to sleep takes. To wait
+        // for longer each time lets one process do many things in a row, with all that they need in its cache.
+        const LONGEST: u32 = 1024;
+        let mut wait = 1;
+        while wait <= LONGEST {
+            if !self.looks_taken() {
+                // SAFETY: the mutex was made in `new` and lives as long as the mapping.
+                match unsafe { libc::pthread_mutex_trylock(self.mutex()) } {
+                    libc::EBUSY => {}
+                    code => return self.acquired(code),
+                }
             }
+            (0..wait).for_each(|_| std::hint::spin_loop());
+            wait *= 2;
         }
         // SAFETY: as above.
         self.acquired(unsafe { libc::pthread_mutex_lock(self.mutex()) })
+    }
+
+    /// Whether somebody seems to have the lock: a look that does not take its line of the cache away from who has it.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    fn looks_taken(&self) -> bool {
+        // SAFETY: inside the mapping. glibc's mutex begins with its futex word, 0 while it is free (nptl,
+        // `struct __pthread_mutex_s`); were it another one, the lock would be waited for in vain for a moment.
+        unsafe {
+            (*self.mutex().cast::<AtomicU32>()).load(std::sync::atomic::Ordering::Relaxed) != 0
+        }
+    }
+
+    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+    fn looks_taken(&self) -> bool {
+        false
     }
 
     fn acquired(&self, code: i32) -> io::Result<()> {

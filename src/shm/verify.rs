@@ -22,6 +22,7 @@ impl Shared {
         locked.for_each_message(|link, node| nodes.push((link, node.size())));
         locked.verify_uses(&entries)?;
         locked.verify_queues()?;
+        locked.change(|| locked.free_spare());
         let used = locked.used();
         locked.change(|| {
             locked.forget_heap();

@@ -210,6 +210,7 @@ fn store(
         own: limits.own().clone(),
         limits,
         handover: Vec::new(),
+        scratch: Vec::new(),
         handovers: 0,
         warned: Vec::new(),
     };

@@ -6,6 +6,7 @@ local clib = require("resty.proxy-wasm.clib")
 local ffi_str = ffi.string
 local ngx = ngx
 local exiting = ngx.worker.exiting
+local sleep = ngx.sleep
 local timer_at = ngx.timer.at
 local udp = ngx.socket.udp
 
@@ -19,6 +20,10 @@ local hello = ffi.new("char[?]", HELLO)
 -- A receive that times out is an error in the log, so it is given more time than passes between two wakes.
 local LONGEST_MS = 2 ^ 31 - 1
 local WAKE = 86400
+
+-- Many workers may begin at the same time, and the socket that they say hello to holds some ten datagrams.
+local ATTEMPTS = 10
+local PAUSE = 0.05
 
 -- A worker that is to end waits for its light threads. It runs its timers early then.
 local function watch(premature)
@@ -54,7 +59,14 @@ local function listen(premature, look)
     if premature then
         return
     end
-    local sock, err = connect()
+    local sock, err
+    for _ = 1, ATTEMPTS do
+        sock, err = connect()
+        if sock or exiting() then
+            break
+        end
+        sleep(PAUSE)
+    end
     if sock then
         local ok
         ok, err = timer_at(WAKE, watch)
