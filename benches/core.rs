@@ -4,6 +4,7 @@
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use resty_proxy_wasm::abi::Callback;
+use resty_proxy_wasm::callout::{self, Exchange, Step, Upstream};
 use resty_proxy_wasm::event::Event;
 use resty_proxy_wasm::ports::{Host, Phase, RequestId};
 use resty_proxy_wasm::vm::{Context, Options, Outcome, StreamRef};
@@ -162,6 +163,22 @@ fn bodies(c: &mut Criterion) {
     }
 }
 
+/// What an HTTP call costs on top of nginx's sockets.
+fn calls(c: &mut Criterion) {
+    let upstream = Upstream::parse(b"auth:8080", false).expect("an upstream");
+    let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\ncontent-type: text/plain\r\n\r\nsixteen bytes...";
+    c.bench_function("HTTP call", |b| {
+        b.iter(|| {
+            let request = callout::Request::build(&upstream, &[], b"", &[]).expect("a request");
+            let mut exchange = Exchange::new(&request).expect("an exchange");
+            let mut out = Vec::new();
+            exchange.advance(b"", false, &mut out);
+            assert_eq!(exchange.advance(answer, false, &mut out), Step::Done { reusable: true });
+            exchange.into_response().body.len()
+        });
+    });
+}
+
 fn starts(c: &mut Criterion) {
     let world = World::new();
     let host: Arc<dyn Host> = world.clone();
@@ -180,5 +197,5 @@ fn starts(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, streams, hostcalls, bodies, starts);
+criterion_group!(benches, streams, hostcalls, bodies, calls, starts);
 criterion_main!(benches);

@@ -39,6 +39,11 @@
 #define RPW_NEED_RESPONSE_HEADERS 4
 
 /**
+ * Nothing ran yet: the filter may call functions of Lua, so call again from Lua that LuaJIT has not compiled.
+ */
+#define RPW_NEED_INTERPRETER 5
+
+/**
  * Failed; the text says why.
  */
 #define RPW_ERROR -1
@@ -185,6 +190,11 @@
 #define RPW_WORK_WAIT 3
 
 /**
+ * `rpw_work_next`: run the function that is described, then `rpw_foreign_end`.
+ */
+#define RPW_WORK_RUN 4
+
+/**
  * `rpw_call_advance`: receive more.
  */
 #define RPW_CALL_RECEIVE 1
@@ -226,6 +236,27 @@ typedef struct rpw_plugin rpw_plugin_t;
  * A plugin context.
  */
 typedef struct rpw_context rpw_context_t;
+
+/**
+ * What a function of Lua answers. Lent until the next call.
+ */
+typedef struct rpw_result_t {
+    /**
+     * The result.
+     */
+    const char *data;
+    /**
+     * Its bytes.
+     */
+    size_t length;
+} rpw_result_t;
+
+/**
+ * Calls a function of Lua: its name, its arguments, both lent, and where to put its result. 0, or not 0 when it failed.
+ *
+ * It never raises an error and never yields.
+ */
+typedef int32_t (*rpw_caller_t)(const char*, size_t, const char*, size_t, struct rpw_result_t*);
 
 /**
  * A name and a value, laid out like ngx_lua's `ngx_http_lua_ffi_table_elt_t`.
@@ -396,6 +427,10 @@ typedef struct rpw_event_t {
      */
     int32_t piecewise;
     /**
+     * 1 when LuaJIT cannot have compiled the call.
+     */
+    int32_t interpreted;
+    /**
      * The chunk of a body event. Lent for the call.
      */
     const char *body;
@@ -526,6 +561,22 @@ typedef struct rpw_work_t {
      * Its bytes.
      */
     size_t server_name_length;
+    /**
+     * The function to be run. Copy it: the next call of the library may let go of it, and of its arguments.
+     */
+    const char *function;
+    /**
+     * Its bytes.
+     */
+    size_t function_length;
+    /**
+     * Its arguments.
+     */
+    const char *arguments;
+    /**
+     * Their bytes.
+     */
+    size_t arguments_length;
 } rpw_work_t;
 
 /**
@@ -577,14 +628,18 @@ int32_t rpw_cache_dir(const char *path,
 /**
  * Makes a plugin context: proxy_on_context_create, proxy_on_vm_start, proxy_on_configure.
  *
+ * # Arguments
+ * `interpreted`: 1 when LuaJIT cannot have compiled the call.
  * # Returns
- * `RPW_CONTINUE` and the handle in `*context`, to be freed by `rpw_context_free`; else `RPW_ERROR`.
+ * `RPW_CONTINUE` and the handle in `*context`, to be freed by `rpw_context_free`; `RPW_NEED_INTERPRETER` before anything
+ * ran; else `RPW_ERROR`.
  * # Safety
  * `plugin` is a live handle, `configuration` has the given length (it is copied), `context` is valid.
  */
 int32_t rpw_context_new(const rpw_plugin_t *plugin,
                         const char *configuration,
                         size_t configuration_length,
+                        int32_t interpreted,
                         rpw_context_t **context,
                         struct rpw_error_t *error);
 
@@ -608,8 +663,36 @@ int32_t rpw_context_traits(const rpw_context_t *context);
 void rpw_context_free(rpw_context_t *context);
 
 /**
+ * Names a function that guests may call, until `rpw_setup` is called for another Lua VM.
+ *
+ * # Arguments
+ * `name` is copied. `later`: 0 when it is run inside the guest's call, by the caller of `rpw_foreign_caller`; 1 when it is
+ * run afterwards, by `RPW_WORK_RUN`.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` when there is a function of that name.
+ * # Safety
+ * `name` has the given length.
+ */
+int32_t rpw_foreign_function(const char *name,
+                             size_t name_length,
+                             int32_t later,
+                             struct rpw_error_t *error);
+
+/**
+ * Says what calls the functions that run inside a guest's call.
+ *
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Safety
+ * `caller` is NULL, or lives until this is called again, or `rpw_setup`.
+ */
+int32_t rpw_foreign_caller(rpw_caller_t caller);
+
+/**
  * Takes the functions of nginx over. To be called once for each Lua VM: a reload brings a new one, which begins
- * without a folder for compiled modules.
+ * without a folder for compiled modules and without names of upstreams and of foreign functions.
  *
  * # Returns
  * `RPW_CONTINUE`, or `RPW_ERROR` when a function is missing.
@@ -650,7 +733,7 @@ void rpw_plugin_free(rpw_plugin_t *plugin);
  *
  * # Returns
  * What nginx must do: `RPW_CONTINUE`, `RPW_PAUSE`, `RPW_RESPOND` or `RPW_CLOSE`, with the effects in
- * `*outcome`; `RPW_NEED_RESPONSE_HEADERS` before anything ran; `RPW_BAD_REQUEST`; `RPW_ERROR`.
+ * `*outcome`; `RPW_NEED_RESPONSE_HEADERS` or `RPW_NEED_INTERPRETER` before anything ran; `RPW_BAD_REQUEST`; `RPW_ERROR`.
  * # Safety
  * `context` is a live handle, `request` NULL or the running `ngx_http_request_t`, the others valid.
  */
@@ -724,6 +807,24 @@ int32_t rpw_stream_leave_out(const rpw_context_t *context,
                              struct rpw_error_t *error);
 
 /**
+ * Gives upstreams names that filters may call them by, in place of those of before, until `rpw_setup` is called for
+ * another Lua VM.
+ *
+ * # Arguments
+ * `list`: names, and as values what `proxy_http_call` takes: `host`, `host:port`, an IP address or `unix:/path`, with
+ * `http://` or `https://` in front or not. Every string is copied.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` names the first that is no address. Then those of before stay.
+ * # Safety
+ * `list` has that many pairs.
+ */
+int32_t rpw_upstreams(const struct rpw_pair_t *list,
+                      size_t length,
+                      struct rpw_error_t *error);
+
+/**
  * Tells where to look whether there is work: not 0 when `rpw_work_next` should be called.
  *
  * # Returns
@@ -745,7 +846,7 @@ int32_t rpw_work_listen(void *semaphore);
  * Runs the ticks that are due, and says what is to be done next.
  *
  * # Returns
- * `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_WAIT`, with the details in `*work`, whose
+ * `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_RUN` (run a function), `RPW_WORK_WAIT`, with the details in `*work`, whose
  * strings are good until the call of that id ends; `RPW_ERROR`.
  * # Safety
  * `work` and `error` are valid.
@@ -796,6 +897,22 @@ int32_t rpw_call_end(uint32_t id,
                      const char *details,
                      size_t details_length,
                      struct rpw_error_t *error);
+
+/**
+ * Ends a function that was run: hands its guest the result.
+ *
+ * # Arguments
+ * `ok`: 1, or 0 when it failed. `result` is copied.
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_ERROR` when the guest failed.
+ * # Safety
+ * `result` has the given length.
+ */
+int32_t rpw_foreign_end(uint32_t id,
+                        int32_t ok,
+                        const char *result,
+                        size_t result_length,
+                        struct rpw_error_t *error);
 
 /**
  * To be called when a worker starts: makes the VMs and plugin contexts of the master again in this process.

@@ -92,6 +92,10 @@ pub const CALL_REQUEST_BODIES: usize = 64 * 1024 * 1024;
 /// Calls that one VM may have under way. Stops a filter from taking all of a worker's connections.
 pub const CALLS: usize = 4096;
 
+/// Guests that may be entered from inside each other, by foreign functions that run filters. Each takes up to
+/// [`GUEST_STACK`] of the worker's stack, and LuaJIT's share.
+pub const NESTED_ENTRIES: usize = 4;
+
 /// Timed waits named in one `poll_oneoff`: more than any runtime asks for.
 pub const POLL_SUBSCRIPTIONS: u32 = 1024;
 

@@ -35,7 +35,25 @@ pub enum SetVariableError {
     ReadOnly,
 }
 
-/// The world. No method blocks, and none enters a guest.
+/// How a function of the embedder is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignKind {
+    /// Inside the guest's call, by [`Host::call_foreign`].
+    Now,
+    /// Afterwards, by whoever asks the plugin for work.
+    Later,
+}
+
+/// Why a function of the embedder has no result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForeignError {
+    /// It failed; the world has logged why.
+    Failed,
+    /// It cannot be called from where the guest was.
+    NotHere,
+}
+
+/// The world. No method blocks, and none enters the guest that it is called for.
 pub trait Host: Send + Sync {
     /// Writes a log line, with the request's details when there is one.
     fn log(&self, request: Option<RequestId>, level: LogLevel, message: &[u8]);
@@ -78,6 +96,10 @@ pub trait Host: Send + Sync {
     fn work_waits(&self);
     /// The upstream that was registered under that name.
     fn upstream(&self, name: &[u8]) -> Option<Upstream>;
+    /// How the embedder's function of that name is called; `None` when there is none.
+    fn foreign(&self, name: &[u8]) -> Option<ForeignKind>;
+    /// Calls such a function.
+    fn call_foreign(&self, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignError>;
     /// Wakes whoever waits for a paused stream, by the token that it left.
     fn wake(&self, waker: NonZeroUsize);
 }

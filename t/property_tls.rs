@@ -2,26 +2,11 @@
 //! same server, with a client certificate or without one.
 
 use super::ops::{Ops, expect, script};
-use super::support::{Nginx, Probe};
+use super::support::Probe;
+use super::support::tls::{openssl, self_signed, with_files};
 use std::path::Path;
-use std::process::Command;
-use std::{fs, str};
+use std::str;
 use tempfile::TempDir;
-
-fn openssl(dir: &Path, arguments: &[&str]) -> Vec<u8> {
-    let output = Command::new("openssl").args(arguments).current_dir(dir).output();
-    let output = output.expect("the command openssl (Debian: package openssl)");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    output.stdout
-}
-
-/// A new key with a certificate for itself.
-pub fn self_signed(dir: &Path, name: &str, subject: &str) {
-    let (key, pem) = (format!("{name}.key"), format!("{name}.pem"));
-    let curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
-    let files = ["-keyout", &key, "-out", &pem, "-subj", subject, "-days", "2"];
-    openssl(dir, &[&["req", "-x509"], &curve[..], &files[..]].concat());
-}
 
 /// SHA-256 of the certificate, in lower-case hexadecimal.
 fn digest(dir: &Path, name: &str) -> String {
@@ -54,20 +39,10 @@ const SERVER: &str = "
     }
     location /anonymous { proxy_pass https://unix:tls.sock:/; }";
 
-/// The files of `dir` beside nginx's configuration, where nginx looks for certificates.
-fn with_certificates(mut nginx: Nginx, dir: &Path) -> Nginx {
-    for entry in fs::read_dir(dir).expect("a directory") {
-        let path = entry.expect("a file").path();
-        let name = path.file_name().expect("a name").to_string_lossy();
-        nginx = nginx.file(&format!("conf/{name}"), fs::read(&path).expect("a file"));
-    }
-    nginx.server(SERVER)
-}
-
 /// Runs ops on a request that `location` hands over by TLS.
 fn over_tls(location: &str, dir: &Path, ops: Ops<'_>) {
     let nginx = Probe::new(&script("request_headers", ops))
-        .nginx(|nginx| with_certificates(nginx, dir))
+        .nginx(|nginx| with_files(nginx, dir).server(SERVER))
         .start();
     assert_eq!(nginx.get(location).status, 200);
     expect(&nginx, "request_headers", ops);

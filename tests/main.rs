@@ -17,6 +17,7 @@ mod codecs;
 mod corpus;
 mod docs;
 mod faults;
+mod foreign;
 #[path = "../fuzz/bodies/mod.rs"]
 mod fuzz;
 mod headers;

@@ -3,6 +3,7 @@
 local ffi = require("ffi")
 local chain = require("resty.proxy-wasm.chain")
 local clib = require("resty.proxy-wasm.clib")
+local foreign = require("resty.proxy-wasm.foreign")
 local options = require("resty.proxy-wasm.options")
 local pacing = require("resty.proxy-wasm.pacing")
 local settings = require("resty.proxy-wasm.settings")
@@ -19,6 +20,8 @@ local type = type
 local lib = clib.lib
 local error_slot = clib.error_slot
 local last_error = clib.last_error
+
+local NEED_INTERPRETER = clib.const.RPW_NEED_INTERPRETER
 
 local plugin_type = ffi.typeof("rpw_plugin_t *")
 local context_type = ffi.typeof("rpw_context_t *")
@@ -95,6 +98,16 @@ function _M.load(name, path, opts)
     return ffi_gc(plugin_slot[0], free_plugin), kept and nil
 end
 
+-- Guests may call Lua below what is not compiled.
+jit.off(_M.load)
+
+local function configure_interpreted(plugin, conf)
+    local rc = lib.rpw_context_new(plugin, conf, #conf, 1, context_slot, error_slot)
+    return rc
+end
+
+jit.off(configure_interpreted)
+
 function _M.on_configure(plugin, conf)
     if not is_handle(plugin_type, plugin) then
         return nil, "bad plugin"
@@ -104,7 +117,10 @@ function _M.on_configure(plugin, conf)
     elseif type(conf) ~= "string" or conf == "" then
         return nil, "bad conf"
     end
-    local rc = lib.rpw_context_new(plugin, conf, #conf, context_slot, error_slot)
+    local rc = lib.rpw_context_new(plugin, conf, #conf, 0, context_slot, error_slot)
+    if rc == NEED_INTERPRETER then
+        rc = configure_interpreted(plugin, conf)
+    end
     if rc < 0 then
         return nil, "failed to run proxy_on_configure: " .. last_error()
     end
@@ -158,7 +174,17 @@ function _M.init_worker()
     return true
 end
 
+jit.off(_M.init_worker)
+
 _M.new_chain = chain.new
+
+function _M.register_foreign_function(name, fn, opts)
+    local wrong = foreign.register(name, fn, opts)
+    if wrong then
+        error(wrong, 2)
+    end
+    return true
+end
 
 function _M.setup(opts)
     local wrong = settings.check(opts)

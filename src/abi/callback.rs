@@ -44,7 +44,7 @@ callbacks! {
     Tick = "proxy_on_tick", "every `proxy_set_tick_period_milliseconds`, in each worker";
     QueueReady = "proxy_on_queue_ready", "not yet";
     HttpCallResponse = "proxy_on_http_call_response", "when a call has its response, or has failed";
-    ForeignFunction = "proxy_on_foreign_function", "not yet";
+    ForeignFunction = "proxy_on_foreign_function", "with the result of an asynchronous foreign function";
 }
 
 impl fmt::Display for Callback {

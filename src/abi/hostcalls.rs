@@ -66,7 +66,7 @@ macro_rules! for_each_hostcall {
             metric::proxy_get_metric(id: u32, return_value: u32) "all" Answers("NOT_FOUND; not built yet");
             property::proxy_get_property(path: u32, path_size: u32, return_data: u32, return_size: u32) "all" Full;
             property::proxy_set_property(path: u32, path_size: u32, value: u32, value_size: u32) "all" Full;
-            foreign::proxy_call_foreign_function(name: u32, name_size: u32, args: u32, args_size: u32, return_data: u32, return_size: u32) "0.2" Answers("NOT_FOUND; no function can be registered yet");
+            foreign::proxy_call_foreign_function(name: u32, name_size: u32, args: u32, args_size: u32, return_data: u32, return_size: u32) "0.2" Full;
             context::proxy_set_effective_context(id: u32) "all" Full;
             context::proxy_done() "all" Full;
         }

@@ -12,6 +12,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 
 use super::Upstream;
+use crate::codec::header::is_path;
 
 /// A request's body.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -72,6 +73,8 @@ impl Request {
     ) -> Result<Self, Malformed> {
         let path = match pseudo(headers, b":path") {
             None | Some(b"") => PathAndQuery::from_static("/"),
+            // The crate takes a lone fragment or query, too.
+            Some(path) if !is_path(path) && path != b"*" => return Err(Malformed("bad :path")),
             Some(path) => PathAndQuery::try_from(path).map_err(|_| Malformed("bad :path"))?,
         };
         let trailers = trailer_fields(trailers)?;

@@ -5,9 +5,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::ticker::Entry;
 use super::{
-    Failure, RPW_CONTINUE, RPW_ERROR, RPW_FAILS_OPEN, RPW_REWRITES_BODIES, RPW_TAKES_REQUEST_BODY,
-    RPW_TAKES_RESPONSE_BODY, ending, guest_boundary, handle, process, rpw_error_t, rpw_plugin_t,
-    types,
+    Failure, RPW_CONTINUE, RPW_ERROR, RPW_FAILS_OPEN, RPW_NEED_INTERPRETER, RPW_REWRITES_BODIES,
+    RPW_TAKES_REQUEST_BODY, RPW_TAKES_RESPONSE_BODY, ending, guest_boundary, handle, process,
+    rpw_error_t, rpw_plugin_t, types,
 };
 use crate::abi::Callback;
 use crate::vm::Context;
@@ -18,8 +18,11 @@ pub type rpw_context_t = Context;
 
 /// Makes a plugin context: proxy_on_context_create, proxy_on_vm_start, proxy_on_configure.
 ///
+/// # Arguments
+/// `interpreted`: 1 when LuaJIT cannot have compiled the call.
 /// # Returns
-/// `RPW_CONTINUE` and the handle in `*context`, to be freed by `rpw_context_free`; else `RPW_ERROR`.
+/// `RPW_CONTINUE` and the handle in `*context`, to be freed by `rpw_context_free`; `RPW_NEED_INTERPRETER` before anything
+/// ran; else `RPW_ERROR`.
 /// # Safety
 /// `plugin` is a live handle, `configuration` has the given length (it is copied), `context` is valid.
 #[unsafe(no_mangle)]
@@ -27,15 +30,19 @@ pub unsafe extern "C" fn rpw_context_new(
     plugin: *const rpw_plugin_t,
     configuration: *const c_char,
     configuration_length: usize,
+    interpreted: i32,
     context: *mut *mut rpw_context_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Setup, error, || {
+    guest_boundary(Entry::Setup, interpreted != 0, error, || {
         // SAFETY: as promised by the caller.
         let (plugin, configuration) =
             unsafe { (handle::share(plugin), types::bytes(configuration, configuration_length)) };
         let plugin = plugin.filter(|_| !context.is_null());
         let plugin = plugin.ok_or_else(|| Failure::new("rpw_context_new: NULL argument"))?;
+        if interpreted == 0 && plugin.module().calls_foreign() {
+            return Ok(RPW_NEED_INTERPRETER);
+        }
         let made = Context::new(&plugin, configuration, process::current())?;
         // SAFETY: checked above.
         unsafe { *context = handle::give(made) };

@@ -5,7 +5,9 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Failure, RPW_CONTINUE, boundary, cache, process, rpw_error_t, rpw_pair_t};
+use super::{
+    Failure, RPW_CONTINUE, boundary, cache, foreign, process, rpw_error_t, rpw_pair_t, upstreams,
+};
 
 /// Functions of nginx and ngx_lua, each named as there. All are required.
 ///
@@ -91,7 +93,7 @@ functions! {
 }
 
 /// Takes the functions of nginx over. To be called once for each Lua VM: a reload brings a new one, which begins
-/// without a folder for compiled modules.
+/// without a folder for compiled modules and without names of upstreams and of foreign functions.
 ///
 /// # Returns
 /// `RPW_CONTINUE`, or `RPW_ERROR` when a function is missing.
@@ -107,6 +109,8 @@ pub unsafe extern "C" fn rpw_setup(functions: *const rpw_nginx_t, error: *mut rp
             .ok_or_else(|| Failure::new("rpw_setup: a function is NULL"))?;
         process::watch_forks();
         cache::set_folder(None);
+        upstreams::clear();
+        foreign::clear();
         // Never freed: a reload may bring ngx_lua at another address while requests of before still end.
         FUNCTIONS.store(Box::into_raw(Box::new(found)), Ordering::Release);
         Ok(RPW_CONTINUE)

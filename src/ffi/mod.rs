@@ -18,6 +18,7 @@ mod cache;
 mod context;
 mod ending;
 mod folder;
+mod foreign;
 mod functions;
 mod handle;
 mod nginx;
@@ -27,19 +28,22 @@ mod request;
 mod stream;
 mod ticker;
 mod types;
+mod upstreams;
 mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 pub use cache::rpw_cache_dir;
 pub use context::*;
+pub use foreign::{rpw_caller_t, rpw_foreign_caller, rpw_foreign_function, rpw_result_t};
 pub use functions::{rpw_nginx_t, rpw_setup};
 pub use plugin::*;
 pub use stream::*;
 pub use types::*;
+pub use upstreams::rpw_upstreams;
 pub use work::{
-    rpw_call_advance, rpw_call_end, rpw_call_restart, rpw_init_worker, rpw_work_listen,
-    rpw_work_next, rpw_work_waits,
+    rpw_call_advance, rpw_call_end, rpw_call_restart, rpw_foreign_end, rpw_init_worker,
+    rpw_work_listen, rpw_work_next, rpw_work_waits,
 };
 
 /// The number of this C ABI. It changes whenever a declaration of the header does; the Lua module refuses a
@@ -71,13 +75,16 @@ fn boundary(error: *mut rpw_error_t, body: impl FnOnce() -> Result<i32, Failure>
     }
 }
 
-/// Like [`boundary`], for a body that may enter guests: their time runs, and endings that waited come first.
+/// Like [`boundary`], for a body that may enter guests: their time runs, and endings that waited come first. `lua` is true
+/// when LuaJIT cannot have compiled the call, so that guests may call Lua.
 fn guest_boundary(
     entry: ticker::Entry,
+    lua: bool,
     error: *mut rpw_error_t,
     body: impl FnOnce() -> Result<i32, Failure>,
 ) -> i32 {
     boundary(error, || {
+        let _below = foreign::Below::enter(lua)?;
         let _running = ticker::enter(entry)?;
         ending::run_queued();
         body()

@@ -6,10 +6,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::functions::{Functions, functions};
-use super::{Failure, request, rpw_pair_t, types};
+use super::{Failure, foreign, request, rpw_pair_t, types, upstreams};
 use crate::abi::LogLevel;
 use crate::callout::Upstream;
-use crate::ports::{Host, Phase, RequestId, RequestSummary, SetVariableError};
+use crate::ports::{
+    ForeignError, ForeignKind, Host, Phase, RequestId, RequestSummary, SetVariableError,
+};
 use crate::snapshot::HeaderMap;
 
 /// ngx_lua's phase numbers (`ngx_http_lua_common.h`, `NGX_HTTP_LUA_CONTEXT_*`).
@@ -333,8 +335,16 @@ impl Host for World {
         super::work::announce();
     }
 
-    fn upstream(&self, _name: &[u8]) -> Option<Upstream> {
-        None
+    fn upstream(&self, name: &[u8]) -> Option<Upstream> {
+        upstreams::find(name)
+    }
+
+    fn foreign(&self, name: &[u8]) -> Option<ForeignKind> {
+        foreign::find(name)
+    }
+
+    fn call_foreign(&self, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignError> {
+        foreign::call(name, arguments)
     }
 
     fn wake(&self, waker: NonZeroUsize) {

@@ -33,7 +33,7 @@ pub unsafe extern "C" fn rpw_plugin_load(
     plugin: *mut *mut rpw_plugin_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Setup, error, || {
+    guest_boundary(Entry::Setup, true, error, || {
         // SAFETY: as promised by the caller.
         let (name, code, options) = unsafe {
             let options = options.as_ref().filter(|_| !plugin.is_null());

@@ -13,7 +13,7 @@ use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
 use super::ticker::{self, Entry};
-use super::{Failure, ending, nginx};
+use super::{Failure, ending, foreign, nginx};
 use crate::abi::LogLevel;
 use crate::ports::RequestId;
 use crate::vm::{Context, StreamRef};
@@ -167,6 +167,7 @@ unsafe extern "C" fn on_request_freed(data: *mut c_void) {
     let ended = catch_unwind(AssertUnwindSafe(|| {
         let Some(request) = NonZeroUsize::new(data as usize).map(RequestId) else { return };
         // The streams of this request were run in this process, so its ticker is there.
+        let _below = foreign::Below::enter_from_nginx();
         let _running = ticker::enter(Entry::Request);
         // The record stays while the streams end: they may read the path that a filter wrote.
         let streams = REQUESTS.with_borrow_mut(|requests| {

@@ -10,10 +10,10 @@ use super::request::Seat;
 use super::ticker::Entry;
 use super::{
     Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_LOST, RPW_BODY_PASS, RPW_BODY_REPLACE,
-    RPW_BODY_UNCHANGED, RPW_CLOSE, RPW_CONTINUE, RPW_NEED_RESPONSE_HEADERS, RPW_PAUSE,
-    RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS,
-    boundary, ending, guest_boundary, handle, process, request, rpw_context_t, rpw_effect_t,
-    rpw_error_t, rpw_event_t, rpw_outcome_t, types, work,
+    RPW_BODY_UNCHANGED, RPW_CLOSE, RPW_CONTINUE, RPW_NEED_INTERPRETER, RPW_NEED_RESPONSE_HEADERS,
+    RPW_PAUSE, RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY,
+    RPW_RESPONSE_HEADERS, boundary, ending, foreign, guest_boundary, handle, process, request,
+    rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types, work,
 };
 use crate::abi::{Callback, LogLevel};
 use crate::effect::Effects;
@@ -27,7 +27,7 @@ use crate::vm::{Context, Outcome, StreamRef, Vm};
 ///
 /// # Returns
 /// What nginx must do: `RPW_CONTINUE`, `RPW_PAUSE`, `RPW_RESPOND` or `RPW_CLOSE`, with the effects in
-/// `*outcome`; `RPW_NEED_RESPONSE_HEADERS` before anything ran; `RPW_BAD_REQUEST`; `RPW_ERROR`.
+/// `*outcome`; `RPW_NEED_RESPONSE_HEADERS` or `RPW_NEED_INTERPRETER` before anything ran; `RPW_BAD_REQUEST`; `RPW_ERROR`.
 /// # Safety
 /// `context` is a live handle, `request` NULL or the running `ngx_http_request_t`, the others valid.
 #[unsafe(no_mangle)]
@@ -38,7 +38,9 @@ pub unsafe extern "C" fn rpw_stream_run(
     outcome: *mut rpw_outcome_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, error, || {
+    // SAFETY: as promised by the caller.
+    let interpreted = unsafe { event.as_ref() }.is_some_and(|event| event.interpreted != 0);
+    guest_boundary(Entry::Request, interpreted, error, || {
         // SAFETY: as promised by the caller.
         let (context, lent, outcome) =
             unsafe { (handle::share(context), event.as_ref(), outcome.as_mut()) };
@@ -47,6 +49,10 @@ pub unsafe extern "C" fn rpw_stream_run(
         };
         outcome.body_action = RPW_BODY_UNCHANGED;
         let request = request_id(request)?;
+        let module = context.plugin().module();
+        if !interpreted && module.calls_foreign() {
+            return Ok(RPW_NEED_INTERPRETER);
+        }
         let event = read(lent)?;
         match request::seat(request, &context) {
             Some(Seat::Stream(stream)) => {
@@ -73,7 +79,7 @@ pub unsafe extern "C" fn rpw_stream_run(
         if !ends_at_once {
             request::watch(request)?;
         }
-        if context.plugin().module().makes_calls() {
+        if module.makes_calls() || (module.calls_foreign() && foreign::any_later()) {
             work::expect_calls();
         }
         let stream = context.start_stream(request, process::current())?;
@@ -136,7 +142,7 @@ pub unsafe extern "C" fn rpw_stream_resume(
     outcome: *mut rpw_outcome_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, error, || {
+    guest_boundary(Entry::Request, false, error, || {
         // SAFETY: as promised by the caller.
         let (context, outcome) = unsafe { (handle::lend(context), outcome.as_mut()) };
         let (Some(context), Some(outcome)) = (context, outcome) else {
@@ -173,7 +179,7 @@ pub unsafe extern "C" fn rpw_stream_skip(
     reason_length: usize,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, error, || {
+    guest_boundary(Entry::Request, false, error, || {
         // SAFETY: as promised by the caller.
         let context = unsafe { handle::share(context) };
         let context = context.ok_or_else(|| Failure::new("rpw_stream_skip: NULL argument"))?;

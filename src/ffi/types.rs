@@ -15,6 +15,8 @@ pub const RPW_RESPOND: i32 = 2;
 pub const RPW_CLOSE: i32 = 3;
 /// Nothing ran yet: call again with the response's headers.
 pub const RPW_NEED_RESPONSE_HEADERS: i32 = 4;
+/// Nothing ran yet: the filter may call functions of Lua, so call again from Lua that LuaJIT has not compiled.
+pub const RPW_NEED_INTERPRETER: i32 = 5;
 /// Failed; the text says why.
 pub const RPW_ERROR: i32 = -1;
 /// There is no HTTP request here (a timer, for example).
@@ -80,6 +82,8 @@ pub const RPW_WORK_START: i32 = 1;
 pub const RPW_WORK_STOP: i32 = 2;
 /// `rpw_work_next`: nothing to do for `wait_ms`, or until the semaphore is posted.
 pub const RPW_WORK_WAIT: i32 = 3;
+/// `rpw_work_next`: run the function that is described, then `rpw_foreign_end`.
+pub const RPW_WORK_RUN: i32 = 4;
 
 /// `rpw_call_advance`: receive more.
 pub const RPW_CALL_RECEIVE: i32 = 1;
@@ -156,6 +160,8 @@ pub struct rpw_event_t {
     /// 1 when the caller takes each piece of a request body as its outcome says. With 0 the last piece's outcome has the
     /// whole body, when anything of it was changed.
     pub piecewise: i32,
+    /// 1 when LuaJIT cannot have compiled the call.
+    pub interpreted: i32,
     /// The chunk of a body event. Lent for the call.
     pub body: *const c_char,
     /// Its bytes.
@@ -228,6 +234,14 @@ pub struct rpw_work_t {
     pub server_name: *const c_char,
     /// Its bytes.
     pub server_name_length: usize,
+    /// The function to be run. Copy it: the next call of the library may let go of it, and of its arguments.
+    pub function: *const c_char,
+    /// Its bytes.
+    pub function_length: usize,
+    /// Its arguments.
+    pub arguments: *const c_char,
+    /// Their bytes.
+    pub arguments_length: usize,
 }
 
 /// What a call's connection must send.

@@ -12,14 +12,14 @@ use rustc_hash::FxHashMap;
 
 use super::ticker::{self, Entry};
 use super::{
-    Failure, RPW_CALL_DONE, RPW_CALL_GONE, RPW_CALL_RECEIVE, RPW_CONTINUE, RPW_WORK_START,
-    RPW_WORK_STOP, RPW_WORK_WAIT, boundary, guest_boundary, nginx, process, rpw_error_t, rpw_io_t,
-    rpw_work_t, types,
+    Failure, RPW_CALL_DONE, RPW_CALL_GONE, RPW_CALL_RECEIVE, RPW_CONTINUE, RPW_WORK_RUN,
+    RPW_WORK_START, RPW_WORK_STOP, RPW_WORK_WAIT, boundary, foreign, guest_boundary, nginx,
+    process, rpw_error_t, rpw_io_t, rpw_work_t, types,
 };
 use crate::abi::LogLevel;
 use crate::callout::{self, Exchange, FailureKind, Response, Step, Target};
 use crate::error::Error;
-use crate::guest::Dispatched;
+use crate::guest::{Dispatched, ForeignCall};
 use crate::limits;
 use crate::ports::Host;
 use crate::vm::{CallRef, Plugin};
@@ -40,6 +40,12 @@ thread_local! {
 struct Desk {
     plugins: Vec<Weak<Plugin>>,
     calls: FxHashMap<u32, Call>,
+    /// Functions that run.
+    functions: FxHashMap<u32, (Rc<Plugin>, CallRef)>,
+    /// Functions to be run.
+    run: VecDeque<(u32, ForeignCall)>,
+    /// What was handed out last; Lua copies it.
+    running: Option<ForeignCall>,
     start: VecDeque<u32>,
     stop: VecDeque<u32>,
     last: u32,
@@ -112,7 +118,7 @@ pub unsafe extern "C" fn rpw_work_listen(semaphore: *mut c_void) -> i32 {
 /// Runs the ticks that are due, and says what is to be done next.
 ///
 /// # Returns
-/// `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_WAIT`, with the details in `*work`, whose
+/// `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_RUN` (run a function), `RPW_WORK_WAIT`, with the details in `*work`, whose
 /// strings are good until the call of that id ends; `RPW_ERROR`.
 /// # Safety
 /// `work` and `error` are valid.
@@ -123,7 +129,7 @@ pub unsafe extern "C" fn rpw_work_next(work: *mut rpw_work_t, error: *mut rpw_er
         let work = unsafe { work.as_mut() };
         let work = work.ok_or_else(|| Failure::new("rpw_work_next: NULL argument"))?;
         let host = nginx::host()?;
-        if DESK.with_borrow(|desk| desk.start.is_empty() && desk.stop.is_empty()) {
+        if DESK.with_borrow(|desk| desk.has_nothing()) {
             collect(&host)?;
         }
         Ok(DESK.with_borrow_mut(|desk| desk.hand_out(work, host.monotonic_clock())))
@@ -137,6 +143,7 @@ fn collect(host: &Arc<dyn Host>) -> Result<(), Failure> {
     if WAITS.swap(0, Ordering::Relaxed) == 0 && !due {
         return Ok(());
     }
+    let _below = foreign::Below::enter(true)?;
     let _running = ticker::enter(Entry::Request)?;
     let plugins: Vec<Rc<Plugin>> =
         DESK.with_borrow(|desk| desk.plugins.iter().filter_map(Weak::upgrade).collect());
@@ -150,6 +157,9 @@ fn collect(host: &Arc<dyn Host>) -> Result<(), Failure> {
         DESK.with_borrow_mut(|desk| {
             for (of, dispatched) in work.calls {
                 desk.add(&plugin, of, dispatched);
+            }
+            for (of, call) in work.foreign {
+                desk.add_function(&plugin, of, call);
             }
             for of in work.dropped {
                 desk.drop_calls(&plugin, of);
@@ -166,6 +176,26 @@ fn report(plugin: &Plugin, error: &Error) {
 }
 
 impl Desk {
+    fn has_nothing(&self) -> bool {
+        self.start.is_empty() && self.stop.is_empty() && self.run.is_empty()
+    }
+
+    /// An id that no call and no function has.
+    fn next_id(&mut self) -> u32 {
+        loop {
+            self.last = self.last.wrapping_add(1);
+            if !self.calls.contains_key(&self.last) && !self.functions.contains_key(&self.last) {
+                return self.last;
+            }
+        }
+    }
+
+    fn add_function(&mut self, plugin: &Rc<Plugin>, of: CallRef, call: ForeignCall) {
+        let id = self.next_id();
+        self.functions.insert(id, (plugin.clone(), of));
+        self.run.push_back((id, call));
+    }
+
     /// Whether the calls hold more of their responses than the worker has room for.
     fn is_over_limit(&self) -> bool {
         self.calls.values().map(Call::received).sum::<usize>() > limits::CALL_BODIES
@@ -182,12 +212,7 @@ impl Desk {
     }
 
     fn add(&mut self, plugin: &Rc<Plugin>, of: CallRef, dispatched: Dispatched) {
-        loop {
-            self.last = self.last.wrapping_add(1);
-            if !self.calls.contains_key(&self.last) {
-                break;
-            }
-        }
+        let id = self.next_id();
         let (host, port) = match &dispatched.upstream.target {
             Target::Tcp(host, port) => (host.clone(), *port),
             Target::Unix(path) => (format!("unix:{path}"), 0),
@@ -203,8 +228,8 @@ impl Desk {
             result: None,
             out: Vec::new(),
         };
-        self.calls.insert(self.last, call);
-        self.start.push_back(self.last);
+        self.calls.insert(id, call);
+        self.start.push_back(id);
     }
 
     fn drop_calls(&mut self, plugin: &Rc<Plugin>, dropped: CallRef) {
@@ -234,14 +259,22 @@ impl Desk {
             (work.server_name, work.server_name_length) = lend(&call.dispatched.server_name);
             return RPW_WORK_START;
         }
+        if let Some((id, call)) = self.run.pop_front() {
+            work.id = id;
+            let call = self.running.insert(call);
+            (work.function, work.function_length) = lend(&call.name);
+            (work.arguments, work.arguments_length) = lend(&call.arguments);
+            return RPW_WORK_RUN;
+        }
         let wait = self.next.map(|next| next.saturating_sub(now).div_ceil(NANOS_PER_MS));
         work.wait_ms = wait.map_or(LONGEST_WAIT_MS, |wait| wait.min(LONGEST_WAIT_MS - 1)) as u32;
         RPW_WORK_WAIT
     }
 }
 
-fn lend(text: &str) -> (*const c_char, usize) {
-    (text.as_ptr().cast(), text.len())
+fn lend(text: &(impl AsRef<[u8]> + ?Sized)) -> (*const c_char, usize) {
+    let bytes = text.as_ref();
+    (bytes.as_ptr().cast(), bytes.len())
 }
 
 const NANOS_PER_MS: u64 = 1_000_000;
@@ -356,7 +389,7 @@ pub unsafe extern "C" fn rpw_call_end(
     details_length: usize,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, error, || {
+    guest_boundary(Entry::Request, true, error, || {
         // SAFETY: as promised by the caller.
         let (word, details) =
             unsafe { (types::bytes(word, word_length), types::bytes(details, details_length)) };
@@ -384,6 +417,35 @@ pub unsafe extern "C" fn rpw_call_end(
     })
 }
 
+/// Ends a function that was run: hands its guest the result.
+///
+/// # Arguments
+/// `ok`: 1, or 0 when it failed. `result` is copied.
+/// # Returns
+/// `RPW_CONTINUE`; `RPW_ERROR` when the guest failed.
+/// # Safety
+/// `result` has the given length.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_foreign_end(
+    id: u32,
+    ok: i32,
+    result: *const c_char,
+    result_length: usize,
+    error: *mut rpw_error_t,
+) -> i32 {
+    guest_boundary(Entry::Request, true, error, || {
+        // SAFETY: as promised by the caller.
+        let result = unsafe { types::bytes(result, result_length) };
+        let found = DESK.with_borrow_mut(|desk| desk.functions.remove(&id));
+        if let Some((plugin, of)) = found
+            && let Err(error) = plugin.foreign_result(of, result.to_vec(), ok != 0)
+        {
+            report(&plugin, &error);
+        }
+        Ok(RPW_CONTINUE)
+    })
+}
+
 /// To be called when a worker starts: makes the VMs and plugin contexts of the master again in this process.
 ///
 /// # Returns
@@ -392,7 +454,7 @@ pub unsafe extern "C" fn rpw_call_end(
 /// `error` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_init_worker(error: *mut rpw_error_t) -> i32 {
-    guest_boundary(Entry::Setup, error, || {
+    guest_boundary(Entry::Setup, true, error, || {
         let plugins: Vec<Rc<Plugin>> =
             DESK.with_borrow(|desk| desk.plugins.iter().filter_map(Weak::upgrade).collect());
         for plugin in plugins {

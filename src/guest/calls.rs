@@ -1,4 +1,4 @@
-//! HTTP calls that a guest has under way.
+//! Calls that a guest has under way: HTTP calls, and functions of the embedder that run later.
 
 use rustc_hash::FxHashMap;
 
@@ -26,6 +26,37 @@ pub struct Dispatched {
     pub timeout_ms: u32,
 }
 
+/// A function of the embedder to be run.
+#[derive(Debug)]
+pub struct ForeignCall {
+    /// Its token, which the guest knows as the function's id.
+    pub token: Token,
+    /// The function.
+    pub name: Vec<u8>,
+    /// Its arguments.
+    pub arguments: Vec<u8>,
+}
+
+/// What a guest's calls come to, to be done by the shell.
+#[derive(Debug, Default)]
+pub struct Requested {
+    /// HTTP calls to be made.
+    pub http: Vec<Dispatched>,
+    /// Functions to be run.
+    pub foreign: Vec<ForeignCall>,
+    /// HTTP calls that nobody waits for any more. A function runs all the same.
+    pub dropped: Vec<Token>,
+}
+
+/// What came of the call whose callback runs.
+#[derive(Debug)]
+pub enum CallResult {
+    /// Of an HTTP call.
+    Http(Result<Response, Failure>),
+    /// Of a function; false when it failed.
+    Foreign(Vec<u8>, bool),
+}
+
 /// Who made a call.
 #[derive(Clone, Copy, Debug)]
 pub struct CallOf {
@@ -44,10 +75,9 @@ pub struct Calls {
     /// Bytes of the bodies of what is pending.
     size: usize,
     pending: FxHashMap<Token, CallOf>,
-    dispatched: Vec<Dispatched>,
-    dropped: Vec<Token>,
+    requested: Requested,
     /// What came of the call whose callback runs.
-    pub answer: Option<Result<Response, Failure>>,
+    pub answer: Option<CallResult>,
 }
 
 impl Calls {
@@ -82,7 +112,12 @@ impl Calls {
 
     /// Sends a call that was counted in.
     pub fn send(&mut self, call: Dispatched) {
-        self.dispatched.push(call);
+        self.requested.http.push(call);
+    }
+
+    /// Has a function run that was counted in.
+    pub fn run_foreign(&mut self, call: ForeignCall) {
+        self.requested.foreign.push(call);
     }
 
     /// Counts a call out. `None` when nobody waits for it any more.
@@ -97,7 +132,7 @@ impl Calls {
         if self.pending.is_empty() {
             return false;
         }
-        let (dropped, size) = (&mut self.dropped, &mut self.size);
+        let (dropped, size) = (&mut self.requested.dropped, &mut self.size);
         self.pending.retain(|token, of| {
             let stays = of.stream != Some(context) && of.root != context;
             if !stays {
@@ -106,22 +141,28 @@ impl Calls {
             }
             stays
         });
-        self.dispatched.retain(|call| self.pending.contains_key(&call.token));
-        !self.dropped.is_empty()
+        self.requested.http.retain(|call| self.pending.contains_key(&call.token));
+        !self.requested.dropped.is_empty()
     }
 
-    /// Calls to be made, and calls that nobody waits for any more.
-    pub fn take(&mut self) -> (Vec<Dispatched>, Vec<Token>) {
-        (std::mem::take(&mut self.dispatched), std::mem::take(&mut self.dropped))
+    /// What is to be done, once.
+    pub fn take(&mut self) -> Requested {
+        std::mem::take(&mut self.requested)
     }
 
     /// The response whose callback runs.
     pub fn response(&self) -> Option<&Response> {
-        self.answer.as_ref()?.as_ref().ok()
+        match &self.answer {
+            Some(CallResult::Http(Ok(response))) => Some(response),
+            _ => None,
+        }
     }
 
     /// See [`Calls::response`].
     pub fn response_mut(&mut self) -> Option<&mut Response> {
-        self.answer.as_mut()?.as_mut().ok()
+        match &mut self.answer {
+            Some(CallResult::Http(Ok(response))) => Some(response),
+            _ => None,
+        }
     }
 }

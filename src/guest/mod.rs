@@ -9,7 +9,7 @@ mod state;
 mod stream;
 
 pub use body::{Body, Output};
-pub use calls::{CallOf, Calls, Dispatched, Token};
+pub use calls::{CallOf, CallResult, Calls, Dispatched, ForeignCall, Requested, Token};
 pub use properties::Properties;
 pub use root::Root;
 pub use state::{Call, Contexts, PluginInfo, State, StdioLines};

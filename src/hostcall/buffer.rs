@@ -4,7 +4,7 @@ use wasmtime::Caller;
 
 use super::memory::{Answer, Return, give, slice, split, write_u32};
 use crate::abi::{BufferType, Callback, Status};
-use crate::guest::{Body, State, Stream};
+use crate::guest::{Body, CallResult, State, Stream};
 
 pub fn proxy_get_buffer_bytes(
     caller: &mut Caller<'_, State>,
@@ -92,10 +92,13 @@ fn content(state: &State, buffer: BufferType) -> Result<&[u8], Status> {
         BufferType::CallResponseBody => {
             state.calls.response().map(|response| &*response.body).ok_or(Status::NotFound)
         }
-        BufferType::DownstreamData
-        | BufferType::UpstreamData
-        | BufferType::GrpcMessage
-        | BufferType::ForeignArguments => Err(Status::NotFound),
+        BufferType::ForeignArguments => match &state.calls.answer {
+            Some(CallResult::Foreign(result, _)) => Ok(result),
+            _ => Err(Status::NotFound),
+        },
+        BufferType::DownstreamData | BufferType::UpstreamData | BufferType::GrpcMessage => {
+            Err(Status::NotFound)
+        }
     }
 }
 

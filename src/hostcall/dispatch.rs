@@ -7,9 +7,9 @@ use super::memory::{Answer, Return, give, slice, split, write_u32};
 use crate::abi::{Callback, Status};
 use crate::callout::{self, Upstream};
 use crate::codec::header_map;
-use crate::guest::{CallOf, Dispatched, State};
+use crate::guest::{CallOf, CallResult, Dispatched, State, Token};
 
-/// The code of `proxy_get_status` for a call that failed, as Envoy gives it.
+/// The code of `proxy_get_status` for an HTTP call that failed, as Envoy gives it.
 const CALL_FAILED: u32 = 11;
 
 pub fn proxy_http_call(
@@ -54,27 +54,28 @@ pub fn proxy_http_call(
             return Err(Status::BadArgument.into());
         }
     };
-    let effective = state.call.effective;
-    let root = state.contexts.root_of(effective).map(|root| root.id);
-    let root = root.ok_or(Status::BadArgument)?;
-    // What a stream asks for while it ends is its plugin context's to hear of.
-    let ends = matches!(state.call.callback, Callback::Done | Callback::Log | Callback::Delete);
-    let of = CallOf {
-        root,
-        stream: Some(effective).filter(|id| *id != root && !ends),
-        size: body.len(),
-    };
-    let Some(token) = state.calls.begin(of) else {
-        state.warn_once(
-            "a filter has more calls under way, or larger ones, than the host makes for it",
-        );
-        return Err(Status::InternalFailure.into());
-    };
+    let token = begin(state, body.len())?;
     let server_name = callout::server_name(&headers, &upstream);
     let name = name.escape_ascii().to_string();
     state.calls.send(Dispatched { token, name, upstream, server_name, request, timeout_ms });
     state.host.work_waits();
     Ok(write_u32(memory, return_token, token)?)
+}
+
+/// Counts a call of the effective context in.
+pub(super) fn begin(state: &mut State, size: usize) -> Result<Token, Status> {
+    let effective = state.call.effective;
+    let root = state.contexts.root_of(effective).map(|root| root.id);
+    let root = root.ok_or(Status::BadArgument)?;
+    // What a stream asks for while it ends is its plugin context's to hear of.
+    let ends = matches!(state.call.callback, Callback::Done | Callback::Log | Callback::Delete);
+    let of = CallOf { root, stream: Some(effective).filter(|id| *id != root && !ends), size };
+    state.calls.begin(of).ok_or_else(|| {
+        state.warn_once(
+            "a filter has more calls under way, or larger ones, than the host makes for it",
+        );
+        Status::InternalFailure
+    })
 }
 
 pub fn proxy_grpc_call(
@@ -151,11 +152,16 @@ pub fn proxy_get_status(
 ) -> Answer {
     let (memory, state) = split(caller)?;
     Return { data: return_data, size: return_size }.check(memory)?;
-    let failed = matches!(state.calls.answer, Some(Err(_)));
-    write_u32(memory, return_code, if failed { CALL_FAILED } else { 0 })?;
+    let code = match &state.calls.answer {
+        Some(CallResult::Http(Err(_))) => CALL_FAILED,
+        Some(CallResult::Foreign(_, false)) => Status::InternalFailure as u32,
+        _ => 0,
+    };
+    write_u32(memory, return_code, code)?;
     give(caller, Return { data: return_data, size: return_size }, |state| {
         Ok(match &state.calls.answer {
-            Some(Err(failure)) => failure.kind.word().as_bytes(),
+            Some(CallResult::Http(Err(failure))) => failure.kind.word().as_bytes(),
+            Some(CallResult::Foreign(_, false)) => b"failed",
             _ => &[],
         })
     })

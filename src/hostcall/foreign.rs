@@ -2,11 +2,14 @@
 
 use wasmtime::Caller;
 
-use super::memory::{Answer, Return, slice, split};
+use super::dispatch::begin;
+use super::memory::{Answer, Return, give_bytes, slice, split};
 use crate::abi::Status;
-use crate::guest::State;
+use crate::guest::{ForeignCall, State};
+use crate::ports::{ForeignError, ForeignKind};
 
-/// No function can be registered yet, so every name is unknown. The return addresses may be 0.
+/// The result of a function that runs now; of one that runs later, the id by which proxy_on_foreign_function will know
+/// it, as four bytes in little endian. A guest that wants no result passes 0 for an address.
 pub fn proxy_call_foreign_function(
     caller: &mut Caller<'_, State>,
     name: u32,
@@ -16,9 +19,33 @@ pub fn proxy_call_foreign_function(
     return_data: u32,
     return_size: u32,
 ) -> Answer {
-    let (memory, _) = split(caller)?;
-    slice(memory, name, name_size)?;
-    slice(memory, args, args_size)?;
-    Return { data: return_data, size: return_size }.check(memory)?;
-    Err(Status::NotFound.into())
+    let to = Return { data: return_data, size: return_size };
+    let (memory, state) = split(caller)?;
+    let name = slice(memory, name, name_size)?;
+    let arguments = slice(memory, args, args_size)?;
+    to.check(memory)?;
+    let result = match state.host.foreign(name) {
+        None => return Err(Status::NotFound.into()),
+        Some(ForeignKind::Now) => match state.host.call_foreign(name, arguments) {
+            Ok(result) => result,
+            Err(ForeignError::Failed) => return Err(Status::InternalFailure.into()),
+            Err(ForeignError::NotHere) => {
+                state.warn_once(
+                    "a foreign function cannot run here, where there is no Lua: register it with { async = true }",
+                );
+                return Err(Status::InternalFailure.into());
+            }
+        },
+        Some(ForeignKind::Later) => {
+            let token = begin(state, name.len() + arguments.len())?;
+            let (name, arguments) = (name.to_vec(), arguments.to_vec());
+            state.calls.run_foreign(ForeignCall { token, name, arguments });
+            state.host.work_waits();
+            token.to_le_bytes().to_vec()
+        }
+    };
+    if return_data == 0 || return_size == 0 {
+        return Ok(());
+    }
+    give_bytes(caller, to, result)
 }

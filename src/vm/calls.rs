@@ -1,10 +1,10 @@
-//! What reaches a guest outside requests: responses to its calls, and ticks.
+//! What reaches a guest outside requests: what came of its calls, and ticks.
 
 use super::Vm;
 use crate::abi::Callback;
 use crate::callout::{Failure, Response};
 use crate::error::Error;
-use crate::guest::{ContextId, Token};
+use crate::guest::{CallResult, ContextId, Token};
 
 impl Vm {
     /// Tells the guest what came of a call. One that nobody waits for any more is forgotten.
@@ -25,10 +25,26 @@ impl Vm {
                 response.trailers.len() as u32,
             )
         });
-        self.state_mut().calls.answer = Some(result);
+        self.state_mut().calls.answer = Some(CallResult::Http(result));
         let told = self.call(Callback::HttpCallResponse, of.root, |store, exports| {
             let function = exports.http_call_response.as_ref();
             function.map_or(Ok(()), |f| f.call(store, (of.root, token, headers, body, trailers)))
+        });
+        self.state_mut().calls.answer = None;
+        told
+    }
+
+    /// Hands over the result of a function of the embedder, as [`Vm::http_call_response`] does.
+    pub fn foreign_result(&mut self, token: Token, result: Vec<u8>, ok: bool) -> Result<(), Error> {
+        let Some(of) = self.state_mut().calls.end(token) else { return Ok(()) };
+        if self.exports.foreign_function.is_none() {
+            return Ok(());
+        }
+        let size = u32::try_from(result.len()).unwrap_or(u32::MAX);
+        self.state_mut().calls.answer = Some(CallResult::Foreign(result, ok));
+        let told = self.call(Callback::ForeignFunction, of.root, |store, exports| {
+            let function = exports.foreign_function.as_ref();
+            function.map_or(Ok(()), |f| f.call(store, (of.root, token, size)))
         });
         self.state_mut().calls.answer = None;
         told

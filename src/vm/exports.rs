@@ -15,6 +15,9 @@ pub enum OnHeaders {
 /// Plugin context, token, headers, bytes of the body, trailers.
 type OnHttpCallResponse = TypedFunc<(u32, u32, u32, u32, u32), ()>;
 
+/// Plugin context, id of the call, bytes of the result.
+type OnForeignFunction = TypedFunc<(u32, u32, u32), ()>;
+
 /// The callbacks that a guest has.
 pub struct Exports {
     pub context_create: Option<TypedFunc<(u32, u32), ()>>,
@@ -27,6 +30,7 @@ pub struct Exports {
     pub response_trailers: Option<TypedFunc<(u32, u32), u32>>,
     pub tick: Option<TypedFunc<u32, ()>>,
     pub http_call_response: Option<OnHttpCallResponse>,
+    pub foreign_function: Option<OnForeignFunction>,
     pub done: Option<TypedFunc<u32, u32>>,
     pub log: Option<TypedFunc<u32, ()>>,
     pub delete: Option<TypedFunc<u32, ()>>,
@@ -46,6 +50,7 @@ impl Exports {
             response_trailers: typed(instance, store, Callback::ResponseTrailers.name())?,
             tick: typed(instance, store, Callback::Tick.name())?,
             http_call_response: typed(instance, store, Callback::HttpCallResponse.name())?,
+            foreign_function: typed(instance, store, Callback::ForeignFunction.name())?,
             done: typed(instance, store, Callback::Done.name())?,
             log: typed(instance, store, Callback::Log.name())?,
             delete: typed(instance, store, Callback::Delete.name())?,

@@ -71,6 +71,7 @@ pub struct Module {
     fail_open: bool,
     body: bool,
     makes_calls: bool,
+    calls_foreign: bool,
     /// Guest calls need a tokio runtime entered: the guest imports functions that run on wasmtime-wasi.
     pub(super) needs_runtime: bool,
     /// Held, because the cache finds what a plugin holds.
@@ -102,7 +103,9 @@ impl Module {
         let needs_runtime = module
             .imports()
             .any(|i| wasi::MODULES.contains(&i.module()) && wasi::needs_runtime(i.name()));
-        let makes_calls = module.imports().any(|import| import.name() == "proxy_http_call");
+        let imports = |name: &str| module.imports().any(|import| import.name() == name);
+        let makes_calls = imports("proxy_http_call");
+        let calls_foreign = imports("proxy_call_foreign_function");
         let pre = linker.instantiate_pre(module).map_err(|e| Error::Import(one_line(&e)))?;
         Ok(Self {
             pre,
@@ -113,6 +116,7 @@ impl Module {
             fail_open: options.fail_open,
             body: options.body,
             makes_calls,
+            calls_foreign,
             needs_runtime,
             code,
             warnings,
@@ -142,6 +146,11 @@ impl Module {
     /// Whether the guest can make calls.
     pub fn makes_calls(&self) -> bool {
         self.makes_calls
+    }
+
+    /// Whether the guest can call functions of the embedder.
+    pub fn calls_foreign(&self) -> bool {
+        self.calls_foreign
     }
 
     /// Whether the guest has a callback.

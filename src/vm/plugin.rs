@@ -155,10 +155,11 @@ impl Plugin {
             return;
         }
         let Some(vm) = slot.vm.as_mut() else { return };
-        let (calls, dropped) = vm.state_mut().calls.take();
+        let requested = vm.state_mut().calls.take();
         let of = |token| CallRef { serial, token };
-        work.calls.extend(calls.into_iter().map(|call| (of(call.token), call)));
-        work.dropped.extend(dropped.into_iter().map(of));
+        work.calls.extend(requested.http.into_iter().map(|call| (of(call.token), call)));
+        work.foreign.extend(requested.foreign.into_iter().map(|call| (of(call.token), call)));
+        work.dropped.extend(requested.dropped.into_iter().map(of));
     }
 
     /// The host's monotonic clock.

@@ -6,7 +6,7 @@ use super::Context;
 use super::plugin::Plugin;
 use crate::callout::{Failure, Response};
 use crate::error::Error;
-use crate::guest::{Dispatched, Token};
+use crate::guest::{Dispatched, ForeignCall, Token};
 
 /// A call, by the VM that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,6 +32,8 @@ impl CallRef {
 pub struct Work {
     /// Calls to be made.
     pub calls: Vec<(CallRef, Dispatched)>,
+    /// Functions of the embedder to be run.
+    pub foreign: Vec<(CallRef, ForeignCall)>,
     /// Calls that nobody waits for any more.
     pub dropped: Vec<CallRef>,
     /// When to ask again, on the host's monotonic clock; `None` while nothing ticks.
@@ -73,6 +75,15 @@ impl Plugin {
         let of = super::StreamRef { serial: call.serial, id: 0 };
         match self.with_vm_of(of, |vm, _| vm.http_call_response(call.token, result)) {
             // The guest that waited is gone.
+            Err(Error::Lost(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Hands the guest the result of a function of the embedder.
+    pub fn foreign_result(&self, call: CallRef, result: Vec<u8>, ok: bool) -> Result<(), Error> {
+        let of = super::StreamRef { serial: call.serial, id: 0 };
+        match self.with_vm_of(of, |vm, _| vm.foreign_result(call.token, result, ok)) {
             Err(Error::Lost(_)) => Ok(()),
             other => other,
         }

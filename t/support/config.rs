@@ -21,6 +21,7 @@ pub struct Nginx {
     log_level: String,
     daemon: bool,
     workers: usize,
+    connections: usize,
     user: Option<String>,
     env: Vec<(String, String)>,
 }
@@ -47,6 +48,7 @@ impl Nginx {
             log_level: "info".into(),
             daemon: false,
             workers: 1,
+            connections: 256,
             user: None,
             env: Vec::new(),
         }
@@ -91,6 +93,12 @@ impl Nginx {
 
     pub fn workers(mut self, count: usize) -> Nginx {
         self.workers = count;
+        self
+    }
+
+    /// What `worker_connections` says, for tests that need more than a few.
+    pub fn connections(mut self, count: usize) -> Nginx {
+        self.connections = count;
         self
     }
 
@@ -217,7 +225,7 @@ impl Nginx {
             conf = conf.replace("user root;", &format!("user {user};"));
         }
         let daemon = if self.daemon { "on" } else { "off" };
-        let Nginx { main, http, server, log_level, workers, .. } = self;
+        let Nginx { main, http, server, log_level, workers, connections, .. } = self;
         write!(
             conf,
             "daemon {daemon};\n\
@@ -225,7 +233,7 @@ impl Nginx {
              pid logs/nginx.pid;\n\
              error_log logs/error.log {log_level};\n\
              {main}\n\
-             events {{ worker_connections 256; }}\n\
+             events {{ worker_connections {connections}; }}\n\
              http {{\n\
              access_log off;\n"
         )

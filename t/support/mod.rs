@@ -21,6 +21,8 @@ mod log;
 mod probe;
 mod process;
 mod running;
+mod server;
+pub mod tls;
 mod upstream;
 
 pub use config::{Nginx, guest, library, listen_http2, lua_paths, preamble, version};
@@ -29,6 +31,7 @@ pub use http::{Connection, Request, Response};
 pub use probe::{Outcome, Probe};
 pub use process::valgrind;
 pub use running::Running;
+pub use server::{Peer, Server};
 pub use upstream::{Incoming, Upstream};
 
 use std::path::PathBuf;

@@ -14,6 +14,7 @@ pub struct Probe {
     nginx: Nginx,
     guest: String,
     options: String,
+    init: String,
     content: String,
     script: String,
 }
@@ -30,6 +31,7 @@ impl Probe {
             nginx: Nginx::new().echo(),
             guest: "probe".into(),
             options: String::new(),
+            init: String::new(),
             content: "proxy_pass http://unix:echo.sock;\nproxy_set_header Host $http_host;".into(),
             script: script.into(),
         }
@@ -47,6 +49,12 @@ impl Probe {
         self
     }
 
+    /// Lua that runs in init_by_lua before the guest is loaded, with the module as `wasm`.
+    pub fn init(mut self, lua: &str) -> Probe {
+        self.init = lua.into();
+        self
+    }
+
     /// What produces the answer, instead of the echo.
     pub fn content(mut self, directives: &str) -> Probe {
         self.content = directives.into();
@@ -61,11 +69,13 @@ impl Probe {
 
     /// Starts nginx; for tests that send several requests or none.
     pub fn start(self) -> Running {
-        let Probe { nginx, guest, options, content, script } = self;
+        let Probe { nginx, guest, options, init, content, script } = self;
         nginx
             .guest(&guest)
             .file("probe.script", script)
-            .http(&HTTP.replace("GUEST", &guest).replace("OPTIONS", &options))
+            .http(
+                &HTTP.replace("GUEST", &guest).replace("OPTIONS", &options).replace("INIT", &init),
+            )
             .server(&SERVER.replace("CONTENT", &content))
             .start()
     }
@@ -109,6 +119,7 @@ impl Outcome {
 const HTTP: &str = r#"
 init_by_lua_block {
     local wasm = require("resty.proxy-wasm")
+    INIT
 
     local function call(name, ...)
         local result, err = wasm[name](...)

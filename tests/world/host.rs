@@ -3,7 +3,9 @@
 use super::{number, request_id};
 use resty_proxy_wasm::abi::LogLevel;
 use resty_proxy_wasm::callout::Upstream;
-use resty_proxy_wasm::ports::{Host, Phase, RequestId, RequestSummary, SetVariableError};
+use resty_proxy_wasm::ports::{
+    ForeignError, ForeignKind, Host, Phase, RequestId, RequestSummary, SetVariableError,
+};
 use resty_proxy_wasm::snapshot::HeaderMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -299,6 +301,22 @@ impl Host for World {
 
     fn upstream(&self, name: &[u8]) -> Option<Upstream> {
         (name == b"registered").then(|| Upstream::parse(b"https://127.0.0.1:8443", false))?
+    }
+
+    fn foreign(&self, name: &[u8]) -> Option<ForeignKind> {
+        match name {
+            b"reverse" | b"fails" | b"nowhere" => Some(ForeignKind::Now),
+            b"later" => Some(ForeignKind::Later),
+            _ => None,
+        }
+    }
+
+    fn call_foreign(&self, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignError> {
+        match name {
+            b"reverse" => Ok(arguments.iter().rev().copied().collect()),
+            b"fails" => Err(ForeignError::Failed),
+            _ => Err(ForeignError::NotHere),
+        }
     }
 
     fn wake(&self, waker: NonZeroUsize) {

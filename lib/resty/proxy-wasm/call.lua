@@ -8,7 +8,6 @@ local ngx = ngx
 local ngx_log = ngx.log
 local now = ngx.now
 local tcp = ngx.socket.tcp
-local update_time = ngx.update_time
 
 local lib = clib.lib
 local const = clib.const
@@ -27,8 +26,8 @@ local io = ffi.new("rpw_io_t")
 -- The sockets of calls under way, to be closed when nobody waits any more.
 local sockets = {}
 
+-- By the time of nginx's loop, which is that of the event that brought us here.
 local function remaining(deadline)
-    update_time()
     return (deadline - now()) * 1000
 end
 
@@ -53,6 +52,7 @@ local function connect(id, request, deadline, fresh)
         return nil, "connect", err
     end
     sockets[id] = sock
+    request.set_ms = left
     sock:settimeouts(left, left, left)
     local options = { pool = fresh and request.pool .. ":fresh" or request.pool }
     local ok
@@ -75,7 +75,7 @@ end
 
 -- Sends and receives until the response is whole. Returns true, or a word and details. The third is true when the
 -- connection was found closed before anything came.
-local function exchange(id, sock, deadline)
+local function exchange(id, request, sock, deadline)
     local data, eof, got = "", 0, false
     while true do
         local rc = lib.rpw_call_advance(id, data, #data, eof, io, error_slot)
@@ -89,7 +89,10 @@ local function exchange(id, sock, deadline)
         if left <= 0 then
             return "timeout", ""
         end
-        sock:settimeouts(left, left, left)
+        if left ~= request.set_ms then
+            request.set_ms = left
+            sock:settimeouts(left, left, left)
+        end
         local err
         if io.length > 0 then
             local sent
@@ -121,7 +124,7 @@ local function attempt(id, request, deadline, fresh)
         return failed, details
     end
     local reused = sock:getreusedtimes() > 0
-    local result, more, closed = exchange(id, sock, deadline)
+    local result, more, closed = exchange(id, request, sock, deadline)
     if result == true and more then
         sock:setkeepalive(IDLE_MS, POOL_SIZE)
     else
@@ -151,6 +154,9 @@ function _M.run(id, request)
         ngx_log(ngx.ERR, "wasm: ", last_error())
     end
 end
+
+-- Guests may call Lua below it.
+jit.off(_M.run)
 
 -- Closes the connection of a call whose light thread was killed.
 function _M.close(id)

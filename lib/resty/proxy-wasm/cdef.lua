@@ -9,6 +9,11 @@ typedef struct rpw_error_t {
 } rpw_error_t;
 typedef struct rpw_plugin rpw_plugin_t;
 typedef struct rpw_context rpw_context_t;
+typedef struct rpw_result_t {
+    const char *data;
+    size_t length;
+} rpw_result_t;
+typedef int32_t (*rpw_caller_t)(const char*, size_t, const char*, size_t, struct rpw_result_t*);
 typedef struct rpw_pair_t {
     int32_t name_length;
     const char *name;
@@ -62,6 +67,7 @@ typedef struct rpw_event_t {
     int32_t callback;
     int32_t end_of_stream;
     int32_t piecewise;
+    int32_t interpreted;
     const char *body;
     size_t body_length;
     const struct rpw_pair_t *headers;
@@ -96,6 +102,10 @@ typedef struct rpw_work_t {
     size_t pool_length;
     const char *server_name;
     size_t server_name_length;
+    const char *function;
+    size_t function_length;
+    const char *arguments;
+    size_t arguments_length;
 } rpw_work_t;
 typedef struct rpw_io_t {
     const char *data;
@@ -109,10 +119,16 @@ int32_t rpw_cache_dir(const char *path,
 int32_t rpw_context_new(const rpw_plugin_t *plugin,
                         const char *configuration,
                         size_t configuration_length,
+                        int32_t interpreted,
                         rpw_context_t **context,
                         struct rpw_error_t *error);
 int32_t rpw_context_traits(const rpw_context_t *context);
 void rpw_context_free(rpw_context_t *context);
+int32_t rpw_foreign_function(const char *name,
+                             size_t name_length,
+                             int32_t later,
+                             struct rpw_error_t *error);
+int32_t rpw_foreign_caller(rpw_caller_t caller);
 int32_t rpw_setup(const struct rpw_nginx_t *functions,
                   struct rpw_error_t *error);
 int32_t rpw_plugin_load(const char *name,
@@ -147,6 +163,9 @@ int32_t rpw_stream_leave_out(const rpw_context_t *context,
                              void *request,
                              int32_t started_too,
                              struct rpw_error_t *error);
+int32_t rpw_upstreams(const struct rpw_pair_t *list,
+                      size_t length,
+                      struct rpw_error_t *error);
 const int32_t *rpw_work_waits(void);
 int32_t rpw_work_listen(void *semaphore);
 int32_t rpw_work_next(struct rpw_work_t *work,
@@ -164,6 +183,11 @@ int32_t rpw_call_end(uint32_t id,
                      const char *details,
                      size_t details_length,
                      struct rpw_error_t *error);
+int32_t rpw_foreign_end(uint32_t id,
+                        int32_t ok,
+                        const char *result,
+                        size_t result_length,
+                        struct rpw_error_t *error);
 int32_t rpw_init_worker(struct rpw_error_t *error);
 ]])
 
@@ -174,6 +198,7 @@ return {
     RPW_RESPOND = 2,
     RPW_CLOSE = 3,
     RPW_NEED_RESPONSE_HEADERS = 4,
+    RPW_NEED_INTERPRETER = 5,
     RPW_ERROR = -1,
     RPW_BAD_REQUEST = -2,
     RPW_REQUEST_HEADERS = 1,
@@ -203,6 +228,7 @@ return {
     RPW_WORK_START = 1,
     RPW_WORK_STOP = 2,
     RPW_WORK_WAIT = 3,
+    RPW_WORK_RUN = 4,
     RPW_CALL_RECEIVE = 1,
     RPW_CALL_DONE = 2,
     RPW_CALL_GONE = 3,

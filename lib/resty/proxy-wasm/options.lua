@@ -2,6 +2,7 @@
 
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
+local pairs_of = require("resty.proxy-wasm.pairs")
 
 local format = string.format
 
@@ -21,19 +22,6 @@ local function is_number(min, max, unit)
     end
 end
 
-local function is_env(value)
-    local wanted = "a table of strings by strings"
-    if type(value) ~= "table" then
-        return nil, wanted
-    end
-    for key, item in pairs(value) do
-        if type(key) ~= "string" or type(item) ~= "string" then
-            return nil, wanted
-        end
-    end
-    return true
-end
-
 local function is_boolean(value)
     return type(value) == "boolean" or nil, "true or false"
 end
@@ -48,7 +36,7 @@ local CHECKS = {
     vm_config = is_string,
     root_id = is_string,
     vm_id = is_string,
-    env = is_env,
+    env = pairs_of.are_strings,
     memory_limit = is_number(65536, MAX_MEMORY, "bytes"),
     time_limit = milliseconds,
     start_time_limit = milliseconds,
@@ -79,21 +67,6 @@ local function check(opts)
     return true
 end
 
-local function fill_pairs(env)
-    local count = 0
-    for _ in pairs(env) do
-        count = count + 1
-    end
-    local list = ffi.new("rpw_pair_t[?]", count + 1)
-    local at = 0
-    for key, value in pairs(env) do
-        list[at].name, list[at].name_length = key, #key
-        list[at].value, list[at].value_length = value, #value
-        at = at + 1
-    end
-    return list, count
-end
-
 local _M = {}
 
 -- The options as the library takes them, and a table of what they point to, to be kept until the call is
@@ -108,7 +81,7 @@ function _M.build(name, opts)
     local vm_config = opts.vm_config or ""
     local root_id = opts.root_id or name
     local vm_id = opts.vm_id or ""
-    local env, count = fill_pairs(opts.env or {})
+    local env, count = pairs_of.strings(opts.env or {})
     options.vm_config, options.vm_config_length = vm_config, #vm_config
     options.root_id, options.root_id_length = root_id, #root_id
     options.vm_id, options.vm_id_length = vm_id, #vm_id

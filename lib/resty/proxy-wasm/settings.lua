@@ -1,6 +1,7 @@
 -- The settings of the process: names, types, and when they can be set.
 
 local clib = require("resty.proxy-wasm.clib")
+local pairs_of = require("resty.proxy-wasm.pairs")
 
 local format = string.format
 local get_phase = ngx.get_phase
@@ -15,6 +16,7 @@ end
 
 local CHECKS = {
     cache_dir = is_absolute_path,
+    upstreams = pairs_of.are_strings,
 }
 
 -- Both of this Lua VM: a reload brings a new one, and with it new settings.
@@ -28,7 +30,8 @@ function _M.freeze()
     loaded = true
 end
 
--- What is wrong with a call of setup; nil when nothing is.
+-- What is wrong with a call of setup; nil when nothing is. The names of upstreams are set with that: nothing else can
+-- tell a good address, and nobody calls before the first load.
 function _M.check(opts)
     if get_phase() ~= "init" then
         return "setup must be called in init_by_lua"
@@ -51,6 +54,10 @@ function _M.check(opts)
         if not ok then
             return format("bad argument #1 to 'setup' (%s must be %s)", key, wanted)
         end
+    end
+    local list, count = pairs_of.strings(opts.upstreams or {})
+    if lib.rpw_upstreams(list, count, clib.error_slot) < 0 then
+        return format("bad argument #1 to 'setup' (%s)", clib.last_error())
     end
 end
 

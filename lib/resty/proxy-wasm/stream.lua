@@ -9,6 +9,7 @@ local semaphore = require("ngx.semaphore")
 local snapshot = require("resty.proxy-wasm.snapshot")
 local work = require("resty.proxy-wasm.work")
 
+local ffi_copy = ffi.copy
 local ffi_new = ffi.new
 local ffi_str = ffi.string
 local ngx = ngx
@@ -26,6 +27,7 @@ local CONTINUE = const.RPW_CONTINUE
 local PAUSE = const.RPW_PAUSE
 local RESPOND = const.RPW_RESPOND
 local CLOSE = const.RPW_CLOSE
+local NEED_INTERPRETER = const.RPW_NEED_INTERPRETER
 local NEED_RESPONSE_HEADERS = const.RPW_NEED_RESPONSE_HEADERS
 local BAD_REQUEST = const.RPW_BAD_REQUEST
 local BODY_HOLD = const.RPW_BODY_HOLD
@@ -37,6 +39,7 @@ local HELD = "held"
 -- One of each serves all calls: nothing yields between filling an event and reading its outcome.
 local event = ffi_new("rpw_event_t")
 local outcome = ffi_new("rpw_outcome_t")
+local OUTCOME_SIZE = ffi.sizeof("rpw_outcome_t")
 local timeout_ms = ffi_new("uint32_t[1]")
 
 -- Phases whose coroutine can wait.
@@ -68,8 +71,27 @@ end
 local work_waits = work.waits
 local look_for_work = work.look
 
-local function run(ctx, r)
+-- For filters that may call functions of Lua, which may run filters: so with an event and an outcome of its own.
+local function run_interpreted(ctx, r)
+    local own_event, own_outcome = ffi_new("rpw_event_t", event), ffi_new("rpw_outcome_t")
+    own_event.interpreted = 1
+    local rc = lib.rpw_stream_run(ctx, r, own_event, own_outcome, error_slot)
+    ffi_copy(outcome, own_outcome, OUTCOME_SIZE)
+    return rc
+end
+
+jit.off(run_interpreted)
+
+local function run_once(ctx, r)
     local rc = lib.rpw_stream_run(ctx, r, event, outcome, error_slot)
+    if rc == NEED_INTERPRETER then
+        rc = run_interpreted(ctx, r)
+    end
+    return rc
+end
+
+local function run(ctx, r)
+    local rc = run_once(ctx, r)
     if work_waits[0] ~= 0 then
         look_for_work()
     end
@@ -78,7 +100,7 @@ local function run(ctx, r)
     end
     local list, count, owner = snapshot.response_headers()
     event.headers, event.headers_length = list, count
-    rc = lib.rpw_stream_run(ctx, r, event, outcome, error_slot)
+    rc = run_once(ctx, r)
     if work_waits[0] ~= 0 then
         look_for_work()
     end
@@ -107,13 +129,34 @@ local function respond(local_response)
     return response.send(local_response.status, local_response.headers, local_response.body)
 end
 
+-- Semaphores that nobody waits for and nothing posts.
+local spare = {}
+local SPARE = 64
+
+local function new_semaphore()
+    local count = #spare
+    if count == 0 then
+        return semaphore.new(0)
+    end
+    local sema = spare[count]
+    spare[count] = nil
+    return sema
+end
+
+-- The library has let go of it.
+local function keep(sema)
+    if #spare < SPARE and sema:count() == 0 then
+        spare[#spare + 1] = sema
+    end
+end
+
 -- Waits until the guest lets the request go on, and returns what came of it.
 local function wait(ctx, r, step)
     local phase = get_phase()
     if not CAN_WAIT[phase] then
         return failed(step, format("the filter paused the request, and phase %s cannot wait", phase))
     end
-    local sema, err = semaphore.new(0)
+    local sema, err = new_semaphore()
     if not sema then
         return failed(step, err)
     end
@@ -122,6 +165,7 @@ local function wait(ctx, r, step)
         local ms = timeout_ms[0]
         sema:wait(ms / 1000)
         rc = lib.rpw_stream_resume(ctx, r, outcome, error_slot)
+        keep(sema)
         if rc == PAUSE then
             return failed(step, format("the filter paused the request, and nothing let it go on within %d ms", ms))
         end

@@ -1,11 +1,12 @@
--- The light thread of a worker that does what filters want done outside of requests: calls, ticks.
+-- The light thread of a worker that does what filters want done outside of requests: calls, functions, ticks.
 --
--- Every call is a light thread of its own below it. ngx_lua keeps a little of each light thread until the one that
--- started it ends, so after some calls another takes over, and the old one ends with its last call.
+-- Every call and every function is a light thread of its own below it. ngx_lua keeps a little of each until the one
+-- that started it ends, so after some calls another takes over, and the old one ends with its last call.
 
 local ffi = require("ffi")
 local call = require("resty.proxy-wasm.call")
 local clib = require("resty.proxy-wasm.clib")
+local foreign = require("resty.proxy-wasm.foreign")
 local semaphore = require("ngx.semaphore")
 
 local ffi_str = ffi.string
@@ -27,6 +28,7 @@ local last_error = clib.last_error
 local START = const.RPW_WORK_START
 local STOP = const.RPW_WORK_STOP
 local WAIT = const.RPW_WORK_WAIT
+local RUN = const.RPW_WORK_RUN
 
 -- Calls that one light thread starts.
 local GENERATION = 1000
@@ -38,14 +40,20 @@ local work = ffi.new("rpw_work_t")
 local owners = {}
 local current
 
-local function run(owner, id, request)
-    call.run(id, request)
+local function run(owner, id, task, ...)
+    task(id, ...)
     owner.ended[id] = true
     owner.semaphore:post()
 end
 
-local function start(owner)
+local function begin_thread(owner, ...)
     local id = work.id
+    owners[id] = owner
+    owner.started = owner.started + 1
+    owner.threads[id] = spawn(run, owner, id, ...)
+end
+
+local function start_call(owner)
     local request = {
         host = ffi_str(work.host, work.host_length),
         port = work.port ~= 0 and work.port or nil,
@@ -53,9 +61,12 @@ local function start(owner)
         server_name = work.tls == 1 and ffi_str(work.server_name, work.server_name_length) or nil,
         timeout_ms = work.timeout_ms,
     }
-    owners[id] = owner
-    owner.started = owner.started + 1
-    owner.threads[id] = spawn(run, owner, id, request)
+    begin_thread(owner, call.run, request)
+end
+
+local function start_function(owner)
+    local name = ffi_str(work["function"], work.function_length)
+    begin_thread(owner, foreign.run, name, ffi_str(work.arguments, work.arguments_length))
 end
 
 local function stop(id)
@@ -90,9 +101,11 @@ local function do_work(owner)
     while true do
         local rc = lib.rpw_work_next(work, error_slot)
         if rc == START then
-            start(owner)
+            start_call(owner)
         elseif rc == STOP then
             stop(work.id)
+        elseif rc == RUN then
+            start_function(owner)
         elseif rc == WAIT then
             return work.wait_ms / 1000
         else
@@ -106,6 +119,9 @@ local function do_work(owner)
         end
     end
 end
+
+-- Guests may call Lua below it.
+jit.off(do_work)
 
 -- Seconds. A worker that is to end waits for its light threads, so they look up now and then. One that has had nothing
 -- to do for a while ends, so that an idle worker is not woken.

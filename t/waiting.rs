@@ -1,0 +1,216 @@
+//! Requests that wait for their filter: who lets them go on, many at once, and clients that do not wait.
+
+use super::ops::{of, wait_for};
+use super::support::{Nginx, Probe, Running, poll};
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
+
+/// A location whose filter callback is on_http_request_body alone, to let the others go on.
+const GO: &str = r#"
+    location /go {
+        content_by_lua_block {
+            probe.call("on_http_request_body", probe.ctx, "go", true)
+            ngx.print("gone")
+        }
+    }
+"#;
+
+/// Streams 2 and up wait, each on its connection.
+fn waiting(nginx: &Running, count: usize) -> Vec<super::support::Connection> {
+    let mut connections = Vec::new();
+    for i in 1..=count {
+        let mut connection = nginx.connect();
+        connection.write(GET);
+        connections.push(connection);
+        wait_for(nginx, "request_headers", i);
+    }
+    connections
+}
+
+#[test]
+fn one_tick_lets_ten_go_on_and_answers_five() {
+    let mut script = String::from(
+        "request_headers: pause
+         request_body: set_effective_context 1
+         request_body: set_tick_period_milliseconds 10
+         tick: set_tick_period_milliseconds 0\n",
+    );
+    for id in 2..=16 {
+        script += &format!("tick: set_effective_context {id}\n");
+        script += &if id % 3 == 0 {
+            format!("tick: send_local_response 403 denied 'no {id}' 'x-id={id}' -1\n")
+        } else {
+            format!("tick: add_header_map_value 0 x-id {id}\ntick: continue_stream 0\n")
+        };
+    }
+    let nginx = Probe::new(&script).nginx(|nginx| nginx.server(GO)).start();
+    let connections = waiting(&nginx, 15);
+    assert_eq!(nginx.get("/go").text(), "gone");
+    for (mut connection, id) in connections.into_iter().zip(2..) {
+        let response = connection.response();
+        if id % 3 == 0 {
+            assert_eq!((response.status, response.text()), (403, format!("no {id}")));
+            assert_eq!(response.header_all("x-id"), [id.to_string()]);
+        } else {
+            assert_eq!(response.status, 200);
+            assert!(response.text().contains(&format!("x-id: {id}\r\n")), "{}", response.text());
+        }
+    }
+    assert!(of(&nginx, "tick").iter().all(|line| line.ends_with(" -> 0")));
+}
+
+#[test]
+fn the_response_of_a_call_of_the_plugin_context_lets_a_request_go_on() {
+    let nginx = Probe::new(
+        "request_headers: pause
+         request_body: set_effective_context 1
+         request_body: set_tick_period_milliseconds 10
+         tick: set_tick_period_milliseconds 0
+         tick: http_call unix:@PREFIX@echo.sock '' '' '' 20000
+         http_call_response: ids
+         http_call_response: set_effective_context 2
+         http_call_response: continue_stream 0",
+    )
+    .nginx(|nginx| nginx.server(GO))
+    .start();
+    let mut connection = waiting(&nginx, 1).remove(0);
+    assert_eq!(nginx.get("/go").text(), "gone");
+    assert_eq!(connection.response().status, 200);
+    assert_eq!(wait_for(&nginx, "http_call_response", 1)[0], "ids -> id=1 root=1");
+}
+
+/// What a client that goes away leaves of a request that waits.
+fn left_alone(check: &str, options: &str) -> Running {
+    let nginx = Probe::new(
+        "request_headers: http_call unix:@PREFIX@slow.sock '' '' '' 60000
+         request_headers: pause
+         done: ids
+         log: ids
+         delete: ids
+         http_call_response: ids",
+    )
+    .options(options)
+    .nginx(|nginx| {
+        nginx.http(&format!(
+            r#"
+            {check}
+            lua_socket_log_errors off;
+            server {{
+                listen unix:slow.sock;
+                location / {{
+                    lua_check_client_abort on;
+                    content_by_lua_block {{
+                        ngx.on_abort(function()
+                            ngx.log(ngx.NOTICE, "the call was given up")
+                            ngx.exit(499)
+                        end)
+                        ngx.log(ngx.NOTICE, "the call has come")
+                        ngx.sleep(100)
+                    }}
+                }}
+            }}
+            "#
+        ))
+    })
+    .start();
+    let connection = waiting(&nginx, 1);
+    nginx.wait_for_log("the call has come");
+    drop(connection);
+    nginx
+}
+
+#[test]
+fn a_client_that_goes_away_ends_its_stream_and_its_calls() {
+    // Found at once where nginx looks, and else when the wait is over.
+    for (check, options) in [
+        ("lua_check_client_abort on;", "pause_timeout = 60000"),
+        ("lua_check_client_abort off;", "pause_timeout = 300"),
+    ] {
+        let nginx = left_alone(check, options);
+        for callback in ["done", "log", "delete"] {
+            assert_eq!(wait_for(&nginx, callback, 1), ["ids -> id=2 root=1"], "{check}");
+        }
+        nginx.wait_for_log("the call was given up");
+        assert!(of(&nginx, "http_call_response").is_empty());
+    }
+}
+
+/// Open descriptors of a process.
+fn descriptors(pid: i32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a process").count()
+}
+
+/// Resident memory of a process in KiB.
+fn resident(pid: i32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let (_, rest) = status.split_once("VmRSS:").expect("its memory");
+    rest.split_whitespace().next().expect("a number").parse().expect("a number")
+}
+
+#[test]
+fn five_hundred_requests_wait_for_three_calls_each() {
+    const REQUESTS: usize = 500;
+    let nginx = Nginx::new()
+        .wat("three_calls")
+        .connections(8192)
+        .http(
+            r#"
+            lua_max_running_timers 4096;
+            init_by_lua_block {
+                wasm, arrived = require("resty.proxy-wasm"), 0
+                local sock = "unix:" .. ngx.config.prefix() .. "part.sock"
+                wasm.setup({ upstreams = { part = sock } })
+                ctx = assert(wasm.on_configure(assert(wasm.load("three_calls", "three_calls.wasm"))))
+            }
+            server {
+                listen unix:part.sock backlog=4096;
+                location / {
+                    # Answers only once all are there, so that all wait at once.
+                    content_by_lua_block {
+                        arrived = arrived + 1
+                        local all = math.ceil(arrived / CALLS) * CALLS
+                        while arrived < all do ngx.sleep(0.01) end
+                        ngx.print("part")
+                    }
+                }
+            }
+            "#
+            .replace("CALLS", &(3 * REQUESTS).to_string())
+            .as_str(),
+        )
+        .server(
+            r#"
+            location / {
+                access_by_lua_block { assert(wasm.on_http_request_headers(ctx)) }
+                content_by_lua_block { ngx.print(ngx.req.get_headers()["x-sum"]) }
+            }
+            location /pool { content_by_lua_block { ngx.print("ok") } }
+            "#,
+        )
+        .start();
+    let pid = nginx.worker_pids()[0];
+    let round = || {
+        let mut connections: Vec<_> = (0..REQUESTS).map(|_| nginx.connect()).collect();
+        for connection in &mut connections {
+            connection.write(GET);
+        }
+        for mut connection in connections {
+            let response = connection.response();
+            // Three bodies of four bytes.
+            assert_eq!((response.status, response.text().as_str()), (200, "12"));
+        }
+    };
+    // Lua's heap and nginx's pools find their size.
+    for _ in 0..7 {
+        round();
+    }
+    let before = (descriptors(pid), resident(pid));
+    for _ in 0..4 {
+        round();
+    }
+    // Connections of clients close a moment after their answers.
+    let settled = poll(|| (descriptors(pid) <= before.0).then_some(()));
+    assert!(settled.is_some(), "{} descriptors, {} before", descriptors(pid), before.0);
+    let after = resident(pid);
+    assert!(after < before.1 + 4096, "{after} KiB, {} before", before.1);
+}

@@ -1,0 +1,88 @@
+//! Functions of the embedder: those that run inside the guest's call, and those that run afterwards.
+
+use crate::world::{PROCESS, Probe};
+use resty_proxy_wasm::abi::Callback;
+use resty_proxy_wasm::vm::Work;
+
+fn work(probe: &Probe) -> Work {
+    probe.filter.plugin.work(PROCESS)
+}
+
+#[test]
+fn a_function_answers_inside_the_call() {
+    let probe = Probe::new(
+        "request_headers: call_foreign_function reverse abc
+         request_headers: call_foreign_function reverse ''
+         request_headers: call_foreign_function nobody x
+         request_headers: call_foreign_function fails x
+         request_headers: call_foreign_function nowhere x",
+    );
+    probe.open().request_headers();
+    assert_eq!(probe.answers(), ["0 cba", "0 ''", "1", "10", "10"]);
+    let warned = probe.warned();
+    assert_eq!(warned.len(), 1, "{warned:?}");
+    assert!(warned[0].contains("a foreign function cannot run here"), "{warned:?}");
+}
+
+#[test]
+fn a_function_that_runs_later_answers_on_the_plugin_context() {
+    let probe = Probe::new(
+        "request_headers: call_foreign_function later one
+         request_headers: call_foreign_function later two
+         foreign: args
+         foreign: get_buffer_bytes 8 0 max
+         foreign: get_status",
+    );
+    let stream = probe.open();
+    stream.request_headers();
+    // The ids, in little endian.
+    assert_eq!(probe.answers(), [r"0 \x01\x00\x00\x00", r"0 \x02\x00\x00\x00"]);
+    let mut asked = work(&probe).foreign;
+    let told: Vec<_> = asked.iter().map(|(_, call)| (&*call.name, &*call.arguments)).collect();
+    assert_eq!(told, [(&b"later"[..], &b"one"[..]), (b"later", b"two")]);
+
+    // Answered in another order; the second one failed.
+    let (second, _) = asked.pop().expect("two");
+    let (first, _) = asked.pop().expect("one");
+    probe.filter.plugin.foreign_result(second, Vec::new(), false).expect("an answer");
+    assert_eq!(probe.answers(), ["id=2 size=0", "0 ''", "0 10 failed"]);
+    probe.filter.plugin.foreign_result(first, b"done".to_vec(), true).expect("an answer");
+    assert_eq!(probe.answers(), ["id=1 size=4", "0 done", "0 0 ''"]);
+    // Once and no more.
+    probe.filter.plugin.foreign_result(first, b"done".to_vec(), true).expect("nothing");
+    assert_eq!(probe.answers(), [""; 0]);
+    assert!(work(&probe).foreign.is_empty());
+}
+
+#[test]
+fn a_function_runs_even_when_its_stream_has_ended_and_then_nobody_hears_of_it() {
+    let probe = Probe::new(
+        "request_headers: call_foreign_function later stream
+         log: call_foreign_function later log
+         foreign: get_buffer_bytes 8 0 max",
+    );
+    let stream = probe.open();
+    stream.request_headers();
+    stream.end().expect("an end");
+    probe.said();
+    let asked = work(&probe).foreign;
+    assert_eq!(asked.len(), 2);
+    for (of, call) in asked {
+        probe.filter.plugin.foreign_result(of, call.arguments, true).expect("an answer");
+    }
+    // What was asked for in on_log is the plugin context's to hear of.
+    assert_eq!(probe.answers(), ["0 log"]);
+}
+
+#[test]
+fn results_of_a_vm_that_is_gone_are_dropped() {
+    let probe = Probe::new(
+        "request_headers@first: call_foreign_function later x
+         request_headers@again: trap",
+    );
+    let stream = probe.open();
+    stream.request_headers();
+    let (of, _) = work(&probe).foreign.pop().expect("one");
+    stream.run(Callback::RequestHeaders, b"", false).expect_err("a trap");
+    probe.filter.plugin.foreign_result(of, b"x".to_vec(), true).expect("nothing");
+}
