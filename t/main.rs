@@ -19,6 +19,7 @@ mod chain;
 mod chain_held;
 mod context;
 mod escape;
+mod examples;
 mod finding;
 mod foreign;
 mod gateway;
