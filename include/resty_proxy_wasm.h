@@ -422,14 +422,14 @@ typedef struct rpw_event_t {
      */
     int32_t end_of_stream;
     /**
+     * 1 when LuaJIT cannot have compiled the call.
+     */
+    int32_t interpreted;
+    /**
      * 1 when the caller takes each piece of a request body as its outcome says. With 0 the last piece's outcome has the
      * whole body, when anything of it was changed.
      */
     int32_t piecewise;
-    /**
-     * 1 when LuaJIT cannot have compiled the call.
-     */
-    int32_t interpreted;
     /**
      * The chunk of a body event. Lent for the call.
      */

@@ -135,6 +135,38 @@ fn a_client_that_goes_away_ends_its_stream_and_its_calls() {
     }
 }
 
+#[test]
+fn a_worker_that_is_to_end_makes_the_calls_of_its_requests() {
+    let call = "http_call unix:@PREFIX@slow.sock '' '' '' 20000";
+    let nginx = Probe::new(&format!(
+        "request_headers: {call}
+         request_headers: pause
+         http_call_response@first: {call}
+         http_call_response@again: set_effective_context 2
+         http_call_response@again: continue_stream 0"
+    ))
+    .nginx(|nginx| {
+        nginx.http(
+            r#"
+            server {
+                listen unix:slow.sock;
+                location / {
+                    content_by_lua_block {
+                        ngx.log(ngx.NOTICE, "the call has come")
+                        ngx.sleep(0.5)
+                    }
+                }
+            }
+            "#,
+        )
+    })
+    .start();
+    let mut connection = waiting(&nginx, 1).remove(0);
+    nginx.wait_for_log("the call has come");
+    nginx.reload();
+    assert_eq!(connection.response().status, 200);
+}
+
 /// Open descriptors of a process.
 fn descriptors(pid: i32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a process").count()

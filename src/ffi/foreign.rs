@@ -36,7 +36,7 @@ static FUNCTIONS: LazyLock<RwLock<FxHashMap<Vec<u8>, ForeignKind>>> =
 static CALLER: RwLock<rpw_caller_t> = RwLock::new(None);
 
 thread_local! {
-    static LUA: Cell<bool> = const { Cell::new(false) };
+    static LUA: Cell<Caller> = const { Cell::new(Caller::Nginx) };
     static DEPTH: Cell<usize> = const { Cell::new(0) };
 }
 
@@ -106,7 +106,9 @@ pub(super) fn any_later() -> bool {
 /// Calls a function that runs now.
 pub(super) fn call(name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignError> {
     let caller = *CALLER.read().unwrap_or_else(PoisonError::into_inner);
-    let Some(caller) = caller.filter(|_| LUA.get()) else { return Err(ForeignError::NotHere) };
+    let Some(caller) = caller.filter(|_| LUA.get() == Caller::Interpreter) else {
+        return Err(ForeignError::NotHere);
+    };
     let mut result = rpw_result_t { data: std::ptr::null(), length: 0 };
     // SAFETY: `rpw_foreign_caller` was promised that it lives, and Lua is below, not compiled.
     let failed = unsafe {
@@ -125,28 +127,44 @@ pub(super) fn call(name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignErro
     Ok(unsafe { types::bytes(result.data, result.length) }.to_vec())
 }
 
-/// Whether Lua is below, as an interpreter, until this is dropped.
+/// Who called the library.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// nginx itself.
+    Nginx,
+    /// Lua that LuaJIT may have compiled.
+    Lua,
+    /// Lua that it has not.
+    Interpreter,
+}
+
+/// Whether Lua is what called last.
+pub(super) fn is_below_lua() -> bool {
+    LUA.get() != Caller::Nginx
+}
+
+/// A call of the library, until this is dropped.
 pub(super) struct Below {
-    before: bool,
+    before: Caller,
 }
 
 impl Below {
-    /// Enters from Lua that may be compiled (false), or that is not.
-    pub fn enter(lua: bool) -> Result<Self, Failure> {
+    /// A call from Lua.
+    pub fn enter(caller: Caller) -> Result<Self, Failure> {
         if DEPTH.get() >= limits::NESTED_ENTRIES {
             return Err(Failure::new("foreign functions call filters, which call them, too deep"));
         }
-        Ok(Self::set(lua))
+        Ok(Self::set(caller))
     }
 
-    /// Enters from nginx itself.
+    /// A call from nginx.
     pub fn enter_from_nginx() -> Self {
-        Self::set(false)
+        Self::set(Caller::Nginx)
     }
 
-    fn set(lua: bool) -> Self {
+    fn set(caller: Caller) -> Self {
         DEPTH.set(DEPTH.get() + 1);
-        Self { before: LUA.replace(lua) }
+        Self { before: LUA.replace(caller) }
     }
 }
 

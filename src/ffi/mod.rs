@@ -33,6 +33,8 @@ mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use foreign::{Below, Caller};
+
 pub use cache::rpw_cache_dir;
 pub use context::*;
 pub use foreign::{rpw_caller_t, rpw_foreign_caller, rpw_foreign_function, rpw_result_t};
@@ -84,7 +86,8 @@ fn guest_boundary(
     body: impl FnOnce() -> Result<i32, Failure>,
 ) -> i32 {
     boundary(error, || {
-        let _below = foreign::Below::enter(lua)?;
+        let caller = if lua { Caller::Interpreter } else { Caller::Lua };
+        let _below = Below::enter(caller)?;
         let _running = ticker::enter(entry)?;
         ending::run_queued();
         body()

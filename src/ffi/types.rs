@@ -157,11 +157,11 @@ pub struct rpw_event_t {
     pub callback: i32,
     /// 1 with the last chunk of a body.
     pub end_of_stream: i32,
+    /// 1 when LuaJIT cannot have compiled the call.
+    pub interpreted: i32,
     /// 1 when the caller takes each piece of a request body as its outcome says. With 0 the last piece's outcome has the
     /// whole body, when anything of it was changed.
     pub piecewise: i32,
-    /// 1 when LuaJIT cannot have compiled the call.
-    pub interpreted: i32,
     /// The chunk of a body event. Lent for the call.
     pub body: *const c_char,
     /// Its bytes.

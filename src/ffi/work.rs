@@ -76,7 +76,9 @@ pub fn add_plugin(plugin: &Rc<Plugin>) {
 
 /// Some plugin has work.
 pub fn announce() {
-    if WAITS.swap(1, Ordering::Relaxed) == 1 {
+    WAITS.store(1, Ordering::Relaxed);
+    // Lua looks when its call returns.
+    if foreign::is_below_lua() {
         return;
     }
     if let Some((semaphore, of)) = LISTENER.get()
@@ -143,7 +145,7 @@ fn collect(host: &Arc<dyn Host>) -> Result<(), Failure> {
     if WAITS.swap(0, Ordering::Relaxed) == 0 && !due {
         return Ok(());
     }
-    let _below = foreign::Below::enter(true)?;
+    let _below = foreign::Below::enter(foreign::Caller::Interpreter)?;
     let _running = ticker::enter(Entry::Request)?;
     let plugins: Vec<Rc<Plugin>> =
         DESK.with_borrow(|desk| desk.plugins.iter().filter_map(Weak::upgrade).collect());

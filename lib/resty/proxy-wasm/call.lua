@@ -135,8 +135,9 @@ end
 
 local _M = {}
 
--- Makes the call of that id and tells its guest of the response or the failure.
-function _M.run(id, request)
+-- Makes the call of a job and tells its guest of the response or the failure.
+function _M.run(request)
+    local id = request.id
     local deadline = now() + request.timeout_ms / 1000
     local result, details, stale = attempt(id, request, deadline)
     if stale and lib.rpw_call_restart(id) == 0 then

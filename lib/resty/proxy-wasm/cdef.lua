@@ -66,8 +66,8 @@ typedef struct rpw_options_t {
 typedef struct rpw_event_t {
     int32_t callback;
     int32_t end_of_stream;
-    int32_t piecewise;
     int32_t interpreted;
+    int32_t piecewise;
     const char *body;
     size_t body_length;
     const struct rpw_pair_t *headers;

@@ -7,6 +7,7 @@ local clib = require("resty.proxy-wasm.clib")
 local request_body = require("resty.proxy-wasm.request_body")
 local response = require("resty.proxy-wasm.response")
 local stream = require("resty.proxy-wasm.stream")
+local work = require("resty.proxy-wasm.work")
 
 local band = bit.band
 local error = error
@@ -90,6 +91,7 @@ local function skip(ctx, err, drops_body)
     local open = band(lib.rpw_context_traits(ctx), FAILS_OPEN) ~= 0
     local drops = drops_body and not open and 1 or 0
     local rc = lib.rpw_stream_skip(ctx, get_request(), drops, err, #err, error_slot)
+    work.look()
     if rc < 0 then
         error(last_error(), 0)
     end

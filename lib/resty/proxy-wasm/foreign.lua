@@ -102,10 +102,10 @@ function _M.register(name, fn, opts)
     functions[name] = fn
 end
 
--- Runs a function that a filter called before, in a light thread of its own, and hands the filter its result.
-function _M.run(id, name, arguments)
-    local ok, result = run(name, arguments)
-    local rc = lib.rpw_foreign_end(id, ok and 1 or 0, result, #result, error_slot)
+-- Runs the function of a job, which a filter called before, in a light thread, and hands the filter its result.
+function _M.run(job)
+    local ok, result = run(job.name, job.arguments)
+    local rc = lib.rpw_foreign_end(job.id, ok and 1 or 0, result, #result, error_slot)
     if rc < 0 then
         ngx_log(ngx.ERR, "wasm: ", last_error())
     end

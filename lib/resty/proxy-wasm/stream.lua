@@ -172,6 +172,9 @@ local function wait(ctx, r, step)
     elseif rc == CONTINUE then
         rc = lib.rpw_stream_resume(ctx, r, outcome, error_slot)
     end
+    if work_waits[0] ~= 0 then
+        look_for_work()
+    end
     if rc < 0 then
         return failed(step, last_error())
     end

@@ -1,7 +1,8 @@
 -- The light thread of a worker that does what filters want done outside of requests: calls, functions, ticks.
 --
--- Every call and every function is a light thread of its own below it. ngx_lua keeps a little of each until the one
--- that started it ends, so after some calls another takes over, and the old one ends with its last call.
+-- Calls and functions run in light threads below it, each of which goes on with the next one. A few that have nothing
+-- to do are kept. ngx_lua keeps a little of each light thread until the one that started it ends, so after some of them
+-- another takes over, and the old one ends with the last of its own.
 
 local ffi = require("ffi")
 local call = require("resty.proxy-wasm.call")
@@ -17,6 +18,7 @@ local exiting = ngx.worker.exiting
 local get_phase = ngx.get_phase
 local kill = ngx.thread.kill
 local spawn = ngx.thread.spawn
+local table_remove = table.remove
 local thread_wait = ngx.thread.wait
 local timer_at = ngx.timer.at
 local next = next
@@ -30,94 +32,151 @@ local STOP = const.RPW_WORK_STOP
 local WAIT = const.RPW_WORK_WAIT
 local RUN = const.RPW_WORK_RUN
 
--- Calls that one light thread starts.
+-- Light threads that one starts.
 local GENERATION = 1000
+-- Light threads that are kept with nothing to do.
+local IDLE = 64
+-- Seconds; the one that started them wakes them before.
+local FOREVER = 3600
 
 local waits = lib.rpw_work_waits()
 local work = ffi.new("rpw_work_t")
 
--- Who started the call of an id: its semaphore, its light threads, those that ended, those to be killed.
-local owners = {}
+-- The jobs by their ids: calls and functions that run or are to be run.
+local jobs = {}
+-- Jobs that no light thread has taken.
+local pending = {}
 local current
+local look
 
-local function run(owner, id, task, ...)
-    task(id, ...)
-    owner.ended[id] = true
+-- Runs jobs, one after the other, until there are enough light threads without one.
+local function serve(owner, number, job)
+    while job do
+        job.thread = number
+        if not job.unwanted then
+            job.task(job)
+        end
+        jobs[job.id] = nil
+        look()
+        job = nil
+        if owner == current and owner.idle < IDLE then
+            owner.idle = owner.idle + 1
+            local woken
+            repeat
+                woken = owner.ready:wait(FOREVER)
+            until woken
+            job = table_remove(owner.handed, 1)
+        end
+    end
+    owner.ended[number] = true
     owner.semaphore:post()
 end
 
-local function begin_thread(owner, ...)
-    local id = work.id
-    owners[id] = owner
-    owner.started = owner.started + 1
-    owner.threads[id] = spawn(run, owner, id, ...)
+-- Gives a job to a light thread that has none, or leaves it to the one that starts them.
+local function hand(job)
+    jobs[job.id] = job
+    local owner = current
+    if owner.idle > 0 then
+        owner.idle = owner.idle - 1
+        job.owner = owner
+        owner.handed[#owner.handed + 1] = job
+        owner.ready:post()
+    else
+        pending[#pending + 1] = job
+        owner.semaphore:post()
+    end
 end
 
-local function start_call(owner)
-    local request = {
+local function call_job()
+    return {
+        id = work.id,
+        task = call.run,
         host = ffi_str(work.host, work.host_length),
         port = work.port ~= 0 and work.port or nil,
         pool = ffi_str(work.pool, work.pool_length),
         server_name = work.tls == 1 and ffi_str(work.server_name, work.server_name_length) or nil,
         timeout_ms = work.timeout_ms,
     }
-    begin_thread(owner, call.run, request)
 end
 
-local function start_function(owner)
-    local name = ffi_str(work["function"], work.function_length)
-    begin_thread(owner, foreign.run, name, ffi_str(work.arguments, work.arguments_length))
+local function function_job()
+    return {
+        id = work.id,
+        task = foreign.run,
+        name = ffi_str(work["function"], work.function_length),
+        arguments = ffi_str(work.arguments, work.arguments_length),
+    }
 end
 
 local function stop(id)
-    local owner = owners[id]
-    if owner then
-        owner.unwanted[id] = true
-        owner.semaphore:post()
-    end
-end
-
--- Lets go of the light threads that ended and ends those that nobody waits for.
-local function sweep(owner)
-    for id in pairs(owner.unwanted) do
-        local thread = owner.threads[id]
-        -- One that ended by itself meanwhile cannot be killed.
-        if thread and not owner.ended[id] and kill(thread) then
-            call.close(id)
-            owner.threads[id], owners[id] = nil, nil
+    local job = jobs[id]
+    if job then
+        job.unwanted = true
+        if job.thread then
+            job.owner.unwanted[job] = true
+            job.owner.semaphore:post()
         end
-        owner.unwanted[id] = nil
-    end
-    for id in pairs(owner.ended) do
-        thread_wait(owner.threads[id])
-        owner.ended[id], owner.threads[id], owners[id] = nil, nil, nil
     end
 end
 
-local begin
+-- Starts light threads for the jobs that have none.
+local function start(owner)
+    while #pending > 0 do
+        local job = table_remove(pending, 1)
+        local number = owner.started + 1
+        owner.started = number
+        job.owner = owner
+        owner.threads[number] = spawn(serve, owner, number, job)
+    end
+end
+
+-- Lets go of the light threads that ended, and ends those whose calls nobody waits for.
+local function sweep(owner)
+    for job in pairs(owner.unwanted) do
+        -- One that has ended by itself meanwhile goes on with another job.
+        if jobs[job.id] == job and kill(owner.threads[job.thread]) then
+            call.close(job.id)
+            owner.threads[job.thread], jobs[job.id] = nil, nil
+        end
+        owner.unwanted[job] = nil
+    end
+    for number in pairs(owner.ended) do
+        thread_wait(owner.threads[number])
+        owner.ended[number], owner.threads[number] = nil, nil
+    end
+end
+
+-- Ends the light threads that have nothing to do.
+local function dismiss(owner)
+    if owner.idle > 0 then
+        owner.ready:post(owner.idle)
+        owner.idle = 0
+    end
+end
+
+local working = false
 
 -- Asks for work until there is none. Returns the seconds to wait.
-local function do_work(owner)
-    while true do
+local function do_work()
+    working = true
+    local wait
+    repeat
         local rc = lib.rpw_work_next(work, error_slot)
         if rc == START then
-            start_call(owner)
+            hand(call_job())
         elseif rc == STOP then
             stop(work.id)
         elseif rc == RUN then
-            start_function(owner)
+            hand(function_job())
         elseif rc == WAIT then
-            return work.wait_ms / 1000
+            wait = work.wait_ms / 1000
         else
             ngx_log(ngx.ERR, "wasm: ", last_error())
-            return 1
+            wait = 1
         end
-        if owner.started >= GENERATION then
-            current = nil
-            begin()
-            return 1
-        end
-    end
+    until wait
+    working = false
+    return wait
 end
 
 -- Guests may call Lua below it.
@@ -130,38 +189,68 @@ local LONGEST = 0.25
 local NOTHING_COMES = 60
 local IDLE_WAITS = 8
 
-local function is_over(owner, idle)
-    if next(owner.threads) ~= nil then
+local begin
+
+local function is_over(owner, idle_waits)
+    if owner == current and owner.started >= GENERATION then
+        begin()
+    end
+    if owner == current and next(jobs) == nil and (exiting() or idle_waits >= IDLE_WAITS) then
+        current = nil
+        lib.rpw_work_listen(nil)
+    end
+    if owner == current then
         return false
     end
-    return owner ~= current or exiting() or idle >= IDLE_WAITS
+    dismiss(owner)
+    return next(owner.threads) == nil
 end
 
-local function loop(premature, owner)
-    if premature then
-        return
-    end
-    local idle = 0
+local function loop(_, owner)
+    local idle_waits = 0
     while true do
-        local wait = LONGEST
+        owner.wait = LONGEST
         if owner == current then
-            wait = do_work(owner)
+            owner.wait = do_work()
+            start(owner)
         end
         sweep(owner)
-        idle = wait >= NOTHING_COMES and idle + 1 or 0
-        if is_over(owner, idle) then
-            if owner == current then
-                current = nil
-                lib.rpw_work_listen(nil)
-            end
+        idle_waits = owner.wait >= NOTHING_COMES and idle_waits + 1 or 0
+        if is_over(owner, idle_waits) then
             return
         end
-        owner.semaphore:wait(min(wait, LONGEST))
+        owner.semaphore:wait(min(owner.wait, LONGEST))
+    end
+end
+
+-- To be called after the library was, since it may have got work: has it done.
+function look()
+    if waits[0] == 0 or working or get_phase() == "init" then
+        return
+    end
+    local owner = current
+    if owner then
+        if do_work() < owner.wait then
+            owner.semaphore:post()
+        end
+    else
+        begin()
     end
 end
 
 function begin()
-    local owner = { started = 0, threads = {}, ended = {}, unwanted = {}, semaphore = semaphore.new(0) }
+    local owner = {
+        -- For the light thread itself, and for those below it that have nothing to do.
+        semaphore = semaphore.new(0),
+        ready = semaphore.new(0),
+        idle = 0,
+        handed = {},
+        started = 0,
+        threads = {},
+        ended = {},
+        unwanted = {},
+        wait = LONGEST,
+    }
     local ok, err = timer_at(0, loop, owner)
     if not ok then
         ngx_log(ngx.ERR, "wasm: no timer for what filters want done: ", err)
@@ -172,15 +261,7 @@ function begin()
     lib.rpw_work_listen(owner.semaphore.sem)
 end
 
-local _M = {}
-
--- To be called after the library was: starts the light thread when it is needed.
-function _M.look()
-    if waits[0] ~= 0 and not current and get_phase() ~= "init" and not exiting() then
-        begin()
-    end
-end
-
-_M.waits = waits
-
-return _M
+return {
+    look = look,
+    waits = waits,
+}
