@@ -24,6 +24,8 @@ pub struct Outcome {
     pub body: Output,
     /// With a pause: the guest waits for a call of its own.
     pub awaits_call: bool,
+    /// With a pause on the request's headers: a body was announced, or may come.
+    pub expects_body: bool,
     /// Of the response's headers: the guest says, by what it did, that the body may come to have another size.
     pub rewrites_body: bool,
 }
@@ -31,7 +33,13 @@ pub struct Outcome {
 impl Outcome {
     /// Going on, with this for a body.
     pub fn of(body: Output) -> Self {
-        Self { action: Action::Continue, body, awaits_call: false, rewrites_body: false }
+        Self {
+            action: Action::Continue,
+            body,
+            awaits_call: false,
+            expects_body: false,
+            rewrites_body: false,
+        }
     }
 }
 
@@ -47,8 +55,12 @@ impl Vm {
             Callback::RequestHeaders => {
                 let action = self.request_headers(stream)?;
                 let action = self.hold(stream, action, false)?;
-                let awaits_call = action == Action::Pause && self.awaits_call(stream);
-                Ok(Outcome { awaits_call, ..unchanged(action) })
+                if action != Action::Pause {
+                    return Ok(unchanged(action));
+                }
+                let awaits_call = self.awaits_call(stream);
+                let expects_body = self.expects_body(stream);
+                Ok(Outcome { awaits_call, expects_body, ..unchanged(action) })
             }
             Callback::RequestBody => self.request_body(stream, event),
             Callback::ResponseHeaders => self.response_headers(stream),
@@ -101,6 +113,12 @@ impl Vm {
         let count = summary.headers + 3 + u32::from(summary.authority);
         let end_of_stream = !summary.body;
         self.headers(Callback::RequestHeaders, stream, count, end_of_stream, |e| &e.request_headers)
+    }
+
+    fn expects_body(&self, stream: ContextId) -> bool {
+        let state = self.state();
+        let request = state.contexts.streams.get(&stream).map(|s| s.request);
+        request.is_some_and(|request| state.host.request_summary(request).body)
     }
 
     fn response_headers(&mut self, stream: ContextId) -> Result<Outcome, Error> {
