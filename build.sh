@@ -167,29 +167,16 @@ run() {
     fi
 }
 
-# Puts grpcio where the tests of gRPC look for it.
-setup_grpc() {
-    local into=target/grpc
-    [[ -e $into/grpc ]] && return
-    command_from python3 python3
-    python3 -m pip --version >/dev/null 2>&1 || packages python3-pip
-    say "installing grpcio in $into"
-    # As a whole or not at all.
-    rm -rf "$into.new"
-    python3 -m pip install -q --no-cache-dir --disable-pip-version-check --root-user-action=ignore \
-        --target "$into.new" 'grpcio>=1.60'
-    rm -rf "$into"
-    mv "$into.new" "$into"
-}
-
 run_tests() {
     setup_rust
     setup_nginx
     # The tests of TLS make their certificates with it.
     command_from openssl openssl
-    # The client of HTTP/2, and that of gRPC.
+    # The client of HTTP/2.
     command_from curl curl
-    setup_grpc
+    # That of gRPC, and Prometheus' own parser.
+    python3 -c 'import ensurepip' 2>/dev/null || packages python3 python3-venv
+    tools/python >/dev/null
     if (($# > 0)); then
         cargo test --release "$@"
     else

@@ -23,6 +23,14 @@ fn filter(callback: &str, body: &str, each: &str) -> Vec<u8> {
             (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 100))))"
     );
     let callbacks: String = [
+        // Metrics 1 and 2.
+        (
+            "configure",
+            "(param i32 i32) (result i32)",
+            "(drop (call $define (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 0)))
+             (drop (call $define (i32.const 2) (i32.const 16) (i32.const 5) (i32.const 0)))
+             (i32.const 1)",
+        ),
         ("context_create", "(param i32 i32)", ""),
         ("request_headers", "(param i32 i32 i32) (result i32)", "(i32.const 0)"),
         ("request_body", "(param i32 i32 i32) (result i32)", "(i32.const 0)"),
@@ -45,6 +53,11 @@ fn filter(callback: &str, body: &str, each: &str) -> Vec<u8> {
         (import "env" "proxy_get_header_map_pairs" (func $pairs (param i32 i32 i32) (result i32)))
         (import "env" "proxy_replace_header_map_value" (func $set (param i32 i32 i32 i32 i32) (result i32)))
         (import "env" "proxy_get_property" (func $property (param i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_define_metric" (func $define (param i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_increment_metric" (func $increment (param i32 i64) (result i32)))
+        (import "env" "proxy_record_metric" (func $record (param i32 i64) (result i32)))
+        (import "env" "proxy_get_shared_data" (func $load (param i32 i32 i32 i32 i32) (result i32)))
+        (import "env" "proxy_set_shared_data" (func $store (param i32 i32 i32 i32 i32) (result i32)))
         (import "env" "proxy_get_buffer_bytes" (func $read (param i32 i32 i32 i32 i32) (result i32)))
         (import "env" "proxy_set_buffer_bytes" (func $write (param i32 i32 i32 i32 i32) (result i32)))
         (memory (export "memory") 8)
@@ -132,6 +145,14 @@ fn hostcalls(c: &mut Criterion) {
         (
             "get property x100",
             "(drop (call $property (i32.const 24) (i32.const 11) (i32.const 0) (i32.const 4)))".into(),
+        ),
+        ("increment metric x100", "(drop (call $increment (i32.const 1) (i64.const 1)))".into()),
+        ("record in histogram x100", "(drop (call $record (i32.const 2) (i64.const 70)))".into()),
+        (
+            "get and set 100 shared bytes x100",
+            "(drop (call $load (i32.const 16) (i32.const 5) (i32.const 0) (i32.const 4) (i32.const 8)))
+             (drop (call $store (i32.const 16) (i32.const 5) (i32.const 131072) (i32.const 100) (i32.load (i32.const 8))))"
+                .into(),
         ),
     ] {
         let request = (0..10).fold(Request::default(), |r, n| r.header(&format!("x-{n}"), "value"));

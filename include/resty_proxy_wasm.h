@@ -195,6 +195,11 @@
 #define RPW_WORK_RUN 4
 
 /**
+ * `rpw_work_next`: begin to listen, by `rpw_listen_begin`.
+ */
+#define RPW_WORK_LISTEN 5
+
+/**
  * `rpw_call_advance`: receive more.
  */
 #define RPW_CALL_RECEIVE 1
@@ -208,6 +213,16 @@
  * `rpw_call_advance`: nobody waits for this call any more.
  */
 #define RPW_CALL_GONE 3
+
+/**
+ * `rpw_shared_get`, `rpw_shared_delete`: there is no such entry.
+ */
+#define RPW_MISSING 1
+
+/**
+ * `rpw_shared_set`: the entry has another version.
+ */
+#define RPW_MISMATCH 2
 
 /**
  * Where an error's text goes. The caller owns the buffer; text that does not fit is cut.
@@ -348,6 +363,62 @@ typedef struct rpw_nginx_t {
 } rpw_nginx_t;
 
 /**
+ * A bucket of a histogram.
+ */
+typedef struct rpw_bucket_t {
+    /**
+     * Values up to this one.
+     */
+    double le;
+    /**
+     * How many there were.
+     */
+    uint64_t count;
+} rpw_bucket_t;
+
+/**
+ * A metric.
+ */
+typedef struct rpw_metric_t {
+    /**
+     * As its filter named it.
+     */
+    const char *name;
+    /**
+     * Its bytes.
+     */
+    size_t name_length;
+    /**
+     * "counter", "gauge" or "histogram".
+     */
+    const char *kind;
+    /**
+     * Its bytes.
+     */
+    size_t kind_length;
+    /**
+     * Its labels.
+     */
+    const struct rpw_pair_t *labels;
+    /**
+     * How many.
+     */
+    size_t labels_length;
+    /**
+     * What it shows; the sum of a histogram's values.
+     */
+    double value;
+    /**
+     * The buckets of a histogram; the end of the last one is infinite, and its count that of all values.
+     */
+    const struct rpw_bucket_t *buckets;
+    /**
+     * How many.
+     */
+    size_t buckets_length;
+} rpw_metric_t;
+
+/**
  * What `rpw_plugin_load` is told besides the module. Every string is copied.
  */
 typedef struct rpw_options_t {
@@ -408,6 +479,24 @@ typedef struct rpw_options_t {
      */
     int32_t body;
 } rpw_options_t;
+
+/**
+ * A value of shared data.
+ */
+typedef struct rpw_value_t {
+    /**
+     * Its bytes.
+     */
+    const char *data;
+    /**
+     * How many.
+     */
+    size_t length;
+    /**
+     * Its version, never 0.
+     */
+    uint32_t cas;
+} rpw_value_t;
 
 /**
  * An event of a request.
@@ -707,6 +796,79 @@ int32_t rpw_setup(const struct rpw_nginx_t *functions,
                   struct rpw_error_t *error);
 
 /**
+ * Begins to listen: says what a datagram cosocket must connect to, and what it must send first.
+ *
+ * # Arguments
+ * `hello`: room for 8 bytes, which are to be sent as one datagram; then comes `rpw_listen_end`.
+ * # Returns
+ * The number of a descriptor: the cosocket connects to `unix:/proc/self/fd/NUMBER`. `RPW_ERROR` when there is none.
+ * # Safety
+ * `hello` has room for 8 bytes, `error` is NULL or valid.
+ */
+int32_t rpw_listen_begin(char *hello,
+                         struct rpw_error_t *error);
+
+/**
+ * The hello was sent: from now on the cosocket receives a datagram whenever `rpw_listen_heard` is to be called.
+ *
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_ERROR` when it cannot be reached.
+ * # Safety
+ * `error` is NULL or valid.
+ */
+int32_t rpw_listen_end(struct rpw_error_t *error);
+
+/**
+ * Messages may have come: there is work.
+ *
+ * # Returns
+ * `RPW_CONTINUE`.
+ */
+int32_t rpw_listen_heard(void);
+
+/**
+ * Has the cosocket receive a datagram, so that its light thread wakes.
+ *
+ * # Returns
+ * `RPW_CONTINUE`.
+ */
+int32_t rpw_listen_wake(void);
+
+/**
+ * There is no cosocket, or none any more: from now on the queues are looked at now and then.
+ *
+ * # Arguments
+ * `reason`: for the error log.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Safety
+ * `reason` has the given length.
+ */
+int32_t rpw_listen_failed(const char *reason, size_t reason_length);
+
+/**
+ * Lists all metrics: those of filters and those of the host.
+ *
+ * # Returns
+ * `RPW_CONTINUE` with the metrics in `*list`, good until the next call of this function; `RPW_ERROR`.
+ * # Safety
+ * `list` and `count` are valid, `error` NULL or valid.
+ */
+int32_t rpw_metrics(const struct rpw_metric_t **list,
+                    size_t *count,
+                    struct rpw_error_t *error);
+
+/**
+ * Shows all metrics in Prometheus' text format.
+ *
+ * # Returns
+ * `RPW_CONTINUE` with the text in `*text`, good until the next call of this function; `RPW_ERROR`.
+ * # Safety
+ * `text` and `length` are valid, `error` NULL or valid.
+ */
+int32_t rpw_prometheus(const char **text, size_t *length, struct rpw_error_t *error);
+
+/**
  * Compiles a module, unless the cache has it compiled, and starts it once.
  *
  * # Arguments
@@ -731,6 +893,100 @@ int32_t rpw_plugin_load(const char *name,
  * `plugin` is NULL or a handle of `rpw_plugin_load` that was not freed.
  */
 void rpw_plugin_free(rpw_plugin_t *plugin);
+
+/**
+ * Makes what workers share. To be called in the master before it forks; what is made later belongs to one worker.
+ *
+ * What another Lua VM of this process made, before a reload, stays, with a warning when its size is another one.
+ *
+ * # Arguments
+ * `size`: bytes, or 0 for what is there or the default.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` when the system has no such memory.
+ * # Safety
+ * `error` is NULL or valid. Nothing that is shared was used since this Lua VM began.
+ */
+int32_t rpw_shared_memory(uint64_t size,
+                          struct rpw_error_t *error);
+
+/**
+ * Says whether the entry of shared data that was not used for the longest time gives way to a new one (1), or whether
+ * that one is refused (0).
+ *
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_ERROR`.
+ * # Safety
+ * `error` is NULL or valid.
+ */
+int32_t rpw_shared_eviction(int32_t evicts,
+                            struct rpw_error_t *error);
+
+/**
+ * Reads an entry of shared data.
+ *
+ * # Returns
+ * `RPW_CONTINUE` with the value in `*value`, good until the next call of this function; `RPW_MISSING`; `RPW_ERROR`.
+ * # Safety
+ * The strings have the given lengths, `value` is valid, `error` NULL or valid.
+ */
+int32_t rpw_shared_get(const char *vm_id,
+                       size_t vm_id_length,
+                       const char *key,
+                       size_t key_length,
+                       struct rpw_value_t *value,
+                       struct rpw_error_t *error);
+
+/**
+ * Sets an entry of shared data.
+ *
+ * # Arguments
+ * `cas`: 0, or the version that an entry which is there must have. Out: its new version.
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_MISMATCH` when the entry has another version; `RPW_ERROR`.
+ * # Safety
+ * The strings have the given lengths, `cas` is valid, `error` NULL or valid.
+ */
+int32_t rpw_shared_set(const char *vm_id,
+                       size_t vm_id_length,
+                       const char *key,
+                       size_t key_length,
+                       const char *value,
+                       size_t value_length,
+                       uint32_t *cas,
+                       struct rpw_error_t *error);
+
+/**
+ * Takes an entry of shared data out.
+ *
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_MISSING` when it was not there; `RPW_ERROR`.
+ * # Safety
+ * The strings have the given lengths, `error` is NULL or valid.
+ */
+int32_t rpw_shared_delete(const char *vm_id,
+                          size_t vm_id_length,
+                          const char *key,
+                          size_t key_length,
+                          struct rpw_error_t *error);
+
+/**
+ * Lists the keys of shared data.
+ *
+ * # Arguments
+ * `most`: how many at most, 0 for all of them.
+ * # Returns
+ * `RPW_CONTINUE` with the keys as names in `*list`, in no order, good until the next call of this function; `RPW_ERROR`.
+ * # Safety
+ * `vm_id` has the given length, `list` and `count` are valid, `error` NULL or valid.
+ */
+int32_t rpw_shared_keys(const char *vm_id,
+                        size_t vm_id_length,
+                        uint64_t most,
+                        const struct rpw_pair_t **list,
+                        size_t *count,
+                        struct rpw_error_t *error);
 
 /**
  * Tells a filter of an event of a request; the stream starts with its first event.
@@ -847,10 +1103,11 @@ const int32_t *rpw_work_waits(void);
 int32_t rpw_work_listen(void *semaphore);
 
 /**
- * Runs the ticks that are due, and says what is to be done next.
+ * Runs the ticks that are due, tells guests of messages in queues, and says what is to be done next.
  *
  * # Returns
- * `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_RUN` (run a function), `RPW_WORK_WAIT`, with the details in `*work`, whose
+ * `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_RUN` (run a function), `RPW_WORK_LISTEN` (see
+ * `rpw_listen_begin`), `RPW_WORK_WAIT`, with the details in `*work`, whose
  * strings are good until the call of that id ends; `RPW_ERROR`.
  * # Safety
  * `work` and `error` are valid.

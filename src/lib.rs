@@ -29,6 +29,11 @@ pub mod guest;
 pub mod hostcall;
 pub mod limits;
 pub mod ports;
+#[allow(
+    unsafe_code,
+    reason = "memory that other processes change is reached by address; region.rs alone does so"
+)]
+pub mod shm;
 pub mod snapshot;
 pub mod vm;
 pub mod wasi;

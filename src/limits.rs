@@ -130,3 +130,28 @@ pub const RETRY_MAX_MS: u64 = 30_000;
 
 /// Default of the `pause_timeout` option: how long a paused request waits.
 pub const DEFAULT_PAUSE_MS: u32 = 60_000;
+
+/// Default of the `shared_memory` setting: what workers share.
+pub const DEFAULT_SHARED_MEMORY: usize = 16 * 1024 * 1024;
+/// The smallest `shared_memory`.
+pub const MIN_SHARED_MEMORY: usize = 256 * 1024;
+/// The largest `shared_memory`: links in it reach that far.
+pub const MAX_SHARED_MEMORY: usize = 32 * 1024 * 1024 * 1024;
+/// A key of shared data, or the name of a queue or a metric. Stops a filter from having all workers wait while the
+/// host compares megabytes.
+pub const SHARED_KEY: usize = 4 * 1024;
+/// A value of shared data, or a message in a queue. All workers wait while one is copied.
+pub const SHARED_VALUE: usize = 1024 * 1024;
+/// Entries that may give way to one that is set, with `eviction = "lru"`. Past it that one is refused: all workers wait
+/// meanwhile.
+pub const SHARED_EVICTIONS: usize = 4096;
+/// Names of queues. They are never taken back.
+pub const QUEUE_NAMES: usize = 1024;
+/// Messages in one queue. Stops a filter from filling what workers share with what nobody takes.
+pub const QUEUE_MESSAGES: u32 = 65536;
+/// Calls of `proxy_on_queue_ready` in a row before the worker does other things.
+pub const QUEUE_CALLS: u32 = 64;
+/// Metrics that one plugin may define. They are never taken back.
+pub const METRIC_NAMES: u64 = 1024;
+/// Workers, old and new ones together, that count metrics of our own; what more of them do is not counted.
+pub const SHARED_PROCESSES: usize = 256;

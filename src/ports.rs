@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 
 use crate::abi::LogLevel;
 use crate::callout::Upstream;
+use crate::shm::{Address, Own, Shared};
 use crate::snapshot::HeaderMap;
 
 /// A request of the world, opaque to the core (for nginx: the address of its `ngx_http_request_t`).
@@ -24,6 +25,17 @@ pub enum Phase {
     Log,
     /// Somewhere else: headers can be read, and nothing can change.
     Other,
+}
+
+/// How a process hears of messages in queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listening {
+    /// It has not begun to.
+    NotYet,
+    /// It is woken there.
+    At(Address),
+    /// It is not woken, and must look.
+    Polls,
 }
 
 /// Why a variable of the world was not set.
@@ -96,6 +108,14 @@ pub trait Host: Send + Sync {
     fn work_waits(&self);
     /// The upstream that was registered under that name.
     fn upstream(&self, name: &[u8]) -> Option<Upstream>;
+    /// What all workers share; `None` when the system gave no memory for it.
+    fn shared(&self) -> Option<&Shared>;
+    /// Where what a plugin does in this process is counted.
+    fn own(&self, plugin: &str) -> Own;
+    /// How this process hears of messages in queues.
+    fn listening(&self) -> Listening;
+    /// A message came for whoever is there.
+    fn wake_listener(&self, address: Address);
     /// How the embedder's function of that name is called; `None` when there is none.
     fn foreign(&self, name: &[u8]) -> Option<ForeignKind>;
     /// Calls such a function.

@@ -309,7 +309,6 @@ fn wrong_calls_of_setup_raise_an_error_where_they_are() {
         ("", "bad argument #1 to 'setup' (table expected, got nil)"),
         ("'x'", "bad argument #1 to 'setup' (table expected, got string)"),
         ("{ cache = '/x' }", "bad argument #1 to 'setup' (unknown key \"cache\")"),
-        ("{ shared_memory = 1 }", "bad argument #1 to 'setup' (unknown key \"shared_memory\")"),
         ("{ '/x' }", "bad argument #1 to 'setup' (unknown key \"1\")"),
         ("{ cache_dir = true }", "bad argument #1 to 'setup' (cache_dir must be an absolute path)"),
         ("{ cache_dir = 'x' }", "bad argument #1 to 'setup' (cache_dir must be an absolute path)"),
@@ -330,7 +329,7 @@ fn wrong_calls_of_setup_raise_an_error_where_they_are() {
     }
     call("{}");
     call("{}");
-    init += "return nil, table.concat({ unpack(said, 1, 9) }, '\\n') .. '\\n' .. tostring(said[10]) .. '\\n' .. said[11]";
+    init += "return nil, table.concat({ unpack(said, 1, 8) }, '\\n') .. '\\n' .. tostring(said[9]) .. '\\n' .. said[10]";
     let nginx = nginx(&init)
         .server(
             r#"location /late {
@@ -345,7 +344,7 @@ fn wrong_calls_of_setup_raise_an_error_where_they_are() {
         let caller = *line == "true" || line.starts_with("init_by_lua");
         assert!(caller && line.ends_with(wanted), "{line}: {wanted}");
     }
-    assert_eq!(lines.len(), 11);
+    assert_eq!(lines.len(), 10);
     assert_eq!(nginx.get("/late").text(), "setup must be called in init_by_lua");
 }
 
@@ -359,7 +358,10 @@ fn setup_comes_before_the_first_load_and_can_be_tried_again() {
         "#,
     )
     .start();
-    assert_eq!(late.get("/init").text(), "setup must be called before the first load");
+    assert_eq!(
+        late.get("/init").text(),
+        "setup must be called before the first load, shared, metrics or prometheus"
+    );
     let again = nginx(&format!(
         r#"
         assert(not wasm.setup({{ cache_dir = "{0}/no/parent" }}))

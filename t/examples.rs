@@ -1,57 +1,131 @@
-//! The configuration of examples/word-guard, as it stands there.
+//! The filters of `examples/` that ask other services.
 
-use super::support::{Nginx, Running, lua_paths, preamble, root};
-use std::fs;
+use super::support::{Nginx, Running, poll, root};
 
-fn example() -> Running {
-    let conf = fs::read_to_string(root().join("examples/word-guard/nginx.conf")).expect("a file");
-    let (_, rest) = conf.split_once("events {}").expect("the events");
-    let mut rest = rest.replace("127.0.0.1:8080", "127.0.0.1:PORT");
-    rest = rest.replace("listen 127.0.0.1:8081", "listen unix:upstream.sock");
-    rest = rest.replace("http://127.0.0.1:8081", "http://unix:upstream.sock");
-    rest = rest.replace("target/demo/", "tmp/");
-    for (directive, value) in lua_paths() {
-        let line = rest.lines().find(|line| line.contains(directive)).expect("a path").to_string();
-        rest = rest.replace(&line, &format!("{directive} \"{value}\";"));
-    }
-    let filter = |name: &str| {
-        fs::read(root().join("examples").join(name).join("build/release.wasm")).expect("a filter")
-    };
-    Nginx::new()
-        .file("examples/word-guard/build/release.wasm", filter("word-guard"))
-        .file("examples/add-header/build/release.wasm", filter("add-header"))
-        .whole(&format!(
-            "{}daemon off;\npid logs/nginx.pid;\nerror_log logs/error.log info;\nevents {{}}{rest}",
-            preamble()
+fn example(nginx: Nginx, name: &str) -> Nginx {
+    let module = root().join("examples").join(name).join("build/release.wasm");
+    nginx.file("release.wasm", std::fs::read(module).expect("the module"))
+}
+
+/// A filter with its service, which runs `answer`, in front of a server that says which user came.
+fn guarded(name: &str, configuration: &str, answer: &str) -> Running {
+    example(Nginx::new(), name)
+        .http(&format!(
+            r#"
+            lua_socket_log_errors off;
+            lua_shared_dict said 1m;
+            init_by_lua_block {{
+                wasm = require("resty.proxy-wasm")
+                local service = "unix:" .. ngx.config.prefix() .. "service.sock"
+                assert(wasm.setup({{ upstreams = {{ service = service }} }}))
+                local plugin = assert(wasm.load("it", "release.wasm"))
+                chain = wasm.new_chain({{ assert(wasm.on_configure(plugin, "service {configuration}")) }})
+            }}
+            init_worker_by_lua_block {{ assert(wasm.init_worker()) }}
+            server {{
+                listen unix:service.sock;
+                location / {{ content_by_lua_block {{ {answer} }} }}
+            }}
+            "#
         ))
+        .server(
+            r#"
+            location / {
+                access_by_lua_block { chain:access() }
+                header_filter_by_lua_block { chain:header_filter() }
+                body_filter_by_lua_block { chain:body_filter() }
+                content_by_lua_block { ngx.print("user ", ngx.req.get_headers()["x-user"]) }
+            }
+            location /say { content_by_lua_block { ngx.shared.said:set("rules", ngx.var.arg_rules) } }
+            "#,
+        )
         .start()
 }
 
 #[test]
-fn chains_of_routes() {
-    let nginx = example();
-    let post = |path: &str, body: &str| {
-        let response = nginx.request("POST", path).body(body).send();
-        (response.status, response.header("hello").map(String::from), response.text())
+fn auth_lets_pass_whom_its_service_knows() {
+    let nginx = guarded(
+        "auth",
+        "/check",
+        r#"
+        local headers = ngx.req.get_headers()
+        if headers.authorization == "Bearer good" then
+            ngx.header["x-user"] = headers["x-original-method"] .. " " .. headers["x-original-uri"] .. " " .. ngx.var.uri
+        elseif headers.authorization == "Bearer odd" then
+            ngx.exit(500)
+        elseif headers.authorization == "Bearer cut" then
+            ngx.exit(444)
+        else
+            ngx.header["www-authenticate"] = "Bearer"
+            ngx.exit(401)
+        end
+        "#,
+    );
+    nginx.expect_log("HTTP call to service failed: closed");
+    let ask = |authorization: &str| {
+        let request = nginx.request("GET", "/page?a=b").header("authorization", authorization);
+        request.header("x-user", "root").send()
     };
-    let answer = |guard: &str, got: &str| format!("word guard: {guard}\ngot {got}\n");
-    let hello = || Some("chain".to_string());
-    assert_eq!(
-        post("/api", "hello"),
-        (200, hello(), answer("passed", "hello, and here is a ******"))
+    for _ in 0..3 {
+        assert_eq!(ask("Bearer good").text(), "user GET /page?a=b /check");
+        let refused = ask("Bearer bad");
+        assert_eq!((refused.status, refused.text().as_str()), (401, "no entry\n"));
+        assert_eq!(refused.header("www-authenticate"), Some("Bearer"));
+        assert_eq!(ask("Bearer odd").status, 503);
+        assert_eq!(ask("Bearer cut").status, 503);
+    }
+}
+
+#[test]
+fn remote_config_follows_its_service() {
+    let nginx = guarded(
+        "remote-config",
+        "/closed-paths 0.05",
+        r#"
+        local rules = ngx.shared.said:get("rules")
+        if not rules then ngx.exit(500) end
+        local tag = '"' .. rules .. '"'
+        if ngx.req.get_headers()["if-none-match"] == tag then
+            ngx.log(ngx.NOTICE, "unchanged ", rules)
+            ngx.exit(304)
+        end
+        ngx.header.etag = tag
+        ngx.print((rules:gsub(",", "\n")))
+        "#,
     );
-    // The greeting is behind the guard: it never saw the request, and adds nothing to the answer.
-    assert_eq!(post("/api", "a secret"), (403, None, "not with that word\n".into()));
-    assert_eq!(post("/strict", "hello").0, 403);
-    assert_eq!(
-        post("/strict", "Hi"),
-        (200, hello(), "word guard: pass*d\ngot Hi, and h*r* is a s*cr*t\n".into())
-    );
-    assert_eq!(
-        post("/plain", "a secret"),
-        (200, hello(), answer("none", "a secret, and here is a secret"))
-    );
-    let get = nginx.get("/api");
-    assert_eq!((get.status, get.header("content-length")), (200, None));
-    assert_eq!(get.text(), answer("none", "nothing, and here is a ******"));
+    nginx.expect_log("no rules: status 500; those of before stay");
+    nginx.wait_for_log("no rules: status 500");
+    assert_eq!(nginx.get("/a").status, 200);
+    for (rules, closed, open) in [("/a,/b", "/a/x?y", "/c"), ("/c", "/c", "/a")] {
+        nginx.get(&format!("/say?rules={rules}"));
+        let follows = poll(|| (nginx.get(closed).status == 403).then_some(()));
+        assert!(follows.is_some(), "{rules}");
+        assert_eq!(nginx.get(open).status, 200);
+        nginx.wait_for_log(&format!("unchanged {rules}"));
+    }
+}
+
+#[test]
+fn wrong_configurations_are_refused() {
+    for (name, told) in [
+        ("auth", "the configuration must be: UPSTREAM /PATH"),
+        ("remote-config", "the configuration must be: UPSTREAM /PATH SECONDS"),
+    ] {
+        let nginx = example(Nginx::new(), name)
+            .http(
+                r#"
+                init_by_lua_block {
+                    wasm = require("resty.proxy-wasm")
+                    plugin = assert(wasm.load("it", "release.wasm"))
+                }
+                "#,
+            )
+            .server(
+                r#"location / { content_by_lua_block { ngx.print(select(2, wasm.on_configure(plugin, "nothing"))) } }"#,
+            )
+            .start();
+        nginx.expect_log(told);
+        let answer = nginx.get("/").text();
+        assert!(answer.starts_with("failed to run proxy_on_configure: "), "{answer}");
+    }
 }

@@ -1,21 +1,15 @@
 //! gRPC through nginx, with a real client and a real server: `grpc/peer.py`.
 
-use super::support::{Nginx, Running, root};
+use super::support::{self, Nginx, Running, root};
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// A Python that has grpcio: `./build.sh test` puts it below `target/grpc`.
+/// The peer, run by a Python that has grpcio.
 fn python(arguments: &[&str]) -> Command {
-    let packages = root().join("target/grpc");
-    assert!(
-        packages.join("grpc").exists(),
-        "no grpcio in {}: run ./build.sh test",
-        packages.display()
-    );
-    let mut command = Command::new("python3");
+    let mut command = support::python();
     command.arg(root().join("t/grpc/peer.py")).args(arguments);
-    command.env("PYTHONPATH", packages).env("PYTHONDONTWRITEBYTECODE", "1");
+    command.env("PYTHONDONTWRITEBYTECODE", "1");
     // The client must not go through a proxy of the machine's.
     command.env_remove("http_proxy").env_remove("https_proxy").env_remove("grpc_proxy");
     command

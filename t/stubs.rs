@@ -13,24 +13,6 @@ const ANSWERS: Ops<'static> = &[
     ("grpc_send max message 1", "1"),
     ("grpc_cancel 1", "1"),
     ("grpc_close 1", "1"),
-    ("get_shared_data key", "1"),
-    ("set_shared_data key value 0", "10"),
-    ("set_shared_data key value 7", "10"),
-    ("get_shared_data key", "1"),
-    ("register_shared_queue name", "10"),
-    ("register_shared_queue name", "10"),
-    ("resolve_shared_queue '' name", "1"),
-    ("resolve_shared_queue other name", "1"),
-    ("enqueue_shared_queue 1 data", "1"),
-    ("dequeue_shared_queue 1", "1"),
-    ("define_metric 0 counter", "10"),
-    ("define_metric 1 gauge", "10"),
-    ("define_metric 2 histogram", "10"),
-    ("increment_metric 1 1", "1"),
-    ("increment_metric max -1", "1"),
-    ("record_metric 1 1", "1"),
-    ("record_metric max 0x7fffffffffffffff", "1"),
-    ("get_metric 1", "1"),
 ];
 
 /// Not stubs, but with nothing to call where no function is registered. ABI 0.1.0 does not have them.
@@ -40,12 +22,7 @@ const SINCE_0_2: Ops<'static> =
 /// The same while there are no calls.
 const NO_CALL: Ops<'static> = &[("get_status", "0 0 ''"), ("done", "1")];
 
-const WARNINGS: &[&str] = &[
-    "gRPC calls are not built yet in this version",
-    "shared data is not built yet in this version",
-    "shared queues are not built yet in this version",
-    "metrics are not built yet in this version",
-];
+const WARNINGS: &[&str] = &["gRPC calls are not built yet in this version"];
 
 fn answers(guest: &str, callback: &str, exported: &str, ops: Ops<'_>) {
     let run = check_with(callback, ops, |probe| probe.guest(guest));

@@ -168,6 +168,12 @@ fn amount(name: &str, value: u64) -> String {
         "TABLES",
         "WARNINGS",
         "HANDOVERS",
+        "EVICTIONS",
+        "ENTRIES",
+        "NAMES",
+        "PROCESSES",
+        "MESSAGES",
+        "CALLS",
     ];
     let sizes = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     if name.ends_with("_MS") {
@@ -268,7 +274,7 @@ fn every_call_has_its_section() {
 #[test]
 fn every_option_is_documented_and_has_the_default_of_the_library() {
     let (options, readme) = (source("lib/resty/proxy-wasm/options.lua"), source("README.md"));
-    for (file, count) in [(&options, 10), (&source("lib/resty/proxy-wasm/settings.lua"), 2)] {
+    for (file, count) in [(&options, 10), (&source("lib/resty/proxy-wasm/settings.lua"), 4)] {
         let (_, checks) = file.split_once("local CHECKS = {\n").expect("the table of options");
         let (checks, _) = checks.split_once("\n}").expect("its end");
         let names: Vec<&str> = checks
@@ -287,6 +293,12 @@ fn every_option_is_documented_and_has_the_default_of_the_library() {
     let pause = format!("local DEFAULT_PAUSE_MS = {}\n", limits::DEFAULT_PAUSE_MS);
     let time = format!("local DEFAULT_TIME_MS = {}\n", limits::DEFAULT_TIME_MS);
     let start = format!("local DEFAULT_START_TIME_MS = {}\n", limits::DEFAULT_START_TIME_MS);
+    let settings = source("lib/resty/proxy-wasm/settings.lua");
+    let least = format!("local MIN_SHARED = {} * 1024\n", limits::MIN_SHARED_MEMORY >> 10);
+    let largest = format!("local MAX_SHARED = {} * 1024 ^ 3\n", limits::MAX_SHARED_MEMORY >> 30);
+    for line in [least, largest] {
+        assert!(settings.contains(&line), "settings.lua and limits.rs differ: {line}");
+    }
     for line in [memory, most, pause, time, start] {
         assert!(options.contains(&line), "options.lua and limits.rs differ: {line}");
     }

@@ -4,9 +4,11 @@ local ffi = require("ffi")
 local chain = require("resty.proxy-wasm.chain")
 local clib = require("resty.proxy-wasm.clib")
 local foreign = require("resty.proxy-wasm.foreign")
+local metrics = require("resty.proxy-wasm.metrics")
 local options = require("resty.proxy-wasm.options")
 local pacing = require("resty.proxy-wasm.pacing")
 local settings = require("resty.proxy-wasm.settings")
+local shared = require("resty.proxy-wasm.shared")
 local stream = require("resty.proxy-wasm.stream")
 local work = require("resty.proxy-wasm.work")
 
@@ -178,6 +180,24 @@ jit.off(_M.init_worker)
 
 _M.new_chain = chain.new
 
+-- Shared data of the filters with that vm_id.
+function _M.shared(vm_id)
+    settings.freeze()
+    return (shared.new(vm_id))
+end
+
+-- All metrics, as a list of tables.
+function _M.metrics()
+    settings.freeze()
+    return metrics.list()
+end
+
+-- The same as text for Prometheus.
+function _M.prometheus()
+    settings.freeze()
+    return metrics.prometheus()
+end
+
 function _M.register_foreign_function(name, fn, opts)
     local wrong = foreign.register(name, fn, opts)
     if wrong then
@@ -193,5 +213,7 @@ function _M.setup(opts)
     end
     return settings.apply(opts)
 end
+
+settings.begin()
 
 return _M

@@ -42,7 +42,7 @@ callbacks! {
     Log = "proxy_on_log", "after `proxy_on_done` of a stream";
     Delete = "proxy_on_delete", "last";
     Tick = "proxy_on_tick", "every `proxy_set_tick_period_milliseconds`, in each worker";
-    QueueReady = "proxy_on_queue_ready", "not yet";
+    QueueReady = "proxy_on_queue_ready", "for each message in a queue, in the plugin context and the worker that registered it last";
     HttpCallResponse = "proxy_on_http_call_response", "when a call has its response, or has failed";
     ForeignFunction = "proxy_on_foreign_function", "with the result of an asynchronous foreign function";
 }

@@ -6,7 +6,8 @@ use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{
-    Failure, RPW_CONTINUE, boundary, cache, foreign, process, rpw_error_t, rpw_pair_t, upstreams,
+    Failure, RPW_CONTINUE, boundary, cache, foreign, process, rpw_error_t, rpw_pair_t, shared,
+    upstreams,
 };
 
 /// Functions of nginx and ngx_lua, each named as there. All are required.
@@ -109,6 +110,7 @@ pub unsafe extern "C" fn rpw_setup(functions: *const rpw_nginx_t, error: *mut rp
             .ok_or_else(|| Failure::new("rpw_setup: a function is NULL"))?;
         process::watch_forks();
         cache::set_folder(None);
+        shared::begin_lua_vm();
         upstreams::clear();
         foreign::clear();
         // Never freed: a reload may bring ngx_lua at another address while requests of before still end.

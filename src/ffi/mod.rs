@@ -21,10 +21,13 @@ mod folder;
 mod foreign;
 mod functions;
 mod handle;
+mod listen;
+mod metrics;
 mod nginx;
 mod plugin;
 mod process;
 mod request;
+mod shared;
 mod stream;
 mod ticker;
 mod types;
@@ -39,7 +42,15 @@ pub use cache::rpw_cache_dir;
 pub use context::*;
 pub use foreign::{rpw_caller_t, rpw_foreign_caller, rpw_foreign_function, rpw_result_t};
 pub use functions::{rpw_nginx_t, rpw_setup};
+pub use listen::{
+    rpw_listen_begin, rpw_listen_end, rpw_listen_failed, rpw_listen_heard, rpw_listen_wake,
+};
+pub use metrics::{rpw_metrics, rpw_prometheus};
 pub use plugin::*;
+pub use shared::{
+    rpw_shared_delete, rpw_shared_eviction, rpw_shared_get, rpw_shared_keys, rpw_shared_memory,
+    rpw_shared_set,
+};
 pub use stream::*;
 pub use types::*;
 pub use upstreams::rpw_upstreams;

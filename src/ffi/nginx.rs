@@ -6,12 +6,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::functions::{Functions, functions};
-use super::{Failure, foreign, request, rpw_pair_t, types, upstreams};
+use super::{Failure, foreign, listen, request, rpw_pair_t, shared, types, upstreams};
 use crate::abi::LogLevel;
 use crate::callout::Upstream;
 use crate::ports::{
-    ForeignError, ForeignKind, Host, Phase, RequestId, RequestSummary, SetVariableError,
+    ForeignError, ForeignKind, Host, Listening, Phase, RequestId, RequestSummary, SetVariableError,
 };
+use crate::shm::{Address, Own, Shared};
 use crate::snapshot::HeaderMap;
 
 /// ngx_lua's phase numbers (`ngx_http_lua_common.h`, `NGX_HTTP_LUA_CONTEXT_*`).
@@ -365,6 +366,22 @@ impl Host for World {
 
     fn call_foreign(&self, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignError> {
         foreign::call(name, arguments)
+    }
+
+    fn shared(&self) -> Option<&Shared> {
+        shared::shared_by_all()
+    }
+
+    fn own(&self, plugin: &str) -> Own {
+        shared::shared().map(|shared| shared.own(plugin)).unwrap_or_default()
+    }
+
+    fn listening(&self) -> Listening {
+        listen::listening()
+    }
+
+    fn wake_listener(&self, address: Address) {
+        listen::wake(address);
     }
 
     fn wake(&self, waker: NonZeroUsize) {

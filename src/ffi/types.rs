@@ -85,12 +85,20 @@ pub const RPW_WORK_WAIT: i32 = 3;
 /// `rpw_work_next`: run the function that is described, then `rpw_foreign_end`.
 pub const RPW_WORK_RUN: i32 = 4;
 
+/// `rpw_work_next`: begin to listen, by `rpw_listen_begin`.
+pub const RPW_WORK_LISTEN: i32 = 5;
+
 /// `rpw_call_advance`: receive more.
 pub const RPW_CALL_RECEIVE: i32 = 1;
 /// `rpw_call_advance`: the response is whole, or will never be.
 pub const RPW_CALL_DONE: i32 = 2;
 /// `rpw_call_advance`: nobody waits for this call any more.
 pub const RPW_CALL_GONE: i32 = 3;
+
+/// `rpw_shared_get`, `rpw_shared_delete`: there is no such entry.
+pub const RPW_MISSING: i32 = 1;
+/// `rpw_shared_set`: the entry has another version.
+pub const RPW_MISMATCH: i32 = 2;
 
 /// Where an error's text goes. The caller owns the buffer; text that does not fit is cut.
 #[repr(C)]
@@ -255,6 +263,49 @@ pub struct rpw_io_t {
     pub length: usize,
     /// 1 when the connection may serve another call.
     pub reusable: i32,
+}
+
+/// A value of shared data.
+#[repr(C)]
+pub struct rpw_value_t {
+    /// Its bytes.
+    pub data: *const c_char,
+    /// How many.
+    pub length: usize,
+    /// Its version, never 0.
+    pub cas: u32,
+}
+
+/// A metric.
+#[repr(C)]
+pub struct rpw_metric_t {
+    /// As its filter named it.
+    pub name: *const c_char,
+    /// Its bytes.
+    pub name_length: usize,
+    /// "counter", "gauge" or "histogram".
+    pub kind: *const c_char,
+    /// Its bytes.
+    pub kind_length: usize,
+    /// Its labels.
+    pub labels: *const rpw_pair_t,
+    /// How many.
+    pub labels_length: usize,
+    /// What it shows; the sum of a histogram's values.
+    pub value: f64,
+    /// The buckets of a histogram; the end of the last one is infinite, and its count that of all values.
+    pub buckets: *const rpw_bucket_t,
+    /// How many.
+    pub buckets_length: usize,
+}
+
+/// A bucket of a histogram.
+#[repr(C)]
+pub struct rpw_bucket_t {
+    /// Values up to this one.
+    pub le: f64,
+    /// How many there were.
+    pub count: u64,
 }
 
 /// Writes an error's text, when the caller gave room for one.

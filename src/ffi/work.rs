@@ -12,9 +12,9 @@ use rustc_hash::FxHashMap;
 
 use super::ticker::{self, Entry};
 use super::{
-    Failure, RPW_CALL_DONE, RPW_CALL_GONE, RPW_CALL_RECEIVE, RPW_CONTINUE, RPW_WORK_RUN,
-    RPW_WORK_START, RPW_WORK_STOP, RPW_WORK_WAIT, boundary, foreign, guest_boundary, nginx,
-    process, rpw_error_t, rpw_io_t, rpw_work_t, types,
+    Failure, RPW_CALL_DONE, RPW_CALL_GONE, RPW_CALL_RECEIVE, RPW_CONTINUE, RPW_WORK_LISTEN,
+    RPW_WORK_RUN, RPW_WORK_START, RPW_WORK_STOP, RPW_WORK_WAIT, boundary, foreign, guest_boundary,
+    listen, nginx, process, rpw_error_t, rpw_io_t, rpw_work_t, types,
 };
 use crate::abi::LogLevel;
 use crate::callout::{self, Exchange, FailureKind, Response, Step, Target};
@@ -49,6 +49,8 @@ struct Desk {
     start: VecDeque<u32>,
     stop: VecDeque<u32>,
     last: u32,
+    /// A guest waits for messages in a queue.
+    wants_to_listen: bool,
     /// When ticks are due next, on the monotonic clock.
     next: Option<u64>,
 }
@@ -117,10 +119,11 @@ pub unsafe extern "C" fn rpw_work_listen(semaphore: *mut c_void) -> i32 {
     RPW_CONTINUE
 }
 
-/// Runs the ticks that are due, and says what is to be done next.
+/// Runs the ticks that are due, tells guests of messages in queues, and says what is to be done next.
 ///
 /// # Returns
-/// `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_RUN` (run a function), `RPW_WORK_WAIT`, with the details in `*work`, whose
+/// `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_RUN` (run a function), `RPW_WORK_LISTEN` (see
+/// `rpw_listen_begin`), `RPW_WORK_WAIT`, with the details in `*work`, whose
 /// strings are good until the call of that id ends; `RPW_ERROR`.
 /// # Safety
 /// `work` and `error` are valid.
@@ -157,6 +160,7 @@ fn collect(host: &Arc<dyn Host>) -> Result<(), Failure> {
         }
         next = [next, work.next].into_iter().flatten().min();
         DESK.with_borrow_mut(|desk| {
+            desk.wants_to_listen |= work.wants_to_listen;
             for (of, dispatched) in work.calls {
                 desk.add(&plugin, of, dispatched);
             }
@@ -260,6 +264,9 @@ impl Desk {
             (work.pool, work.pool_length) = lend(&call.pool);
             (work.server_name, work.server_name_length) = lend(&call.dispatched.server_name);
             return RPW_WORK_START;
+        }
+        if std::mem::take(&mut self.wants_to_listen) && listen::must_begin() {
+            return RPW_WORK_LISTEN;
         }
         if let Some((id, call)) = self.run.pop_front() {
             work.id = id;

@@ -3,6 +3,7 @@
 
 mod body;
 mod calls;
+mod limiter;
 mod properties;
 mod root;
 mod state;
@@ -10,8 +11,9 @@ mod stream;
 
 pub use body::{Body, Output};
 pub use calls::{CallOf, CallResult, Calls, Dispatched, ForeignCall, Requested, Token};
+pub use limiter::Limiter;
 pub use properties::Properties;
-pub use root::Root;
+pub use root::{Listener, Root};
 pub use state::{Call, Contexts, PluginInfo, State, StdioLines};
 pub use stream::Stream;
 

@@ -1,6 +1,7 @@
 //! A plugin (root) context.
 
 use super::{ContextId, Properties};
+use crate::shm::{QueueId, Ticket};
 
 /// A plugin context: one configuration of a plugin in one VM.
 #[derive(Debug)]
@@ -15,10 +16,21 @@ pub struct Root {
     pub tick_period: u32,
     /// When the next one is due, on the host's monotonic clock.
     pub tick_due: u64,
+    /// Queues that it registered, and not another one of this VM since.
+    pub queues: Vec<Listener>,
     /// `proxy_on_done` answered false: deleted when the guest calls `proxy_done`.
     pub awaits_done: bool,
     /// What the guest keeps under paths of its own.
     pub properties: Properties,
+}
+
+/// A queue that a plugin context listens to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The queue.
+    pub id: QueueId,
+    /// By which it is known as the listener, from when the worker can be reached.
+    pub ticket: Option<Ticket>,
 }
 
 impl Root {
@@ -30,8 +42,14 @@ impl Root {
             streams: 0,
             tick_period: 0,
             tick_due: 0,
+            queues: Vec::new(),
             awaits_done: false,
             properties: Properties::default(),
         }
+    }
+
+    /// Whether it is called outside of requests.
+    pub fn is_active(&self) -> bool {
+        self.tick_period != 0 || !self.queues.is_empty()
     }
 }

@@ -4,13 +4,14 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use wasmtime::{Memory, StoreLimits, TypedFunc};
+use wasmtime::{Memory, TypedFunc};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use super::{Calls, ContextId, Properties, Root, Stream};
+use super::{Calls, ContextId, Limiter, Listener, Properties, Root, Stream};
 use crate::abi::{Callback, LogLevel, Version};
 use crate::limits;
 use crate::ports::{Host, RequestId};
+use crate::shm::{Metric, Own, QueueId};
 
 /// What a plugin is, the same for all of its VMs.
 #[derive(Debug)]
@@ -147,6 +148,16 @@ impl Contexts {
         Some(kept)
     }
 
+    /// The root of a context registers a queue; of this VM's roots it alone listens to it from now on.
+    pub fn listen(&mut self, id: ContextId, queue: QueueId) {
+        for root in self.roots.values_mut() {
+            root.queues.retain(|listener| listener.id != queue);
+        }
+        if let Some(root) = self.root_of_mut(id) {
+            root.queues.push(Listener { id: queue, ticket: None });
+        }
+    }
+
     /// The root of a context: itself, or the parent of a stream.
     pub fn root_of(&self, id: ContextId) -> Option<&Root> {
         match self.streams.get(&id) {
@@ -194,7 +205,11 @@ pub struct State {
     /// Unfinished lines.
     pub stdio: StdioLines,
     /// Caps on memory and tables.
-    pub limits: StoreLimits,
+    pub limits: Limiter,
+    /// Metrics that it has defined: each id less 1 is a place in the list.
+    pub metrics: Vec<Metric>,
+    /// What it does is counted here.
+    pub own: Arc<Own>,
     /// A value on its way to the guest while the guest's allocator runs.
     pub handover: Vec<u8>,
     /// Calls of that allocator that have not returned.

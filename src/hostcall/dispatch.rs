@@ -8,6 +8,7 @@ use crate::abi::{Callback, Status};
 use crate::callout::{self, Upstream};
 use crate::codec::header_map;
 use crate::guest::{CallOf, CallResult, Dispatched, State, Token};
+use crate::shm::Count;
 
 /// The code of `proxy_get_status` for an HTTP call that failed, as Envoy gives it.
 const CALL_FAILED: u32 = 11;
@@ -58,6 +59,7 @@ pub fn proxy_http_call(
     let server_name = callout::server_name(&headers, &upstream);
     let name = name.escape_ascii().to_string();
     state.calls.send(Dispatched { token, name, upstream, server_name, request, timeout_ms });
+    state.own.count(Count::Calls);
     state.host.work_waits();
     Ok(write_u32(memory, return_token, token)?)
 }

@@ -1,10 +1,11 @@
-//! Shared data: not built yet. Addresses are checked, so that a guest's mistake shows now and not later.
+//! Shared data: values by key, for all workers, in a space of keys that all filters of one vm_id share.
 
 use wasmtime::Caller;
 
-use super::memory::{Answer, Return, slice, split};
+use super::memory::{Answer, Return, give_bytes, slice, split, write_u32};
 use crate::abi::Status;
 use crate::guest::State;
+use crate::shm::Refusal;
 
 pub fn proxy_get_shared_data(
     caller: &mut Caller<'_, State>,
@@ -14,11 +15,18 @@ pub fn proxy_get_shared_data(
     return_size: u32,
     return_cas: u32,
 ) -> Answer {
-    let (memory, _) = split(caller)?;
-    slice(memory, key, key_size)?;
-    Return { data: return_data, size: return_size }.check(memory)?;
+    let (memory, state) = split(caller)?;
+    let key = slice(memory, key, key_size)?;
+    let to = Return { data: return_data, size: return_size };
+    to.check(memory)?;
     slice(memory, return_cas, 4)?;
-    Err(Status::NotFound.into())
+    let mut value = Vec::new();
+    let shared = state.host.shared().ok_or(Status::InternalFailure)?;
+    let cas = shared.get(state.plugin.vm_id.as_bytes(), key, &mut value);
+    let cas = cas.map_err(|_| Status::InternalFailure)?.ok_or(Status::NotFound)?;
+    give_bytes(caller, to, value)?;
+    let (memory, _) = split(caller)?;
+    Ok(write_u32(memory, return_cas, cas)?)
 }
 
 pub fn proxy_set_shared_data(
@@ -27,11 +35,29 @@ pub fn proxy_set_shared_data(
     key_size: u32,
     value: u32,
     value_size: u32,
-    _cas: u32,
+    cas: u32,
 ) -> Answer {
     let (memory, state) = split(caller)?;
-    slice(memory, key, key_size)?;
-    slice(memory, value, value_size)?;
-    state.warn_once("shared data is not built yet in this version");
-    Err(Status::InternalFailure.into())
+    let key = slice(memory, key, key_size)?;
+    let value = slice(memory, value, value_size)?;
+    let host = state.host.clone();
+    let shared = host.shared().ok_or(Status::InternalFailure)?;
+    match shared.set(state.plugin.vm_id.as_bytes(), key, value, cas) {
+        Ok(_) => Ok(()),
+        Err(Refusal::Mismatch) => Err(Status::CasMismatch.into()),
+        Err(refusal) => Err(refused(state, refusal)),
+    }
+}
+
+/// A guest cannot tell these from one another, so a warning does.
+pub fn refused(state: &mut State, refusal: Refusal) -> super::memory::Stop {
+    state.warn_once(match refusal {
+        Refusal::Full => {
+            "the shared memory is full: raise shared_memory in wasm.setup, or set eviction = \"lru\""
+        }
+        Refusal::TooLarge => "a key or a value is larger than the shared memory takes",
+        Refusal::TooMany => "the filter has more queues or metrics than the host keeps",
+        Refusal::Mismatch | Refusal::Locked => "the system refuses the lock of the shared memory",
+    });
+    Status::InternalFailure.into()
 }

@@ -5,6 +5,7 @@ use crate::abi::Callback;
 use crate::callout::{Failure, Response};
 use crate::error::Error;
 use crate::guest::{CallResult, ContextId, Token};
+use crate::shm::Count;
 
 impl Vm {
     /// Tells the guest what came of a call. One that nobody waits for any more is forgotten.
@@ -14,6 +15,9 @@ impl Vm {
         result: Result<Response, Failure>,
     ) -> Result<(), Error> {
         let Some(of) = self.state_mut().calls.end(token) else { return Ok(()) };
+        if result.is_err() {
+            self.state().own.count(Count::FailedCalls);
+        }
         if self.exports.http_call_response.is_none() {
             return Ok(());
         }
@@ -76,10 +80,10 @@ impl Vm {
         due
     }
 
-    /// The plugin contexts that tick.
-    pub(super) fn ticking(&self) -> Vec<ContextId> {
+    /// The plugin contexts that are called outside of requests.
+    pub(super) fn active(&self) -> Vec<ContextId> {
         let roots = self.state().contexts.roots.values();
-        roots.filter(|root| root.tick_period != 0).map(|root| root.id).collect()
+        roots.filter(|root| root.is_active()).map(|root| root.id).collect()
     }
 
     /// Drops the calls of a context that ends.

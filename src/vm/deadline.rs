@@ -3,6 +3,8 @@
 //! A guest compares the engine's epoch with its own deadline wherever it loops or enters a function. Deadlines are
 //! counted in ticks from the start of a call; whoever runs guests calls [`tick`] every [`TICK_MS`] meanwhile.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::engine::engine;
 use crate::abi::Callback;
 use crate::limits;
@@ -12,9 +14,17 @@ pub const TICK_MS: u32 = 10;
 
 /// Lets one tick pass for all guests of the process. Any thread may call it.
 pub fn tick() {
+    TICKS.fetch_add(1, Ordering::Relaxed);
     if let Ok(engine) = engine() {
         engine.increment_epoch();
     }
+}
+
+static TICKS: AtomicU64 = AtomicU64::new(0);
+
+/// How many ticks there were: a clock that costs nothing to read, for what takes long.
+pub(super) fn ticks_passed() -> u64 {
+    TICKS.load(Ordering::Relaxed)
 }
 
 /// How long a guest may run, in milliseconds.

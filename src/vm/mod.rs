@@ -15,8 +15,10 @@ mod linker;
 mod module;
 mod plugin;
 mod profile;
+mod queues;
 mod run;
 mod start;
+mod stopwatch;
 mod work;
 
 use std::sync::Arc;
@@ -28,6 +30,7 @@ pub use code::Code;
 pub use deadline::TimeLimits;
 pub use module::{Module, Options};
 pub use plugin::{Context, Plugin, StreamRef};
+pub use queues::Queues;
 pub use run::Outcome;
 pub use work::{CallRef, Work};
 
@@ -42,6 +45,8 @@ pub struct Vm {
     module: Arc<Module>,
     /// Why nothing may be called any more.
     dead: Option<Error>,
+    /// Callbacks that were run: one in some is timed.
+    calls: u32,
 }
 
 impl Vm {

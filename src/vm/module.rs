@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use wasmtime::{ExternType, InstancePre, Store, StoreLimitsBuilder};
+use wasmtime::{ExternType, InstancePre, Store};
 
 use super::deadline::TimeLimits;
 use super::engine::engine;
@@ -13,7 +13,7 @@ use super::start::StartCode;
 use super::{Code, Vm};
 use crate::abi::Callback;
 use crate::error::{Error, one_line};
-use crate::guest::{Call, Calls, Contexts, PluginInfo, State, StdioLines};
+use crate::guest::{Call, Calls, Contexts, Limiter, PluginInfo, State, StdioLines};
 use crate::limits;
 use crate::ports::Host;
 use crate::wasi;
@@ -97,7 +97,7 @@ impl Module {
             version: code.version,
             reads_headers: code.profile.reads_headers,
         });
-        let mut store = store(&info, host, memory_limit)?;
+        let mut store = store(&info, host, Limiter::new(memory_limit, Arc::default()))?;
         let (linker, stand_ins) = linker::for_module(module, &mut store)?;
         warnings.extend(stand_ins);
         let needs_runtime = module
@@ -165,7 +165,8 @@ impl Module {
 
     /// Makes an instance and runs its own start code.
     pub fn start(self: &Arc<Self>, host: &Arc<dyn Host>) -> Result<Vm, Error> {
-        let mut store = store(&self.info, host, self.memory_limit)?;
+        let own = Arc::new(host.own(&self.info.name));
+        let mut store = store(&self.info, host, Limiter::new(self.memory_limit, own))?;
         let start = StartCode {
             limit_ms: self.time_limits.of(Callback::Start),
             needs_runtime: self.needs_runtime,
@@ -178,14 +179,14 @@ impl Module {
         state.memory = memory;
         state.allocate = allocate;
         start.run(&instance, &mut store)?;
-        Ok(Vm { store, exports, module: self.clone(), dead: None })
+        Ok(Vm { store, exports, module: self.clone(), dead: None, calls: 0 })
     }
 }
 
 fn store(
     info: &Arc<PluginInfo>,
     host: &Arc<dyn Host>,
-    memory_limit: usize,
+    limits: Limiter,
 ) -> Result<Store<State>, Error> {
     let state = State {
         host: host.clone(),
@@ -205,13 +206,9 @@ fn store(
         allocate: None,
         wasi: wasi::context(),
         stdio: StdioLines::default(),
-        limits: StoreLimitsBuilder::new()
-            .memory_size(memory_limit)
-            .table_elements(limits::TABLE_ELEMENTS)
-            .tables(limits::TABLES)
-            .instances(1)
-            .memories(1)
-            .build(),
+        metrics: Vec::new(),
+        own: limits.own().clone(),
+        limits,
         handover: Vec::new(),
         handovers: 0,
         warned: Vec::new(),

@@ -12,6 +12,7 @@ use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::guest::ContextId;
 use crate::ports::{Host, RequestId};
+use crate::shm::Count;
 
 /// A loaded plugin: a module, and one VM at a time.
 ///
@@ -23,7 +24,7 @@ pub struct Plugin {
     slot: RefCell<Slot>,
     /// The plugin contexts of the VM by their roots.
     contexts: RefCell<FxHashMap<ContextId, Weak<Context>>>,
-    /// Contexts that ticked in a VM that is gone.
+    /// Contexts that ticked, or listened to queues, in a VM that is gone.
     pub(super) gone: RefCell<Vec<Weak<Context>>>,
     /// Calls that nobody waits for any more.
     pub(super) dropped: RefCell<Vec<CallRef>>,
@@ -132,11 +133,11 @@ impl Plugin {
         self.slot.try_borrow().map_or(true, |slot| slot.process == process)
     }
 
-    /// Whether there is a VM to be asked for work: one of this process, or one whose ticks must go on in it.
+    /// Whether there is a VM to be asked for work: one of this process, or one whose ticks or queues must go on in it.
     pub(super) fn has_work(&self, process: u64) -> bool {
         let Ok(slot) = self.slot.try_borrow() else { return false };
         let vm = slot.vm.as_ref();
-        vm.is_some_and(|vm| slot.process == process || !vm.ticking().is_empty())
+        vm.is_some_and(|vm| slot.process == process || !vm.active().is_empty())
     }
 
     /// The contexts of a VM that another process made.
@@ -224,13 +225,13 @@ impl Plugin {
         }
     }
 
-    /// Keeps in mind which contexts must go on to tick in the next VM.
+    /// Keeps in mind which contexts must go on to tick, or to listen, in the next VM.
     fn forget(&self, vm: &Vm) {
         let mut contexts = self.contexts.borrow_mut();
-        let ticking = vm.ticking();
-        self.gone.borrow_mut().extend(ticking.iter().filter_map(|id| contexts.remove(id)));
+        let active = vm.active();
+        self.gone.borrow_mut().extend(active.iter().filter_map(|id| contexts.remove(id)));
         contexts.clear();
-        if !ticking.is_empty() {
+        if !active.is_empty() {
             self.host.work_waits();
         }
     }
@@ -239,12 +240,16 @@ impl Plugin {
     fn start(&self, slot: &mut Slot, process: u64) -> Result<(), Error> {
         let now = self.host.monotonic_clock();
         let first = slot.serial == 0;
+        let lost = !first && slot.process == process;
         slot.backoff.check(now)?;
         if let Some(vm) = slot.renew(process) {
             self.forget(&vm);
         }
         match self.module.start(&self.host) {
             Ok(vm) => {
+                if lost {
+                    vm.state().own.count(Count::Rebuilds);
+                }
                 slot.vm = Some(vm);
                 self.tell(LogLevel::Warn, slot.backoff.worked());
                 Ok(())

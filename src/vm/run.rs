@@ -8,11 +8,13 @@ use wasmtime::{Store, Trap};
 use super::Vm;
 use super::deadline::ticks;
 use super::exports::{Exports, OnHeaders};
+use super::stopwatch::Stopwatch;
 use crate::abi::{Callback, LogLevel};
 use crate::error::{Error, frames, one_line};
 use crate::event::{Action, Event};
 use crate::guest::{ContextId, Output, State};
 use crate::ports::RequestSummary;
+use crate::shm::Count;
 use crate::snapshot::HeaderMap;
 
 /// What nginx must do after an event. The header effects are in the stream.
@@ -81,7 +83,11 @@ impl Vm {
         }
         let found = self.state_mut().contexts.streams.get_mut(&stream);
         let paused = found.is_some_and(|s| std::mem::take(&mut s.paused));
-        Ok(if paused && action == Action::Continue { Action::Pause } else { action })
+        if paused && action == Action::Continue {
+            self.state().own.count(Count::PauseLimits);
+            return Ok(Action::Pause);
+        }
+        Ok(action)
     }
 
     /// Whether the guest's headers callback needs to be told how many headers there are, or may read them.
@@ -205,8 +211,11 @@ impl Vm {
         call.logged.set(0);
         call.asked.set(false);
         self.store.set_epoch_deadline(ticks(self.module.time_limits.of(callback)));
+        let stopwatch = Stopwatch::start(&mut self.calls, self.store.data());
         let result = entered(self.module.needs_runtime, || f(&mut self.store, &self.exports));
         let state = self.store.data_mut();
+        stopwatch.stop(state);
+        state.own.callback(callback);
         if let Some(stream) = state.contexts.streams.get_mut(&context) {
             stream.request_headers_loaded = false;
         }
@@ -223,6 +232,11 @@ impl Vm {
 
     /// Ends the VM: its waiting streams wake up to learn of it.
     fn die(&mut self, callback: Callback, error: &wasmtime::Error) -> Error {
+        let own = &self.state().own;
+        own.count(Count::Traps);
+        if let Some(Trap::Interrupt) = error.downcast_ref() {
+            own.count(Count::TimeLimits);
+        }
         let error =
             Error::Trap { callback, cause: cause(error, self.module.time_limits.of(callback)) };
         self.kill(error.clone());

@@ -36,14 +36,16 @@ pub struct Work {
     pub foreign: Vec<(CallRef, ForeignCall)>,
     /// Calls that nobody waits for any more.
     pub dropped: Vec<CallRef>,
-    /// When to ask again, on the host's monotonic clock; `None` while nothing ticks.
+    /// When to ask again, on the host's monotonic clock; `None` while nothing is to come.
     pub next: Option<u64>,
-    /// What went wrong in ticks, which no caller waits for.
+    /// A guest wants to listen to a queue, and the process does not listen yet.
+    pub wants_to_listen: bool,
+    /// What went wrong in ticks and for queues, which no caller waits for.
     pub errors: Vec<Error>,
 }
 
 impl Plugin {
-    /// Runs the ticks that are due, and says what else there is to do.
+    /// Runs the ticks that are due, tells of messages in queues, and says what else there is to do.
     pub fn work(&self, process: u64) -> Work {
         let mut work = Work::default();
         let runs = self.has_work(process);
@@ -53,8 +55,11 @@ impl Plugin {
         self.revive(process, &mut work);
         let mut next = work.next;
         if runs {
-            match self.with_vm(process, |vm, _| vm.run_ticks()) {
-                Ok(due) => next = [next, due].into_iter().flatten().min(),
+            match self.with_vm(process, |vm, _| Ok((vm.run_ticks()?, vm.run_queues()?))) {
+                Ok((due, queues)) => {
+                    next = [next, due, queues.next].into_iter().flatten().min();
+                    work.wants_to_listen = queues.wants_to_listen;
+                }
                 // Busy: whoever is in there says again that work waits.
                 Err(Error::Busy(_)) => {}
                 Err(error) => {
@@ -89,7 +94,7 @@ impl Plugin {
         }
     }
 
-    /// Makes the contexts again that ticked in a VM that is gone.
+    /// Makes the contexts again that ticked, or listened to queues, in a VM that is gone.
     fn revive(&self, process: u64, work: &mut Work) {
         let gone = std::mem::take(&mut *self.gone.borrow_mut());
         for context in gone {

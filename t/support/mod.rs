@@ -35,12 +35,20 @@ pub use server::{Peer, Server};
 pub use upstream::{Incoming, Upstream};
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// The root of the repository.
 pub fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A Python with the packages that tests need.
+pub fn python() -> Command {
+    let found = Command::new(root().join("tools/python")).output().expect("a script");
+    assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+    Command::new(String::from_utf8_lossy(&found.stdout).trim())
 }
 
 /// How long anything that should happen soon may take on a busy machine.

@@ -4,11 +4,12 @@ use super::{number, request_id};
 use resty_proxy_wasm::abi::LogLevel;
 use resty_proxy_wasm::callout::Upstream;
 use resty_proxy_wasm::ports::{
-    ForeignError, ForeignKind, Host, Phase, RequestId, RequestSummary, SetVariableError,
+    ForeignError, ForeignKind, Host, Listening, Phase, RequestId, RequestSummary, SetVariableError,
 };
+use resty_proxy_wasm::shm::{Address, Own, Shared};
 use resty_proxy_wasm::snapshot::HeaderMap;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What is known of a request; tests set the fields as they like.
 pub struct Request {
@@ -82,6 +83,7 @@ impl Request {
 /// See the module.
 pub struct World {
     inner: Mutex<Inner>,
+    shared: OnceLock<Shared>,
 }
 
 struct Inner {
@@ -92,10 +94,15 @@ struct Inner {
     /// Nanoseconds.
     monotonic: u64,
     work_waits: bool,
+    listening: Listening,
+    listeners_woken: Vec<Address>,
 }
 
 /// A variable whose reading makes the host panic.
 pub const BROKEN: &[u8] = b"broken";
+
+/// Bytes of what workers share: little, so that tests can fill it.
+pub const SHARED_MEMORY: usize = 512 * 1024;
 
 /// What the clocks show at first.
 pub const WALL_CLOCK: u64 = 1_700_000_000_000_000_000;
@@ -110,8 +117,10 @@ impl World {
             woken: Vec::new(),
             monotonic: MONOTONIC_CLOCK,
             work_waits: false,
+            listening: Listening::At(7),
+            listeners_woken: Vec::new(),
         };
-        Arc::new(Self { inner: Mutex::new(inner) })
+        Arc::new(Self { inner: Mutex::new(inner), shared: OnceLock::new() })
     }
 
     pub fn add(&self, request: Request) -> RequestId {
@@ -146,6 +155,15 @@ impl World {
     /// Time passes.
     pub fn pass(&self, milliseconds: u64) {
         self.lock().monotonic += milliseconds * 1_000_000;
+    }
+
+    pub fn set_listening(&self, listening: Listening) {
+        self.lock().listening = listening;
+    }
+
+    /// The listeners of queues that were woken, in order.
+    pub fn listeners_woken(&self) -> Vec<Address> {
+        std::mem::take(&mut self.lock().listeners_woken)
     }
 
     /// The wakers that were called, in order.
@@ -301,6 +319,23 @@ impl Host for World {
 
     fn upstream(&self, name: &[u8]) -> Option<Upstream> {
         (name == b"registered").then(|| Upstream::parse(b"https://127.0.0.1:8443", false))?
+    }
+
+    fn shared(&self) -> Option<&Shared> {
+        let make = || Shared::new(SHARED_MEMORY, |_| panic!("nobody was killed")).expect("memory");
+        Some(self.shared.get_or_init(make))
+    }
+
+    fn own(&self, plugin: &str) -> Own {
+        self.shared().map(|shared| shared.own(plugin)).unwrap_or_default()
+    }
+
+    fn listening(&self) -> Listening {
+        self.lock().listening
+    }
+
+    fn wake_listener(&self, address: Address) {
+        self.lock().listeners_woken.push(address);
     }
 
     fn foreign(&self, name: &[u8]) -> Option<ForeignKind> {

@@ -9,7 +9,7 @@
 
 mod code;
 mod filter;
-mod host;
+pub mod host;
 pub mod model;
 pub mod player;
 pub mod probe;

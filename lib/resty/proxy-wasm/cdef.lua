@@ -47,6 +47,21 @@ typedef struct rpw_nginx_t {
     int (*response_status)(void*);
     int (*semaphore_post)(void*, int);
 } rpw_nginx_t;
+typedef struct rpw_bucket_t {
+    double le;
+    uint64_t count;
+} rpw_bucket_t;
+typedef struct rpw_metric_t {
+    const char *name;
+    size_t name_length;
+    const char *kind;
+    size_t kind_length;
+    const struct rpw_pair_t *labels;
+    size_t labels_length;
+    double value;
+    const struct rpw_bucket_t *buckets;
+    size_t buckets_length;
+} rpw_metric_t;
 typedef struct rpw_options_t {
     const char *vm_config;
     size_t vm_config_length;
@@ -63,6 +78,11 @@ typedef struct rpw_options_t {
     int32_t fail_open;
     int32_t body;
 } rpw_options_t;
+typedef struct rpw_value_t {
+    const char *data;
+    size_t length;
+    uint32_t cas;
+} rpw_value_t;
 typedef struct rpw_event_t {
     int32_t callback;
     int32_t end_of_stream;
@@ -132,6 +152,16 @@ int32_t rpw_foreign_function(const char *name,
 int32_t rpw_foreign_caller(rpw_caller_t caller);
 int32_t rpw_setup(const struct rpw_nginx_t *functions,
                   struct rpw_error_t *error);
+int32_t rpw_listen_begin(char *hello,
+                         struct rpw_error_t *error);
+int32_t rpw_listen_end(struct rpw_error_t *error);
+int32_t rpw_listen_heard(void);
+int32_t rpw_listen_wake(void);
+int32_t rpw_listen_failed(const char *reason, size_t reason_length);
+int32_t rpw_metrics(const struct rpw_metric_t **list,
+                    size_t *count,
+                    struct rpw_error_t *error);
+int32_t rpw_prometheus(const char **text, size_t *length, struct rpw_error_t *error);
 int32_t rpw_plugin_load(const char *name,
                         size_t name_length,
                         const char *code,
@@ -140,6 +170,35 @@ int32_t rpw_plugin_load(const char *name,
                         rpw_plugin_t **plugin,
                         struct rpw_error_t *error);
 void rpw_plugin_free(rpw_plugin_t *plugin);
+int32_t rpw_shared_memory(uint64_t size,
+                          struct rpw_error_t *error);
+int32_t rpw_shared_eviction(int32_t evicts,
+                            struct rpw_error_t *error);
+int32_t rpw_shared_get(const char *vm_id,
+                       size_t vm_id_length,
+                       const char *key,
+                       size_t key_length,
+                       struct rpw_value_t *value,
+                       struct rpw_error_t *error);
+int32_t rpw_shared_set(const char *vm_id,
+                       size_t vm_id_length,
+                       const char *key,
+                       size_t key_length,
+                       const char *value,
+                       size_t value_length,
+                       uint32_t *cas,
+                       struct rpw_error_t *error);
+int32_t rpw_shared_delete(const char *vm_id,
+                          size_t vm_id_length,
+                          const char *key,
+                          size_t key_length,
+                          struct rpw_error_t *error);
+int32_t rpw_shared_keys(const char *vm_id,
+                        size_t vm_id_length,
+                        uint64_t most,
+                        const struct rpw_pair_t **list,
+                        size_t *count,
+                        struct rpw_error_t *error);
 int32_t rpw_stream_run(const rpw_context_t *context,
                        void *request,
                        const struct rpw_event_t *event,
@@ -230,7 +289,10 @@ return {
     RPW_WORK_STOP = 2,
     RPW_WORK_WAIT = 3,
     RPW_WORK_RUN = 4,
+    RPW_WORK_LISTEN = 5,
     RPW_CALL_RECEIVE = 1,
     RPW_CALL_DONE = 2,
     RPW_CALL_GONE = 3,
+    RPW_MISSING = 1,
+    RPW_MISMATCH = 2,
 }

@@ -14,8 +14,32 @@ local function is_absolute_path(value)
         "an absolute path"
 end
 
+local UNITS = { [""] = 1, k = 1024, m = 1024 ^ 2, g = 1024 ^ 3 }
+local MIN_SHARED = 256 * 1024
+local MAX_SHARED = 32 * 1024 ^ 3
+
+-- Bytes, as a number or as nginx writes sizes. Nil when they are no such thing.
+local function bytes(value)
+    if type(value) == "string" then
+        local number, unit = value:lower():match("^(%d+)([kmg]?)$")
+        value = number and tonumber(number) * UNITS[unit]
+    end
+    return type(value) == "number" and value % 1 == 0 and value or nil
+end
+
+local function is_size(value)
+    local size = bytes(value)
+    return size and size >= MIN_SHARED and size <= MAX_SHARED, [[a size from "256k" to "32g"]]
+end
+
+local function is_eviction(value)
+    return value == "none" or value == "lru", [["none" or "lru"]]
+end
+
 local CHECKS = {
     cache_dir = is_absolute_path,
+    shared_memory = is_size,
+    eviction = is_eviction,
     upstreams = pairs_of.are_strings,
 }
 
@@ -25,8 +49,27 @@ local loaded = false
 
 local _M = {}
 
+-- Workers find what the master made before it forked them; what a reload finds is there already.
+local function share(size)
+    return lib.rpw_shared_memory(size, clib.error_slot) >= 0
+end
+
+local function evict(eviction)
+    return lib.rpw_shared_eviction(eviction == "lru" and 1 or 0, clib.error_slot) >= 0
+end
+
+-- To be called when the module is loaded.
+function _M.begin()
+    if get_phase() == "init" and not share(0) then
+        ngx.log(ngx.ERR, "wasm: no shared memory: ", clib.last_error())
+    end
+end
+
 -- From the first load on nothing can be set.
 function _M.freeze()
+    if not loaded and not set and get_phase() == "init" then
+        evict("none")
+    end
     loaded = true
 end
 
@@ -40,7 +83,7 @@ function _M.check(opts)
         return "setup was called before"
     end
     if loaded then
-        return "setup must be called before the first load"
+        return "setup must be called before the first load, shared, metrics or prometheus"
     end
     if type(opts) ~= "table" then
         return format("bad argument #1 to 'setup' (table expected, got %s)", type(opts))
@@ -66,6 +109,12 @@ function _M.apply(opts)
     local dir = opts.cache_dir
     if dir and lib.rpw_cache_dir(dir, #dir, clib.error_slot) < 0 then
         return nil, "failed to set cache_dir: " .. clib.last_error()
+    end
+    if opts.shared_memory and not share(bytes(opts.shared_memory)) then
+        return nil, "failed to set shared_memory: " .. clib.last_error()
+    end
+    if not evict(opts.eviction) then
+        return nil, "failed to set eviction: " .. clib.last_error()
     end
     set = true
     return true

@@ -7,6 +7,7 @@
 local ffi = require("ffi")
 local call = require("resty.proxy-wasm.call")
 local clib = require("resty.proxy-wasm.clib")
+local listen = require("resty.proxy-wasm.listen")
 local foreign = require("resty.proxy-wasm.foreign")
 local semaphore = require("ngx.semaphore")
 
@@ -29,6 +30,7 @@ local error_slot = clib.error_slot
 local last_error = clib.last_error
 local START = const.RPW_WORK_START
 local STOP = const.RPW_WORK_STOP
+local LISTEN = const.RPW_WORK_LISTEN
 local WAIT = const.RPW_WORK_WAIT
 local RUN = const.RPW_WORK_RUN
 
@@ -166,6 +168,8 @@ local function do_work()
             hand(call_job())
         elseif rc == STOP then
             stop(work.id)
+        elseif rc == LISTEN then
+            listen.begin(look)
         elseif rc == RUN then
             hand(function_job())
         elseif rc == WAIT then

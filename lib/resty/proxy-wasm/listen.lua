@@ -1,0 +1,88 @@
+-- The light thread of a worker that hears of messages in shared queues. src/ffi/listen.rs says how.
+
+local ffi = require("ffi")
+local clib = require("resty.proxy-wasm.clib")
+
+local ffi_str = ffi.string
+local ngx = ngx
+local exiting = ngx.worker.exiting
+local timer_at = ngx.timer.at
+local udp = ngx.socket.udp
+
+local lib = clib.lib
+local error_slot = clib.error_slot
+local last_error = clib.last_error
+
+local HELLO = 8
+local hello = ffi.new("char[?]", HELLO)
+
+-- A receive that times out is an error in the log, so it is given more time than passes between two wakes.
+local LONGEST_MS = 2 ^ 31 - 1
+local WAKE = 86400
+
+-- A worker that is to end waits for its light threads. It runs its timers early then.
+local function watch(premature)
+    lib.rpw_listen_wake()
+    if not premature then
+        timer_at(WAKE, watch)
+    end
+end
+
+-- A cosocket that any worker can reach; nil and the cause when there is none.
+local function connect()
+    local fd = lib.rpw_listen_begin(hello, error_slot)
+    if fd < 0 then
+        return nil, last_error()
+    end
+    local sock = udp()
+    sock:settimeout(LONGEST_MS)
+    local ok, err = sock:setpeername("unix:/proc/self/fd/" .. fd)
+    if ok then
+        ok, err = sock:send(ffi_str(hello, HELLO))
+    end
+    if ok and lib.rpw_listen_end(error_slot) < 0 then
+        ok, err = nil, last_error()
+    end
+    if not ok then
+        sock:close()
+        return nil, err
+    end
+    return sock
+end
+
+local function listen(premature, look)
+    if premature then
+        return
+    end
+    local sock, err = connect()
+    if sock then
+        local ok
+        ok, err = timer_at(WAKE, watch)
+        while ok and not exiting() do
+            look()
+            local data
+            data, err = sock:receive(1)
+            if not data then
+                break
+            end
+            lib.rpw_listen_heard()
+        end
+        sock:close()
+    end
+    if not exiting() then
+        lib.rpw_listen_failed(err, #err)
+        look()
+    end
+end
+
+local _M = {}
+
+-- `look` is called when there is work.
+function _M.begin(look)
+    local ok, err = timer_at(0, listen, look)
+    if not ok and not exiting() then
+        lib.rpw_listen_failed(err, #err)
+    end
+end
+
+return _M

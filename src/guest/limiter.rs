@@ -1,0 +1,86 @@
+//! What a guest may have of memory and tables, and the account of it.
+
+use std::sync::Arc;
+
+use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
+
+use crate::limits;
+use crate::shm::{Count, Own};
+
+/// See the module.
+pub struct Limiter {
+    limits: StoreLimits,
+    own: Arc<Own>,
+    /// Bytes of memory.
+    memory: usize,
+}
+
+impl Limiter {
+    /// For a guest that may have that many bytes of memory.
+    pub fn new(memory_limit: usize, own: Arc<Own>) -> Self {
+        let limits = StoreLimitsBuilder::new()
+            .memory_size(memory_limit)
+            .table_elements(limits::TABLE_ELEMENTS)
+            .tables(limits::TABLES)
+            .instances(1)
+            .memories(1)
+            .build();
+        Self { limits, own, memory: 0 }
+    }
+
+    /// Where it counts.
+    pub fn own(&self) -> &Arc<Own> {
+        &self.own
+    }
+
+    fn counted(&self, allowed: bool) -> bool {
+        if !allowed {
+            self.own.count(Count::MemoryLimits);
+        }
+        allowed
+    }
+}
+
+impl ResourceLimiter for Limiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = self.limits.memory_growing(current, desired, maximum)?;
+        if allowed && maximum.is_none_or(|maximum| desired <= maximum) {
+            self.memory += desired - current;
+            self.own.memory_grows(desired - current);
+        }
+        Ok(self.counted(allowed))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let allowed = self.limits.table_growing(current, desired, maximum)?;
+        Ok(self.counted(allowed))
+    }
+
+    fn instances(&self) -> usize {
+        self.limits.instances()
+    }
+
+    fn tables(&self) -> usize {
+        self.limits.tables()
+    }
+
+    fn memories(&self) -> usize {
+        self.limits.memories()
+    }
+}
+
+impl Drop for Limiter {
+    fn drop(&mut self) {
+        self.own.memory_goes(self.memory);
+    }
+}

@@ -1,0 +1,115 @@
+//! What all workers share: values by key, queues, and metrics.
+//!
+//! [`Shared`] is the whole of it. Underneath, from the bottom: `region` is the mapping, `node` and `heap` are what it
+//! holds and where, `lock` and `repair` keep it whole when a worker is killed, `table` finds nodes by name.
+//!
+//! A worker may be killed at any instruction. Then its lock passes on (a robust mutex), and what it changed is made whole
+//! by whoever has the lock next: each change is one store of a link, before which the new is complete and after which
+//! the old is not needed; everything else (which room is taken, what was used last) follows from the nodes.
+
+mod data;
+mod heap;
+mod lock;
+mod metric;
+mod node;
+mod own;
+mod queue;
+mod region;
+mod repair;
+mod series;
+mod table;
+mod verify;
+
+use std::hash::{BuildHasher as _, Hash as _, Hasher as _, RandomState};
+use std::io;
+use std::sync::Arc;
+
+pub use data::Cas;
+pub use metric::Metric;
+pub use own::{Count, Own};
+pub use queue::{Address, QueueId, Ticket};
+pub use region::Region;
+pub use repair::Repair;
+pub use series::{Series, Type, Value, exposition};
+
+use lock::Locked;
+use node::Kind;
+
+/// Why something is not done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is no room.
+    Full,
+    /// A key or a value passes its limit.
+    TooLarge,
+    /// A plugin has too many of these.
+    TooMany,
+    /// The version is another one.
+    Mismatch,
+    /// The system does not give the lock.
+    Locked,
+}
+
+/// See the module. Made before processes are forked; each has its own copy of it over the same region.
+pub struct Shared {
+    region: Arc<Region>,
+    /// Its keys are secret, so that no client can choose names that all fall into one bucket.
+    hasher: RandomState,
+    on_repair: fn(&Repair),
+}
+
+impl Shared {
+    /// An empty one of that many bytes. `on_repair` is called in the process that had to repair it.
+    pub fn new(size: usize, on_repair: fn(&Repair)) -> io::Result<Self> {
+        let region = Arc::new(Region::new(size)?);
+        Ok(Self { region, hasher: RandomState::new(), on_repair })
+    }
+
+    /// Its bytes, and how many of them are taken.
+    pub fn size(&self) -> Result<(usize, usize), Refusal> {
+        Ok((self.region.size(), self.lock()?.used()))
+    }
+
+    /// All metrics: our own first, then those of guests, each by name, type and labels.
+    pub fn metrics(&self) -> Result<Vec<Series>, Refusal> {
+        let locked = self.lock()?;
+        let (mut own, mut of_guests) = (locked.own_metrics(), locked.metrics());
+        let used = locked.used();
+        drop(locked);
+        for (name, help, bytes) in [
+            ("proxy_wasm_shared_memory_bytes", "Memory that workers share", self.region.size()),
+            ("proxy_wasm_shared_memory_used_bytes", "What is taken of it", used),
+        ] {
+            own.push(Series {
+                name: name.into(),
+                help: help.into(),
+                kind: Type::Gauge,
+                labels: Vec::new(),
+                value: Value::Number(bytes as i128),
+            });
+        }
+        let order = |series: &Series| (series.name.clone(), series.kind, series.labels.clone());
+        own.sort_by_cached_key(order);
+        of_guests.sort_by_cached_key(order);
+        own.append(&mut of_guests);
+        Ok(own)
+    }
+
+    fn hash(&self, kind: Kind, space: &[u8], key: &[u8]) -> u32 {
+        let mut hasher = self.hasher.build_hasher();
+        kind.hash(&mut hasher);
+        space.hash(&mut hasher);
+        hasher.write(key);
+        // Half of it is enough for buckets, and to tell most names apart.
+        hasher.finish() as u32
+    }
+
+    fn lock(&self) -> Result<Locked<'_>, Refusal> {
+        let locked = Locked::take(&self.region).map_err(|_| Refusal::Locked)?;
+        if locked.is_torn() {
+            let repair = locked.change(|| locked.repair());
+            (self.on_repair)(&repair);
+        }
+        Ok(locked)
+    }
+}

@@ -1,0 +1,290 @@
+//! The memory that workers share: mapped before they are forked, so it is at one address in all of them.
+//!
+//! | from the start | |
+//! | --- | --- |
+//! | [`Header`] | lock, counters, the roots of lists |
+//! | buckets | a link each: the chains of the table of nodes |
+//! | map | a bit for each page of the heap: taken |
+//! | pages | a [`Page`] for each page of the heap |
+//! | heap | nodes |
+//!
+//! Everything here may be read while another process changes it, or be what a killed process left behind. So numbers are
+//! atomics, places are links (offsets in units of [`UNIT`]) that are checked before they are followed, and bytes are
+//! read and written under the lock only.
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::mem::size_of;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use super::heap::{CLASSES, PAGE, Page};
+use super::node::{NODE, Node};
+use crate::limits;
+
+/// Links count in this many bytes; every node begins at a multiple of it.
+pub(super) const UNIT: usize = 16;
+
+/// Where a node is, 0 for nowhere.
+pub(super) type Link = u32;
+
+/// Workers that may say hello at the same time.
+pub(super) const HELLOS: usize = 64;
+
+/// What is not in the heap. All zero, but for the lock, is an empty region.
+#[repr(C)]
+pub(super) struct Header {
+    mutex: UnsafeCell<libc::pthread_mutex_t>,
+    /// Not 0 while something changes: whoever finds it so under the lock must repair first.
+    pub dirty: AtomicU32,
+    /// 1 when the least recently used entry gives way to a new one.
+    pub evicts: AtomicU32,
+    /// The last version number that an entry got.
+    pub cas: AtomicU32,
+    /// The last ticket of a queue's listener.
+    pub tickets: AtomicU32,
+    /// Ends of the list of entries by their last use, kept while `evicts` is set.
+    pub newest: AtomicU32,
+    /// See `newest`.
+    pub oldest: AtomicU32,
+    /// Pages of the heap that are taken.
+    pub used_pages: AtomicU32,
+    /// Where the last free page was found.
+    pub search_from: AtomicU32,
+    /// For each size of nodes, the first page with room for one, plus 1.
+    pub partial: [AtomicU32; CLASSES],
+    /// Queues by their ids, less 1.
+    pub queues: [AtomicU32; limits::QUEUE_NAMES],
+    /// What workers said whose sockets nobody knows yet, and where these are.
+    pub hellos: [AtomicU64; HELLOS],
+    /// See `hellos`.
+    pub addresses: [AtomicU32; HELLOS],
+    /// Who keeps metrics of our own, by number: process ids.
+    pub processes: [AtomicU32; limits::SHARED_PROCESSES],
+}
+
+/// A mapping. Forked processes share what it holds.
+pub struct Region {
+    base: NonNull<u8>,
+    size: usize,
+    buckets: usize,
+    map_at: usize,
+    pages_at: usize,
+    pages: usize,
+    heap_at: usize,
+}
+
+// SAFETY: what lies in the mapping is atomics, and bytes that are touched under the lock only.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Region {
+    /// Maps that many bytes.
+    pub fn new(size: usize) -> io::Result<Self> {
+        let size = size.max(limits::MIN_SHARED_MEMORY).next_multiple_of(PAGE);
+        // SAFETY: a new anonymous mapping touches no memory that exists.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                size,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_ANONYMOUS,
+                -1,
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = NonNull::new(base.cast::<u8>()).ok_or_else(io::Error::last_os_error)?;
+
+        // A bucket for each 256 bytes: an entry is hardly smaller on average, so chains stay short.
+        let buckets = (size / 256).next_power_of_two() / 2;
+        let map_at = size_of::<Header>().next_multiple_of(UNIT) + buckets * size_of::<AtomicU32>();
+        let most = size / PAGE;
+        let pages_at = map_at + most.div_ceil(64) * size_of::<AtomicU64>();
+        let heap_at = (pages_at + most * size_of::<Page>()).next_multiple_of(PAGE);
+        let pages = (size - heap_at) / PAGE;
+        let region = Self { base, size, buckets, map_at, pages_at, pages, heap_at };
+        // On an error here the mapping goes with the region.
+        region.init_mutex()?;
+        Ok(region)
+    }
+
+    /// Its bytes.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    pub(super) fn header(&self) -> &Header {
+        // SAFETY: the mapping begins with it; it is made of atomics, and a mutex that is used by its address.
+        unsafe { self.base.cast::<Header>().as_ref() }
+    }
+
+    pub(super) fn buckets(&self) -> &[AtomicU32] {
+        self.list(size_of::<Header>().next_multiple_of(UNIT), self.buckets)
+    }
+
+    pub(super) fn map(&self) -> &[AtomicU64] {
+        self.list(self.map_at, self.pages.div_ceil(64))
+    }
+
+    pub(super) fn pages(&self) -> &[Page] {
+        self.list(self.pages_at, self.pages)
+    }
+
+    fn list<T: Shareable>(&self, at: usize, count: usize) -> &[T] {
+        assert!(at.is_multiple_of(align_of::<T>()) && at + count * size_of::<T>() <= self.size);
+        // SAFETY: inside the mapping and aligned, as checked; `T` is made of atomics, for which all bits are values.
+        unsafe { std::slice::from_raw_parts(self.base.add(at).cast::<T>().as_ptr(), count) }
+    }
+
+    /// Numbers that stand at the beginning of a node's value.
+    pub(super) fn value<T: Shareable>(&self, link: Link) -> Option<&T> {
+        let node = self.node(link)?;
+        let fits = node.value_size() >= size_of::<T>() && self.holds(link, node);
+        fits.then(|| &self.list::<T>(at(link) + NODE, 1)[0])
+    }
+
+    /// The node at a link, of which the head is inside the heap.
+    pub(super) fn node(&self, link: Link) -> Option<&Node> {
+        let at = at(link);
+        (at >= self.heap_at && at + NODE <= self.size).then(|| &self.list::<Node>(at, 1)[0])
+    }
+
+    /// Whether all of a node is inside the heap.
+    pub(super) fn holds(&self, link: Link, node: &Node) -> bool {
+        (at(link) as u64) + node.size() <= self.size as u64
+    }
+
+    /// The page of the heap that a link points into, and how far into it.
+    pub(super) fn page_of(&self, link: Link) -> Option<(usize, usize)> {
+        let offset = at(link).checked_sub(self.heap_at)?;
+        let page = offset / PAGE;
+        (page < self.pages).then_some((page, offset % PAGE))
+    }
+
+    /// The link to a place in a page.
+    pub(super) fn link_to(&self, page: usize, offset: usize) -> Link {
+        // Sizes are capped so that every place has a link.
+        ((self.heap_at + page * PAGE + offset) / UNIT) as Link
+    }
+
+    /// Bytes of a node, `skip` behind its head. Under the lock only.
+    pub(super) fn bytes(&self, link: Link, skip: usize, length: usize) -> &[u8] {
+        let at = self.checked(link, skip, length);
+        // SAFETY: inside the mapping; bytes of nodes change under the lock only, which the caller holds, and nobody
+        // changes them while it reads.
+        unsafe { std::slice::from_raw_parts(self.base.add(at).as_ptr(), length) }
+    }
+
+    /// Writes bytes of a node that nothing leads to yet. Under the lock only.
+    pub(super) fn write(&self, link: Link, skip: usize, bytes: &[u8]) {
+        let at = self.checked(link, skip, bytes.len());
+        // SAFETY: inside the mapping; the node is the caller's alone, and no reference to its bytes is out.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(at).as_ptr(), bytes.len());
+        }
+    }
+
+    fn checked(&self, link: Link, skip: usize, length: usize) -> usize {
+        let at = at(link) + NODE + skip;
+        assert!(at >= self.heap_at && at as u64 + length as u64 <= self.size as u64);
+        at
+    }
+
+    fn init_mutex(&self) -> io::Result<()> {
+        let check = |code| if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) };
+        // SAFETY: the attributes live as long as they are used, and the mutex is used by this address only.
+        unsafe {
+            let mut attributes = std::mem::zeroed();
+            check(libc::pthread_mutexattr_init(&raw mut attributes))?;
+            check(libc::pthread_mutexattr_setpshared(
+                &raw mut attributes,
+                libc::PTHREAD_PROCESS_SHARED,
+            ))?;
+            check(libc::pthread_mutexattr_setrobust(
+                &raw mut attributes,
+                libc::PTHREAD_MUTEX_ROBUST,
+            ))?;
+            // Taking it twice would be a bug: an error then, and no worker that waits for itself.
+            check(libc::pthread_mutexattr_settype(
+                &raw mut attributes,
+                libc::PTHREAD_MUTEX_ERRORCHECK,
+            ))?;
+            check(libc::pthread_mutex_init(self.mutex(), &raw const attributes))?;
+            check(libc::pthread_mutexattr_destroy(&raw mut attributes))
+        }
+    }
+
+    fn mutex(&self) -> *mut libc::pthread_mutex_t {
+        self.header().mutex.get()
+    }
+
+    /// Takes the lock, whoever died with it. An error when the system says that it cannot be had.
+    pub(super) fn acquire(&self) -> io::Result<()> {
+        // Whoever holds it is done within a fraction of a microsecond, as a rule: less than going to sleep takes.
+        const SPINS: u32 = 200;
+        for _ in 0..SPINS {
+            // SAFETY: the mutex was made in `new` and lives as long as the mapping.
+            match unsafe { libc::pthread_mutex_trylock(self.mutex()) } {
+                libc::EBUSY => std::hint::spin_loop(),
+                code => return self.acquired(code),
+            }
+        }
+        // SAFETY: as above.
+        self.acquired(unsafe { libc::pthread_mutex_lock(self.mutex()) })
+    }
+
+    fn acquired(&self, code: i32) -> io::Result<()> {
+        match code {
+            0 => Ok(()),
+            libc::EOWNERDEAD => {
+                // What it left half done `dirty` tells, and goes on telling should this process die, too.
+                // SAFETY: as in `acquire`; this thread holds the mutex.
+                match unsafe { libc::pthread_mutex_consistent(self.mutex()) } {
+                    0 => Ok(()),
+                    code => Err(io::Error::from_raw_os_error(code)),
+                }
+            }
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+
+    /// Gives the lock back.
+    pub(super) fn release(&self) {
+        // SAFETY: as in `acquire`; this thread holds the mutex.
+        unsafe {
+            libc::pthread_mutex_unlock(self.mutex());
+        }
+    }
+}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: the mapping was made in `new`, and every reference into it borrows the region.
+        unsafe {
+            libc::munmap(self.base.as_ptr().cast(), self.size);
+        }
+    }
+}
+
+fn at(link: Link) -> usize {
+    link as usize * UNIT
+}
+
+/// Types that are made of atomics only, so that other processes may change them at any time.
+///
+/// # Safety
+/// All bits are values of the type, it has no padding that matters, and no drop glue.
+pub(super) unsafe trait Shareable {}
+
+// SAFETY: atomics.
+unsafe impl Shareable for AtomicU32 {}
+// SAFETY: atomics.
+unsafe impl Shareable for AtomicU64 {}
+// SAFETY: made of atomics.
+unsafe impl Shareable for Page {}
+// SAFETY: made of atomics.
+unsafe impl Shareable for Node {}

@@ -1,0 +1,84 @@
+//! Telling guests of messages in the queues that they listen to.
+
+use super::Vm;
+use crate::abi::Callback;
+use crate::error::Error;
+use crate::guest::ContextId;
+use crate::limits;
+use crate::ports::Listening;
+use crate::shm::{QueueId, Ticket};
+
+/// What is left to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Queues {
+    /// A guest wants to listen, and the process does not listen yet.
+    pub wants_to_listen: bool,
+    /// When to look again, on the host's monotonic clock.
+    pub next: Option<u64>,
+}
+
+impl Vm {
+    /// Tells the guest of messages that came, of each once, and of so many at a time that requests do not wait.
+    pub fn run_queues(&mut self) -> Result<Queues, Error> {
+        let mut left = Queues::default();
+        if self.exports.queue_ready.is_none() {
+            return Ok(left);
+        }
+        let heard = self.listeners(&mut left);
+        let mut calls = 0;
+        for (root, id, ticket) in heard {
+            while self.hears(id, ticket) {
+                self.call(Callback::QueueReady, root, |store, exports| {
+                    exports.queue_ready.as_ref().map_or(Ok(()), |f| f.call(store, (root, id)))
+                })?;
+                calls += 1;
+                if calls == limits::QUEUE_CALLS {
+                    // The worker serves others first.
+                    left.next = Some(self.state().host.monotonic_clock() + NANOS_PER_MS);
+                    return Ok(left);
+                }
+            }
+        }
+        Ok(left)
+    }
+
+    /// The queues that plugin contexts listen to. Those that want to, do so from now on.
+    fn listeners(&mut self, left: &mut Queues) -> Vec<(ContextId, QueueId, Ticket)> {
+        let state = self.state_mut();
+        let listening = state.host.listening();
+        let host = state.host.clone();
+        let mut heard = Vec::new();
+        for root in state.contexts.roots.values_mut() {
+            for queue in &mut root.queues {
+                let address = match listening {
+                    Listening::NotYet => {
+                        left.wants_to_listen = true;
+                        continue;
+                    }
+                    Listening::At(address) => address,
+                    Listening::Polls => {
+                        left.next = Some(host.monotonic_clock() + POLL_NANOS);
+                        0
+                    }
+                };
+                if queue.ticket.is_none() {
+                    queue.ticket = host
+                        .shared()
+                        .and_then(|shared| shared.listen(queue.id, address).ok().flatten());
+                }
+                heard.extend(queue.ticket.map(|ticket| (root.id, queue.id, ticket)));
+            }
+        }
+        heard.sort_unstable();
+        heard
+    }
+
+    fn hears(&self, id: QueueId, ticket: Ticket) -> bool {
+        let shared = self.state().host.shared();
+        shared.is_some_and(|shared| shared.hears(id, ticket).unwrap_or(false))
+    }
+}
+
+const NANOS_PER_MS: u64 = 1_000_000;
+/// Twenty times a second.
+const POLL_NANOS: u64 = 50 * NANOS_PER_MS;
