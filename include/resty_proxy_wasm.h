@@ -589,6 +589,10 @@ typedef struct rpw_outcome_t {
      */
     int32_t awaits_call;
     /**
+     * With `RPW_PAUSE` on the request's headers: 1 when a body was announced, or may come.
+     */
+    int32_t expects_body;
+    /**
      * Of the response's headers: 1 when the body may come to have another size.
      */
     int32_t rewrites_body;

@@ -2,7 +2,7 @@
 //! length of a response.
 
 use super::chain::{NONE, chain};
-use super::support::tls::self_signed;
+use super::support::tls::{self_signed, with_files};
 use super::support::{Curl, Nginx, Response, Running, listen_http2};
 use std::fs;
 
@@ -172,11 +172,7 @@ fn subrequests() {
 fn http2_over_tls() {
     let dir = tempfile::tempdir().expect("a directory");
     self_signed(dir.path(), "server", "/CN=localhost");
-    let read = |name: &str| fs::read(dir.path().join(name)).expect("a file");
-    let nginx = nginx("proxy_pass http://unix:echo.sock;", "")
-        .echo()
-        .file("conf/server.pem", read("server.pem"))
-        .file("conf/server.key", read("server.key"))
+    let nginx = with_files(nginx("proxy_pass http://unix:echo.sock;", "").echo(), dir.path())
         .server(&listen_http2("unix:tls.sock ssl"))
         .server("ssl_certificate server.pem; ssl_certificate_key server.key;")
         .start();

@@ -1,7 +1,7 @@
 //! Filters of a chain that pause on the request's headers, and see its body before they let them go on.
 
 use super::chain::{NONE, chain, order};
-use super::support::Running;
+use super::support::{Curl, Nginx, Running};
 
 /// What the probes logged but for the end of requests, without what they answered.
 fn steps(nginx: &Running) -> Vec<String> {
@@ -86,6 +86,57 @@ fn without_a_body_the_filter_is_waited_for() {
     assert_eq!(nginx.get("/").status, 503);
     assert_eq!(nginx.request("POST", "/").body("").send().status, 503);
     assert_eq!(nginx.request("POST", "/").body("hello").send().status, 200);
+}
+
+#[test]
+fn a_body_that_turns_out_to_be_empty_has_an_end() {
+    let b = "request_headers: args; request_headers: pause
+             request_body: args; request_body: get_buffer_bytes 0 0 max";
+    let end =
+        ["b request_body args -> size=0 eos=1", "b request_body get_buffer_bytes 0 0 max -> 0 ''"];
+    let nginx = chain(NONE, ["", b, ""]);
+    let response = nginx.request("POST", "/").chunks(&[]).send();
+    assert_eq!(response.status, 200);
+    assert_eq!(order(&nginx)[2..], end);
+    // Emptied by the filter before.
+    let nginx = chain(NONE, ["request_body: set_buffer_bytes 0 0 max ''", b, ""]);
+    let response = nginx.request("POST", "/").body("hello").send();
+    assert_eq!((response.status, response.text().ends_with("\r\n\r\n")), (200, true));
+    assert_eq!(order(&nginx)[3..], end);
+}
+
+#[test]
+fn bodies_of_http2_that_nothing_announces_are_expected() {
+    let nginx = Nginx::new()
+        .guest("probe")
+        .echo()
+        .http2()
+        .http(
+            r#"init_by_lua_block {
+                local wasm = require("resty.proxy-wasm")
+                local plugin = assert(wasm.load("probe", "probe.wasm"))
+                chain = wasm.new_chain({ assert(wasm.on_configure(plugin, [[
+                    request_headers: args
+                    request_headers: pause
+                    request_body: get_buffer_bytes 0 0 max]])) })
+            }"#,
+        )
+        .server("location / { access_by_lua_block { chain:access() } proxy_pass http://unix:echo.sock; }")
+        .file("input", "hello")
+        .start();
+    assert_eq!(Curl::http2(&nginx).stream("input").get("/").status, 200);
+    assert_eq!(Curl::http2(&nginx).arguments(&["-X", "POST"]).get("/").status, 200);
+    let lines = nginx.guest_log("probe");
+    let ends = lines.iter().filter(|line| line.ends_with(" eos=0"));
+    assert_eq!(ends.count(), 2, "{lines:?}");
+    let bodies: Vec<&String> = lines.iter().filter(|line| line.contains("get_buffer")).collect();
+    assert_eq!(
+        bodies,
+        [
+            "request_body get_buffer_bytes 0 0 max -> 0 hello",
+            "request_body get_buffer_bytes 0 0 max -> 0 ''"
+        ]
+    );
 }
 
 #[test]

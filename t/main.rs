@@ -60,3 +60,4 @@ mod trap;
 mod upgrade;
 mod upstreams;
 mod waiting;
+mod word_guard;

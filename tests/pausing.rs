@@ -247,4 +247,7 @@ fn held_headers_wait_for_a_call_whatever_the_body_callback_says() {
         let (_probe, _stream, action) = held(&body);
         assert_eq!(action, Action::Pause, "{body}");
     }
+    // Calls that others made are no matter of this stream.
+    let others = format!("configure: {call}; request_body: get_buffer_bytes 0 0 max");
+    assert_eq!(held(&others).2, Action::Continue);
 }

@@ -151,6 +151,19 @@ impl World {
     }
 }
 
+impl World {
+    /// From HTTP/2 on a body needs no header that announces it. GET and HEAD have none as a rule.
+    fn may_have_body_of_http2(&self, request: RequestId) -> bool {
+        let mut value = Vec::new();
+        self.variable(request, b"server_protocol", &mut value)
+            && !value.starts_with(b"HTTP/1")
+            && !value.starts_with(b"HTTP/0")
+            && self.variable(request, b"request_method", &mut value)
+            && value != b"GET"
+            && value != b"HEAD"
+    }
+}
+
 impl Host for World {
     fn log(&self, request: Option<RequestId>, level: LogLevel, message: &[u8]) {
         let level = match level {
@@ -272,18 +285,25 @@ impl Host for World {
 
     fn request_summary(&self, request: RequestId) -> RequestSummary {
         let mut summary = RequestSummary::default();
+        let mut has_length = false;
         self.for_each_header(request, |name, value| {
             match name {
                 b"host" => {
                     summary.authority = true;
                     return;
                 }
-                b"content-length" => summary.body |= value != b"0",
+                b"content-length" => {
+                    has_length = true;
+                    summary.body |= value != b"0";
+                }
                 b"transfer-encoding" => summary.body = true,
                 _ => {}
             }
             summary.headers += 1;
         });
+        if !has_length && !summary.body {
+            summary.body = self.may_have_body_of_http2(request);
+        }
         summary
     }
 

@@ -310,6 +310,7 @@ fn export_stream(vm: &mut Vm, stream: StreamRef, result: Outcome, outcome: &mut 
 /// Moves effects to where Lua reads them. The buffers change places, so that none is allocated anew.
 fn export(effects: &mut Effects, result: Outcome, outcome: &mut rpw_outcome_t) {
     outcome.awaits_call = result.awaits_call.into();
+    outcome.expects_body = result.expects_body.into();
     outcome.rewrites_body = result.rewrites_body.into();
     let body = result.body;
     EXPORTED.with_borrow_mut(|exported| {

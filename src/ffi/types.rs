@@ -209,6 +209,8 @@ pub struct rpw_outcome_t {
     pub body_action: i32,
     /// With `RPW_PAUSE`: 1 when the guest waits for a call of its own.
     pub awaits_call: i32,
+    /// With `RPW_PAUSE` on the request's headers: 1 when a body was announced, or may come.
+    pub expects_body: i32,
     /// Of the response's headers: 1 when the body may come to have another size.
     pub rewrites_body: i32,
     /// The new body, for `RPW_BODY_REPLACE` and `RPW_BODY_PASS`.

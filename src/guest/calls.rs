@@ -102,12 +102,9 @@ impl Calls {
         !self.pending.is_empty()
     }
 
-    /// Whether a call of that stream, or of its plugin context itself, is under way.
-    pub fn awaited_by(&self, stream: ContextId, root: ContextId) -> bool {
-        self.pending.values().any(|of| match of.stream {
-            Some(id) => id == stream,
-            None => of.root == root,
-        })
+    /// Whether a call of that stream is under way.
+    pub fn awaited_by(&self, stream: ContextId) -> bool {
+        self.pending.values().any(|of| of.stream == Some(stream))
     }
 
     /// Sends a call that was counted in.

@@ -1,6 +1,7 @@
 //! VMs: compiling modules, starting instances, and calling guests.
 
 mod backoff;
+mod bodies;
 mod cache;
 mod call_graph;
 mod calls;

@@ -13,7 +13,6 @@ use crate::abi::{Callback, LogLevel};
 use crate::error::{Error, frames, one_line};
 use crate::event::{Action, Event};
 use crate::guest::{ContextId, Output, State};
-use crate::hostcall::trailers;
 use crate::ports::RequestSummary;
 use crate::shm::Count;
 use crate::snapshot::HeaderMap;
@@ -27,6 +26,8 @@ pub struct Outcome {
     pub body: Output,
     /// With a pause: the guest waits for a call of its own.
     pub awaits_call: bool,
+    /// With a pause on the request's headers: a body was announced, or may come.
+    pub expects_body: bool,
     /// Of the response's headers: the guest says, by what it did, that the body may come to have another size.
     pub rewrites_body: bool,
 }
@@ -34,7 +35,13 @@ pub struct Outcome {
 impl Outcome {
     /// Going on, with this for a body.
     pub fn of(body: Output) -> Self {
-        Self { action: Action::Continue, body, awaits_call: false, rewrites_body: false }
+        Self {
+            action: Action::Continue,
+            body,
+            awaits_call: false,
+            expects_body: false,
+            rewrites_body: false,
+        }
     }
 }
 
@@ -50,8 +57,12 @@ impl Vm {
             Callback::RequestHeaders => {
                 let action = self.request_headers(stream)?;
                 let action = self.hold(stream, action, false)?;
-                let awaits_call = action == Action::Pause && self.awaits_call(stream);
-                Ok(Outcome { awaits_call, ..unchanged(action) })
+                if action != Action::Pause {
+                    return Ok(unchanged(action));
+                }
+                let awaits_call = self.awaits_call(stream);
+                let expects_body = self.expects_body(stream);
+                Ok(Outcome { awaits_call, expects_body, ..unchanged(action) })
             }
             Callback::RequestBody => self.request_body(stream, event),
             Callback::ResponseHeaders => self.response_headers(stream),
@@ -110,6 +121,12 @@ impl Vm {
         self.headers(Callback::RequestHeaders, stream, count, end_of_stream, |e| &e.request_headers)
     }
 
+    fn expects_body(&self, stream: ContextId) -> bool {
+        let state = self.state();
+        let request = state.contexts.streams.get(&stream).map(|s| s.request);
+        request.is_some_and(|request| state.host.request_summary(request).body)
+    }
+
     fn response_headers(&mut self, stream: ContextId) -> Result<Outcome, Error> {
         let looks =
             self.exports.response_headers.is_some() && self.module.code.profile.response_arguments;
@@ -161,136 +178,6 @@ impl Vm {
         Some(&mut s.response_headers)
     }
 
-    fn request_body(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
-        if self.exports.request_body.is_none() {
-            return Ok(Outcome::of(Output::Unchanged));
-        }
-        let contexts = &mut self.state_mut().contexts;
-        let Some(s) = contexts.streams.get_mut(&stream) else {
-            return Err(gone());
-        };
-        s.request_body.leave_room(contexts.held - s.held, s.request_passed.len());
-        s.request_body.begin(event.body);
-        let action = self.body(Callback::RequestBody, stream, event)?;
-        let asked = self.state().call.asked.get();
-        let awaits_call = self.awaits_call(stream);
-        let state = self.state_mut();
-        let Some(s) = state.contexts.streams.get_mut(&stream) else {
-            return Err(gone());
-        };
-        s.saw_request_body |= asked;
-        let more = !event.end_of_stream;
-        let too_large = action == Action::Pause && more && s.request_body.over_limit();
-        let output = s.end_request_body(action, event);
-        // Its headers are held, and this callback does not let them go: every SDK has one that does nothing and says
-        // Continue, which must not end a wait for something else.
-        let keeps = s.paused && (more || !s.saw_request_body || awaits_call);
-        state.contexts.count_held(stream);
-        if too_large {
-            state.warn_once("a filter wants to hold more of a request body than the host holds: it is passed on");
-        }
-        let action = match action {
-            // "Give me more": the caller goes on reading.
-            _ if more => Action::Continue,
-            Action::Continue if keeps => Action::Pause,
-            other => other,
-        };
-        let action = self.hold(stream, action, keeps)?;
-        Ok(Outcome { action, awaits_call, ..Outcome::of(output) })
-    }
-
-    /// Whether a call is under way that a stream may wait for: its own, or one of its plugin context.
-    fn awaits_call(&self, stream: ContextId) -> bool {
-        let state = self.state();
-        let root = state.contexts.streams.get(&stream).map(|s| s.root);
-        root.is_some_and(|root| state.calls.awaited_by(stream, root))
-    }
-
-    fn response_body(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
-        let outcome = self.response_chunk(stream, event)?;
-        if !event.end_of_stream || outcome.action != Action::Continue {
-            return Ok(outcome);
-        }
-        self.response_trailers(stream)?;
-        let action = self.settle(stream, Action::Continue);
-        Ok(Outcome { action, ..outcome })
-    }
-
-    /// The end of a response: tells of its trailers, when there are any. What the guest answers holds nothing.
-    fn response_trailers(&mut self, stream: ContextId) -> Result<(), Error> {
-        let told = self.exports.response_trailers.is_some();
-        let state = self.state_mut();
-        let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
-        s.response_ended = true;
-        if !told || s.direct_body_sent {
-            return Ok(());
-        }
-        state.call.callback = Callback::ResponseTrailers;
-        state.call.effective = stream;
-        let count = trailers::response_trailers(state).map_or(0, |trailers| trailers.len() as u32);
-        if count == 0 {
-            return Ok(());
-        }
-        self.call(Callback::ResponseTrailers, stream, |store, exports| {
-            let function = exports.response_trailers.as_ref();
-            function.map_or(Ok(0), |f| f.call(store, (stream, count)))
-        })
-        .map(|_| ())
-    }
-
-    fn response_chunk(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
-        let exported = self.exports.response_body.is_some();
-        let contexts = &mut self.state_mut().contexts;
-        let Some(s) = contexts.streams.get_mut(&stream) else {
-            return Err(gone());
-        };
-        if let Some(body) = s.direct_body.take() {
-            s.direct_body_sent = true;
-            return Ok(Outcome::of(Output::Replace(body)));
-        }
-        if s.direct_body_sent {
-            return Ok(Outcome::of(Output::Hold));
-        }
-        if !exported {
-            return Ok(Outcome::of(Output::Unchanged));
-        }
-        let (taken, given) = s.response_bytes;
-        let grown = usize::try_from(given.saturating_sub(taken)).unwrap_or(usize::MAX);
-        s.response_body.leave_room(contexts.held - s.held, grown);
-        s.response_body.begin(event.body);
-        let action = self.body(Callback::ResponseBody, stream, event)?;
-        let state = self.state_mut();
-        let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
-        let too_large =
-            action == Action::Pause && !event.end_of_stream && s.response_body.over_limit();
-        let output = s.response_body.end(action, event.end_of_stream);
-        s.response_bytes.0 += event.body.len() as u64;
-        s.response_bytes.1 += match &output {
-            Output::Unchanged => event.body.len() as u64,
-            Output::Replace(bytes) | Output::Pass(bytes) => bytes.len() as u64,
-            Output::Hold => 0,
-        };
-        let (taken, given) = s.response_bytes;
-        let request = s.request;
-        state.contexts.count_held(stream);
-        if too_large {
-            state.warn_once("a filter wants to hold more of a response body than the host holds: it is passed on");
-        }
-        if event.end_of_stream && taken != given {
-            let mut length = Vec::new();
-            if state.host.variable(request, b"sent_http_content_length", &mut length)
-                && !length.is_empty()
-            {
-                state.warn_once(
-                    "the size of a response body changed after its Content-Length was sent; \
-                     remove the header content-length in proxy_on_response_headers",
-                );
-            }
-        }
-        let action = self.settle(stream, Action::Continue);
-        Ok(Outcome { action, ..Outcome::of(output) })
-    }
-
     fn headers(
         &mut self,
         callback: Callback,
@@ -305,33 +192,6 @@ impl Vm {
             Some(OnHeaders::Three(f)) => f.call(store, (stream, count, end_of_stream.into())),
         })
         .map(action)
-    }
-
-    fn body(
-        &mut self,
-        callback: Callback,
-        stream: ContextId,
-        event: Event,
-    ) -> Result<Action, Error> {
-        let state = self.state();
-        let size = state.contexts.streams.get(&stream).map_or(0, |s| match callback {
-            Callback::RequestBody => s.request_body.content().len(),
-            _ => s.response_body.content().len(),
-        });
-        let size = u32::try_from(size).unwrap_or(u32::MAX);
-        let answer = self.call(callback, stream, |store, exports| {
-            let function = match callback {
-                Callback::RequestBody => &exports.request_body,
-                _ => &exports.response_body,
-            };
-            match function {
-                None => Ok(0),
-                Some(f) => f.call(store, (stream, size, event.end_of_stream.into())),
-            }
-        })?;
-        // A guest that lets the stream go on in the same callback holds nothing of what it was shown.
-        let resumed = self.state().contexts.streams.get(&stream).is_some_and(|s| s.resume);
-        Ok(if resumed { Action::Continue } else { action(answer) })
     }
 
     /// Calls into the guest. After a trap, an exit or a host fault the VM is dead.
@@ -426,7 +286,12 @@ impl Vm {
 
     /// Settles a request callback's action, and holds the stream when that is the result, or when it was held before
     /// and `keeps` says that only the guest's word can end that.
-    fn hold(&mut self, stream: ContextId, action: Action, keeps: bool) -> Result<Action, Error> {
+    pub(super) fn hold(
+        &mut self,
+        stream: ContextId,
+        action: Action,
+        keeps: bool,
+    ) -> Result<Action, Error> {
         let resumed = self.state().contexts.streams.get(&stream).is_some_and(|s| s.resume);
         let action = self.settle(stream, action);
         let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
@@ -441,7 +306,7 @@ impl Vm {
     }
 
     /// What counts of all that a guest asked in one callback: closing before responding before waiting.
-    fn settle(&mut self, stream: ContextId, action: Action) -> Action {
+    pub(super) fn settle(&mut self, stream: ContextId, action: Action) -> Action {
         let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else { return action };
         let resumed = std::mem::take(&mut s.resume);
         if s.close {
@@ -461,11 +326,11 @@ impl Vm {
 }
 
 /// Every non-zero value holds: C++ guests answer 2 to 4 where Envoy buffers or watermarks.
-fn action(number: u32) -> Action {
+pub(super) fn action(number: u32) -> Action {
     if number == 0 { Action::Continue } else { Action::Pause }
 }
 
-fn gone() -> Error {
+pub(super) fn gone() -> Error {
     Error::Lost("the stream has ended".into())
 }
 

@@ -106,6 +106,7 @@ typedef struct rpw_outcome_t {
     size_t effects_length;
     int32_t body_action;
     int32_t awaits_call;
+    int32_t expects_body;
     int32_t rewrites_body;
     const char *body;
     size_t body_length;

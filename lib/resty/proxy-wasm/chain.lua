@@ -154,9 +154,15 @@ local function give_body(self, takes, first, last)
 end
 
 -- A filter that paused gets the body before it is waited for, and so do those before it, whose changes it must see.
-local function give_body_to_held(self, takes, first, index)
+local function give_body_to_held(self, takes, first, index, expects_body)
     if not give_body(self, takes, first, index) then
-        go_on(self, index, stream.wait_for_headers(self[index]))
+        local ctx = self[index]
+        if expects_body then
+            -- It turned out to be empty, or a filter before made it so.
+            go_on(self, index, request_body.give_end(ctx))
+        else
+            go_on(self, index, stream.wait_for_headers(ctx))
+        end
     end
     return index + 1
 end
@@ -176,7 +182,7 @@ function Chain:access()
     for i = 1, #self do
         local ok, what = tell_request_headers(self[i], takes and takes[i])
         if ok == HELD then
-            next_with_body = give_body_to_held(self, takes, next_with_body, i)
+            next_with_body = give_body_to_held(self, takes, next_with_body, i, what)
         elseif ok ~= true then
             go_on(self, i, ok, what)
         end

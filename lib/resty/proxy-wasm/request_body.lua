@@ -22,6 +22,7 @@ local const = clib.const
 local BODY_UNCHANGED = const.RPW_BODY_UNCHANGED
 local BODY_HOLD = const.RPW_BODY_HOLD
 local BODY_PASS = const.RPW_BODY_PASS
+local BODY_REPLACE = const.RPW_BODY_REPLACE
 
 local outcome = stream.outcome
 local tell = stream.tell_request_piece
@@ -249,6 +250,15 @@ function _M.give(ctx)
         at = to
     until at >= source.size
     return true, nil, true
+end
+
+-- Gives a filter the end of a body that turned out to be empty.
+function _M.give_end(ctx)
+    local rc = tell(ctx, "", true)
+    if rc >= 0 and outcome.body_action == BODY_REPLACE then
+        ngx_req.set_body_data(ffi_str(outcome.body, outcome.body_length))
+    end
+    return finish(ctx, rc)
 end
 
 return _M

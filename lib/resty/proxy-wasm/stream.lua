@@ -242,7 +242,8 @@ local function conclude(ok, what)
     return nil, what
 end
 
--- Tells a filter of headers. Returns what `finish` does; or HELD, when one that `takes_body` paused and awaits no call.
+-- Tells a filter of headers. Returns what `finish` does; or HELD, when one that `takes_body` paused and awaits no call,
+-- and whether it was told that a body comes.
 local function headers_event(callback, step)
     return function(ctx, takes_body)
         local r = get_request()
@@ -258,8 +259,9 @@ local function headers_event(callback, step)
             return true
         end
         if rc == PAUSE and takes_body and outcome.awaits_call == 0 then
+            local expects_body = outcome.expects_body ~= 0
             effects.apply(outcome)
-            return HELD
+            return HELD, expects_body
         end
         return finish(ctx, r, rc, step)
     end

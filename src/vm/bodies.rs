@@ -1,0 +1,174 @@
+//! Events of bodies: what a guest is shown of them, what goes on, and what comes after their ends.
+
+use super::run::{action, gone};
+use super::{Outcome, Vm};
+use crate::abi::Callback;
+use crate::error::Error;
+use crate::event::{Action, Event};
+use crate::guest::{ContextId, Output};
+use crate::hostcall::trailers;
+
+impl Vm {
+    pub(super) fn request_body(
+        &mut self,
+        stream: ContextId,
+        event: Event,
+    ) -> Result<Outcome, Error> {
+        if self.exports.request_body.is_none() {
+            return Ok(Outcome::of(Output::Unchanged));
+        }
+        let contexts = &mut self.state_mut().contexts;
+        let Some(s) = contexts.streams.get_mut(&stream) else {
+            return Err(gone());
+        };
+        s.request_body.leave_room(contexts.held - s.held, s.request_passed.len());
+        s.request_body.begin(event.body);
+        let action = self.body(Callback::RequestBody, stream, event)?;
+        let asked = self.state().call.asked.get();
+        let awaits_call = self.awaits_call(stream);
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else {
+            return Err(gone());
+        };
+        s.saw_request_body |= asked;
+        let more = !event.end_of_stream;
+        let too_large = action == Action::Pause && more && s.request_body.over_limit();
+        let output = s.end_request_body(action, event);
+        // Its headers are held, and this callback does not let them go: every SDK has one that does nothing and says
+        // Continue, which must not end a wait for something else.
+        let keeps = s.paused && (more || !s.saw_request_body || awaits_call);
+        state.contexts.count_held(stream);
+        if too_large {
+            state.warn_once("a filter wants to hold more of a request body than the host holds: it is passed on");
+        }
+        let action = match action {
+            // "Give me more": the caller goes on reading.
+            _ if more => Action::Continue,
+            Action::Continue if keeps => Action::Pause,
+            other => other,
+        };
+        let action = self.hold(stream, action, keeps)?;
+        Ok(Outcome { action, awaits_call, ..Outcome::of(output) })
+    }
+
+    /// Whether a call of the stream's own is under way, so that the stream may wait for that.
+    pub(super) fn awaits_call(&self, stream: ContextId) -> bool {
+        self.state().calls.awaited_by(stream)
+    }
+
+    pub(super) fn response_body(
+        &mut self,
+        stream: ContextId,
+        event: Event,
+    ) -> Result<Outcome, Error> {
+        let outcome = self.response_chunk(stream, event)?;
+        if !event.end_of_stream || outcome.action != Action::Continue {
+            return Ok(outcome);
+        }
+        self.response_trailers(stream)?;
+        let action = self.settle(stream, Action::Continue);
+        Ok(Outcome { action, ..outcome })
+    }
+
+    /// The end of a response: tells of its trailers, when there are any. What the guest answers holds nothing.
+    fn response_trailers(&mut self, stream: ContextId) -> Result<(), Error> {
+        let told = self.exports.response_trailers.is_some();
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
+        s.response_ended = true;
+        if !told || s.direct_body_sent {
+            return Ok(());
+        }
+        state.call.callback = Callback::ResponseTrailers;
+        state.call.effective = stream;
+        let count = trailers::response_trailers(state).map_or(0, |trailers| trailers.len() as u32);
+        if count == 0 {
+            return Ok(());
+        }
+        self.call(Callback::ResponseTrailers, stream, |store, exports| {
+            let function = exports.response_trailers.as_ref();
+            function.map_or(Ok(0), |f| f.call(store, (stream, count)))
+        })
+        .map(|_| ())
+    }
+
+    fn response_chunk(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
+        let exported = self.exports.response_body.is_some();
+        let contexts = &mut self.state_mut().contexts;
+        let Some(s) = contexts.streams.get_mut(&stream) else {
+            return Err(gone());
+        };
+        if let Some(body) = s.direct_body.take() {
+            s.direct_body_sent = true;
+            return Ok(Outcome::of(Output::Replace(body)));
+        }
+        if s.direct_body_sent {
+            return Ok(Outcome::of(Output::Hold));
+        }
+        if !exported {
+            return Ok(Outcome::of(Output::Unchanged));
+        }
+        let (taken, given) = s.response_bytes;
+        let grown = usize::try_from(given.saturating_sub(taken)).unwrap_or(usize::MAX);
+        s.response_body.leave_room(contexts.held - s.held, grown);
+        s.response_body.begin(event.body);
+        let action = self.body(Callback::ResponseBody, stream, event)?;
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
+        let too_large =
+            action == Action::Pause && !event.end_of_stream && s.response_body.over_limit();
+        let output = s.response_body.end(action, event.end_of_stream);
+        s.response_bytes.0 += event.body.len() as u64;
+        s.response_bytes.1 += match &output {
+            Output::Unchanged => event.body.len() as u64,
+            Output::Replace(bytes) | Output::Pass(bytes) => bytes.len() as u64,
+            Output::Hold => 0,
+        };
+        let (taken, given) = s.response_bytes;
+        let request = s.request;
+        state.contexts.count_held(stream);
+        if too_large {
+            state.warn_once("a filter wants to hold more of a response body than the host holds: it is passed on");
+        }
+        if event.end_of_stream && taken != given {
+            let mut length = Vec::new();
+            if state.host.variable(request, b"sent_http_content_length", &mut length)
+                && !length.is_empty()
+            {
+                state.warn_once(
+                    "the size of a response body changed after its Content-Length was sent; \
+                     remove the header content-length in proxy_on_response_headers",
+                );
+            }
+        }
+        let action = self.settle(stream, Action::Continue);
+        Ok(Outcome { action, ..Outcome::of(output) })
+    }
+
+    fn body(
+        &mut self,
+        callback: Callback,
+        stream: ContextId,
+        event: Event,
+    ) -> Result<Action, Error> {
+        let state = self.state();
+        let size = state.contexts.streams.get(&stream).map_or(0, |s| match callback {
+            Callback::RequestBody => s.request_body.content().len(),
+            _ => s.response_body.content().len(),
+        });
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        let answer = self.call(callback, stream, |store, exports| {
+            let function = match callback {
+                Callback::RequestBody => &exports.request_body,
+                _ => &exports.response_body,
+            };
+            match function {
+                None => Ok(0),
+                Some(f) => f.call(store, (stream, size, event.end_of_stream.into())),
+            }
+        })?;
+        // A guest that lets the stream go on in the same callback holds nothing of what it was shown.
+        let resumed = self.state().contexts.streams.get(&stream).is_some_and(|s| s.resume);
+        Ok(if resumed { Action::Continue } else { action(answer) })
+    }
+}
