@@ -162,8 +162,11 @@ impl<'a> CallGraph<'a> {
 
     fn read_body(&mut self, code: &FunctionBody<'_>) -> Result<Body, BinaryReaderError> {
         let mut body = Body::default();
+        let mut arguments = Arguments::default();
         for operator in code.get_operators_reader()? {
-            match operator? {
+            let operator = operator?;
+            arguments.look(&operator);
+            match operator {
                 Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
                     body.calls.push(function_index);
                 }
@@ -177,11 +180,48 @@ impl<'a> CallGraph<'a> {
                 Operator::RefFunc { function_index } => {
                     self.referenced.insert(function_index);
                 }
-                Operator::LocalGet { local_index: 1 | 2 } => body.reads_arguments = true,
                 _ => {}
             }
         }
+        body.reads_arguments = arguments.read;
         Ok(body)
+    }
+}
+
+/// Whether a function reads its second or third parameter, told from where compilers use its place for something else.
+#[derive(Default)]
+struct Arguments {
+    /// Which of the two hold something else by now.
+    gone: [bool; 2],
+    /// The same at the beginning of each block that is open. Whoever leaves a block may not have gone through all of it.
+    blocks: Vec<[bool; 2]>,
+    read: bool,
+}
+
+impl Arguments {
+    fn look(&mut self, operator: &Operator<'_>) {
+        match *operator {
+            Operator::LocalGet { local_index: at @ (1 | 2) } => {
+                self.read |= !self.gone[at as usize - 1];
+            }
+            Operator::LocalSet { local_index: at @ (1 | 2) }
+            | Operator::LocalTee { local_index: at @ (1 | 2) } => self.gone[at as usize - 1] = true,
+            Operator::Block { .. }
+            | Operator::Loop { .. }
+            | Operator::If { .. }
+            | Operator::TryTable { .. } => self.blocks.push(self.gone),
+            Operator::Else => {
+                if let Some(before) = self.blocks.last() {
+                    self.gone = *before;
+                }
+            }
+            Operator::End => {
+                if let Some(before) = self.blocks.pop() {
+                    self.gone = before;
+                }
+            }
+            _ => {}
+        }
     }
 }
 
@@ -225,11 +265,39 @@ mod tests {
             r#"(module (import "env" "f" (func $f (param i32 i32)))
                 (export "imported" (func $f))
                 (func (export "reads") (param i32 i32) local.get 1 drop)
-                (func (export "ignores") (param i32 i32) local.get 0 drop))"#,
+                (func (export "ignores") (param i32 i32) local.get 0 drop)
+                (func (export "uses its place") (param i32 i32)
+                    i32.const 7 local.set 1
+                    local.get 0 if local.get 1 drop end
+                    (loop local.get 1 br_if 0))
+                (func (export "reads before") (param i32 i32)
+                    local.get 1 drop i32.const 7 local.set 1)
+                (func (export "may read") (param i32 i32)
+                    local.get 0 if i32.const 7 local.set 1 end
+                    local.get 1 drop)
+                (func (export "may read otherwise") (param i32 i32)
+                    local.get 0 if i32.const 7 local.set 1 else local.get 1 drop end)
+                (func (export "may leave before") (param i32 i32)
+                    (block local.get 0 br_if 0 i32.const 7 local.set 1)
+                    local.get 1 drop)
+                (func (export "reads the other") (param i32 i32 i32)
+                    i32.const 7 local.tee 1 drop local.get 2 drop))"#,
         )
         .unwrap();
         let graph = CallGraph::of(&bytes).unwrap();
-        assert!(graph.reads_arguments("reads") && graph.reads_arguments("imported"));
-        assert!(!graph.reads_arguments("ignores") && !graph.reads_arguments("missing"));
+        for export in [
+            "reads",
+            "imported",
+            "reads before",
+            "may read",
+            "may read otherwise",
+            "may leave before",
+            "reads the other",
+        ] {
+            assert!(graph.reads_arguments(export), "{export}");
+        }
+        for export in ["ignores", "missing", "uses its place"] {
+            assert!(!graph.reads_arguments(export), "{export}");
+        }
     }
 }
