@@ -1,16 +1,22 @@
 //! Functions of Lua that filters call.
 
 use super::ops::{of, wait_for};
-use super::support::{Nginx, Probe, Running};
+use super::support::{Nginx, Probe};
 
 const FUNCTIONS: &str = r#"
     wasm.register_foreign_function("reverse", function(args) return args:reverse() end)
     wasm.register_foreign_function("nothing", function() end)
     wasm.register_foreign_function("uri", function(args) return ngx.var.uri .. args end)
+    wasm.register_foreign_function("shared", function(args) return ngx.md5(args) .. ngx.re.gsub(args, "b", "x") end)
+    wasm.register_foreign_function("coroutines", function() return coroutine.wrap(function() return "ran" end)() end)
     wasm.register_foreign_function("raises", function(args) error("no " .. args) end)
     wasm.register_foreign_function("table", function() return {} end)
     wasm.register_foreign_function("yields", function() coroutine.yield() end)
     wasm.register_foreign_function("sleeps", function() ngx.sleep(0.001) return "slept" end)
+    wasm.register_foreign_function("captures", function() return ngx.location.capture("/plain").body end)
+    wasm.register_foreign_function("connects", function() return ngx.socket.tcp():connect("unix:echo.sock") end)
+    wasm.register_foreign_function("waits", function() require("ngx.semaphore").new(0):wait(1) end)
+    wasm.register_foreign_function("spawns", function() ngx.thread.wait(ngx.thread.spawn(ngx.sleep, 0.001)) end)
     wasm.register_foreign_function("exits", function() ngx.exit(403) end)
     wasm.register_foreign_function("binary", function(args) return args .. "\0\255" end)
     wasm.register_foreign_function("large", function(args) return string.rep(args, 1000000) end)
@@ -61,15 +67,20 @@ fn functions_answer_in_every_callback() {
 }
 
 #[test]
-fn functions_see_the_request_and_hand_over_large_results() {
+fn functions_use_what_needs_no_request_and_hand_over_large_results() {
     let run = probe(
-        "request_headers: call_foreign_function uri !
+        "request_headers: call_foreign_function shared abc
+         request_headers: call_foreign_function coroutines abc
          request_headers: call_foreign_function large abc",
     )
     .run();
     let lines = run.of("request_headers");
-    assert_eq!(lines[0], "call_foreign_function uri ! -> 0 /!");
-    assert!(lines[1].contains(" -> 0 <3000000 bytes, fnv1a "), "{}", lines[1]);
+    assert_eq!(
+        lines[0],
+        "call_foreign_function shared abc -> 0 900150983cd24fb0d6963f7d28e17f72axc"
+    );
+    assert_eq!(lines[1], "call_foreign_function coroutines abc -> 0 ran");
+    assert!(lines[2].contains(" -> 0 <3000000 bytes, fnv1a "), "{}", lines[2]);
 }
 
 #[test]
@@ -78,9 +89,17 @@ fn what_fails_in_lua_is_a_status_and_a_line_of_the_log() {
         ("raises", "no it"),
         ("table", "returned a table (a string or nil expected)"),
         ("yields", "attempt to yield across C-call boundary"),
-        ("sleeps", "attempt to yield across C-call boundary"),
+        ("uri", "no request found"),
+        ("exits", "no request found"),
+        ("sleeps", "no request found"),
+        ("captures", "no request found"),
+        ("connects", "no request found"),
+        ("waits", "no request found"),
+        ("spawns", "no request found"),
     ] {
-        let nginx = probe(&format!("request_headers: call_foreign_function {name} it")).start();
+        let nginx = probe(&format!("request_headers: call_foreign_function {name} it"))
+            .nginx(|nginx| nginx.server("location /plain { return 204; }"))
+            .start();
         nginx.expect_log(&format!("foreign function \"{name}\": "));
         for _ in 0..3 {
             assert_eq!(nginx.get("/").status, 200, "{name}");
@@ -89,17 +108,6 @@ fn what_fails_in_lua_is_a_status_and_a_line_of_the_log() {
         assert_eq!(lines, vec![format!("call_foreign_function {name} it -> 10"); 3]);
         assert!(nginx.logged(cause), "{name}: {}", nginx.error_log());
     }
-}
-
-#[test]
-fn a_function_that_ends_the_request_ends_no_worker() {
-    let nginx = probe("request_headers: call_foreign_function exits it").start();
-    let worker = nginx.worker_pids();
-    nginx.expect_log("foreign function \"exits\": ");
-    for _ in 0..3 {
-        nginx.get("/");
-    }
-    assert_eq!(nginx.worker_pids(), worker);
 }
 
 #[test]
@@ -169,52 +177,43 @@ fn a_function_that_fails_later_tells_its_filter() {
     );
 }
 
-/// A filter whose function runs another filter, or itself.
-fn nested(function: &str) -> Running {
-    let script = "request_headers: call_foreign_function other x\nrequest_headers: get_header_map_value 0 x-in";
-    Nginx::new()
-        .guest("probe")
-        .http(&format!(
-            r#"
-            init_by_lua_block {{
-                local wasm = require("resty.proxy-wasm")
-                local outer = assert(wasm.load("outer", "probe.wasm"))
-                local inner = assert(wasm.load("inner", "probe.wasm"))
-                outer = assert(wasm.on_configure(outer, [==[{script}]==]))
-                inner = assert(wasm.on_configure(inner, "request_headers: add_header_map_value 0 x-in inner"))
-                wasm.register_foreign_function("other", function(args) {function} end)
-                run = function()
-                    local _, err = wasm.on_http_request_headers(outer)
-                    return tostring(err)
-                end
-            }}
-            "#
-        ))
-        .server("location / { content_by_lua_block { ngx.print(run()) } }")
-        .start()
-}
-
 #[test]
-fn a_function_may_run_another_filter_but_not_its_own() {
-    let nginx = nested("assert(wasm.on_http_request_headers(inner)) return 'ran'");
-    assert_eq!(nginx.get("/").text(), "nil");
-    assert_eq!(
-        nginx.guest_log("outer"),
-        [
-            "request_headers call_foreign_function other x -> 0 ran",
-            "request_headers get_header_map_value 0 x-in -> 0 inner"
-        ]
-    );
-
-    let nginx = nested("return select(2, wasm.on_http_request_headers(outer))");
-    assert_eq!(nginx.get("/").text(), "nil");
-    let answer = &nginx.guest_log("outer")[0];
-    assert!(
-        answer.contains(
-            "proxy_on_http_request_headers: outer is running: a filter cannot be entered"
-        ),
-        "{answer}"
-    );
+fn a_function_may_configure_another_filter_but_not_its_own() {
+    let nginx = Nginx::new()
+        .guest("probe")
+        .http(
+            r#"
+            init_by_lua_block {
+                wasm = require("resty.proxy-wasm")
+                outer = assert(wasm.load("outer", "probe.wasm"))
+                inner = assert(wasm.load("inner", "probe.wasm"))
+                wasm.register_foreign_function("inner", function(args)
+                    return tostring(assert(wasm.on_configure(inner, args)))
+                end)
+                wasm.register_foreign_function("own", function(args)
+                    return select(2, wasm.on_configure(outer, args))
+                end)
+            }
+            "#,
+        )
+        .server(
+            r#"
+            location / {
+                content_by_lua_block {
+                    assert(wasm.on_configure(outer, [[
+                        configure: call_foreign_function inner 'configure: ids'
+                        configure: call_foreign_function own 'configure: ids'
+                    ]]))
+                }
+            }
+            "#,
+        )
+        .start();
+    assert_eq!(nginx.get("/").status, 200);
+    assert_eq!(nginx.guest_log("inner"), ["configure ids -> id=1 root=1"]);
+    let answers = nginx.guest_log("outer");
+    assert!(answers[0].contains(" -> 0 cdata<"), "{answers:?}");
+    assert!(answers[1].contains("outer is running: a filter cannot be entered"), "{answers:?}");
 }
 
 #[test]
@@ -224,24 +223,23 @@ fn filters_inside_each_other_are_counted() {
         .http(
             r#"
             init_by_lua_block {
-                local wasm = require("resty.proxy-wasm")
-                local filters = {}
+                wasm = require("resty.proxy-wasm")
+                plugins = {}
                 for i = 1, 10 do
-                    local plugin = assert(wasm.load("filter " .. i, "probe.wasm"))
-                    local script = "request_headers: call_foreign_function deeper " .. i + 1
-                    filters[i] = assert(wasm.on_configure(plugin, script))
+                    plugins[i] = assert(wasm.load("filter " .. i, "probe.wasm"))
                 end
-                wasm.register_foreign_function("deeper", function(args)
-                    local _, err = wasm.on_http_request_headers(filters[tonumber(args)])
+                function deeper(i)
+                    local script = "configure: call_foreign_function deeper " .. i + 1
+                    local _, err = wasm.on_configure(plugins[i], script)
                     return err
-                end)
-                run = function() return wasm.on_http_request_headers(filters[1]) end
+                end
+                wasm.register_foreign_function("deeper", function(args) return deeper(tonumber(args)) end)
             }
             "#,
         )
-        .server("location / { content_by_lua_block { ngx.print(run()) } }")
+        .server("location / { content_by_lua_block { ngx.print(tostring(deeper(1))) } }")
         .start();
-    assert_eq!(nginx.get("/").text(), "true");
+    assert_eq!(nginx.get("/").text(), "nil");
     let said: Vec<_> = (1..=5).map(|i| nginx.guest_log(&format!("filter {i}"))).collect();
     assert!(said[3][0].ends_with("too deep"), "{said:?}");
     assert!(said[..3].iter().all(|lines| lines[0].ends_with(" -> 0 ''")), "{said:?}");

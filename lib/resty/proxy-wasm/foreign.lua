@@ -1,11 +1,13 @@
 -- Functions of Lua that filters call by proxy_call_foreign_function.
 
 local ffi = require("ffi")
+local base = require("resty.core.base")
 local clib = require("resty.proxy-wasm.clib")
 
 local ffi_cast = ffi.cast
 local ffi_str = ffi.string
 local format = string.format
+local get_request = base.get_request
 local ngx_log = ngx.log
 local pcall = pcall
 local type = type
@@ -36,13 +38,32 @@ local function run(name, arguments)
     return true, result
 end
 
+-- Takes the request away from the running coroutine, or gives it back. ngx_lua's functions that yield note in the
+-- request that they do, before the yield turns out to be impossible, and that can crash the worker later. Without a
+-- request they raise an error first.
+local set_request
+local has_exdata, exdata = pcall(require, "thread.exdata")
+if has_exdata and exdata then
+    local NONE = ffi_cast("void *", nil)
+    function set_request(r)
+        exdata(r or NONE)
+    end
+else
+    function set_request(r)
+        rawset(getfenv(0), "__ngx_req", r)
+    end
+end
+
 -- Kept until the library has copied it.
 local last_result
 
--- The library calls this in the middle of a guest's call, so it neither raises errors nor yields. What it runs can do
--- neither: an error is caught, and a yield across the library is one.
+-- The library calls this in the middle of a guest's call, so it neither raises errors nor yields, and neither does what
+-- it runs.
 local function answer(name, name_length, arguments, arguments_length, out)
+    local r = get_request()
+    set_request(nil)
     local ok, result = run(ffi_str(name, name_length), ffi_str(arguments, arguments_length))
+    set_request(r)
     if not ok then
         return 1
     end
