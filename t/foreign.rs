@@ -92,7 +92,7 @@ fn what_fails_in_lua_is_a_status_and_a_line_of_the_log() {
         ("uri", "no request found"),
         ("exits", "no request found"),
         ("sleeps", "no request found"),
-        ("captures", "no request found"),
+        ("captures", "no request object found"),
         ("connects", "no request found"),
         ("waits", "no request found"),
         ("spawns", "no request found"),
