@@ -177,6 +177,8 @@ run_tests() {
     # That of gRPC, and Prometheus' own parser.
     python3 -c 'import ensurepip' 2>/dev/null || packages python3 python3-venv
     tools/python >/dev/null
+    # Those against nginx wait more than they compute.
+    export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 5 / 2))}
     if (($# > 0)); then
         cargo test --release "$@"
     else
@@ -225,6 +227,14 @@ fuzz() {
     done
 }
 
+# Prints the packages that tests would have built anew, because they turn features on that the product does not have.
+built_twice() {
+    local tree=(cargo tree --prefix none -f '{p} {f}')
+    "${tree[@]}" -e normal,build,dev | sed 's/ ([*])$//' | sort -u |
+        awk 'NR == FNR { product[$1, $2] = 1; line[$0] = 1; next } (($1, $2) in product) && !($0 in line)' \
+            <("${tree[@]}" -e normal,build | sed 's/ ([*])$//' | sort -u) -
+}
+
 check() {
     setup_rust
     command_from luacheck lua-check
@@ -234,6 +244,11 @@ check() {
     say "clippy"
     cargo clippy --release --all-targets -- -D warnings
     cargo clippy --release --all-targets -p rpw-bindgen -- -D warnings
+    say "features"
+    if [[ -n $(built_twice) ]]; then
+        built_twice
+        die "tests and product use these with other features: name them in Cargo.toml, as the ones there"
+    fi
     say "luacheck"
     luacheck --quiet lib
     say "generated files"
