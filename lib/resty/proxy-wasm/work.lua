@@ -199,7 +199,10 @@ local function is_over(owner, idle_waits)
     if owner == current and owner.started >= GENERATION then
         begin()
     end
-    if owner == current and next(jobs) == nil and (exiting() or idle_waits >= IDLE_WAITS) then
+    -- In a worker that is to end it takes no more work, ticks above all, or it would never end. What the requests that
+    -- are left ask for starts another.
+    local idle = next(jobs) == nil and idle_waits >= IDLE_WAITS
+    if owner == current and (exiting() or idle) then
         current = nil
         lib.rpw_work_listen(nil)
     end
