@@ -7,25 +7,33 @@ fn example(nginx: Nginx, name: &str) -> Nginx {
     nginx.file("release.wasm", std::fs::read(module).expect("the module"))
 }
 
-/// A filter with its service, which runs `answer`, in front of a server that says which user came.
-fn guarded(name: &str, configuration: &str, answer: &str) -> Running {
-    example(Nginx::new(), name)
+/// A filter with its service, an nginx of its own that runs `answer`, in front of a server that says which user came. The
+/// filter may ask until its nginx has ended, so the service is to be dropped after it: it comes first.
+fn guarded(name: &str, configuration: &str, answer: &str) -> (Running, Running) {
+    let service = Nginx::new()
         .http(&format!(
             r#"
-            lua_socket_log_errors off;
             lua_shared_dict said 1m;
-            init_by_lua_block {{
-                wasm = require("resty.proxy-wasm")
-                local service = "unix:" .. ngx.config.prefix() .. "service.sock"
-                assert(wasm.setup({{ upstreams = {{ service = service }} }}))
-                local plugin = assert(wasm.load("it", "release.wasm"))
-                chain = wasm.new_chain({{ assert(wasm.on_configure(plugin, "service {configuration}")) }})
-            }}
-            init_worker_by_lua_block {{ assert(wasm.init_worker()) }}
             server {{
                 listen unix:service.sock;
                 location / {{ content_by_lua_block {{ {answer} }} }}
             }}
+            "#
+        ))
+        .server(r#"location /say { content_by_lua_block { ngx.shared.said:set("rules", ngx.var.arg_rules) } }"#)
+        .start();
+    let socket = service.path("service.sock");
+    let nginx = example(Nginx::new(), name)
+        .http(&format!(
+            r#"
+            lua_socket_log_errors off;
+            init_by_lua_block {{
+                wasm = require("resty.proxy-wasm")
+                assert(wasm.setup({{ upstreams = {{ service = "unix:{socket}" }} }}))
+                local plugin = assert(wasm.load("it", "release.wasm"))
+                chain = wasm.new_chain({{ assert(wasm.on_configure(plugin, "service {configuration}")) }})
+            }}
+            init_worker_by_lua_block {{ assert(wasm.init_worker()) }}
             "#
         ))
         .server(
@@ -36,15 +44,15 @@ fn guarded(name: &str, configuration: &str, answer: &str) -> Running {
                 body_filter_by_lua_block { chain:body_filter() }
                 content_by_lua_block { ngx.print("user ", ngx.req.get_headers()["x-user"]) }
             }
-            location /say { content_by_lua_block { ngx.shared.said:set("rules", ngx.var.arg_rules) } }
             "#,
         )
-        .start()
+        .start();
+    (service, nginx)
 }
 
 #[test]
 fn auth_lets_pass_whom_its_service_knows() {
-    let nginx = guarded(
+    let (_service, nginx) = guarded(
         "auth",
         "/check",
         r#"
@@ -78,12 +86,13 @@ fn auth_lets_pass_whom_its_service_knows() {
 
 #[test]
 fn remote_config_follows_its_service() {
-    let nginx = guarded(
+    let (service, nginx) = guarded(
         "remote-config",
         "/closed-paths 0.05",
         r#"
         local rules = ngx.shared.said:get("rules")
         if not rules then ngx.exit(500) end
+        if rules == "cut" then ngx.exit(444) end
         local tag = '"' .. rules .. '"'
         if ngx.req.get_headers()["if-none-match"] == tag then
             ngx.log(ngx.NOTICE, "unchanged ", rules)
@@ -97,12 +106,17 @@ fn remote_config_follows_its_service() {
     nginx.wait_for_log("no rules: status 500");
     assert_eq!(nginx.get("/a").status, 200);
     for (rules, closed, open) in [("/a,/b", "/a/x?y", "/c"), ("/c", "/c", "/a")] {
-        nginx.get(&format!("/say?rules={rules}"));
+        service.get(&format!("/say?rules={rules}"));
         let follows = poll(|| (nginx.get(closed).status == 403).then_some(()));
         assert!(follows.is_some(), "{rules}");
         assert_eq!(nginx.get(open).status, 200);
-        nginx.wait_for_log(&format!("unchanged {rules}"));
+        service.wait_for_log(&format!("unchanged {rules}"));
     }
+    // A service that fails changes nothing.
+    nginx.expect_log("HTTP call to service failed: ");
+    service.get("/say?rules=cut");
+    nginx.wait_for_log("HTTP call to service failed: closed");
+    assert_eq!(nginx.get("/c").status, 403);
 }
 
 #[test]
