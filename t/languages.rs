@@ -35,6 +35,8 @@ fn filter(wasm: &[u8], options: &str, configuration: &str) -> Running {
         ))
         .server(
             r#"
+            # A request ends before its connection, also after a body: so its log is complete when the client is done.
+            lingering_close off;
             location / {
                 rewrite_by_lua_block { assert(wasm.on_http_request_headers(ctx)) }
                 access_by_lua_block {
