@@ -61,6 +61,8 @@ impl Child {
 fn value(n: u64, random: u64) -> Vec<u8> {
     let size = match n % 16 {
         0 => 3000 + random % 9000,
+        // Of one size: replaced where they are.
+        1..8 => 100,
         _ => random % 300,
     };
     let mut value = vec![(random % 251) as u8; 16 + size as usize];

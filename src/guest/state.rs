@@ -198,7 +198,7 @@ pub struct State {
     pub calls: Calls,
     /// The guest's memory, once known.
     pub memory: Option<Memory>,
-    /// The guest's allocator, once known.
+    /// The guest's allocator, once known and while it does not run.
     pub allocate: Option<TypedFunc<u32, u32>>,
     /// What wasmtime-wasi answers from.
     pub wasi: WasiP1Ctx,
@@ -210,10 +210,8 @@ pub struct State {
     pub metrics: Vec<Metric>,
     /// What it does is counted here.
     pub own: Arc<Own>,
-    /// A value on its way to the guest while the guest's allocator runs.
-    pub handover: Vec<u8>,
-    /// A buffer for the next such value.
-    pub scratch: Vec<u8>,
+    /// See [`State::scratch`].
+    pub scratch: [Vec<u8>; limits::HANDOVERS as usize + 1],
     /// Calls of that allocator that have not returned.
     pub handovers: u32,
     /// Warnings that are given once per VM, by their text.
@@ -221,6 +219,11 @@ pub struct State {
 }
 
 impl State {
+    /// A buffer for a value that is built for the guest: of each allocator that is running, and of none, one of its own.
+    pub fn scratch(&mut self) -> &mut Vec<u8> {
+        &mut self.scratch[self.handovers as usize]
+    }
+
     /// The stream that hostcalls work on, when the effective context is one.
     pub fn stream(&self) -> Option<&Stream> {
         self.contexts.streams.get(&self.call.effective).map(|s| &**s)

@@ -34,16 +34,18 @@ pub fn status(answer: Answer) -> wasmtime::Result<i32> {
 
 /// The guest's memory beside the store's data. Taken anew after every call into the guest: its memory may
 /// have grown and moved.
+#[inline]
 pub fn split<'a>(caller: &'a mut Caller<'_, State>) -> Result<(&'a mut [u8], &'a mut State), Stop> {
-    let memory = memory(caller)?;
+    let memory = match caller.data().memory {
+        Some(memory) => memory,
+        None => find_memory(caller)?,
+    };
     Ok(memory.data_and_store_mut(caller))
 }
 
 /// Hostcalls can come out of a start section, before anyone looked at the exports.
-fn memory(caller: &mut Caller<'_, State>) -> Result<Memory, Stop> {
-    if let Some(memory) = caller.data().memory {
-        return Ok(memory);
-    }
+#[cold]
+fn find_memory(caller: &mut Caller<'_, State>) -> Result<Memory, Stop> {
     let found = caller.get_export("memory").and_then(Extern::into_memory);
     caller.data_mut().memory = found;
     found.ok_or(Stop::Status(Status::InvalidMemoryAccess))
@@ -104,52 +106,66 @@ where
 {
     let (memory, state) = split(caller)?;
     to.check(memory)?;
-    let size = u32::try_from(read(state)?.len()).map_err(|_| Status::InternalFailure)?;
-    if size == 0 {
-        write_u32(memory, to.data, 0)?;
-        write_u32(memory, to.size, 0)?;
-        return Ok(());
-    }
+    let size = size_of_value(read(state)?)?;
     let address = allocate(caller, size)?;
     let (memory, state) = split(caller)?;
-    let value = read(state)?;
+    let value = if size == 0 { &[] } else { read(state)? };
     let value = &value[..value.len().min(size as usize)];
-    slice_mut(memory, address, value.len() as u32)?.copy_from_slice(value);
-    write_u32(memory, to.data, address)?;
-    write_u32(memory, to.size, value.len() as u32)?;
-    Ok(())
+    Ok(hand_over(memory, to, address, value)?)
 }
-
-/// What is kept of a value's buffer for the next one.
-const SCRATCH: usize = 16 * 1024;
 
 /// Hands over a value that was built for this call.
 pub fn give_bytes(caller: &mut Caller<'_, State>, to: Return, value: Vec<u8>) -> Answer {
-    // The guest's allocator may make hostcalls of its own, so the value waits where they do not look.
-    let before = std::mem::replace(&mut caller.data_mut().handover, value);
-    let answer = give(caller, to, |state| Ok(&state.handover));
-    let state = caller.data_mut();
-    let used = std::mem::replace(&mut state.handover, before);
-    if used.capacity() <= SCRATCH {
-        state.scratch = used;
-    }
-    answer
+    let (memory, _) = split(caller)?;
+    to.check(memory)?;
+    let address = allocate(caller, size_of_value(&value)?)?;
+    let (memory, _) = split(caller)?;
+    Ok(hand_over(memory, to, address, &value)?)
 }
 
+/// Hands over what is in [`State::scratch`], at addresses that were checked. Answers with the guest's memory.
+pub fn give_scratch<'a>(
+    caller: &'a mut Caller<'_, State>,
+    to: Return,
+) -> Result<&'a mut [u8], Stop> {
+    let size = size_of_value(caller.data_mut().scratch())?;
+    let address = allocate(caller, size)?;
+    let (memory, state) = split(caller)?;
+    hand_over(memory, to, address, state.scratch())?;
+    Ok(memory)
+}
+
+fn size_of_value(value: &[u8]) -> Result<u32, Status> {
+    u32::try_from(value.len()).map_err(|_| Status::InternalFailure)
+}
+
+fn hand_over(memory: &mut [u8], to: Return, address: u32, value: &[u8]) -> Result<(), Status> {
+    slice_mut(memory, address, value.len() as u32)?.copy_from_slice(value);
+    write_u32(memory, to.data, address)?;
+    write_u32(memory, to.size, value.len() as u32)
+}
+
+/// Room in the guest's memory, by its own allocator; 0 for nothing.
 fn allocate(caller: &mut Caller<'_, State>, size: u32) -> Result<u32, Stop> {
-    let function = match &caller.data().allocate {
-        Some(function) => function.clone(),
-        None => find_allocator(caller)?,
-    };
+    if size == 0 {
+        return Ok(0);
+    }
     if caller.data().handovers >= limits::HANDOVERS {
         caller.data_mut().warn_once(
             "a value cannot be handed over: the filter's allocator asks for values, each while it makes room for another",
         );
         return Err(Status::InternalFailure.into());
     }
+    // Taken, for a copy would have to be counted. The guest's allocator may make hostcalls that look for it anew.
+    let function = match caller.data_mut().allocate.take() {
+        Some(function) => function,
+        None => find_allocator(caller)?,
+    };
     caller.data_mut().handovers += 1;
     let answer = function.call(&mut *caller, size);
-    caller.data_mut().handovers -= 1;
+    let state = caller.data_mut();
+    state.handovers -= 1;
+    state.allocate = Some(function);
     match answer {
         Ok(0) => Err(Status::InternalFailure.into()),
         Ok(address) => Ok(address),
@@ -161,7 +177,6 @@ fn find_allocator(caller: &mut Caller<'_, State>) -> Result<wasmtime::TypedFunc<
     for name in ["proxy_on_memory_allocate", "malloc"] {
         let Some(function) = caller.get_export(name).and_then(Extern::into_func) else { continue };
         if let Ok(function) = function.typed::<u32, u32>(&*caller) {
-            caller.data_mut().allocate = Some(function.clone());
             return Ok(function);
         }
     }

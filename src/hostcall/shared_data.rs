@@ -2,7 +2,7 @@
 
 use wasmtime::Caller;
 
-use super::memory::{Answer, Return, give_bytes, slice, split, write_u32};
+use super::memory::{Answer, Return, give_scratch, slice, split, write_u32};
 use crate::abi::Status;
 use crate::guest::State;
 use crate::shm::Refusal;
@@ -20,12 +20,11 @@ pub fn proxy_get_shared_data(
     let to = Return { data: return_data, size: return_size };
     to.check(memory)?;
     slice(memory, return_cas, 4)?;
-    let mut value = std::mem::take(&mut state.scratch);
     let shared = state.host.shared().ok_or(Status::InternalFailure)?;
-    let cas = shared.get(state.plugin.vm_id.as_bytes(), key, &mut value);
+    let value = &mut state.scratch[state.handovers as usize];
+    let cas = shared.get(state.plugin.vm_id.as_bytes(), key, value);
     let cas = cas.map_err(|_| Status::InternalFailure)?.ok_or(Status::NotFound)?;
-    give_bytes(caller, to, value)?;
-    let (memory, _) = split(caller)?;
+    let memory = give_scratch(caller, to)?;
     Ok(write_u32(memory, return_cas, cas)?)
 }
 

@@ -14,10 +14,13 @@ pub type Cas = u32;
 impl Shared {
     /// Puts the value of a key into `out` (cleared first) and returns its version; `None` when there is none.
     pub fn get(&self, space: &[u8], key: &[u8], out: &mut Vec<u8>) -> Result<Option<Cas>, Refusal> {
-        out.clear();
         let hash = self.hash(Kind::Entry, space, key);
+        if let Ok(seen) = self.region.peek(hash, space, key, out) {
+            return Ok(seen);
+        }
         let locked = self.lock()?;
         let place = locked.find(Kind::Entry, hash, space, key);
+        out.clear();
         let Some(node) = locked.node(place.link) else { return Ok(None) };
         out.extend_from_slice(locked.value_of(place.link, node));
         if locked.evicts() {
@@ -35,11 +38,23 @@ impl Shared {
         let hash = self.hash(Kind::Entry, space, key);
         let locked = self.lock()?;
         let place = locked.find(Kind::Entry, hash, space, key);
-        if let Some(node) = locked.node(place.link)
-            && cas != 0
-            && node.tag.load(Relaxed) != cas
-        {
-            return Err(Refusal::Mismatch);
+        if let Some(node) = locked.node(place.link) {
+            if cas != 0 && node.tag.load(Relaxed) != cas {
+                drop(locked);
+                self.give_way();
+                return Err(Refusal::Mismatch);
+            }
+            self.misses.store(0, Relaxed);
+            if locked.can_replace(node, value) {
+                return Ok(locked.change(|| {
+                    let tag = locked.next_cas();
+                    locked.replace(place.link, node, value, tag);
+                    if locked.evicts() {
+                        locked.used_now(place.link, node);
+                    }
+                    tag
+                }));
+            }
         }
         locked.change(|| {
             let tag = locked.next_cas();
@@ -59,6 +74,17 @@ impl Shared {
             locked.put(place, link);
             Ok(tag)
         })
+    }
+
+    /// Waits for a moment, another worker having been faster: one that makes many changes in a row has in its cache what it
+    /// needs for them, and two that take turns wait for each other's caches all the time. Longer with each miss in a row,
+    /// ten microseconds or so at most.
+    fn give_way(&self) {
+        const SHORTEST: u32 = 64;
+        const DOUBLINGS: u32 = 3;
+        let misses = self.misses.load(Relaxed);
+        self.misses.store((misses + 1).min(DOUBLINGS), Relaxed);
+        (0..SHORTEST << misses).for_each(|_| std::hint::spin_loop());
     }
 
     /// Takes a key out. False when it is not there.

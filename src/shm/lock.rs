@@ -2,8 +2,8 @@
 
 use std::io;
 use std::ops::Deref;
-use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::compiler_fence;
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::fence;
 
 use super::region::Region;
 
@@ -20,21 +20,23 @@ impl<'a> Locked<'a> {
 
     /// Whether a change was left half done, by a process that was killed in the middle of it or by a panic.
     pub fn is_torn(&self) -> bool {
-        self.header().dirty.load(Relaxed) != 0
+        self.header().changes.load(Relaxed) % 2 == 1
     }
 
     /// A change begins: until [`Locked::end_change`] whoever finds it must repair.
     pub fn begin_change(&self) {
-        self.header().dirty.store(1, Relaxed);
-        // The stores of the change stay behind this one, and before the one that ends it: a killed process has done a
-        // first part of what it was told, so the compiler's order is all that matters.
-        compiler_fence(std::sync::atomic::Ordering::SeqCst);
+        let changes = &self.header().changes;
+        changes.store(changes.load(Relaxed) | 1, Relaxed);
+        // The stores of the change stay behind this one, for who reads without the lock and for who comes after this
+        // process was killed.
+        fence(Release);
     }
 
     /// See [`Locked::begin_change`].
     pub fn end_change(&self) {
-        compiler_fence(std::sync::atomic::Ordering::SeqCst);
-        self.header().dirty.store(0, Relaxed);
+        let changes = &self.header().changes;
+        // And before this one.
+        changes.store((changes.load(Relaxed) | 1).wrapping_add(1), Release);
     }
 
     /// Makes a change. A panic in it leaves it for the next one to repair.

@@ -1,11 +1,12 @@
 //! What all workers share: values by key, queues, and metrics.
 //!
 //! [`Shared`] is the whole of it. Underneath, from the bottom: `region` is the mapping, `node` and `heap` are what it
-//! holds and where, `lock` and `repair` keep it whole when a worker is killed, `table` finds nodes by name.
+//! holds and where, `lock` and `repair` keep it whole when a worker is killed, `table` finds nodes by name, `peek` does so
+//! without the lock.
 //!
 //! A worker may be killed at any instruction. Then its lock passes on (a robust mutex), and what it changed is made whole
 //! by whoever has the lock next: each change is one store of a link, before which the new is complete and after which
-//! the old is not needed; everything else (which room is taken, what was used last) follows from the nodes.
+//! the old is not needed, or one of which the old value was written down (`replace`); everything else (which room is taken, what was used last) follows from the nodes.
 
 mod data;
 mod heap;
@@ -13,16 +14,19 @@ mod lock;
 mod metric;
 mod node;
 mod own;
+mod peek;
 mod queue;
 mod region;
 mod repair;
+mod replace;
 mod series;
 mod table;
 mod verify;
 
-use std::hash::{BuildHasher as _, Hasher as _, RandomState};
+use std::hash::Hasher as _;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
 pub use data::Cas;
 pub use metric::Metric;
@@ -32,6 +36,8 @@ pub use region::Region;
 pub use repair::Repair;
 pub use series::{Series, Type, Value, exposition};
 
+use foldhash::SharedSeed;
+use foldhash::quality::FoldHasher;
 use lock::Locked;
 use node::Kind;
 
@@ -53,16 +59,24 @@ pub enum Refusal {
 /// See the module. Made before processes are forked; each has its own copy of it over the same region.
 pub struct Shared {
     region: Arc<Region>,
-    /// Its keys are secret, so that no client can choose names that all fall into one bucket.
-    hasher: RandomState,
+    /// They are secret, so that no client can choose names that all fall into one bucket.
+    seeds: (u64, SharedSeed),
     on_repair: fn(&Repair),
+    /// How often in a row an entry had another version, as far as `give_way` counts.
+    misses: AtomicU32,
 }
 
 impl Shared {
     /// An empty one of that many bytes. `on_repair` is called in the process that had to repair it.
     pub fn new(size: usize, on_repair: fn(&Repair)) -> io::Result<Self> {
         let region = Arc::new(Region::new(size)?);
-        Ok(Self { region, hasher: RandomState::new(), on_repair })
+        let seed = || getrandom::u64().map_err(io::Error::other);
+        Ok(Self {
+            region,
+            seeds: (seed()?, SharedSeed::from_u64(seed()?)),
+            on_repair,
+            misses: AtomicU32::new(0),
+        })
     }
 
     /// Its bytes, and how many of them are taken.
@@ -98,10 +112,12 @@ impl Shared {
     }
 
     fn hash(&self, kind: Kind, space: &[u8], key: &[u8]) -> u32 {
-        let mut hasher = self.hasher.build_hasher();
         // The length keeps apart where one ends and the other begins.
-        hasher.write_u64((space.len() as u64) << 8 | kind as u64);
-        hasher.write(space);
+        let what = (space.len() as u64) << 8 | kind as u64;
+        let mut hasher = FoldHasher::with_seed(self.seeds.0 ^ what, &self.seeds.1);
+        if !space.is_empty() {
+            hasher.write(space);
+        }
         hasher.write(key);
         // Half of it is enough for buckets, and to tell most names apart.
         hasher.finish() as u32

@@ -3,10 +3,14 @@
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::region::{Link, Region};
+use super::region::{Link, Region, WORD};
 
 /// Bytes of the head.
 pub(super) const NODE: usize = size_of::<Node>();
+
+fn padded(size: usize) -> usize {
+    size.next_multiple_of(WORD)
+}
 
 /// What a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,7 +31,7 @@ pub(super) enum Kind {
 }
 
 /// The head of a node. It is filled before a link leads to it; then only the links in it change, each by one store.
-/// Value, space and key follow it, in this order.
+/// Value, key and space follow it, in this order, each from a word on.
 #[repr(C, align(8))]
 pub(super) struct Node {
     /// The next one of the chain, or of the queue.
@@ -41,6 +45,8 @@ pub(super) struct Node {
     value: AtomicU32,
     space: AtomicU32,
     key: AtomicU32,
+    /// How far behind the head the key begins.
+    name_at: AtomicU32,
     /// The neighbours among entries by last use.
     pub newer: AtomicU32,
     /// See `newer`.
@@ -62,21 +68,40 @@ impl Parts<'_> {
     /// Bytes of the node that they make; `None` when these cannot be counted.
     pub fn size(&self) -> Option<usize> {
         let sizes = [self.value.len(), self.space.len(), self.key.len()];
-        let sum: usize = sizes.iter().try_fold(NODE, |sum, size| sum.checked_add(*size))?;
+        let sum = sizes.iter().try_fold(NODE, |sum, size| sum.checked_add(padded(*size)))?;
         u32::try_from(sum).is_ok().then_some(sum)
+    }
+
+    /// How far behind the head key and space begin.
+    fn name_at(&self) -> (usize, usize) {
+        let key_at = padded(self.value.len());
+        (key_at, key_at + padded(self.key.len()))
     }
 }
 
 impl Node {
     /// Bytes of the whole node. More than any region has when the numbers are nonsense.
     pub fn size(&self) -> u64 {
-        let sizes = [&self.value, &self.space, &self.key];
-        NODE as u64 + sizes.iter().map(|size| u64::from(size.load(Relaxed))).sum::<u64>()
+        let word = WORD as u64;
+        let padded = |size: &AtomicU32| u64::from(size.load(Relaxed)).next_multiple_of(word);
+        NODE as u64 + padded(&self.name_at) + padded(&self.key) + padded(&self.space)
     }
 
     /// Bytes of the value.
     pub fn value_size(&self) -> usize {
         self.value.load(Relaxed) as usize
+    }
+
+    fn space_size(&self) -> usize {
+        self.space.load(Relaxed) as usize
+    }
+
+    fn key_size(&self) -> usize {
+        self.key.load(Relaxed) as usize
+    }
+
+    fn name_at(&self) -> usize {
+        self.name_at.load(Relaxed) as usize
     }
 
     /// Whether it is of that kind.
@@ -99,9 +124,11 @@ impl Region {
         node.key.store(parts.key.len() as u32, Relaxed);
         node.newer.store(0, Relaxed);
         node.older.store(0, Relaxed);
+        let (key_at, space_at) = parts.name_at();
+        node.name_at.store(key_at as u32, Relaxed);
         self.write(link, 0, parts.value);
-        self.write(link, parts.value.len(), parts.space);
-        self.write(link, parts.value.len() + parts.space.len(), parts.key);
+        self.write(link, key_at, parts.key);
+        self.write(link, space_at, parts.space);
     }
 
     /// The value of a node. Under the lock only, but for metrics.
@@ -111,20 +138,19 @@ impl Region {
 
     /// The first part of its name.
     pub(super) fn space_of(&self, link: Link, node: &Node) -> &[u8] {
-        self.bytes(link, node.value_size(), node.space.load(Relaxed) as usize)
+        self.bytes(link, node.name_at() + padded(node.key_size()), node.space_size())
     }
 
     /// The second part of its name.
     pub(super) fn key_of(&self, link: Link, node: &Node) -> &[u8] {
-        let (value, space) = (node.value_size(), node.space.load(Relaxed) as usize);
-        self.bytes(link, value + space, node.key.load(Relaxed) as usize)
+        self.bytes(link, node.name_at(), node.key_size())
     }
 
     /// Whether a node has that name.
     pub(super) fn is_named(&self, link: Link, node: &Node, space: &[u8], key: &[u8]) -> bool {
-        node.key.load(Relaxed) as usize == key.len()
-            && node.space.load(Relaxed) as usize == space.len()
-            && self.key_of(link, node) == key
-            && self.space_of(link, node) == space
+        node.key_size() == key.len()
+            && node.space_size() == space.len()
+            && self.is(link, node.name_at(), key)
+            && (space.is_empty() || self.is(link, node.name_at() + padded(key.len()), space))
     }
 }

@@ -10,20 +10,25 @@
 //!
 //! Everything here may be read while another process changes it, or be what a killed process left behind. So numbers are
 //! atomics, places are links (offsets in units of [`UNIT`]) that are checked before they are followed, and bytes are
-//! read and written under the lock only.
+//! written under the lock only, by words: see [`super::peek`] for who reads them without it.
 
 use std::cell::UnsafeCell;
 use std::io;
 use std::mem::size_of;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::heap::{CLASSES, PAGE, Page};
 use super::node::{NODE, Node};
+use super::replace::Journal;
 use crate::limits;
 
 /// Links count in this many bytes; every node begins at a multiple of it.
 pub(super) const UNIT: usize = 16;
+
+/// Bytes of a word, in which parts of nodes are read and written.
+pub(super) const WORD: usize = size_of::<u64>();
 
 /// Where a node is, 0 for nowhere.
 pub(super) type Link = u32;
@@ -39,8 +44,9 @@ struct Line<T>(T);
 #[repr(C)]
 pub(super) struct Header {
     mutex: Line<UnsafeCell<libc::pthread_mutex_t>>,
-    /// Not 0 while something changes: whoever finds it so under the lock must repair first.
-    pub dirty: AtomicU32,
+    /// How often something began to change or had changed. Odd while it changes: whoever finds it so under the lock must
+    /// repair first, and what was read without the lock counts only if this stayed the same, and even.
+    pub changes: AtomicU32,
     /// 1 when the least recently used entry gives way to a new one.
     pub evicts: AtomicU32,
     /// The last version number that an entry got.
@@ -60,6 +66,8 @@ pub(super) struct Header {
     pub search_from: AtomicU32,
     /// For each size of nodes, the first page with room for one, plus 1.
     pub partial: [AtomicU32; CLASSES],
+    /// See [`super::replace`].
+    pub journal: Journal,
     /// Queues by their ids, less 1.
     pub queues: [AtomicU32; limits::QUEUE_NAMES],
     /// What workers said whose sockets nobody knows yet, and where these are.
@@ -157,7 +165,9 @@ impl Region {
     /// The node at a link, of which the head is inside the heap.
     pub(super) fn node(&self, link: Link) -> Option<&Node> {
         let at = at(link);
-        (at >= self.heap_at && at + NODE <= self.size).then(|| &self.list::<Node>(at, 1)[0])
+        // SAFETY: inside the mapping, and every link is to a multiple of what a node is aligned to; it is made of atomics.
+        (at >= self.heap_at && at + NODE <= self.size)
+            .then(|| unsafe { self.base.add(at).cast::<Node>().as_ref() })
     }
 
     /// Whether all of a node is inside the heap.
@@ -180,25 +190,59 @@ impl Region {
 
     /// Bytes of a node, `skip` behind its head. Under the lock only.
     pub(super) fn bytes(&self, link: Link, skip: usize, length: usize) -> &[u8] {
-        let at = self.checked(link, skip, length);
-        // SAFETY: inside the mapping; bytes of nodes change under the lock only, which the caller holds, and nobody
-        // changes them while it reads.
-        unsafe { std::slice::from_raw_parts(self.base.add(at).as_ptr(), length) }
+        let words = self.words(link, skip, length).expect("a part of a node");
+        // SAFETY: the words have that many bytes; bytes of nodes change under the lock only, which the caller holds, and
+        // nobody changes them while it reads.
+        unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), length) }
     }
 
-    /// Writes bytes of a node that nothing leads to yet. Under the lock only.
+    /// The words that hold those bytes, the last one filled up with zeros; `None` when they are not in the mapping. `skip`
+    /// is a multiple of their size.
+    pub(super) fn words(&self, link: Link, skip: usize, length: usize) -> Option<&[AtomicU64]> {
+        let (at, count) = (at(link) + NODE + skip, length.div_ceil(WORD));
+        let inside = at >= self.heap_at && at + count * WORD <= self.size;
+        // SAFETY: inside the mapping, and `at` is a multiple of their size as its parts are; words are atomics.
+        (inside && skip.is_multiple_of(WORD)).then(|| unsafe {
+            std::slice::from_raw_parts(self.base.add(at).cast::<AtomicU64>().as_ptr(), count)
+        })
+    }
+
+    /// Reads such words into as many bytes, which may be nonsense without the lock. False when they are not in the mapping.
+    pub(super) fn read(&self, link: Link, skip: usize, out: &mut [u8]) -> bool {
+        let Some(words) = self.words(link, skip, out.len()) else { return false };
+        let (whole, rest) = out.as_chunks_mut();
+        for (bytes, word) in whole.iter_mut().zip(words) {
+            *bytes = word.load(Relaxed).to_ne_bytes();
+        }
+        if let Some(last) = words.get(whole.len()) {
+            rest.copy_from_slice(&last.load(Relaxed).to_ne_bytes()[..rest.len()]);
+        }
+        true
+    }
+
+    /// Writes bytes of a node that nothing leads to yet: by words, for others may read without the lock what was there
+    /// before. Under the lock only.
     pub(super) fn write(&self, link: Link, skip: usize, bytes: &[u8]) {
-        let at = self.checked(link, skip, bytes.len());
-        // SAFETY: inside the mapping; the node is the caller's alone, and no reference to its bytes is out.
-        unsafe {
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.base.add(at).as_ptr(), bytes.len());
+        let words = self.words(link, skip, bytes.len()).expect("a part of a node");
+        let whole = bytes.as_chunks().0;
+        for (word, bytes) in words.iter().zip(whole) {
+            word.store(u64::from_ne_bytes(*bytes), Relaxed);
+        }
+        if let Some(last) = words.get(whole.len()) {
+            last.store(last_word(bytes), Relaxed);
         }
     }
 
-    fn checked(&self, link: Link, skip: usize, length: usize) -> usize {
-        let at = at(link) + NODE + skip;
-        assert!(at >= self.heap_at && at as u64 + length as u64 <= self.size as u64);
-        at
+    /// Whether a part of a node is those bytes. False when it is not in the mapping.
+    #[inline(never)]
+    pub(super) fn is(&self, link: Link, skip: usize, bytes: &[u8]) -> bool {
+        let Some(words) = self.words(link, skip, bytes.len()) else { return false };
+        let (whole, rest) = bytes.as_chunks();
+        words
+            .iter()
+            .zip(whole)
+            .all(|(word, bytes)| word.load(Relaxed) == u64::from_ne_bytes(*bytes))
+            && (rest.is_empty() || words[whole.len()].load(Relaxed) == last_word(bytes))
     }
 
     fn init_mutex(&self) -> io::Result<()> {
@@ -255,9 +299,7 @@ impl Region {
     fn looks_taken(&self) -> bool {
         // SAFETY: inside the mapping. glibc's mutex begins with its futex word, 0 while it is free (nptl,
         // `struct __pthread_mutex_s`); were it another one, the lock would be waited for in vain for a moment.
-        unsafe {
-            (*self.mutex().cast::<AtomicU32>()).load(std::sync::atomic::Ordering::Relaxed) != 0
-        }
+        unsafe { (*self.mutex().cast::<AtomicU32>()).load(Relaxed) != 0 }
     }
 
     #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
@@ -269,7 +311,7 @@ impl Region {
         match code {
             0 => Ok(()),
             libc::EOWNERDEAD => {
-                // What it left half done `dirty` tells, and goes on telling should this process die, too.
+                // What it left half done `changes` tells, and goes on telling should this process die, too.
                 // SAFETY: as in `acquire`; this thread holds the mutex.
                 match unsafe { libc::pthread_mutex_consistent(self.mutex()) } {
                     0 => Ok(()),
@@ -296,6 +338,22 @@ impl Drop for Region {
             libc::munmap(self.base.as_ptr().cast(), self.size);
         }
     }
+}
+
+/// What is left of bytes behind their last whole word, filled up with zeros. There is something left.
+#[inline]
+fn last_word(bytes: &[u8]) -> u64 {
+    let rest = bytes.len() % WORD;
+    // By shifts of what overlaps: a word that was put together byte by byte is slow to read.
+    let word = if let Some(last) = bytes.last_chunk() {
+        u64::from_le_bytes(*last) >> (8 * (WORD - rest))
+    } else if let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk()) {
+        u64::from(u32::from_le_bytes(*first))
+            | u64::from(u32::from_le_bytes(*last)) << (8 * (rest - 4))
+    } else {
+        bytes.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte))
+    };
+    word.to_le()
 }
 
 fn at(link: Link) -> usize {

@@ -19,6 +19,7 @@ impl Locked<'_> {
     /// Ends a change that somebody began. To be called again from the beginning when it does not come to its end.
     pub(super) fn repair(&self) -> Repair {
         let mut repair = Repair::default();
+        self.undo_replace();
         self.forget_heap();
         for bucket in self.buckets() {
             self.keep_chain(bucket, &mut repair, |node| !node.is(Kind::Message));

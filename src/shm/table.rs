@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::lock::Locked;
 use super::node::{Kind, Node, Parts};
-use super::region::Link;
+use super::region::{Link, Region};
 
 /// A place in the table: the link that leads to a node, and where it leads.
 #[derive(Clone, Copy)]
@@ -16,6 +16,14 @@ pub(super) struct Place<'a> {
     slot: &'a AtomicU32,
     /// 0 when there is no such node.
     pub link: Link,
+}
+
+impl Region {
+    /// The link that a chain begins with.
+    pub(super) fn bucket(&self, hash: u32) -> &AtomicU32 {
+        let buckets = self.buckets();
+        &buckets[hash as usize & (buckets.len() - 1)]
+    }
 }
 
 impl<'a> Locked<'a> {
@@ -32,11 +40,6 @@ impl<'a> Locked<'a> {
             }
             slot = &node.next;
         }
-    }
-
-    pub(super) fn bucket(&self, hash: u32) -> &AtomicU32 {
-        let buckets = self.buckets();
-        &buckets[hash as usize & (buckets.len() - 1)]
     }
 
     /// Puts a filled node into the place of its name. A node that is there leaves the table, and its room with it.

@@ -209,8 +209,7 @@ fn store(
         metrics: Vec::new(),
         own: limits.own().clone(),
         limits,
-        handover: Vec::new(),
-        scratch: Vec::new(),
+        scratch: Default::default(),
         handovers: 0,
         warned: Vec::new(),
     };

@@ -1,0 +1,105 @@
+//! Reading shared data without the lock.
+//!
+//! Whoever changes something makes `Header::changes` odd before and even after. What was read in between counts only if
+//! that number was even and is still the same; until then it may be nonsense: parts of other nodes, and links and sizes
+//! that never were any. So words are read as atomics, and places are checked before they are followed.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed};
+use std::sync::atomic::fence;
+
+use super::data::Cas;
+use super::node::Kind;
+use super::region::Region;
+use crate::limits;
+
+/// Why an entry is to be read under the lock.
+pub(super) enum Unsure {
+    /// Somebody changed something meanwhile.
+    Changed,
+    /// Its use is to be noted, or it is at the end of a long chain.
+    Hidden,
+}
+
+/// How often it is tried again. A change takes a fraction of a microsecond.
+const TRIES: u32 = 8;
+
+/// Nodes of a chain that are looked at; chains are shorter, as a rule.
+const CHAIN: usize = 16;
+
+impl Region {
+    /// Puts the value of an entry into `out` and returns its version; `None` when there is no entry.
+    pub(super) fn peek(
+        &self,
+        hash: u32,
+        space: &[u8],
+        key: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Cas>, Unsure> {
+        let mut seen = self.peek_once(hash, space, key, out);
+        for tries in 0..TRIES {
+            if !matches!(seen, Err(Unsure::Changed)) {
+                break;
+            }
+            (0..8 << tries).for_each(|_| std::hint::spin_loop());
+            seen = self.peek_once(hash, space, key, out);
+        }
+        seen
+    }
+
+    #[inline(never)]
+    fn peek_once(
+        &self,
+        hash: u32,
+        space: &[u8],
+        key: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Cas>, Unsure> {
+        let changes = &self.header().changes;
+        let before = changes.load(Acquire);
+        if before % 2 == 1 {
+            return Err(Unsure::Changed);
+        }
+        let seen = self.look(hash, space, key, out);
+        fence(Acquire);
+        if changes.load(Relaxed) == before { seen } else { Err(Unsure::Changed) }
+    }
+
+    fn look(
+        &self,
+        hash: u32,
+        space: &[u8],
+        key: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Cas>, Unsure> {
+        let mut link = self.bucket(hash).load(Relaxed);
+        for _ in 0..CHAIN {
+            if link == 0 {
+                out.clear();
+                return Ok(None);
+            }
+            let node = self.node(link).ok_or(Unsure::Changed)?;
+            if node.hash.load(Relaxed) == hash
+                && node.is(Kind::Entry)
+                && self.is_named(link, node, space, key)
+            {
+                // Where entries give way, it must be noted which one was used last.
+                let header = self.header();
+                if header.evicts.load(Relaxed) != 0 && header.newest.load(Relaxed) != link {
+                    return Err(Unsure::Hidden);
+                }
+                let size = node.value_size();
+                if size > limits::SHARED_VALUE {
+                    return Err(Unsure::Changed);
+                }
+                // Not cleared first, for what is overwritten need not be made zero.
+                if out.len() != size {
+                    out.resize(size, 0);
+                }
+                let read = self.read(link, 0, out);
+                return read.then(|| Some(node.tag.load(Relaxed))).ok_or(Unsure::Changed);
+            }
+            link = node.next.load(Relaxed);
+        }
+        Err(Unsure::Hidden)
+    }
+}

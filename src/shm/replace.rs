@@ -1,0 +1,101 @@
+//! Replacing a value by another one of the same size, where it is: what filters that count do again and again.
+//!
+//! Its node stays in the table, so what the old value was is written down first. Should the process be killed before the
+//! new one is complete, whoever has the lock next puts the old one back.
+
+use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64, fence};
+
+use super::data::Cas;
+use super::lock::Locked;
+use super::node::Node;
+use super::region::{Link, WORD};
+
+/// Bytes of the largest value that is replaced where it is. Others move, for which nothing needs to be written down.
+const LARGEST: usize = 256;
+
+/// What a value was that is being replaced.
+#[repr(C)]
+pub(super) struct Journal {
+    /// Its node; 0 when none is being replaced.
+    link: AtomicU32,
+    cas: AtomicU32,
+    words: [AtomicU64; LARGEST / WORD],
+}
+
+impl Locked<'_> {
+    /// Whether [`Locked::replace`] can be used.
+    pub(super) fn can_replace(&self, node: &Node, value: &[u8]) -> bool {
+        value.len() == node.value_size() && value.len() <= LARGEST
+    }
+
+    /// Gives an entry another value and version. A change must have begun.
+    pub(super) fn replace(&self, link: Link, node: &Node, value: &[u8], cas: Cas) {
+        self.note_value(link, node);
+        self.write(link, 0, value);
+        node.tag.store(cas, Relaxed);
+        self.header().journal.link.store(0, Release);
+    }
+
+    fn note_value(&self, link: Link, node: &Node) {
+        let journal = &self.header().journal;
+        for (noted, word) in journal.words.iter().zip(self.value_words(link, node)) {
+            noted.store(word.load(Relaxed), Relaxed);
+        }
+        journal.cas.store(node.tag.load(Relaxed), Relaxed);
+        // All of it is there before it counts, and it counts before anything is replaced.
+        journal.link.store(link, Release);
+        fence(Release);
+    }
+
+    /// Puts back what was being replaced when a process was killed.
+    pub(super) fn undo_replace(&self) {
+        let journal = &self.header().journal;
+        let link = journal.link.load(Relaxed);
+        let Some(node) = self.node(link) else { return };
+        for (noted, word) in journal.words.iter().zip(self.value_words(link, node)) {
+            word.store(noted.load(Relaxed), Relaxed);
+        }
+        node.tag.store(journal.cas.load(Relaxed), Relaxed);
+        // Not before: this process may be killed as well.
+        journal.link.store(0, Release);
+    }
+
+    fn value_words(&self, link: Link, node: &Node) -> &[AtomicU64] {
+        self.words(link, 0, node.value_size()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Shared;
+    use super::super::node::Kind;
+
+    #[test]
+    fn what_was_half_replaced_comes_back() {
+        let shared = Shared::new(crate::limits::MIN_SHARED_MEMORY, |repair| {
+            assert_eq!((repair.kept, repair.cut), (1, 0));
+        })
+        .expect("a mapping");
+        let old = [b'o'; 100];
+        let cas = shared.set(b"", b"key", &old, 0).expect("room");
+        for written in [0, 1, 12, 13] {
+            let locked = shared.lock().expect("the lock");
+            let hash = shared.hash(Kind::Entry, b"", b"key");
+            let link = locked.find(Kind::Entry, hash, b"", b"key").link;
+            let node = locked.node(link).expect("an entry");
+            locked.begin_change();
+            locked.note_value(link, node);
+            for word in &locked.value_words(link, node)[..written] {
+                word.store(u64::MAX, std::sync::atomic::Ordering::Relaxed);
+            }
+            node.tag.store(cas + 1, std::sync::atomic::Ordering::Relaxed);
+            drop(locked);
+
+            let mut value = Vec::new();
+            assert_eq!(shared.get(b"", b"key", &mut value), Ok(Some(cas)), "{written}");
+            assert_eq!(value, old, "{written}");
+        }
+        shared.verify().expect("all in order");
+    }
+}
