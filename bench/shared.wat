@@ -1,4 +1,4 @@
-;; Adds one to the first 8 of 100 shared bytes, 500000 times: what a filter does that counts over all workers. The metric
+;; Adds one to the first 8 of 100 shared bytes, 2000000 times: what a filter does that counts over all workers. The metric
 ;; `tries` counts the pairs of a get and a set that this took.
 (module
   (import "env" "proxy_get_shared_data" (func $get (param i32 i32 i32 i32 i32) (result i32)))
@@ -20,7 +20,7 @@
       (br_if $again
         (call $set (i32.const 16) (i32.const 3) (i32.const 4096) (i32.const 100) (i32.load (i32.const 8))))
       (br_if $again
-        (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 500000))))
+        (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 2000000))))
     (drop (call $define (i32.const 0) (i32.const 19) (i32.const 5) (i32.const 0)))
     (drop (call $increment (i32.load (i32.const 0)) (local.get $tries)))
     (i32.const 0)))

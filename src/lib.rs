@@ -25,7 +25,7 @@ pub mod codec;
 pub mod effect;
 pub mod error;
 pub mod event;
-#[allow(unsafe_code, reason = "the C ABI is made of pointers; nothing else in the crate is")]
+#[allow(unsafe_code, reason = "the C ABI is made of pointers")]
 pub mod ffi;
 pub mod guest;
 pub mod hostcall;

@@ -380,6 +380,38 @@ fn memory_and_tables_grow_to_their_limits_and_no_further() {
     assert_eq!(said, [(3 << 20) / 65536, limits::TABLE_ELEMENTS / 1000], "pages and thousands");
 }
 
+/// Host functions keep where the memory is: they must see each page from the moment that it is there.
+#[test]
+fn memory_that_grows_between_host_functions_and_while_one_runs() {
+    let text = r#"(module
+        (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
+        (import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 8) "plugin_name")
+        (func (export "proxy_abi_version_0_2_1"))
+        (func $end (result i32) (i32.mul (memory.size) (i32.const 65536)))
+        (func (export "proxy_on_memory_allocate") (param $size i32) (result i32)
+            (drop (memory.grow (i32.const 1)))
+            (i32.sub (call $end) (local.get $size)))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (loop $more
+                ;; Up to the end of the memory and one byte behind it.
+                (i32.store8 (i32.sub (call $end) (i32.const 1)) (i32.const 65))
+                (drop (call $log (i32.const 2) (i32.sub (call $end) (i32.const 1)) (i32.const 1)))
+                (if (i32.ne (call $log (i32.const 2) (call $end) (i32.const 1)) (i32.const 6)) (then unreachable))
+                ;; Into a page that is there only when the value is handed over, and when there is no more, not at all.
+                (if (i32.eqz (call $get (i32.const 8) (i32.const 11) (i32.const 0) (i32.const 4)))
+                    (then (drop (call $log (i32.const 2) (i32.load (i32.const 0)) (i32.load (i32.const 4))))))
+                (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1))))
+            (i32.const 0)))"#;
+    let mut options = resty_proxy_wasm::vm::Options::new("filter");
+    options.memory_limit = 1 << 20;
+    let bytes = wat::parse_str(text).expect("WebAssembly text");
+    let filter = Filter::load(&World::new(), &bytes, options).expect("a filter");
+    filter.open(&filter.context("")).request_headers();
+    assert_eq!(filter.world.said(), ["A", "filter"].repeat(8), "sixteen pages, two at a time");
+}
+
 #[test]
 fn calls_without_end() {
     let told = "proxy_on_request_headers: a filter has more calls under way, or larger ones, than the host makes for it";

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
 
+use super::view::View;
 use crate::limits;
 use crate::shm::{Count, Own};
 
@@ -13,6 +14,8 @@ pub struct Limiter {
     own: Arc<Own>,
     /// Bytes of memory.
     memory: usize,
+    /// Where that is. Here, because nothing grows without asking here.
+    pub view: View,
 }
 
 impl Limiter {
@@ -25,7 +28,7 @@ impl Limiter {
             .instances(1)
             .memories(1)
             .build();
-        Self { limits, own, memory: 0 }
+        Self { limits, own, memory: 0, view: View::default() }
     }
 
     /// Where it counts.
@@ -48,6 +51,7 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        self.view.forget();
         let allowed = self.limits.memory_growing(current, desired, maximum)?;
         if allowed && maximum.is_none_or(|maximum| desired <= maximum) {
             self.memory += desired - current;

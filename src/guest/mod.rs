@@ -8,6 +8,8 @@ mod properties;
 mod root;
 mod state;
 mod stream;
+#[allow(unsafe_code, reason = "a guest's memory is kept by its address")]
+mod view;
 
 pub use body::{Body, Output};
 pub use calls::{CallOf, CallResult, Calls, Dispatched, ForeignCall, Requested, Token};

@@ -199,7 +199,7 @@ pub struct State {
     /// The guest's memory, once known.
     pub memory: Option<Memory>,
     /// The guest's allocator, once known and while it does not run.
-    pub allocate: Option<TypedFunc<u32, u32>>,
+    pub allocate: Option<Box<TypedFunc<u32, u32>>>,
     /// What wasmtime-wasi answers from.
     pub wasi: WasiP1Ctx,
     /// Unfinished lines.

@@ -1,6 +1,6 @@
 //! The only place where a guest's (pointer, length) becomes a slice, and where a value is handed to it.
 
-use wasmtime::{Caller, Extern, Memory};
+use wasmtime::{Caller, Extern};
 
 use crate::abi::Status;
 use crate::guest::State;
@@ -35,20 +35,28 @@ pub fn status(answer: Answer) -> wasmtime::Result<i32> {
 /// The guest's memory beside the store's data. Taken anew after every call into the guest: its memory may
 /// have grown and moved.
 #[inline]
+#[allow(unsafe_code, reason = "see `View`")]
 pub fn split<'a>(caller: &'a mut Caller<'_, State>) -> Result<(&'a mut [u8], &'a mut State), Stop> {
-    let memory = match caller.data().memory {
-        Some(memory) => memory,
-        None => find_memory(caller)?,
-    };
-    Ok(memory.data_and_store_mut(caller))
+    // SAFETY: the store is the caller's for `'a`, all references to the memory come from here, and the limiter, which
+    // wasmtime asks before a memory grows, tells the view.
+    match unsafe { caller.data().limits.view.bytes() } {
+        Some(memory) => Ok((memory, caller.data_mut())),
+        None => find_memory(caller),
+    }
 }
 
-/// Hostcalls can come out of a start section, before anyone looked at the exports.
 #[cold]
-fn find_memory(caller: &mut Caller<'_, State>) -> Result<Memory, Stop> {
-    let found = caller.get_export("memory").and_then(Extern::into_memory);
-    caller.data_mut().memory = found;
-    found.ok_or(Stop::Status(Status::InvalidMemoryAccess))
+fn find_memory<'a>(
+    caller: &'a mut Caller<'_, State>,
+) -> Result<(&'a mut [u8], &'a mut State), Stop> {
+    if caller.data().memory.is_none() {
+        // Hostcalls can come out of a start section, before anyone looked at the exports.
+        caller.data_mut().memory = caller.get_export("memory").and_then(Extern::into_memory);
+    }
+    let memory = caller.data().memory.ok_or(Stop::Status(Status::InvalidMemoryAccess))?;
+    let (bytes, state) = memory.data_and_store_mut(caller);
+    state.limits.view.keep(bytes);
+    Ok((bytes, state))
 }
 
 /// The bytes at `pointer`.
@@ -159,7 +167,7 @@ fn allocate(caller: &mut Caller<'_, State>, size: u32) -> Result<u32, Stop> {
     // Taken, for a copy would have to be counted. The guest's allocator may make hostcalls that look for it anew.
     let function = match caller.data_mut().allocate.take() {
         Some(function) => function,
-        None => find_allocator(caller)?,
+        None => Box::new(find_allocator(caller)?),
     };
     caller.data_mut().handovers += 1;
     let answer = function.call(&mut *caller, size);

@@ -11,6 +11,9 @@ use crate::limits;
 /// The version of an entry, for compare and swap. Never 0.
 pub type Cas = u32;
 
+/// What a set that came too late counts for; one that did not takes 1 away.
+const MISS: u32 = 256;
+
 impl Shared {
     /// Puts the value of a key into `out` (cleared first) and returns its version; `None` when there is none.
     pub fn get(&self, space: &[u8], key: &[u8], out: &mut Vec<u8>) -> Result<Option<Cas>, Refusal> {
@@ -44,7 +47,7 @@ impl Shared {
                 self.give_way();
                 return Err(Refusal::Mismatch);
             }
-            self.misses.store(0, Relaxed);
+            self.misses.store(self.misses.load(Relaxed).saturating_sub(1), Relaxed);
             if locked.can_replace(node, value) {
                 return Ok(locked.change(|| {
                     let tag = locked.next_cas();
@@ -77,14 +80,14 @@ impl Shared {
     }
 
     /// Waits for a moment, another worker having been faster: one that makes many changes in a row has in its cache what it
-    /// needs for them, and two that take turns wait for each other's caches all the time. Longer with each miss in a row,
-    /// ten microseconds or so at most.
+    /// needs for them, and two that take turns wait for each other's caches all the time. Where that goes on the wait grows
+    /// to some 50 µs, in which the other one makes a few hundred changes.
     fn give_way(&self) {
         const SHORTEST: u32 = 64;
-        const DOUBLINGS: u32 = 3;
+        const DOUBLINGS: u32 = 5;
         let misses = self.misses.load(Relaxed);
-        self.misses.store((misses + 1).min(DOUBLINGS), Relaxed);
-        (0..SHORTEST << misses).for_each(|_| std::hint::spin_loop());
+        self.misses.store((misses + MISS).min(DOUBLINGS * MISS), Relaxed);
+        (0..SHORTEST << (misses / MISS)).for_each(|_| std::hint::spin_loop());
     }
 
     /// Takes a key out. False when it is not there.

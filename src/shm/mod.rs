@@ -62,7 +62,7 @@ pub struct Shared {
     /// They are secret, so that no client can choose names that all fall into one bucket.
     seeds: (u64, SharedSeed),
     on_repair: fn(&Repair),
-    /// How often in a row an entry had another version, as far as `give_way` counts.
+    /// How often of late an entry had another version, as `give_way` counts.
     misses: AtomicU32,
 }
 

@@ -21,7 +21,7 @@ pub(super) enum Unsure {
 }
 
 /// How often it is tried again. A change takes a fraction of a microsecond.
-const TRIES: u32 = 8;
+const TRIES: u32 = 3;
 
 /// Nodes of a chain that are looked at; chains are shorter, as a rule.
 const CHAIN: usize = 16;

@@ -177,7 +177,7 @@ impl Module {
         let memory = instance.get_memory(&mut store, "memory");
         let state = store.data_mut();
         state.memory = memory;
-        state.allocate = allocate;
+        state.allocate = allocate.map(Box::new);
         start.run(&instance, &mut store)?;
         Ok(Vm { store, exports, module: self.clone(), dead: None, calls: 0 })
     }
