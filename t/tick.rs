@@ -160,3 +160,21 @@ fn ticks_end_with_their_context() {
     let after = &nginx.guest_log("probe")[ended.expect("an end")..];
     assert!(!after.iter().any(|line| line.starts_with("tick ids -> id=1 ")), "{after:?}");
 }
+
+/// A filter whose ticks call a service, and that asks for the next when it answers, is at it for as long as a worker lives.
+#[test]
+fn a_worker_that_is_to_end_does_so_while_ticks_and_calls_bring_one_another() {
+    // Not of the worker's own nginx, which stops to answer when it is to end.
+    let service = Nginx::new().http("server { listen unix:service.sock; return 200; }").start();
+    let nginx = Probe::new(&format!(
+        "configure: set_tick_period_milliseconds 5
+        tick: http_call unix:{} '' '' '' 20000
+        http_call_response: set_tick_period_milliseconds 5",
+        service.path("service.sock")
+    ))
+    .start();
+    nginx.get("/");
+    wait_for(&nginx, "http_call_response", 3);
+    nginx.reload();
+    nginx.wait_for_old_workers();
+}
