@@ -131,6 +131,9 @@ pub fn give_bytes(caller: &mut Caller<'_, State>, to: Return, value: Vec<u8>) ->
     Ok(hand_over(memory, to, address, &value)?)
 }
 
+/// What is kept of such a buffer for the next value.
+const SCRATCH: usize = 16 * 1024;
+
 /// Hands over what is in [`State::scratch`], at addresses that were checked. Answers with the guest's memory.
 pub fn give_scratch<'a>(
     caller: &'a mut Caller<'_, State>,
@@ -139,7 +142,11 @@ pub fn give_scratch<'a>(
     let size = size_of_value(caller.data_mut().scratch())?;
     let address = allocate(caller, size)?;
     let (memory, state) = split(caller)?;
-    hand_over(memory, to, address, state.scratch())?;
+    let value = state.scratch();
+    hand_over(memory, to, address, value)?;
+    if value.capacity() > SCRATCH {
+        *value = Vec::new();
+    }
     Ok(memory)
 }
 
