@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::lock::Locked;
 use super::node::{Kind, Node, Parts};
+use super::peek::Name;
 use super::region::Link;
 use super::{Refusal, Shared};
 use crate::limits;
@@ -18,7 +19,7 @@ impl Shared {
     /// Puts the value of a key into `out` (cleared first) and returns its version; `None` when there is none.
     pub fn get(&self, space: &[u8], key: &[u8], out: &mut Vec<u8>) -> Result<Option<Cas>, Refusal> {
         let hash = self.hash(Kind::Entry, space, key);
-        if let Ok(seen) = self.region.peek(hash, space, key, out) {
+        if let Ok(seen) = self.region.peek(&Name { hash, space, key }, out) {
             return Ok(seen);
         }
         let locked = self.lock()?;

@@ -12,6 +12,14 @@ use super::node::Kind;
 use super::region::Region;
 use crate::limits;
 
+/// What an entry is looked for by.
+pub(super) struct Name<'a> {
+    /// Of the other two.
+    pub hash: u32,
+    pub space: &'a [u8],
+    pub key: &'a [u8],
+}
+
 /// Why an entry is to be read under the lock.
 pub(super) enum Unsure {
     /// Somebody changed something meanwhile.
@@ -28,59 +36,41 @@ const CHAIN: usize = 16;
 
 impl Region {
     /// Puts the value of an entry into `out` and returns its version; `None` when there is no entry.
-    pub(super) fn peek(
-        &self,
-        hash: u32,
-        space: &[u8],
-        key: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Cas>, Unsure> {
-        let mut seen = self.peek_once(hash, space, key, out);
+    pub(super) fn peek(&self, name: &Name<'_>, out: &mut Vec<u8>) -> Result<Option<Cas>, Unsure> {
+        let mut seen = self.peek_once(name, out);
         for tries in 0..TRIES {
             if !matches!(seen, Err(Unsure::Changed)) {
                 break;
             }
             (0..8 << tries).for_each(|_| std::hint::spin_loop());
-            seen = self.peek_once(hash, space, key, out);
+            seen = self.peek_once(name, out);
         }
         seen
     }
 
     #[inline(never)]
-    fn peek_once(
-        &self,
-        hash: u32,
-        space: &[u8],
-        key: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Cas>, Unsure> {
+    fn peek_once(&self, name: &Name<'_>, out: &mut Vec<u8>) -> Result<Option<Cas>, Unsure> {
         let changes = &self.header().changes;
         let before = changes.load(Acquire);
         if before % 2 == 1 {
             return Err(Unsure::Changed);
         }
-        let seen = self.look(hash, space, key, out);
+        let seen = self.look(name, out);
         fence(Acquire);
         if changes.load(Relaxed) == before { seen } else { Err(Unsure::Changed) }
     }
 
-    fn look(
-        &self,
-        hash: u32,
-        space: &[u8],
-        key: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Option<Cas>, Unsure> {
-        let mut link = self.bucket(hash).load(Relaxed);
+    fn look(&self, name: &Name<'_>, out: &mut Vec<u8>) -> Result<Option<Cas>, Unsure> {
+        let mut link = self.bucket(name.hash).load(Relaxed);
         for _ in 0..CHAIN {
             if link == 0 {
                 out.clear();
                 return Ok(None);
             }
             let node = self.node(link).ok_or(Unsure::Changed)?;
-            if node.hash.load(Relaxed) == hash
+            if node.hash.load(Relaxed) == name.hash
                 && node.is(Kind::Entry)
-                && self.is_named(link, node, space, key)
+                && self.is_named(link, node, name.space, name.key)
             {
                 // Where entries give way, it must be noted which one was used last.
                 let header = self.header();
