@@ -245,8 +245,10 @@ check() {
     cargo clippy --release --all-targets -- -D warnings
     cargo clippy --release --all-targets -p rpw-bindgen -- -D warnings
     say "features"
-    if [[ -n $(built_twice) ]]; then
-        built_twice
+    local twice
+    twice=$(built_twice)
+    if [[ -n $twice ]]; then
+        echo "$twice"
         die "tests and product use these with other features: name them in Cargo.toml, as the ones there"
     fi
     say "luacheck"
