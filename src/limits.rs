@@ -79,7 +79,7 @@ pub const EFFECT_BYTES: usize = 4 * 1024 * 1024;
 pub const COMPARED_BYTES: usize = 16 * 1024 * 1024;
 
 /// Values on their way to a guest whose allocator asks for another one meanwhile. Stops a filter from stacking them up.
-pub const HANDOVERS: u32 = 8;
+pub const HANDOVERS: usize = 8;
 
 /// Body of the response to a call that a guest makes. Past it the call fails.
 pub const CALL_BODY: usize = 16 * 1024 * 1024;

@@ -20,6 +20,7 @@ mod faults;
 mod foreign;
 #[path = "../fuzz/bodies/mod.rs"]
 mod fuzz;
+mod handover;
 mod headers;
 mod hostile;
 mod lifecycle;

@@ -22,6 +22,13 @@ pub struct HostFunction {
     pub support: Support,
 }
 
+impl HostFunction {
+    /// Whether it can hand over a value, for which the guest has to make room.
+    pub fn hands_over(&self) -> bool {
+        self.params.iter().any(|(name, _)| *name == "return_data")
+    }
+}
+
 /// Runs a macro over `family::function(parameters) "versions" support;` for each host function.
 macro_rules! for_each_hostcall {
     ($run:ident) => {

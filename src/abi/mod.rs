@@ -25,6 +25,9 @@ pub enum Version {
     V0_2_1,
 }
 
+/// Exports with which a guest makes room for a value, the first of them that it has: the ABI's, and that of C.
+pub const ALLOCATORS: [&str; 2] = ["proxy_on_memory_allocate", "malloc"];
+
 /// Prefix of the marker exports.
 pub const VERSION_MARKER: &str = "proxy_abi_version_";
 

@@ -19,13 +19,14 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// For a guest that may have that many bytes of memory.
-    pub fn new(memory_limit: usize, own: Arc<Own>) -> Self {
+    /// For a guest that may have that many bytes of memory, and for that many instances of our own beside it, which have a
+    /// table each.
+    pub fn new(memory_limit: usize, beside: usize, own: Arc<Own>) -> Self {
         let limits = StoreLimitsBuilder::new()
             .memory_size(memory_limit)
             .table_elements(limits::TABLE_ELEMENTS)
-            .tables(limits::TABLES)
-            .instances(1)
+            .tables(limits::TABLES + beside)
+            .instances(1 + beside)
             .memories(1)
             .build();
         Self { limits, own, memory: 0, view: View::default() }

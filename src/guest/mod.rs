@@ -3,6 +3,7 @@
 
 mod body;
 mod calls;
+mod handover;
 mod limiter;
 mod properties;
 mod root;
@@ -13,6 +14,7 @@ mod view;
 
 pub use body::{Body, Output};
 pub use calls::{CallOf, CallResult, Calls, Dispatched, ForeignCall, Requested, Token};
+pub use handover::{Handovers, Return};
 pub use limiter::Limiter;
 pub use properties::Properties;
 pub use root::{Listener, Root};

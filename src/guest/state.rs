@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
-use wasmtime::{Memory, TypedFunc};
+use wasmtime::{Func, Memory, TypedFunc};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use super::{Calls, ContextId, Limiter, Listener, Properties, Root, Stream};
+use super::{Calls, ContextId, Handovers, Limiter, Listener, Properties, Root, Stream};
 use crate::abi::{Callback, LogLevel, Version};
 use crate::limits;
 use crate::ports::{Host, RequestId};
@@ -198,7 +198,9 @@ pub struct State {
     pub calls: Calls,
     /// The guest's memory, once known.
     pub memory: Option<Memory>,
-    /// The guest's allocator, once known and while it does not run.
+    /// The guest's allocator, once known.
+    pub allocator: Option<Func>,
+    /// The same, and while it does not run, ready to be called.
     pub allocate: Option<Box<TypedFunc<u32, u32>>>,
     /// What wasmtime-wasi answers from.
     pub wasi: WasiP1Ctx,
@@ -210,20 +212,13 @@ pub struct State {
     pub metrics: Vec<Metric>,
     /// What it does is counted here.
     pub own: Arc<Own>,
-    /// See [`State::scratch`].
-    pub scratch: [Vec<u8>; limits::HANDOVERS as usize + 1],
-    /// Calls of that allocator that have not returned.
-    pub handovers: u32,
+    /// Values on their way to it.
+    pub handovers: Handovers,
     /// Warnings that are given once per VM, by their text.
     pub warned: Vec<&'static str>,
 }
 
 impl State {
-    /// A buffer for a value that is built for the guest: of each allocator that is running, and of none, one of its own.
-    pub fn scratch(&mut self) -> &mut Vec<u8> {
-        &mut self.scratch[self.handovers as usize]
-    }
-
     /// The stream that hostcalls work on, when the effective context is one.
     pub fn stream(&self) -> Option<&Stream> {
         self.contexts.streams.get(&self.call.effective).map(|s| &**s)

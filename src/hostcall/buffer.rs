@@ -2,9 +2,9 @@
 
 use wasmtime::Caller;
 
-use super::memory::{Answer, Return, give, slice, split, write_u32};
+use super::memory::{Answer, give, slice, split, write_u32};
 use crate::abi::{BufferType, Callback, Status};
-use crate::guest::{Body, CallResult, State, Stream};
+use crate::guest::{Body, CallResult, Return, State, Stream};
 
 pub fn proxy_get_buffer_bytes(
     caller: &mut Caller<'_, State>,

@@ -3,11 +3,11 @@
 
 use wasmtime::Caller;
 
-use super::memory::{Answer, Return, give, slice, split, write_u32};
+use super::memory::{Answer, give, slice, split, write_u32};
 use crate::abi::{Callback, Status};
 use crate::callout::{self, Upstream};
 use crate::codec::header_map;
-use crate::guest::{CallOf, CallResult, Dispatched, State, Token};
+use crate::guest::{CallOf, CallResult, Dispatched, Return, State, Token};
 use crate::shm::Count;
 
 /// The code of `proxy_get_status` for an HTTP call that failed, as Envoy gives it.

@@ -3,9 +3,9 @@
 use wasmtime::Caller;
 
 use super::dispatch::begin;
-use super::memory::{Answer, Return, give_bytes, slice, split};
+use super::memory::{Answer, give_bytes, slice, split};
 use crate::abi::Status;
-use crate::guest::{ForeignCall, State};
+use crate::guest::{ForeignCall, Return, State};
 use crate::ports::{ForeignError, ForeignKind};
 
 /// The result of a function that runs now; of one that runs later, the id by which proxy_on_foreign_function will know

@@ -2,11 +2,11 @@
 
 use wasmtime::Caller;
 
-use super::memory::{Answer, Return, give, give_bytes, slice, split, write_u32};
+use super::memory::{Answer, give, give_bytes, slice, split, write_u32};
 use super::trailers;
 use crate::abi::{MapType, Status, Version};
 use crate::codec::header_map;
-use crate::guest::State;
+use crate::guest::{Return, State};
 use crate::snapshot::HeaderMap;
 
 pub use self::write::{

@@ -1,10 +1,9 @@
 //! The only place where a guest's (pointer, length) becomes a slice, and where a value is handed to it.
 
-use wasmtime::{Caller, Extern};
+use wasmtime::{Caller, Extern, TypedFunc};
 
-use crate::abi::Status;
-use crate::guest::State;
-use crate::limits;
+use crate::abi::{ALLOCATORS, Status};
+use crate::guest::{Return, State};
 
 /// Why a hostcall does not answer OK.
 pub enum Stop {
@@ -12,6 +11,8 @@ pub enum Stop {
     Status(Status),
     /// The guest's own allocator trapped: so does the call.
     Trap(wasmtime::Error),
+    /// It does as soon as there is room for the current one of [`State::handovers`].
+    Room,
 }
 
 impl From<Status> for Stop {
@@ -23,12 +24,52 @@ impl From<Status> for Stop {
 /// The outcome of a hostcall.
 pub type Answer = Result<(), Stop>;
 
-/// A guest's view of an [`Answer`].
-pub fn status(answer: Answer) -> wasmtime::Result<i32> {
+/// A guest's view of an [`Answer`]; what it waits for is done here.
+#[inline]
+pub fn status(caller: &mut Caller<'_, State>, answer: Answer) -> wasmtime::Result<i32> {
     match answer {
         Ok(()) => Ok(Status::Ok as i32),
         Err(Stop::Status(status)) => Ok(status as i32),
         Err(Stop::Trap(error)) => Err(error),
+        Err(Stop::Room) => give_in_new_room(caller),
+    }
+}
+
+/// The same for who calls the guest's allocator itself: the status, or [`WANTS_ROOM`] and for how many bytes. When they are
+/// there [`finish`] follows.
+#[inline]
+pub fn status_or_size(caller: &mut Caller<'_, State>, answer: Answer) -> wasmtime::Result<i64> {
+    match answer {
+        Err(Stop::Room) => {}
+        answer => return status(caller, answer).map(i64::from),
+    }
+    let state = caller.data_mut();
+    let size = state.handovers.current().value.len();
+    if size == 0 || size > u32::MAX as usize {
+        return give_in_new_room(caller).map(i64::from);
+    }
+    Ok(match begin_handover(state) {
+        Ok(()) => WANTS_ROOM | size as i64,
+        Err(status) => status as i64,
+    })
+}
+
+/// See [`status_or_size`].
+pub const WANTS_ROOM: i64 = 1 << 32;
+
+/// Hands the current value over, in the room that was made for it.
+pub fn finish(caller: &mut Caller<'_, State>, address: u32) -> Answer {
+    caller.data_mut().handovers.end();
+    hand_over_current(caller, room(address)?)
+}
+
+fn give_in_new_room(caller: &mut Caller<'_, State>) -> wasmtime::Result<i32> {
+    let size = caller.data_mut().handovers.current().value.len();
+    match allocate(caller, size).and_then(|address| hand_over_current(caller, address)) {
+        Ok(()) => Ok(Status::Ok as i32),
+        Err(Stop::Status(status)) => Ok(status as i32),
+        Err(Stop::Trap(error)) => Err(error),
+        Err(Stop::Room) => Ok(Status::InternalFailure as i32),
     }
 }
 
@@ -86,15 +127,6 @@ pub fn write_u64(memory: &mut [u8], pointer: u32, value: u64) -> Result<(), Stat
     Ok(())
 }
 
-/// Where a hostcall writes the address and the size of a value.
-#[derive(Clone, Copy)]
-pub struct Return {
-    /// Address of the address.
-    pub data: u32,
-    /// Address of the size.
-    pub size: u32,
-}
-
 impl Return {
     /// Refuses addresses outside the memory, before anything is done.
     pub fn check(self, memory: &[u8]) -> Result<(), Status> {
@@ -114,44 +146,44 @@ where
 {
     let (memory, state) = split(caller)?;
     to.check(memory)?;
-    let size = size_of_value(read(state)?)?;
+    let size = read(state)?.len();
     let address = allocate(caller, size)?;
     let (memory, state) = split(caller)?;
     let value = if size == 0 { &[] } else { read(state)? };
-    let value = &value[..value.len().min(size as usize)];
+    let value = &value[..value.len().min(size)];
     Ok(hand_over(memory, to, address, value)?)
 }
 
 /// Hands over a value that was built for this call.
 pub fn give_bytes(caller: &mut Caller<'_, State>, to: Return, value: Vec<u8>) -> Answer {
-    let (memory, _) = split(caller)?;
-    to.check(memory)?;
-    let address = allocate(caller, size_of_value(&value)?)?;
-    let (memory, _) = split(caller)?;
-    Ok(hand_over(memory, to, address, &value)?)
-}
-
-/// What is kept of such a buffer for the next value.
-const SCRATCH: usize = 16 * 1024;
-
-/// Hands over what is in [`State::scratch`], at addresses that were checked. Answers with the guest's memory.
-pub fn give_scratch<'a>(
-    caller: &'a mut Caller<'_, State>,
-    to: Return,
-) -> Result<&'a mut [u8], Stop> {
-    let size = size_of_value(caller.data_mut().scratch())?;
-    let address = allocate(caller, size)?;
     let (memory, state) = split(caller)?;
-    let value = state.scratch();
-    hand_over(memory, to, address, value)?;
-    if value.capacity() > SCRATCH {
-        *value = Vec::new();
-    }
-    Ok(memory)
+    to.check(memory)?;
+    state.handovers.current().value = value;
+    give_current(state, to, None)
 }
 
-fn size_of_value(value: &[u8]) -> Result<u32, Status> {
-    u32::try_from(value.len()).map_err(|_| Status::InternalFailure)
+/// Hands over what is the current value once its function is done. It has its place in [`State::handovers`] already.
+pub fn give_current(state: &mut State, to: Return, number: Option<(u32, u32)>) -> Answer {
+    let current = state.handovers.current();
+    (current.to, current.number) = (to, number);
+    Err(Stop::Room)
+}
+
+/// What is kept of a value's buffer for the next value.
+const KEPT: usize = 16 * 1024;
+
+/// Writes the current value to its room, and where that is to where the guest looks for it.
+fn hand_over_current(caller: &mut Caller<'_, State>, address: u32) -> Answer {
+    let (memory, state) = split(caller)?;
+    let current = state.handovers.current();
+    hand_over(memory, current.to, address, &current.value)?;
+    if let Some((to, number)) = current.number {
+        write_u32(memory, to, number)?;
+    }
+    if current.value.capacity() > KEPT {
+        current.value = Vec::new();
+    }
+    Ok(())
 }
 
 fn hand_over(memory: &mut [u8], to: Return, address: u32, value: &[u8]) -> Result<(), Status> {
@@ -161,37 +193,46 @@ fn hand_over(memory: &mut [u8], to: Return, address: u32, value: &[u8]) -> Resul
 }
 
 /// Room in the guest's memory, by its own allocator; 0 for nothing.
-fn allocate(caller: &mut Caller<'_, State>, size: u32) -> Result<u32, Stop> {
+fn allocate(caller: &mut Caller<'_, State>, size: usize) -> Result<u32, Stop> {
     if size == 0 {
         return Ok(0);
     }
-    if caller.data().handovers >= limits::HANDOVERS {
-        caller.data_mut().warn_once(
-            "a value cannot be handed over: the filter's allocator asks for values, each while it makes room for another",
-        );
-        return Err(Status::InternalFailure.into());
-    }
+    let size = u32::try_from(size).map_err(|_| Status::InternalFailure)?;
     // Taken, for a copy would have to be counted. The guest's allocator may make hostcalls that look for it anew.
     let function = match caller.data_mut().allocate.take() {
         Some(function) => function,
         None => Box::new(find_allocator(caller)?),
     };
-    caller.data_mut().handovers += 1;
-    let answer = function.call(&mut *caller, size);
+    let begun = begin_handover(caller.data_mut());
+    let answer = begun.map(|()| function.call(&mut *caller, size));
     let state = caller.data_mut();
-    state.handovers -= 1;
     state.allocate = Some(function);
-    match answer {
-        Ok(0) => Err(Status::InternalFailure.into()),
-        Ok(address) => Ok(address),
-        Err(error) => Err(Stop::Trap(error)),
-    }
+    let answer = answer?;
+    state.handovers.end();
+    answer.map_err(Stop::Trap).and_then(room)
 }
 
-fn find_allocator(caller: &mut Caller<'_, State>) -> Result<wasmtime::TypedFunc<u32, u32>, Stop> {
-    for name in ["proxy_on_memory_allocate", "malloc"] {
-        let Some(function) = caller.get_export(name).and_then(Extern::into_func) else { continue };
-        if let Ok(function) = function.typed::<u32, u32>(&*caller) {
+fn begin_handover(state: &mut State) -> Result<(), Status> {
+    if state.handovers.begin() {
+        return Ok(());
+    }
+    state.warn_once(
+        "a value cannot be handed over: the filter's allocator asks for values, each while it makes room for another",
+    );
+    Err(Status::InternalFailure)
+}
+
+/// What the allocator answered.
+fn room(address: u32) -> Result<u32, Stop> {
+    if address == 0 { Err(Status::InternalFailure.into()) } else { Ok(address) }
+}
+
+fn find_allocator(caller: &mut Caller<'_, State>) -> Result<TypedFunc<u32, u32>, Stop> {
+    let known = caller.data().allocator;
+    for name in ALLOCATORS {
+        // Hostcalls can come out of a start section, before anyone looked at the exports.
+        let found = known.or_else(|| caller.get_export(name).and_then(Extern::into_func));
+        if let Some(Ok(function)) = found.map(|found| found.typed::<u32, u32>(&*caller)) {
             return Ok(function);
         }
     }

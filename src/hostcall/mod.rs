@@ -19,7 +19,7 @@ pub mod trailers;
 
 use wasmtime::{Caller, Linker};
 
-use crate::abi::for_each_hostcall;
+use crate::abi::{HostFunction, for_each_hostcall};
 use crate::guest::State;
 use crate::limits;
 
@@ -31,19 +31,61 @@ fn shown(name: &[u8]) -> String {
     }
 }
 
+macro_rules! answer {
+    ($caller:ident, $family:ident::$name:ident($($param:ident),*)) => {{
+        if stringify!($family) != "log" {
+            $caller.data().call.asked.set(true);
+        }
+        $family::$name(&mut $caller, $($param),*)
+    }};
+}
+
+/// Module and name of [`memory::finish`] for the front of a guest.
+pub const FINISH: (&str, &str) = ("host", "finish");
+
+/// Module that the front of a guest imports the beginnings of host functions from. Each has its parameters two by two, the
+/// first of them in the lower half: as many as they are, some would be passed on the stack, where WebAssembly's compiler
+/// writes them in halves of what it reads, for which processors stop.
+pub const BEGIN: &str = "begin";
+
+/// Parameters of a beginning: pairs of those of its host function.
+pub const PAIRS: usize = 3;
+
 macro_rules! link {
     ($($family:ident::$name:ident($($param:ident: $ty:ident),*) $versions:literal $support:ident $(($answer:literal))?;)*) => {
         /// Links every function of the table.
         pub fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
             $(linker.func_wrap("env", stringify!($name), |mut caller: Caller<'_, State>, $($param: $ty),*| {
-                if stringify!($family) != "log" {
-                    caller.data().call.asked.set(true);
-                }
-                memory::status($family::$name(&mut caller, $($param),*))
+                let answer = answer!(caller, $family::$name($($param),*));
+                memory::status(&mut caller, answer)
             })?;)*
             // Emscripten declares these two; neither has anything to do here.
             linker.func_wrap("env", "pthread_equal", |a: u32, b: u32| u32::from(a == b))?;
             linker.func_wrap("env", "emscripten_notify_memory_growth", |_memory: u32| {})?;
+            Ok(())
+        }
+
+        /// Links what the front of a guest imports: the beginnings of those of `functions`, and what ends them.
+        pub fn add_beginnings_to_linker<'a>(
+            linker: &mut Linker<State>,
+            functions: impl Iterator<Item = &'a HostFunction>,
+        ) -> wasmtime::Result<()> {
+            for function in functions {
+                match function.name {
+                    $(stringify!($name) => linker.func_wrap(BEGIN, stringify!($name), |mut caller: Caller<'_, State>, a: u64, b: u64, c: u64| {
+                        #[allow(unused, reason = "some host functions have no parameters")]
+                        let mut params = [a, a >> 32, b, b >> 32, c, c >> 32].into_iter();
+                        $(let $param = params.next().unwrap_or_default() as $ty;)*
+                        let answer = answer!(caller, $family::$name($($param),*));
+                        memory::status_or_size(&mut caller, answer)
+                    })?,)*
+                    _ => continue,
+                };
+            }
+            linker.func_wrap(FINISH.0, FINISH.1, |mut caller: Caller<'_, State>, address: u32| {
+                let answer = memory::finish(&mut caller, address);
+                memory::status(&mut caller, answer)
+            })?;
             Ok(())
         }
     };

@@ -8,12 +8,12 @@ use sha2::{Digest, Sha256};
 use wasmtime::Caller;
 
 use super::headers;
-use super::memory::{Answer, Return, give_bytes, slice, split};
+use super::memory::{Answer, give_bytes, slice, split};
 use super::shown;
 use super::trailers;
 use crate::abi::{MapType, PROPERTIES, Property, Source, Status, ValueType};
 use crate::codec::{header, header_map, path};
-use crate::guest::{State, Stream};
+use crate::guest::{Return, State, Stream};
 use crate::limits;
 use crate::ports::SetVariableError;
 

@@ -2,10 +2,10 @@
 
 use wasmtime::Caller;
 
-use super::memory::{Answer, Return, Stop, give_bytes, slice, split, write_u32};
+use super::memory::{Answer, Stop, give_bytes, slice, split, write_u32};
 use super::shared_data::refused;
 use crate::abi::Status;
-use crate::guest::State;
+use crate::guest::{Return, State};
 use crate::shm::Refusal;
 
 pub fn proxy_register_shared_queue(

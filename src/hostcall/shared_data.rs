@@ -2,9 +2,9 @@
 
 use wasmtime::Caller;
 
-use super::memory::{Answer, Return, give_scratch, slice, split, write_u32};
+use super::memory::{Answer, give_current, slice, split};
 use crate::abi::Status;
-use crate::guest::State;
+use crate::guest::{Return, State};
 use crate::shm::Refusal;
 
 pub fn proxy_get_shared_data(
@@ -21,11 +21,10 @@ pub fn proxy_get_shared_data(
     to.check(memory)?;
     slice(memory, return_cas, 4)?;
     let shared = state.host.shared().ok_or(Status::InternalFailure)?;
-    let value = &mut state.scratch[state.handovers as usize];
+    let value = &mut state.handovers.current().value;
     let cas = shared.get(state.plugin.vm_id.as_bytes(), key, value);
     let cas = cas.map_err(|_| Status::InternalFailure)?.ok_or(Status::NotFound)?;
-    let memory = give_scratch(caller, to)?;
-    Ok(write_u32(memory, return_cas, cas)?)
+    give_current(state, to, Some((return_cas, cas)))
 }
 
 pub fn proxy_set_shared_data(

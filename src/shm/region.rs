@@ -233,6 +233,19 @@ impl Region {
         }
     }
 
+    /// Copies such words to a place that is read and written under the lock only; so must this be called.
+    pub(super) fn copy_words(&self, from: &[AtomicU64], to: &[AtomicU64]) {
+        let count = from.len().min(to.len());
+        // SAFETY: both are in the mapping. Nobody writes to either meanwhile, and nobody reads the second.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                from.as_ptr().cast::<u64>(),
+                to.as_ptr().cast::<u64>().cast_mut(),
+                count,
+            );
+        }
+    }
+
     /// Whether a part of a node is those bytes. False when it is not in the mapping.
     #[inline(never)]
     pub(super) fn is(&self, link: Link, skip: usize, bytes: &[u8]) -> bool {

@@ -39,9 +39,7 @@ impl Locked<'_> {
 
     fn note_value(&self, link: Link, node: &Node) {
         let journal = &self.header().journal;
-        for (noted, word) in journal.words.iter().zip(self.value_words(link, node)) {
-            noted.store(word.load(Relaxed), Relaxed);
-        }
+        self.copy_words(self.value_words(link, node), &journal.words);
         journal.cas.store(node.tag.load(Relaxed), Relaxed);
         // All of it is there before it counts, and it counts before anything is replaced.
         journal.link.store(link, Release);

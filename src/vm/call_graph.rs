@@ -20,6 +20,7 @@ pub struct CallGraph<'a> {
     bodies: Vec<Body>,
     /// Functions whose reference is taken: a table may hold them.
     referenced: FxHashSet<u32>,
+    starts: bool,
 }
 
 #[derive(Default)]
@@ -63,6 +64,11 @@ impl<'a> CallGraph<'a> {
             }
         }
         found
+    }
+
+    /// Whether the module has a start section.
+    pub fn starts(&self) -> bool {
+        self.starts
     }
 
     /// Whether an export reads its second or third parameter; true when it is not the module's own code.
@@ -118,6 +124,7 @@ impl<'a> CallGraph<'a> {
                     self.add_references(global?.init_expr.get_operators_reader())?;
                 }
             }
+            Payload::StartSection { .. } => self.starts = true,
             Payload::ElementSection(section) => {
                 for element in section {
                     self.add_element(element?.items)?;

@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::profile::Profile;
 
 /// Its last byte is the number of this format, and of the profile's meaning.
-const MAGIC: [u8; 8] = *b"rpwcode\x02";
+const MAGIC: [u8; 8] = *b"rpwcode\x03";
 const DIGEST: usize = 24;
 const HEADER: usize = DIGEST + 32;
 
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn all_flags_are_kept() {
-        for flags in 0..16 {
+        for flags in 0..64 {
             assert_eq!(Profile::from_flags(flags).to_flags(), flags);
         }
     }

@@ -2,7 +2,7 @@
 
 use wasmtime::{FuncType, Instance, Store, TypedFunc, WasmParams, WasmResults};
 
-use crate::abi::Callback;
+use crate::abi::{ALLOCATORS, Callback};
 use crate::error::Error;
 use crate::guest::State;
 
@@ -65,10 +65,12 @@ pub fn allocator(
     instance: &Instance,
     store: &mut Store<State>,
 ) -> Result<Option<TypedFunc<u32, u32>>, Error> {
-    match typed(instance, store, Callback::MemoryAllocate.name())? {
-        Some(found) => Ok(Some(found)),
-        None => typed(instance, store, "malloc"),
+    for name in ALLOCATORS {
+        if let Some(found) = typed(instance, store, name)? {
+            return Ok(Some(found));
+        }
     }
+    Ok(None)
 }
 
 /// An exported function of the given type, `None` when there is no such export.

@@ -3,17 +3,17 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use wasmtime::{ExternType, InstancePre, Store};
+use wasmtime::{ExternType, Store};
 
 use super::deadline::TimeLimits;
 use super::engine::engine;
 use super::exports::{Exports, allocator};
-use super::linker;
+use super::linked::Linked;
 use super::start::StartCode;
 use super::{Code, Vm};
 use crate::abi::Callback;
 use crate::error::{Error, one_line};
-use crate::guest::{Call, Calls, Contexts, Limiter, PluginInfo, State, StdioLines};
+use crate::guest::{Call, Calls, Contexts, Handovers, Limiter, PluginInfo, State, StdioLines};
 use crate::limits;
 use crate::ports::Host;
 use crate::wasi;
@@ -63,7 +63,7 @@ impl Options {
 
 /// See the module.
 pub struct Module {
-    pre: InstancePre<State>,
+    linked: Linked,
     info: Arc<PluginInfo>,
     memory_limit: usize,
     pub(super) time_limits: TimeLimits,
@@ -97,8 +97,8 @@ impl Module {
             version: code.version,
             reads_headers: code.profile.reads_headers,
         });
-        let mut store = store(&info, host, Limiter::new(memory_limit, Arc::default()))?;
-        let (linker, stand_ins) = linker::for_module(module, &mut store)?;
+        let mut store = store(&info, host, Limiter::new(memory_limit, 0, Arc::default()))?;
+        let (linked, stand_ins) = Linked::new(&code, &mut store)?;
         warnings.extend(stand_ins);
         let needs_runtime = module
             .imports()
@@ -106,9 +106,8 @@ impl Module {
         let imports = |name: &str| module.imports().any(|import| import.name() == name);
         let makes_calls = imports("proxy_http_call");
         let calls_foreign = imports("proxy_call_foreign_function");
-        let pre = linker.instantiate_pre(module).map_err(|e| Error::Import(one_line(&e)))?;
         Ok(Self {
-            pre,
+            linked,
             info,
             memory_limit,
             time_limits: options.time_limits,
@@ -155,7 +154,7 @@ impl Module {
 
     /// Whether the guest has a callback.
     pub fn exports(&self, callback: Callback) -> bool {
-        matches!(self.pre.module().get_export(callback.name()), Some(ExternType::Func(_)))
+        matches!(self.code.module.get_export(callback.name()), Some(ExternType::Func(_)))
     }
 
     /// What users should know of this module.
@@ -166,17 +165,24 @@ impl Module {
     /// Makes an instance and runs its own start code.
     pub fn start(self: &Arc<Self>, host: &Arc<dyn Host>) -> Result<Vm, Error> {
         let own = Arc::new(host.own(&self.info.name));
-        let mut store = store(&self.info, host, Limiter::new(self.memory_limit, own))?;
+        let beside = usize::from(self.linked.has_front());
+        let mut store = store(&self.info, host, Limiter::new(self.memory_limit, beside, own))?;
         let start = StartCode {
             limit_ms: self.time_limits.of(Callback::Start),
             needs_runtime: self.needs_runtime,
         };
-        let instance = start.instantiate(&self.pre, &mut store)?;
+        let (instance, front) = start.instantiate(&self.linked, &mut store)?;
         let exports = Exports::find(&instance, &mut store)?;
         let allocate = allocator(&instance, &mut store)?;
+        if let (Some(front), Some(allocate)) = (front, &allocate) {
+            front
+                .set_allocator(&mut store, *allocate.func())
+                .map_err(|e| Error::Module(one_line(&e)))?;
+        }
         let memory = instance.get_memory(&mut store, "memory");
         let state = store.data_mut();
         state.memory = memory;
+        state.allocator = allocate.as_ref().map(|function| *function.func());
         state.allocate = allocate.map(Box::new);
         start.run(&instance, &mut store)?;
         Ok(Vm { store, exports, module: self.clone(), dead: None, calls: 0 })
@@ -203,14 +209,14 @@ fn store(
         },
         calls: Calls::default(),
         memory: None,
+        allocator: None,
         allocate: None,
         wasi: wasi::context(),
         stdio: StdioLines::default(),
         metrics: Vec::new(),
         own: limits.own().clone(),
         limits,
-        scratch: Default::default(),
-        handovers: 0,
+        handovers: Handovers::default(),
         warned: Vec::new(),
     };
     let mut store = Store::new(engine()?, state);

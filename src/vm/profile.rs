@@ -18,6 +18,8 @@ pub struct Profile {
     pub response_arguments: bool,
     /// `proxy_on_response_body` can write to a buffer.
     pub writes_response_body: bool,
+    /// Code of it runs while an instance is made (a start section).
+    pub starts: bool,
 }
 
 /// Imports through which headers can be seen.
@@ -53,6 +55,7 @@ impl Profile {
                 request_arguments: true,
                 response_arguments: true,
                 writes_response_body: true,
+                starts: true,
             };
         };
         let reads = |imports: &[&str]| imports.iter().any(|import| READERS.contains(import));
@@ -70,6 +73,7 @@ impl Profile {
             writes_response_body: graph
                 .imports_of(&["proxy_on_response_body"])
                 .contains(&"proxy_set_buffer_bytes"),
+            starts: graph.starts(),
         }
     }
 
@@ -81,11 +85,19 @@ impl Profile {
             request_arguments,
             response_arguments,
             writes_response_body,
+            starts,
         } = self;
-        [reads_headers, reads_response, request_arguments, response_arguments, writes_response_body]
-            .into_iter()
-            .rev()
-            .fold(0, |flags, field| flags << 1 | u64::from(field))
+        [
+            reads_headers,
+            reads_response,
+            request_arguments,
+            response_arguments,
+            writes_response_body,
+            starts,
+        ]
+        .into_iter()
+        .rev()
+        .fold(0, |flags, field| flags << 1 | u64::from(field))
     }
 
     /// See [`Profile::to_flags`].
@@ -97,6 +109,7 @@ impl Profile {
             request_arguments: field(2),
             response_arguments: field(3),
             writes_response_body: field(4),
+            starts: field(5),
         }
     }
 }
@@ -126,8 +139,11 @@ mod tests {
             request_arguments: false,
             response_arguments: false,
             writes_response_body: false,
+            starts: false,
         };
         assert_eq!(bare, nothing);
+        let starting = profile(r#"(module (func $start) (start $start))"#);
+        assert_eq!(starting, Profile { starts: true, ..nothing });
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! A module's own start code, in the order that toolchains expect.
 
-use wasmtime::{Instance, InstancePre, Store};
+use wasmtime::{Instance, Store};
 
 use super::deadline::ticks;
 use super::exports::typed;
+use super::front::Front;
+use super::linked::Linked;
 use super::run::{cause, entered};
 use crate::error::Error;
 use crate::guest::State;
@@ -20,11 +22,11 @@ impl StartCode {
     /// Makes an instance, which runs the start section.
     pub fn instantiate(
         self,
-        pre: &InstancePre<State>,
+        linked: &Linked,
         store: &mut Store<State>,
-    ) -> Result<Instance, Error> {
+    ) -> Result<(Instance, Option<Front>), Error> {
         store.set_epoch_deadline(ticks(self.limit_ms));
-        entered(self.needs_runtime, || pre.instantiate(store))
+        entered(self.needs_runtime, || linked.instantiate(store))
             .map_err(|e| self.error("instantiation", &e))
     }
 
