@@ -153,5 +153,6 @@ pub const QUEUE_MESSAGES: u32 = 65536;
 pub const QUEUE_CALLS: u32 = 64;
 /// Metrics that one plugin may define. They are never taken back.
 pub const METRIC_NAMES: u64 = 1024;
-/// Workers, old and new ones together, that count metrics of our own; what more of them do is not counted.
-pub const SHARED_PROCESSES: usize = 256;
+/// Processes that use the shared memory at the same time: the master, and workers, old and new ones together. Others are
+/// refused; nginx itself runs no more than 1024.
+pub const SHARED_PROCESSES: usize = 2048;

@@ -39,9 +39,8 @@ pub fn status(caller: &mut Caller<'_, State>, answer: Answer) -> wasmtime::Resul
 /// there [`finish`] follows.
 #[inline]
 pub fn status_or_size(caller: &mut Caller<'_, State>, answer: Answer) -> wasmtime::Result<i64> {
-    match answer {
-        Err(Stop::Room) => {}
-        answer => return status(caller, answer).map(i64::from),
+    if !matches!(answer, Err(Stop::Room)) {
+        return status(caller, answer).map(i64::from);
     }
     let state = caller.data_mut();
     let size = state.handovers.current().value.len();

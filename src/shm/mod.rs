@@ -4,7 +4,7 @@
 //! holds and where, `lock` and `repair` keep it whole when a worker is killed, `table` finds nodes by name, `peek` does so
 //! without the lock.
 //!
-//! A worker may be killed at any instruction. Then its lock passes on (a robust mutex), and what it changed is made whole
+//! A worker may be killed at any instruction. Then its lock passes on, and what it changed is made whole
 //! by whoever has the lock next: each change is one store of a link, before which the new is complete and after which
 //! the old is not needed, or one of which the old value was written down (`replace`); everything else (which room is taken, what was used last) follows from the nodes.
 
@@ -15,6 +15,7 @@ mod metric;
 mod node;
 mod own;
 mod peek;
+mod process;
 mod queue;
 mod region;
 mod repair;
@@ -123,12 +124,18 @@ impl Shared {
         hasher.finish() as u32
     }
 
+    #[inline]
     fn lock(&self) -> Result<Locked<'_>, Refusal> {
         let locked = Locked::take(&self.region).map_err(|_| Refusal::Locked)?;
         if locked.is_torn() {
-            let repair = locked.change(|| locked.repair());
-            (self.on_repair)(&repair);
+            self.repair(&locked);
         }
         Ok(locked)
+    }
+
+    #[cold]
+    fn repair(&self, locked: &Locked<'_>) {
+        let repair = locked.change(|| locked.repair());
+        (self.on_repair)(&repair);
     }
 }

@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::lock::Locked;
 use super::node::Kind;
+use super::process::Process;
 use super::region::{Link, Region, Shareable};
 use super::series::{Series, Type, Value};
 use super::{Refusal, Shared};
@@ -82,7 +83,7 @@ struct Block {
     time: AtomicU64,
     /// Bytes that the plugin's VMs have in the process that writes the block.
     memory: AtomicU64,
-    /// That process.
+    /// That process, as bits.
     process: AtomicU64,
 }
 
@@ -128,7 +129,7 @@ impl Own {
     /// A VM is gone with its memory. One that this process inherited is another one's.
     pub fn memory_goes(&self, bytes: usize) {
         let block = self.block();
-        if block.process.load(Relaxed) == u64::from(std::process::id()) {
+        if Process::from_bits(block.process.load(Relaxed)).id == std::process::id() {
             block.memory.store(block.memory.load(Relaxed).saturating_sub(bytes as u64), Relaxed);
         }
     }
@@ -154,9 +155,10 @@ impl Shared {
     }
 
     fn own_block(&self, plugin: &[u8]) -> Result<Link, Refusal> {
-        let me = std::process::id();
         let locked = self.lock()?;
-        let number = locked.number_of(me).ok_or(Refusal::Full)?.to_le_bytes();
+        let me = self.region.number().map_err(|_| Refusal::Locked)?;
+        let number = me.to_le_bytes();
+        let me = self.region.process(me).to_bits();
         let hash = self.hash(Kind::Own, plugin, &number);
         let place = locked.find(Kind::Own, hash, plugin, &number);
         let link = match place.link {
@@ -166,28 +168,17 @@ impl Shared {
             link => link,
         };
         if let Some(block) = locked.value::<Block>(link)
-            && block.process.load(Relaxed) != u64::from(me)
+            && block.process.load(Relaxed) != me
         {
             // It was another's, which ended.
             block.memory.store(0, Relaxed);
-            block.process.store(me.into(), Relaxed);
+            block.process.store(me, Relaxed);
         }
         Ok(link)
     }
 }
 
 impl Locked<'_> {
-    /// The number of a process among those that count: its own, or that of one that ended.
-    fn number_of(&self, process: u32) -> Option<u32> {
-        let processes = &self.header().processes;
-        let at = processes.iter().position(|id| id.load(Relaxed) == process).or_else(|| {
-            let ended = |id: u32| id == 0 || !is_alive(id);
-            processes.iter().position(|id| ended(id.load(Relaxed)))
-        })?;
-        processes[at].store(process, Relaxed);
-        Some(at as u32)
-    }
-
     /// What all processes counted, for each plugin.
     pub(super) fn own_metrics(&self) -> Vec<Series> {
         let mut blocks: Vec<(String, &Block)> = Vec::new();
@@ -243,13 +234,13 @@ fn plugin_series(blocks: &[(String, &Block)], all: &mut Vec<Series>) {
         push(name, help, Type::Counter, label.map(|(name, value)| (name, value.into())), value);
     }
     for (_, block) in blocks {
-        let process = block.process.load(Relaxed);
-        if u32::try_from(process).is_ok_and(is_alive) {
+        let process = Process::from_bits(block.process.load(Relaxed));
+        if !process.is_gone() {
             push(
                 "proxy_wasm_vm_memory_bytes",
                 "Memory that the VMs of a process have",
                 Type::Gauge,
-                Some(("pid", process.to_string())),
+                Some(("pid", process.id.to_string())),
                 Value::Number(block.memory.load(Relaxed).into()),
             );
         }
@@ -257,11 +248,3 @@ fn plugin_series(blocks: &[(String, &Block)], all: &mut Vec<Series>) {
 }
 
 const NANOS: f64 = 1e9;
-
-/// Whether there is such a process.
-fn is_alive(id: u32) -> bool {
-    let Ok(id) = libc::pid_t::try_from(id) else { return false };
-    // SAFETY: signal 0 is none: it only asks.
-    let there = unsafe { libc::kill(id, 0) } == 0;
-    there || std::io::Error::last_os_error().raw_os_error() == Some(libc::EPERM)
-}

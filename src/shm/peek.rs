@@ -1,13 +1,14 @@
 //! Reading shared data without the lock.
 //!
-//! Whoever changes something makes `Header::changes` odd before and even after. What was read in between counts only if
-//! that number was even and is still the same; until then it may be nonsense: parts of other nodes, and links and sizes
-//! that never were any. So words are read as atomics, and places are checked before they are followed.
+//! The word of the lock tells whether somebody has it and how often something was changed. What was read counts only if
+//! nobody had it before and the word is still the same; until then it may be nonsense: parts of other nodes, and links and
+//! sizes that never were any. So words are read as atomics, and places are checked before they are followed.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::fence;
 
 use super::data::Cas;
+use super::lock::holder;
 use super::node::Kind;
 use super::region::Region;
 use crate::limits;
@@ -50,14 +51,13 @@ impl Region {
 
     #[inline(never)]
     fn peek_once(&self, name: &Name<'_>, out: &mut Vec<u8>) -> Result<Option<Cas>, Unsure> {
-        let changes = &self.header().changes;
-        let before = changes.load(Acquire);
-        if before % 2 == 1 {
+        let before = self.lock_word().load(Acquire);
+        if holder(before) != 0 {
             return Err(Unsure::Changed);
         }
         let seen = self.look(name, out);
         fence(Acquire);
-        if changes.load(Relaxed) == before { seen } else { Err(Unsure::Changed) }
+        if self.lock_word().load(Relaxed) == before { seen } else { Err(Unsure::Changed) }
     }
 
     fn look(&self, name: &Name<'_>, out: &mut Vec<u8>) -> Result<Option<Cas>, Unsure> {

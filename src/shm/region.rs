@@ -12,15 +12,17 @@
 //! atomics, places are links (offsets in units of [`UNIT`]) that are checked before they are followed, and bytes are
 //! written under the lock only, by words: see [`super::peek`] for who reads them without it.
 
-use std::cell::UnsafeCell;
 use std::io;
 use std::mem::size_of;
 use std::ptr::NonNull;
+use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::heap::{CLASSES, PAGE, Page};
+use super::lock::Held;
 use super::node::{NODE, Node};
+use super::process::count_generations;
 use super::replace::Journal;
 use crate::limits;
 
@@ -40,13 +42,11 @@ pub(super) const HELLOS: usize = 64;
 #[repr(C, align(128))]
 struct Line<T>(T);
 
-/// What is not in the heap. All zero, but for the lock, is an empty region.
+/// What is not in the heap. All zero is an empty region.
 #[repr(C)]
 pub(super) struct Header {
-    mutex: Line<UnsafeCell<libc::pthread_mutex_t>>,
-    /// How often something began to change or had changed. Odd while it changes: whoever finds it so under the lock must
-    /// repair first, and what was read without the lock counts only if this stayed the same, and even.
-    pub changes: AtomicU32,
+    /// See [`super::lock`].
+    lock: Line<AtomicU64>,
     /// 1 when the least recently used entry gives way to a new one.
     pub evicts: AtomicU32,
     /// The last version number that an entry got.
@@ -74,8 +74,8 @@ pub(super) struct Header {
     pub hellos: [AtomicU64; HELLOS],
     /// See `hellos`.
     pub addresses: [AtomicU32; HELLOS],
-    /// Who keeps metrics of our own, by number: process ids.
-    pub processes: [AtomicU32; limits::SHARED_PROCESSES],
+    /// Who uses the region, by number less 1: processes as bits. One that has ended leaves its number to another.
+    pub processes: [AtomicU64; limits::SHARED_PROCESSES],
 }
 
 /// A mapping. Forked processes share what it holds.
@@ -87,6 +87,11 @@ pub struct Region {
     pages_at: usize,
     pages: usize,
     heap_at: usize,
+    /// The number of this process, below the generation in which it got that; 0 for none.
+    pub(super) me: AtomicU64,
+    /// Held while that changes.
+    pub(super) entering: Mutex<()>,
+    pub(super) held: Held,
 }
 
 // SAFETY: what lies in the mapping is atomics, and bytes that are touched under the lock only.
@@ -121,10 +126,19 @@ impl Region {
         let pages_at = map_at + most.div_ceil(64) * size_of::<AtomicU64>();
         let heap_at = (pages_at + most * size_of::<Page>()).next_multiple_of(PAGE);
         let pages = (size - heap_at) / PAGE;
-        let region = Self { base, size, buckets, map_at, pages_at, pages, heap_at };
-        // On an error here the mapping goes with the region.
-        region.init_mutex()?;
-        Ok(region)
+        count_generations();
+        Ok(Self {
+            base,
+            size,
+            buckets,
+            map_at,
+            pages_at,
+            pages,
+            heap_at,
+            me: AtomicU64::new(0),
+            entering: Mutex::default(),
+            held: Held::default(),
+        })
     }
 
     /// Its bytes.
@@ -133,8 +147,12 @@ impl Region {
     }
 
     pub(super) fn header(&self) -> &Header {
-        // SAFETY: the mapping begins with it; it is made of atomics, and a mutex that is used by its address.
+        // SAFETY: the mapping begins with it; it is made of atomics.
         unsafe { self.base.cast::<Header>().as_ref() }
+    }
+
+    pub(super) fn lock_word(&self) -> &AtomicU64 {
+        &self.header().lock.0
     }
 
     pub(super) fn buckets(&self) -> &[AtomicU32] {
@@ -256,91 +274,6 @@ impl Region {
             .zip(whole)
             .all(|(word, bytes)| word.load(Relaxed) == u64::from_ne_bytes(*bytes))
             && (rest.is_empty() || words[whole.len()].load(Relaxed) == last_word(bytes))
-    }
-
-    fn init_mutex(&self) -> io::Result<()> {
-        let check = |code| if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) };
-        // SAFETY: the attributes live as long as they are used, and the mutex is used by this address only.
-        unsafe {
-            let mut attributes = std::mem::zeroed();
-            check(libc::pthread_mutexattr_init(&raw mut attributes))?;
-            check(libc::pthread_mutexattr_setpshared(
-                &raw mut attributes,
-                libc::PTHREAD_PROCESS_SHARED,
-            ))?;
-            check(libc::pthread_mutexattr_setrobust(
-                &raw mut attributes,
-                libc::PTHREAD_MUTEX_ROBUST,
-            ))?;
-            // Taking it twice would be a bug: an error then, and no worker that waits for itself.
-            check(libc::pthread_mutexattr_settype(
-                &raw mut attributes,
-                libc::PTHREAD_MUTEX_ERRORCHECK,
-            ))?;
-            check(libc::pthread_mutex_init(self.mutex(), &raw const attributes))?;
-            check(libc::pthread_mutexattr_destroy(&raw mut attributes))
-        }
-    }
-
-    fn mutex(&self) -> *mut libc::pthread_mutex_t {
-        self.header().mutex.0.get()
-    }
-
-    /// Takes the lock, whoever died with it. An error when the system says that it cannot be had.
-    pub(super) fn acquire(&self) -> io::Result<()> {
-        // Whoever holds it is done within a fraction of a microsecond, as a rule: less than going to sleep takes. To wait
-        // for longer each time lets one process do many things in a row, with all that they need in its cache.
-        const LONGEST: u32 = 1024;
-        let mut wait = 1;
-        while wait <= LONGEST {
-            if !self.looks_taken() {
-                // SAFETY: the mutex was made in `new` and lives as long as the mapping.
-                match unsafe { libc::pthread_mutex_trylock(self.mutex()) } {
-                    libc::EBUSY => {}
-                    code => return self.acquired(code),
-                }
-            }
-            (0..wait).for_each(|_| std::hint::spin_loop());
-            wait *= 2;
-        }
-        // SAFETY: as above.
-        self.acquired(unsafe { libc::pthread_mutex_lock(self.mutex()) })
-    }
-
-    /// Whether somebody seems to have the lock: a look that does not take its line of the cache away from who has it.
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    fn looks_taken(&self) -> bool {
-        // SAFETY: inside the mapping. glibc's mutex begins with its futex word, 0 while it is free (nptl,
-        // `struct __pthread_mutex_s`); were it another one, the lock would be waited for in vain for a moment.
-        unsafe { (*self.mutex().cast::<AtomicU32>()).load(Relaxed) != 0 }
-    }
-
-    #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-    fn looks_taken(&self) -> bool {
-        false
-    }
-
-    fn acquired(&self, code: i32) -> io::Result<()> {
-        match code {
-            0 => Ok(()),
-            libc::EOWNERDEAD => {
-                // What it left half done `changes` tells, and goes on telling should this process die, too.
-                // SAFETY: as in `acquire`; this thread holds the mutex.
-                match unsafe { libc::pthread_mutex_consistent(self.mutex()) } {
-                    0 => Ok(()),
-                    code => Err(io::Error::from_raw_os_error(code)),
-                }
-            }
-            code => Err(io::Error::from_raw_os_error(code)),
-        }
-    }
-
-    /// Gives the lock back.
-    pub(super) fn release(&self) {
-        // SAFETY: as in `acquire`; this thread holds the mutex.
-        unsafe {
-            libc::pthread_mutex_unlock(self.mutex());
-        }
     }
 }
 
