@@ -299,7 +299,8 @@ typedef struct rpw_pair_t {
  * Functions of nginx and ngx_lua, each named as there. All are required.
  *
  * Sources: nginx `src/http/ngx_http_request.c`; ngx_lua `src/ngx_http_lua_{variable,log,headers,phase,
- * misc,semaphore}.c`.
+ * misc,semaphore,
+ * worker}.c`.
  */
 typedef struct rpw_nginx_t {
     /**
@@ -360,6 +361,10 @@ typedef struct rpw_nginx_t {
      * `ngx_http_lua_ffi_sema_post`
      */
     int (*semaphore_post)(void*, int);
+    /**
+     * `ngx_http_lua_ffi_worker_exiting`
+     */
+    int (*worker_exiting)(void);
 } rpw_nginx_t;
 
 /**

@@ -106,6 +106,8 @@ pub trait Host: Send + Sync {
     fn response_status(&self, request: RequestId) -> u16;
     /// A plugin has work for the shell: calls to make or to drop, ticks. It is asked for soon.
     fn work_waits(&self);
+    /// Whether this process ends as soon as its requests have.
+    fn is_ending(&self) -> bool;
     /// The upstream that was registered under that name.
     fn upstream(&self, name: &[u8]) -> Option<Upstream>;
     /// What all workers share; `None` when the system gave no memory for it.

@@ -166,15 +166,17 @@ fn ticks_end_with_their_context() {
 fn a_worker_that_is_to_end_does_so_while_ticks_and_calls_bring_one_another() {
     // Not of the worker's own nginx, which stops to answer when it is to end.
     let service = Nginx::new().http("server { listen unix:service.sock; return 200; }").start();
-    let nginx = Probe::new(&format!(
-        "configure: set_tick_period_milliseconds 5
-        tick: http_call unix:{} '' '' '' 20000
-        http_call_response: set_tick_period_milliseconds 5",
-        service.path("service.sock")
-    ))
-    .start();
-    nginx.get("/");
-    wait_for(&nginx, "http_call_response", 3);
-    nginx.reload();
-    nginx.wait_for_old_workers();
+    let call = format!("http_call unix:{} '' '' '' 20000", service.path("service.sock"));
+    for chain in [
+        format!("tick: {call}\nhttp_call_response: set_tick_period_milliseconds 5"),
+        // Without ticks: each call is made when the one before it is answered.
+        format!("tick: set_tick_period_milliseconds 0; tick: {call}\nhttp_call_response: {call}"),
+    ] {
+        let script = format!("configure: set_tick_period_milliseconds 5\n{chain}");
+        let nginx = Probe::new(&script).start();
+        nginx.get("/");
+        wait_for(&nginx, "http_call_response", 3);
+        nginx.reload();
+        nginx.wait_for_old_workers();
+    }
 }

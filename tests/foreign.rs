@@ -86,3 +86,34 @@ fn results_of_a_vm_that_is_gone_are_dropped() {
     stream.run(Callback::RequestHeaders, b"", false).expect_err("a trap");
     probe.filter.plugin.foreign_result(of, b"x".to_vec(), true).expect("nothing");
 }
+
+#[test]
+fn a_process_that_is_to_end_has_no_calls_that_follow_one_another() {
+    let probe = Probe::new(
+        "request_headers: call_foreign_function later one; request_headers: call_foreign_function later two
+         done: call_foreign_function later last
+         foreign: call_foreign_function later next; foreign: http_call up '' '' '' 1000",
+    );
+    let (waits, stream) = (probe.open(), probe.open());
+    stream.request_headers();
+    probe.filter.world.end();
+    let answer = |call| {
+        probe.filter.plugin.foreign_result(call, Vec::new(), true).expect("an answer");
+        let asked = work(&probe);
+        (asked.foreign.iter().map(|(of, _)| *of).collect::<Vec<_>>(), asked.calls.len())
+    };
+    let mut calls: Vec<_> = work(&probe).foreign.into_iter().map(|(of, _)| of).collect();
+    // A request is left that might want it.
+    let (next, http) = answer(calls.remove(0));
+    assert_eq!((next.len(), http), (1, 1));
+    drop((waits.end(), stream.end()));
+    calls.extend(next);
+    // What streams asked for at their end is still done.
+    calls.extend(work(&probe).foreign.into_iter().map(|(of, _)| of));
+    assert_eq!(calls.len(), 4);
+    for call in calls {
+        assert_eq!(answer(call), (Vec::new(), 0));
+    }
+    let said = probe.answers();
+    assert!(said.iter().all(|line| line.starts_with('0')), "a guest hears of nothing: {said:?}");
+}

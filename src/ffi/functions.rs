@@ -13,7 +13,8 @@ use super::{
 /// Functions of nginx and ngx_lua, each named as there. All are required.
 ///
 /// Sources: nginx `src/http/ngx_http_request.c`; ngx_lua `src/ngx_http_lua_{variable,log,headers,phase,
-/// misc,semaphore}.c`.
+/// misc,semaphore,
+/// worker}.c`.
 #[allow(non_camel_case_types, reason = "the name that C and Lua see")]
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -62,6 +63,8 @@ pub struct rpw_nginx_t {
     pub response_status: Option<unsafe extern "C" fn(*mut c_void) -> c_int>,
     /// `ngx_http_lua_ffi_sema_post`
     pub semaphore_post: Option<unsafe extern "C" fn(*mut c_void, c_int) -> c_int>,
+    /// `ngx_http_lua_ffi_worker_exiting`
+    pub worker_exiting: Option<unsafe extern "C" fn() -> c_int>,
 }
 
 macro_rules! functions {
@@ -91,6 +94,7 @@ functions! {
     headers_sent: unsafe extern "C" fn(*mut c_void) -> c_int,
     response_status: unsafe extern "C" fn(*mut c_void) -> c_int,
     semaphore_post: unsafe extern "C" fn(*mut c_void, c_int) -> c_int,
+    worker_exiting: unsafe extern "C" fn() -> c_int,
 }
 
 /// Takes the functions of nginx over. To be called once for each Lua VM: a reload brings a new one, which begins

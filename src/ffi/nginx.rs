@@ -356,6 +356,11 @@ impl Host for World {
         super::work::announce();
     }
 
+    fn is_ending(&self) -> bool {
+        // SAFETY: it reads a number.
+        unsafe { (self.call().worker_exiting)() != 0 }
+    }
+
     fn upstream(&self, name: &[u8]) -> Option<Upstream> {
         upstreams::find(name)
     }

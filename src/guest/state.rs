@@ -229,6 +229,14 @@ impl State {
         self.contexts.streams.get_mut(&self.call.effective).map(|s| &mut **s)
     }
 
+    /// Whether a call would keep the process alive that ends otherwise: no request is left that could want it, and it would
+    /// follow the one that is being answered, and so on.
+    pub fn outlives_its_requests(&self) -> bool {
+        matches!(self.call.callback, Callback::HttpCallResponse | Callback::ForeignFunction)
+            && self.contexts.streams.is_empty()
+            && self.host.is_ending()
+    }
+
     /// The request of that stream.
     pub fn request(&self) -> Option<RequestId> {
         self.stream().map(|s| s.request)

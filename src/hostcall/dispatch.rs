@@ -56,6 +56,10 @@ pub fn proxy_http_call(
         }
     };
     let token = begin(state, body.len())?;
+    if state.outlives_its_requests() {
+        state.calls.end(token);
+        return Ok(write_u32(memory, return_token, token)?);
+    }
     let server_name = callout::server_name(&headers, &upstream);
     let name = name.escape_ascii().to_string();
     state.calls.send(Dispatched { token, name, upstream, server_name, request, timeout_ms });

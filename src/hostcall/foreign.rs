@@ -38,9 +38,13 @@ pub fn proxy_call_foreign_function(
         },
         Some(ForeignKind::Later) => {
             let token = begin(state, name.len() + arguments.len())?;
-            let (name, arguments) = (name.to_vec(), arguments.to_vec());
-            state.calls.run_foreign(ForeignCall { token, name, arguments });
-            state.host.work_waits();
+            if state.outlives_its_requests() {
+                state.calls.end(token);
+            } else {
+                let (name, arguments) = (name.to_vec(), arguments.to_vec());
+                state.calls.run_foreign(ForeignCall { token, name, arguments });
+                state.host.work_waits();
+            }
             token.to_le_bytes().to_vec()
         }
     };

@@ -32,6 +32,7 @@ use std::sync::atomic::AtomicU32;
 pub use data::Cas;
 pub use metric::Metric;
 pub use own::{Count, Own};
+pub use process::{generation, watch_forks};
 pub use queue::{Address, QueueId, Ticket};
 pub use region::Region;
 pub use repair::Repair;

@@ -74,25 +74,27 @@ fn parse(text: &[u8]) -> Option<Stat> {
     Some(Stat { ended, started: started as u32 })
 }
 
-/// How often this process was forked from one that had asked this before. So what a process knows of itself and noted
-/// together with this number its child knows to be none of its own.
-pub(super) fn generation() -> u32 {
+/// How often this process was forked from one that counted: a number that differs between a process and its parent, and
+/// as cheap to ask as a load.
+pub fn generation() -> u32 {
     GENERATION.load(Relaxed)
 }
 
 static GENERATION: AtomicU32 = AtomicU32::new(0);
 
-/// From now on [`generation`] counts.
-pub(super) fn count_generations() {
-    extern "C" fn forked() {
-        GENERATION.fetch_add(1, Relaxed);
-    }
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // SAFETY: the function may be called in any child: it changes a number.
-        let refused = unsafe { libc::pthread_atfork(None, None, Some(forked)) };
+/// Starts counting forks.
+pub fn watch_forks() {
+    static WATCH: Once = Once::new();
+    WATCH.call_once(|| {
+        // SAFETY: the handler only adds to an atomic, which is safe in the child of a fork; the library is never unloaded
+        // (it is linked with -z nodelete), so the address stays good.
+        let refused = unsafe { libc::pthread_atfork(None, None, Some(in_child)) };
         assert_eq!(refused, 0, "no memory to be told of forks");
     });
+}
+
+extern "C" fn in_child() {
+    GENERATION.fetch_add(1, Relaxed);
 }
 
 #[cfg(test)]

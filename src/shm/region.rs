@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use super::heap::{CLASSES, PAGE, Page};
 use super::lock::Held;
 use super::node::{NODE, Node};
-use super::process::count_generations;
+use super::process::watch_forks;
 use super::replace::Journal;
 use crate::limits;
 
@@ -126,7 +126,7 @@ impl Region {
         let pages_at = map_at + most.div_ceil(64) * size_of::<AtomicU64>();
         let heap_at = (pages_at + most * size_of::<Page>()).next_multiple_of(PAGE);
         let pages = (size - heap_at) / PAGE;
-        count_generations();
+        watch_forks();
         Ok(Self {
             base,
             size,

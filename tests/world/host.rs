@@ -94,6 +94,7 @@ struct Inner {
     /// Nanoseconds.
     monotonic: u64,
     work_waits: bool,
+    ending: bool,
     listening: Listening,
     listeners_woken: Vec<Address>,
 }
@@ -117,6 +118,7 @@ impl World {
             woken: Vec::new(),
             monotonic: MONOTONIC_CLOCK,
             work_waits: false,
+            ending: false,
             listening: Listening::At(7),
             listeners_woken: Vec::new(),
         };
@@ -150,6 +152,11 @@ impl World {
     /// Whether a plugin said that it has work since the last look.
     pub fn work_waits(&self) -> bool {
         std::mem::take(&mut self.lock().work_waits)
+    }
+
+    /// The process is to end.
+    pub fn end(&self) {
+        self.lock().ending = true;
     }
 
     /// Time passes.
@@ -315,6 +322,10 @@ impl Host for World {
 
     fn work_waits(&self) {
         self.lock().work_waits = true;
+    }
+
+    fn is_ending(&self) -> bool {
+        self.lock().ending
     }
 
     fn upstream(&self, name: &[u8]) -> Option<Upstream> {

@@ -46,6 +46,7 @@ typedef struct rpw_nginx_t {
     int (*headers_sent)(void*);
     int (*response_status)(void*);
     int (*semaphore_post)(void*, int);
+    int (*worker_exiting)(void);
 } rpw_nginx_t;
 typedef struct rpw_bucket_t {
     double le;
