@@ -309,6 +309,6 @@ pub(super) fn refused(refusal: Refusal) -> Failure {
         Refusal::TooLarge => "the key or the value is too large",
         Refusal::TooMany => "there are too many",
         Refusal::Mismatch => "the version is another one",
-        Refusal::Locked => "the system refuses the lock of the shared memory",
+        Refusal::TooManyProcesses => "more processes use the shared memory than it has room for",
     })
 }

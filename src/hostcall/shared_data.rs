@@ -54,7 +54,9 @@ pub fn refused(state: &mut State, refusal: Refusal) -> super::memory::Stop {
         }
         Refusal::TooLarge => "a key or a value is larger than the shared memory takes",
         Refusal::TooMany => "the filter has more queues or metrics than the host keeps",
-        Refusal::Mismatch | Refusal::Locked => "the system refuses the lock of the shared memory",
+        Refusal::Mismatch | Refusal::TooManyProcesses => {
+            "more processes use the shared memory than it has room for"
+        }
     });
     Status::InternalFailure.into()
 }

@@ -5,12 +5,12 @@
 //! it and repairs. So to take it and to give it back are one instruction each, and who reads without it looks at the
 //! same word, see [`super::peek`]. docs/RATIONALE.md says why it is not a mutex of the system.
 
-use std::io;
 use std::ops::Deref;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64, fence};
 use std::time::Duration;
 
+use super::Refusal;
 use super::process::{Process, generation};
 use super::region::Region;
 
@@ -45,7 +45,7 @@ pub(super) struct Held {
 impl<'a> Locked<'a> {
     /// Takes the lock, whoever died with it. An error when more processes use the region than it has room for.
     #[inline]
-    pub fn take(region: &'a Region) -> io::Result<Self> {
+    pub fn take(region: &'a Region) -> Result<Self, Refusal> {
         let me = region.number()?;
         if !region.try_take(me) {
             region.wait_and_take(me);
@@ -163,7 +163,7 @@ impl Region {
 
     /// The number of this process, which nobody else that lives has: one more than its place in the list of processes.
     #[inline]
-    pub(super) fn number(&self) -> io::Result<u32> {
+    pub(super) fn number(&self) -> Result<u32, Refusal> {
         let known = self.me.load(Relaxed);
         match known as u32 {
             number if number != 0 && (known >> 32) as u32 == generation() => Ok(number),
@@ -180,7 +180,7 @@ impl Region {
 
     /// Gives this process a number: one that nobody has, or that of a process that has ended.
     #[cold]
-    fn enter(&self) -> io::Result<u32> {
+    fn enter(&self) -> Result<u32, Refusal> {
         // Two threads would take each other for a process that has ended.
         let _one = self.entering.lock();
         let (this, now) = (Process::this(), u64::from(generation()) << 32);
@@ -207,7 +207,7 @@ impl Region {
                 return Ok(number);
             }
         }
-        Err(io::Error::other("too many processes use the shared memory"))
+        Err(Refusal::TooManyProcesses)
     }
 }
 
@@ -295,7 +295,7 @@ mod tests {
             // The first process of the system, which lives, and is not this one.
             place.store(1 << 32, Relaxed);
         }
-        assert_eq!(shared.set(b"", b"key", b"", 0), Err(super::super::Refusal::Locked));
+        assert_eq!(shared.set(b"", b"key", b"", 0), Err(Refusal::TooManyProcesses));
         shared.region.header().processes[7].store(GONE, Relaxed);
         shared.set(b"", b"key", b"", 0).expect("room for this process");
         assert_eq!(shared.region.number().ok(), Some(8));

@@ -54,8 +54,8 @@ pub enum Refusal {
     TooMany,
     /// The version is another one.
     Mismatch,
-    /// The system does not give the lock.
-    Locked,
+    /// More processes use the memory than it has room for.
+    TooManyProcesses,
 }
 
 /// See the module. Made before processes are forked; each has its own copy of it over the same region.
@@ -127,7 +127,7 @@ impl Shared {
 
     #[inline]
     fn lock(&self) -> Result<Locked<'_>, Refusal> {
-        let locked = Locked::take(&self.region).map_err(|_| Refusal::Locked)?;
+        let locked = Locked::take(&self.region)?;
         if locked.is_torn() {
             self.repair(&locked);
         }

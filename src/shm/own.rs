@@ -156,7 +156,7 @@ impl Shared {
 
     fn own_block(&self, plugin: &[u8]) -> Result<Link, Refusal> {
         let locked = self.lock()?;
-        let me = self.region.number().map_err(|_| Refusal::Locked)?;
+        let me = self.region.number()?;
         let number = me.to_le_bytes();
         let me = self.region.process(me).to_bits();
         let hash = self.hash(Kind::Own, plugin, &number);
