@@ -2,7 +2,7 @@
 
 use wasmtime::Caller;
 
-use super::memory::{Answer, give, give_bytes, slice, split, write_u32};
+use super::memory::{Answer, give, give_bytes, give_current, slice, split, write_u32};
 use super::trailers;
 use crate::abi::{MapType, Status, Version};
 use crate::codec::header_map;
@@ -59,9 +59,17 @@ pub fn proxy_get_header_map_value(
     let (memory, state) = split(caller)?;
     to.check(memory)?;
     let key = slice(memory, key, key_size)?;
-    let found = value(state, map, key).map(<[u8]>::to_vec);
-    let found = found.or_else(|| trailers::one(state, map, key));
-    match found {
+    // Taken, for the headers are the state's as well.
+    let mut buffer = std::mem::take(&mut state.handovers.current().value);
+    let found = value(state, map, key).map(|value| {
+        buffer.clear();
+        buffer.extend_from_slice(value);
+    });
+    state.handovers.current().value = buffer;
+    if found.is_some() {
+        return give_current(state, to, None);
+    }
+    match trailers::one(state, map, key) {
         Some(value) => give_bytes(caller, to, value),
         // The first ABI had no way to say "missing".
         None if state.plugin.version == Version::V0_1_0 && load(state, map).is_some() => {
@@ -101,8 +109,8 @@ pub fn load(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
 
 /// Read on first use in each callback: most filters look at few headers, many at none.
 fn request_headers(state: &mut State) -> Option<&mut HeaderMap> {
-    let host = state.host.clone();
-    let stream = state.stream_mut()?;
+    let State { host, contexts, call, .. } = state;
+    let stream = contexts.streams.get_mut(&call.effective)?;
     if !stream.request_headers_loaded {
         stream.request_headers_loaded = true;
         let request = stream.request;

@@ -103,8 +103,10 @@ impl<'a> Curl<'a> {
             None => Command::new("curl"),
         };
         let seconds = super::patience().as_secs().to_string();
+        // A transfer may take its time, but not stand still.
         let output = command
-            .args(["-sS", "--max-time", &seconds, "-w", "%{http_version} %{size_download}", "-D"])
+            .args(["-sS", "--speed-limit", "1", "--speed-time", &seconds])
+            .args(["-w", "%{http_version} %{size_download}", "-D"])
             .arg(&head)
             .arg("-o")
             .arg(if self.discard { "/dev/null".as_ref() } else { body.as_path() })
