@@ -238,6 +238,13 @@ built_twice() {
 check() {
     setup_rust
     command_from luacheck lua-check
+    # First, since all else that cargo does here renews them.
+    say "lock files"
+    local manifest
+    for manifest in Cargo.toml fuzz/Cargo.toml; do
+        cargo tree --locked --manifest-path "$manifest" >/dev/null ||
+            die "the Cargo.lock beside $manifest has not followed: cargo tree --manifest-path $manifest renews it"
+    done
     say "formatting"
     cargo fmt --all --check
     cargo fmt --manifest-path fuzz/Cargo.toml --check
