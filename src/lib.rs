@@ -11,11 +11,11 @@
 //! - [`hostcall`], [`wasi`]: what a guest can call. They read and change contexts, so they sit above them.
 //! - [`vm`]: compiling guests and finding them compiled, starting and calling them; plugins over the VMs that come and go.
 //! - [`ffi`]: the C ABI that Lua drives, nginx as a [`ports::Host`], and the folder of the module cache as a
-//!   [`vm::CodeStore`]. The only place with `unsafe`, but for the one where compiled code is taken from that folder, and for the
-//!   mapping below [`shm`].
+//!   [`vm::CodeStore`]. The only place with `unsafe`, but for the one where compiled code is taken from that folder, for the
+//!   mapping and the count of forks below [`shm`], and for the address of a guest's memory (`guest/view.rs`).
 //!
-//! Nothing outside `ffi` knows of nginx or Lua, reads a clock, opens a file or starts a thread (compiling
-//! excepted, see `vm/engine.rs`). `docs/RATIONALE.md` says why things are as they are.
+//! Nothing outside `ffi` knows of nginx or Lua, reads a clock, opens a file or starts a thread (but for compiling, see
+//! `vm/engine.rs`, and for `/proc`, see `shm/process.rs`). `docs/RATIONALE.md` says why things are as they are.
 
 #![deny(unsafe_code)]
 
@@ -33,7 +33,7 @@ pub mod limits;
 pub mod ports;
 #[allow(
     unsafe_code,
-    reason = "memory that other processes change is reached by address; region.rs alone does so"
+    reason = "memory that other processes change is reached by address, by region.rs alone; process.rs is told of forks"
 )]
 pub mod shm;
 pub mod snapshot;
