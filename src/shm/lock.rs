@@ -164,11 +164,14 @@ impl Region {
     /// The number of this process, which nobody else that lives has: one more than its place in the list of processes.
     #[inline]
     pub(super) fn number(&self) -> Result<u32, Refusal> {
+        self.known_number().map_or_else(|| self.enter(), Ok)
+    }
+
+    #[inline]
+    fn known_number(&self) -> Option<u32> {
         let known = self.me.load(Relaxed);
-        match known as u32 {
-            number if number != 0 && (known >> 32) as u32 == generation() => Ok(number),
-            _ => self.enter(),
-        }
+        let number = known as u32;
+        (number != 0 && (known >> 32) as u32 == generation()).then_some(number)
     }
 
     /// The process of a number.
@@ -183,11 +186,10 @@ impl Region {
     fn enter(&self) -> Result<u32, Refusal> {
         // Two threads would take each other for a process that has ended.
         let _one = self.entering.lock();
-        let (this, now) = (Process::this(), u64::from(generation()) << 32);
-        let known = self.me.load(Relaxed);
-        if known as u32 != 0 && known & !u64::from(u32::MAX) == now {
-            return Ok(known as u32);
+        if let Some(number) = self.known_number() {
+            return Ok(number);
         }
+        let this = Process::this();
         let processes = &self.header().processes;
         for (at, place) in processes.iter().enumerate() {
             let before = place.load(Acquire);
@@ -203,7 +205,7 @@ impl Region {
                     let broken = changed(word, BROKEN);
                     let _ = self.lock_word().compare_exchange(word, broken, AcqRel, Relaxed);
                 }
-                self.me.store(now | u64::from(number), Relaxed);
+                self.me.store(u64::from(generation()) << 32 | u64::from(number), Relaxed);
                 return Ok(number);
             }
         }
@@ -226,11 +228,17 @@ mod tests {
     /// Bits of a process that has ended.
     const GONE: u64 = 0;
 
-    fn shared() -> Shared {
+    fn empty() -> Shared {
         Shared::new(limits::MIN_SHARED_MEMORY, |repair| {
             assert_eq!((repair.kept, repair.cut), (1, 0))
         })
         .expect("a mapping")
+    }
+
+    fn with_an_entry() -> Shared {
+        let shared = empty();
+        shared.set(b"", b"key", b"value", 0).expect("room");
+        shared
     }
 
     fn has(shared: &Shared) -> bool {
@@ -240,8 +248,7 @@ mod tests {
 
     #[test]
     fn who_waits_takes_the_lock_from_a_process_that_has_ended() {
-        let shared = shared();
-        shared.set(b"", b"key", b"value", 0).expect("room");
+        let shared = with_an_entry();
         let region = &shared.region;
         let me = region.number().expect("a number");
         // Nobody; a process that has ended; another one that has its id now.
@@ -261,8 +268,7 @@ mod tests {
 
     #[test]
     fn who_gets_the_number_of_a_process_that_has_ended_does_not_seem_to_have_its_lock() {
-        let shared = shared();
-        shared.set(b"", b"key", b"value", 0).expect("room");
+        let shared = with_an_entry();
         let region = &shared.region;
         let me = region.number().expect("a number");
         // As in a child of this process.
@@ -277,8 +283,7 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_change_leaves_it_to_be_repaired() {
-        let shared = shared();
-        shared.set(b"", b"key", b"value", 0).expect("room");
+        let shared = with_an_entry();
         let panics = std::panic::catch_unwind(|| {
             shared.lock().expect("the lock").change(|| std::panic::resume_unwind(Box::new(())));
         });
@@ -290,7 +295,7 @@ mod tests {
 
     #[test]
     fn more_processes_than_there_is_room_for_are_refused() {
-        let shared = shared();
+        let shared = empty();
         for place in &shared.region.header().processes {
             // The first process of the system, which lives, and is not this one.
             place.store(1 << 32, Relaxed);

@@ -79,21 +79,13 @@ impl Profile {
 
     /// The fields as bits, from the lowest on.
     pub fn to_flags(self) -> u64 {
-        let Self {
-            reads_headers,
-            reads_response,
-            request_arguments,
-            response_arguments,
-            writes_response_body,
-            starts,
-        } = self;
         [
-            reads_headers,
-            reads_response,
-            request_arguments,
-            response_arguments,
-            writes_response_body,
-            starts,
+            self.reads_headers,
+            self.reads_response,
+            self.request_arguments,
+            self.response_arguments,
+            self.writes_response_body,
+            self.starts,
         ]
         .into_iter()
         .rev()
