@@ -11,7 +11,7 @@
  * The number of this C ABI. It changes whenever a declaration of the header does; the Lua module refuses a
  * library of another number.
  */
-#define RPW_ABI 3
+#define RPW_ABI 4
 
 /**
  * Go on.

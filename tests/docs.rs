@@ -1,4 +1,5 @@
-//! The README against the code: its tables and its synopsis are made from it, and each call and option has its place.
+//! The documentation against the code: its tables and its synopsis are made from the code, each call and option has its
+//! place, and each link leads somewhere.
 //!
 //! `RPW_BLESS=1 cargo test --release --test core docs` writes what is stale.
 
@@ -9,7 +10,11 @@ use resty_proxy_wasm::limits;
 use std::fmt::Write as _;
 use std::fs;
 
-const README: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/README.md");
+/// The pages with generated parts, and how many each has.
+const GENERATED: [(&str, usize); 3] =
+    [("README.md", 1), ("docs/limits.md", 1), ("docs/support.md", 4)];
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 fn source(path: &str) -> String {
     let path = format!("{}/{path}", env!("CARGO_MANIFEST_DIR"));
@@ -25,32 +30,117 @@ fn generated(name: &str) -> String {
         "callbacks" => callbacks(),
         "properties" => properties(),
         "WASI" => wasi(),
-        other => panic!("the README has a generated part {other:?}, and nobody generates it"),
+        other => panic!("a page has a generated part {other:?}, and nobody generates it"),
     }
 }
 
 #[test]
 fn generated_parts_are_fresh() {
-    let old = fs::read_to_string(README).expect("the README");
-    let (mut new, mut rest, mut count) = (String::new(), old.as_str(), 0);
-    while let Some((before, after)) = rest.split_once("<!-- generated: ") {
-        let (name, after) = after.split_once(" -->\n").expect("the end of a marker");
-        let (_, after) = after.split_once("<!-- end -->").expect("the end of a generated part");
-        write!(new, "{before}<!-- generated: {name} -->\n\n{}\n<!-- end -->", generated(name))
-            .expect("room");
-        rest = after;
-        count += 1;
+    for (page, parts) in GENERATED {
+        let old = source(page);
+        let (mut new, mut rest, mut count) = (String::new(), old.as_str(), 0);
+        while let Some((before, after)) = rest.split_once("<!-- generated: ") {
+            let (name, after) = after.split_once(" -->\n").expect("the end of a marker");
+            let (_, after) = after.split_once("<!-- end -->").expect("the end of a generated part");
+            write!(new, "{before}<!-- generated: {name} -->\n\n{}\n<!-- end -->", generated(name))
+                .expect("room");
+            rest = after;
+            count += 1;
+        }
+        new += rest;
+        assert_eq!(count, parts, "{page}: generated parts");
+        if std::env::var_os("RPW_BLESS").is_some() {
+            fs::write(format!("{ROOT}/{page}"), new).expect("a page that can be written");
+        } else {
+            assert!(
+                new == old,
+                "{page} is stale: RPW_BLESS=1 cargo test --release --test core docs"
+            );
+        }
     }
-    new += rest;
-    assert_eq!(count, 6, "generated parts");
-    if std::env::var_os("RPW_BLESS").is_some() {
-        fs::write(README, new).expect("a README that can be written");
-    } else {
-        assert!(
-            new == old,
-            "README.md is stale: RPW_BLESS=1 cargo test --release --test core docs"
-        );
+}
+
+/// Every Markdown page of the repository, by its path from the root.
+fn pages() -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![String::new()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(format!("{ROOT}/{folder}")).expect("a folder") {
+            let entry = entry.expect("an entry");
+            let name = entry.file_name().into_string().expect("a name in UTF-8");
+            let path = if folder.is_empty() { name.clone() } else { format!("{folder}/{name}") };
+            if entry.file_type().expect("a type").is_dir() {
+                if !name.starts_with('.') && !["target", "node_modules"].contains(&name.as_str()) {
+                    folders.push(path);
+                }
+            } else if name.ends_with(".md") {
+                found.push(path);
+            }
+        }
     }
+    found
+}
+
+/// The page without its blocks of code.
+fn prose(page: &str) -> String {
+    let text = source(page);
+    text.split("```").step_by(2).collect()
+}
+
+/// The anchors of a page, made from its headings as GitHub makes them.
+fn anchors(page: &str) -> Vec<String> {
+    let text = prose(page);
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| {
+            let kept = |c: &char| c.is_alphanumeric() || "_- ".contains(*c);
+            let text = line.trim_start_matches('#').trim().to_lowercase();
+            text.chars().filter(kept).collect::<String>().replace(' ', "-")
+        })
+        .collect()
+}
+
+/// The path of `to`, a path relative to the folder of `page`, from the root.
+fn resolve(page: &str, to: &str) -> String {
+    let mut parts: Vec<&str> = page.split('/').collect();
+    parts.pop();
+    for part in to.split('/') {
+        match part {
+            ".." => assert!(parts.pop().is_some(), "{page}: {to} leaves the repository"),
+            "." | "" => {}
+            part => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let (mut checked, mut broken) = (0, Vec::new());
+    for page in pages() {
+        let text = prose(&page);
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split_once(')')) {
+            let link = link.0;
+            if link.contains("://") || link.starts_with("mailto:") {
+                continue;
+            }
+            let (path, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { page.clone() } else { resolve(&page, path) };
+            let there = fs::metadata(format!("{ROOT}/{target}")).is_ok()
+                && (anchor.is_empty() || anchors(&target).iter().any(|found| found == anchor));
+            checked += 1;
+            if !there {
+                broken.push(format!("{page}: {link}"));
+            }
+        }
+    }
+    assert!(checked > 60, "only {checked} links were found");
+    assert!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
+}
+
+#[test]
+fn the_readme_is_short() {
+    assert!(source("README.md").lines().count() <= 300);
 }
 
 fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -111,7 +201,7 @@ fn from(source: Source) -> String {
         Source::ResponseHeader(name) => format!("response header `{name}`"),
         Source::RequestHeaders => "request headers; `request.headers.NAME` is one value".into(),
         Source::ResponseHeaders => "response headers; `response.headers.NAME` is one value".into(),
-        Source::ResponseTrailers => "[trailers](#trailers) of the response, at its end".into(),
+        Source::ResponseTrailers => "[trailers](semantics.md#trailers) of the response, at its end".into(),
         Source::GrpcStatus => "response header or trailer `grpc-status`".into(),
         Source::Variable(names) => variables(names),
         Source::Size(name) => format!("`${name}`, 0 without one"),
@@ -174,6 +264,7 @@ fn amount(name: &str, value: u64) -> String {
         "PROCESSES",
         "MESSAGES",
         "CALLS",
+        "TRAILERS",
     ];
     let sizes = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     if name.ends_with("_MS") {
@@ -251,7 +342,7 @@ fn synopsis() -> String {
 
 #[test]
 fn every_call_has_its_section() {
-    let (module, readme) = (source("lib/resty/proxy-wasm.lua"), source("README.md"));
+    let (module, api) = (source("lib/resty/proxy-wasm.lua"), source("docs/api.md"));
     let calls: Vec<&str> = module
         .lines()
         .filter_map(|line| {
@@ -262,18 +353,15 @@ fn every_call_has_its_section() {
         .collect();
     assert!(calls.len() >= 6, "{calls:?}");
     for name in &calls {
-        assert!(readme.contains(&format!("\n### {name}\n")), "README.md has no section {name}");
-        assert!(readme.contains(&format!("wasm.{name}(")), "README.md shows no call of {name}");
+        assert!(api.contains(&format!("wasm.{name}(")), "docs/api.md shows no call of {name}");
     }
-    let (_, api) = readme.split_once("\n## API\n").expect("the API");
-    let (api, _) = api.split_once("\n## ").expect("its end");
-    let api = api.lines().filter_map(|line| line.strip_prefix("### "));
+    let api = api.lines().filter_map(|line| line.strip_prefix("## "));
     assert_eq!(api.collect::<Vec<_>>(), calls, "the order of the sections is that of the module");
 }
 
 #[test]
 fn every_option_is_documented_and_has_the_default_of_the_library() {
-    let (options, readme) = (source("lib/resty/proxy-wasm/options.lua"), source("README.md"));
+    let (options, api) = (source("lib/resty/proxy-wasm/options.lua"), source("docs/api.md"));
     for (file, count) in [(&options, 10), (&source("lib/resty/proxy-wasm/settings.lua"), 4)] {
         let (_, checks) = file.split_once("local CHECKS = {\n").expect("the table of options");
         let (checks, _) = checks.split_once("\n}").expect("its end");
@@ -285,7 +373,7 @@ fn every_option_is_documented_and_has_the_default_of_the_library() {
         assert_eq!(names.len(), count, "{names:?}");
         for name in names {
             let row = format!("\n| `{name}` | ");
-            assert!(readme.contains(&row), "README.md does not know option {name}");
+            assert!(api.contains(&row), "docs/api.md does not know option {name}");
         }
     }
     let memory = format!("local DEFAULT_MEMORY = {} * MIB", limits::DEFAULT_MEMORY >> 20);

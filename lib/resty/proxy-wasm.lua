@@ -1,4 +1,4 @@
--- Proxy-Wasm filters for OpenResty. The README is the specification of this API.
+-- Proxy-Wasm filters for OpenResty. docs/api.md is the specification of this API.
 
 local ffi = require("ffi")
 local chain = require("resty.proxy-wasm.chain")

@@ -37,7 +37,7 @@ callbacks! {
     RequestTrailers = "proxy_on_request_trailers", "not called: nginx shows no request trailers";
     ResponseHeaders = "proxy_on_response_headers", "by `on_http_response_headers`";
     ResponseBody = "proxy_on_response_body", "by `on_http_response_body`";
-    ResponseTrailers = "proxy_on_response_trailers", "at the end of a body event, when nginx shows trailers: see [Trailers](#trailers)";
+    ResponseTrailers = "proxy_on_response_trailers", "at the end of a body event, when nginx shows trailers: see [Trailers](semantics.md#trailers)";
     Done = "proxy_on_done", "when nginx frees the request; for a plugin context when Lua dropped it";
     Log = "proxy_on_log", "after `proxy_on_done` of a stream";
     Delete = "proxy_on_delete", "last";

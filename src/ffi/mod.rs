@@ -61,7 +61,7 @@ pub use work::{
 
 /// The number of this C ABI. It changes whenever a declaration of the header does; the Lua module refuses a
 /// library of another number.
-pub const RPW_ABI: i32 = 3;
+pub const RPW_ABI: i32 = 4;
 
 /// Returns `RPW_ABI` as the library was built with.
 #[unsafe(no_mangle)]

@@ -253,7 +253,7 @@ int32_t rpw_init_worker(struct rpw_error_t *error);
 ]])
 
 return {
-    RPW_ABI = 3,
+    RPW_ABI = 4,
     RPW_CONTINUE = 0,
     RPW_PAUSE = 1,
     RPW_RESPOND = 2,
