@@ -707,7 +707,8 @@ int32_t rpw_abi(void);
 /**
  * Keeps compiled modules in a folder from now on, until `rpw_setup` is called for another Lua VM.
  *
- * The folder is made (mode 0700) when it is not there; its parent must be.
+ * The folder is made (mode 0755) when it is not there; its parent must be. A process reads entries that its own user
+ * or root wrote, and writes into a folder of its own user.
  *
  * # Arguments
  * `path` is absolute, holds no NUL and is copied.
@@ -715,7 +716,7 @@ int32_t rpw_abi(void);
  * `RPW_CONTINUE`.
  * # Errors
  * `RPW_ERROR` when the folder cannot be made or opened, is a symbolic link or no folder, belongs to another user than
- * the effective one, or can be written to by group or others. Then no folder is used.
+ * the effective one and root, or can be written to by group or others. Then no folder is used.
  * # Safety
  * `path` has the given length.
  */

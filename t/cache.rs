@@ -98,7 +98,7 @@ fn the_next_start_compiles_nothing() {
     assert_eq!(told(&cold), [COMPILED, TAKEN]);
     cold.finish();
     let file = entry(&dir);
-    assert_eq!((mode(&dir), mode(&file)), (0o700, 0o600));
+    assert_eq!((mode(&dir), mode(&file)), (0o755, 0o644));
     let written = fs::metadata(&file).expect("a file").ino();
 
     let warm = cached(&dir).start();
@@ -234,7 +234,7 @@ fn entries_that_are_not_trusted_are_replaced() {
         expected.push(TAKEN.into());
         assert_eq!(told(&nginx), expected);
         let meta = fs::symlink_metadata(&file).expect("a file");
-        assert!(meta.is_file() && meta.mode() & 0o7777 == 0o600);
+        assert!(meta.is_file() && meta.mode() & 0o7777 == 0o644);
     }
 }
 
@@ -273,34 +273,155 @@ fn a_folder_that_fails_later_is_warned_of_once() {
     assert_eq!(told.iter().filter(|line| *line == COMPILED).count(), 24);
 }
 
-#[test]
-fn a_worker_of_another_user_loads_without_the_folder() {
-    if !is_root() {
-        return;
-    }
-    let (parent, dir) = place();
-    fs::set_permissions(parent.path(), Permissions::from_mode(0o755)).expect("a mode");
-    let nginx = nginx(&format!(
+/// A root master whose workers run as another user; `master` is what it loads.
+fn workers_of_another_user(dir: &Path, user: &str, master: &str) -> Nginx {
+    nginx(&format!(
         r#"
+        -- As in a shell with `umask 077`: it must not close the folder to workers.
+        ffi = require("ffi")
+        ffi.cdef("unsigned umask(unsigned)")
+        local before = ffi.C.umask(63)
         assert(wasm.setup({{ cache_dir = "{}" }}))
-        plugin = assert(wasm.load("master's", "start_section_log.wasm"))
+        for _, name in ipairs({{ {master} }}) do
+            assert(wasm.load("master's", name .. ".wasm"))
+        end
+        -- Not kept in memory, where workers would find it.
+        collectgarbage()
+        collectgarbage()
+        ffi.C.umask(before)
         "#,
         dir.display()
     ))
-    .user("daemon")
-    .start();
-    assert_eq!(files(&dir).len(), 1);
+    .user(user)
+}
+
+/// A folder in a parent that all may enter; None when this user cannot start workers of another one.
+fn open_place() -> Option<(TempDir, PathBuf)> {
+    let (parent, dir) = is_root().then(place)?;
+    fs::set_permissions(parent.path(), Permissions::from_mode(0o755)).expect("a mode");
+    Some((parent, dir))
+}
+
+fn only_read(dir: &Path, user: u32) -> String {
+    format!(
+        "cache_dir {} belongs to user 0, so this process (user {user}) only reads it: a module that is not in it is \
+         compiled in each worker; one that init_by_lua loads is kept",
+        dir.display()
+    )
+}
+
+#[test]
+fn workers_of_another_user_take_what_their_master_compiled() {
+    for (user, id) in [("daemon", 1), ("nobody nogroup", OTHER)] {
+        let Some((_parent, dir)) = open_place() else { return };
+        let nginx = workers_of_another_user(&dir, user, "'bare'").start();
+        load(&nginx, "bare");
+        assert_eq!(told(&nginx), [TAKEN]);
+        // It can add nothing, and says so once.
+        for name in ["start_section_log", "bare", "start_section_log"] {
+            load(&nginx, name);
+        }
+        nginx.expect_log(&only_read(&dir, id));
+        assert_eq!(told(&nginx), [TAKEN, &only_read(&dir, id), COMPILED, TAKEN, COMPILED]);
+        assert_eq!((mode(&dir), mode(&entry(&dir))), (0o755, 0o644));
+        assert_eq!(fs::metadata(entry(&dir)).expect("a file").uid(), 0);
+        nginx.finish();
+
+        let again = workers_of_another_user(&dir, user, "'bare', 'start_section_log'").start();
+        for name in ["start_section_log", "bare"] {
+            load(&again, name);
+        }
+        assert_eq!(told(&again), [TAKEN, TAKEN]);
+        assert_eq!(files(&dir).len(), 2);
+    }
+}
+
+#[test]
+fn a_folder_that_the_workers_may_not_read_is_left_as_it_is() {
+    let Some((_parent, dir)) = open_place() else { return };
+    fs::create_dir(&dir).expect("a folder");
+    fs::set_permissions(&dir, Permissions::from_mode(0o700)).expect("a mode");
+    let nginx = workers_of_another_user(&dir, "daemon", "'bare'").start();
     for name in ["bare", "bare", "start_section_log"] {
         load(&nginx, name);
     }
     let warning = format!(
-        "cache_dir {} cannot be opened: Permission denied (os error 13); modules are compiled without it",
+        "cache_dir {} cannot be opened by user 1: Permission denied (os error 13): chmod go+rx; \
+         modules are compiled without it",
         dir.display()
     );
     nginx.expect_log(&warning);
-    // What the master loaded is in the worker's memory.
-    assert_eq!(told(&nginx), [&warning, COMPILED, COMPILED]);
-    assert_eq!(files(&dir).len(), 1);
+    assert_eq!(told(&nginx), [warning.as_str(), COMPILED, COMPILED, COMPILED]);
+    assert_eq!((mode(&dir), files(&dir).len()), (0o700, 1));
+    fs::set_permissions(&dir, Permissions::from_mode(0o755)).expect("a mode");
+    load(&nginx, "bare");
+    assert_eq!(told(&nginx)[4..], [TAKEN]);
+}
+
+#[test]
+fn what_a_worker_could_have_written_is_not_run() {
+    let Some((_parent, dir)) = open_place() else { return };
+    let nginx = workers_of_another_user(&dir, "daemon", "'bare'").start();
+    load(&nginx, "bare");
+    let file = entry(&dir);
+    let spoils: [(Spoil<'_>, &str); 4] = [
+        (
+            Box::new(|| chown(&file, Some(1), None).expect("an owner")),
+            "belongs to user 1, and not to user 0",
+        ),
+        (
+            Box::new(|| chown(&file, Some(2), None).expect("an owner")),
+            "belongs to user 2, and this process runs as user 1",
+        ),
+        (
+            Box::new(|| {
+                chown(&file, Some(0), None).expect("an owner");
+                fs::set_permissions(&file, Permissions::from_mode(0o664)).expect("a mode");
+            }),
+            "can be written to by others (mode 664): chmod go-w",
+        ),
+        (
+            Box::new(|| {
+                fs::set_permissions(&file, Permissions::from_mode(0o600)).expect("a mode");
+            }),
+            "cannot be opened by user 1: Permission denied (os error 13): chmod go+r",
+        ),
+    ];
+    let mut expected = vec![TAKEN.to_string()];
+    for (i, (spoil, cause)) in spoils.iter().enumerate() {
+        spoil();
+        load(&nginx, "bare");
+        let name = file.display();
+        let warning = format!("cache entry {name} {cause}; the module was compiled again");
+        nginx.expect_log(&warning);
+        expected.push(warning);
+        if i == 0 {
+            nginx.expect_log(&only_read(&dir, 1));
+            expected.push(only_read(&dir, 1));
+        }
+        expected.push(COMPILED.into());
+        assert_eq!(told(&nginx), expected);
+    }
+}
+
+#[test]
+fn a_folder_in_the_place_of_the_masters_is_not_used() {
+    let Some((parent, dir)) = open_place() else { return };
+    let nginx = workers_of_another_user(&dir, "daemon", "'bare'").start();
+    let moved = parent.path().join("moved");
+    fs::rename(&dir, &moved).expect("a folder");
+    fs::create_dir(&dir).expect("a folder");
+    fs::copy(entry(&moved), dir.join(entry(&moved).file_name().expect("a name"))).expect("a file");
+    for path in [&dir, &entry(&dir)] {
+        chown(path, Some(1), None).expect("an owner");
+    }
+    load(&nginx, "bare");
+    let warning = format!(
+        "cache_dir {} belongs to user 1, and not to user 0; modules are compiled without it",
+        dir.display()
+    );
+    nginx.expect_log(&warning);
+    assert_eq!(told(&nginx), [warning.as_str(), COMPILED]);
 }
 
 #[test]

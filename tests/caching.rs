@@ -35,12 +35,18 @@ impl Shelf {
 // SAFETY: a test puts nothing here that is run but what was written, or what the digest refuses.
 unsafe impl CodeStore for Shelf {
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.broken.clone().map_or_else(|| Ok(self.entries().get(name).cloned()), Err)
+        match &self.broken {
+            Some(error @ (StoreError::Unusable(_) | StoreError::Entry(_))) => Err(error.clone()),
+            Some(StoreError::ReadOnly(_)) | None => Ok(self.entries().get(name).cloned()),
+        }
     }
 
     fn write(&self, name: &str, parts: [&[u8]; 2]) -> Result<(), StoreError> {
         if self.full {
             return Err(StoreError::Unusable("is full".into()));
+        }
+        if let Some(error @ StoreError::ReadOnly(_)) = &self.broken {
+            return Err(error.clone());
         }
         assert!(!matches!(self.broken, Some(StoreError::Unusable(_))), "written to all the same");
         self.entries().insert(name.into(), parts.concat());
@@ -161,6 +167,12 @@ fn a_store_that_fails_keeps_no_module_from_loading() {
     let full = load(&Shelf { full: true, ..Shelf::default() }, &bytes);
     assert_eq!((full.unusable.as_deref(), full.origin), (Some("is full"), Origin::Compiled));
     works(&full);
+
+    let only_read = StoreError::ReadOnly("is another's".into());
+    let kept_out = load(&Shelf { broken: Some(only_read), ..Shelf::default() }, &bytes);
+    let said = [kept_out.unusable, kept_out.bad_entry, kept_out.not_kept];
+    assert_eq!(said, [None, None, Some("is another's".into())]);
+    assert_eq!(kept_out.origin, Origin::Compiled);
 
     let shelf = Shelf { broken: Some(StoreError::Entry("x is odd".into())), ..Shelf::default() };
     let odd = load(&shelf, &bytes);

@@ -201,7 +201,9 @@ fn from(source: Source) -> String {
         Source::ResponseHeader(name) => format!("response header `{name}`"),
         Source::RequestHeaders => "request headers; `request.headers.NAME` is one value".into(),
         Source::ResponseHeaders => "response headers; `response.headers.NAME` is one value".into(),
-        Source::ResponseTrailers => "[trailers](semantics.md#trailers) of the response, at its end".into(),
+        Source::ResponseTrailers => {
+            "[trailers](semantics.md#trailers) of the response, at its end".into()
+        }
         Source::GrpcStatus => "response header or trailer `grpc-status`".into(),
         Source::Variable(names) => variables(names),
         Source::Size(name) => format!("`${name}`, 0 without one"),

@@ -13,12 +13,13 @@ use crate::vm::{Cache, Code, CodeStore, Origin};
 
 static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
 static FOLDER: RwLock<Option<Arc<Folder>>> = RwLock::new(None);
-/// The process that has said that the folder is of no use.
+/// The process that has logged that the folder is of no use, or of little.
 static COMPLAINED: AtomicU64 = AtomicU64::new(0);
 
 /// Keeps compiled modules in a folder from now on, until `rpw_setup` is called for another Lua VM.
 ///
-/// The folder is made (mode 0700) when it is not there; its parent must be.
+/// The folder is made (mode 0755) when it is not there; its parent must be. A process reads entries that its own user
+/// or root wrote, and writes into a folder of its own user.
 ///
 /// # Arguments
 /// `path` is absolute, holds no NUL and is copied.
@@ -26,7 +27,7 @@ static COMPLAINED: AtomicU64 = AtomicU64::new(0);
 /// `RPW_CONTINUE`.
 /// # Errors
 /// `RPW_ERROR` when the folder cannot be made or opened, is a symbolic link or no folder, belongs to another user than
-/// the effective one, or can be written to by group or others. Then no folder is used.
+/// the effective one and root, or can be written to by group or others. Then no folder is used.
 /// # Safety
 /// `path` has the given length.
 #[unsafe(no_mangle)]
@@ -68,11 +69,17 @@ pub(super) fn code(name: &str, bytes: &[u8]) -> Result<Arc<Code>, Failure> {
             let text = format!("cache entry {path}/{cause}; the module was compiled again");
             plugin::log(name, LogLevel::Warn, &text);
         }
-        if let Some(cause) = loaded.unusable
+        let complaint = match (loaded.unusable, loaded.not_kept) {
+            (Some(cause), _) => Some(format!("{cause}; modules are compiled without it")),
+            (None, Some(cause)) => Some(format!(
+                "{cause}: a module that is not in it is compiled in each worker; one that init_by_lua loads is kept"
+            )),
+            (None, None) => None,
+        };
+        if let Some(complaint) = complaint
             && COMPLAINED.swap(process::current(), Ordering::Relaxed) != process::current()
         {
-            let text = format!("cache_dir {path} {cause}; modules are compiled without it");
-            plugin::log(name, LogLevel::Warn, &text);
+            plugin::log(name, LogLevel::Warn, &format!("cache_dir {path} {complaint}"));
         }
     }
     match loaded.origin {

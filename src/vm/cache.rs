@@ -38,6 +38,8 @@ pub unsafe trait CodeStore {
 pub enum StoreError {
     /// The store as a whole is of no use to this process now.
     Unusable(String),
+    /// This process may read entries, and not write them.
+    ReadOnly(String),
     /// This entry cannot be trusted.
     Entry(String),
 }
@@ -52,6 +54,8 @@ pub struct Loaded {
     pub bad_entry: Option<String>,
     /// Why the store is of no use.
     pub unusable: Option<String>,
+    /// Why the store did not keep what was compiled, though it can be read.
+    pub not_kept: Option<String>,
 }
 
 /// Where code came from.
@@ -95,24 +99,29 @@ impl Cache {
 
 impl Loaded {
     fn from(code: Arc<Code>, origin: Origin) -> Self {
-        Self { code, origin, bad_entry: None, unusable: None }
+        Self { code, origin, bad_entry: None, unusable: None, not_kept: None }
     }
 }
 
 fn through(store: &dyn CodeStore, digest: &Digest, bytes: &[u8]) -> Result<Loaded, Error> {
     let name = entry_name(digest)?;
-    let (mut bad_entry, mut unusable) = (None, None);
+    let (mut bad_entry, mut unusable, mut not_kept) = (None, None, None);
     match store.read(&name).and_then(|found| found.map(|e| restore(&name, &e)).transpose()) {
         Ok(Some(code)) => return Ok(Loaded::from(Arc::new(code), Origin::Store)),
         Ok(None) => {}
         Err(StoreError::Entry(cause)) => bad_entry = Some(cause),
         Err(StoreError::Unusable(cause)) => unusable = Some(cause),
+        Err(StoreError::ReadOnly(cause)) => not_kept = Some(cause),
     }
     let code = Code::compile(bytes)?;
     if unusable.is_none() {
-        unusable = keep(store, &name, &code).err();
+        match keep(store, &name, &code) {
+            Ok(()) => {}
+            Err(StoreError::ReadOnly(cause)) => not_kept = Some(cause),
+            Err(StoreError::Entry(cause) | StoreError::Unusable(cause)) => unusable = Some(cause),
+        }
     }
-    Ok(Loaded { code: Arc::new(code), origin: Origin::Compiled, bad_entry, unusable })
+    Ok(Loaded { code: Arc::new(code), origin: Origin::Compiled, bad_entry, unusable, not_kept })
 }
 
 /// Makes code of an entry that the store gave out.
@@ -125,13 +134,10 @@ fn restore(name: &str, found: &[u8]) -> Result<Code, StoreError> {
     unsafe { Code::restore(artifact, profile) }.map_err(|e| bad(&format!("was refused: {e}")))
 }
 
-fn keep(store: &dyn CodeStore, name: &str, code: &Code) -> Result<(), String> {
-    let artifact = code.artifact().map_err(|error| error.to_string())?;
+fn keep(store: &dyn CodeStore, name: &str, code: &Code) -> Result<(), StoreError> {
+    let artifact = code.artifact().map_err(|error| StoreError::Unusable(error.to_string()))?;
     let header = entry::header(name, code.profile, &artifact);
-    match store.write(name, [&header, &artifact]) {
-        Ok(()) => Ok(()),
-        Err(StoreError::Entry(cause) | StoreError::Unusable(cause)) => Err(cause),
-    }
+    store.write(name, [&header, &artifact])
 }
 
 /// The module, and all that its code depends on: the versions of this library and of wasmtime, wasmtime's settings, and
