@@ -52,6 +52,7 @@ mod smoke;
 mod soundness;
 mod stream;
 mod stubs;
+mod subsystem;
 mod support;
 mod tick;
 mod time;
