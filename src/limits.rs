@@ -102,6 +102,9 @@ pub const POLL_SUBSCRIPTIONS: u32 = 1024;
 /// Bytes that one `random_get` may ask for, so that it cannot hold the worker.
 pub const RANDOM_BYTES: u32 = 1024 * 1024;
 
+/// Bytes that one call of another function of WASI may have the host read (a path, a list of buffers).
+pub const WASI_BYTES: usize = 64 * 1024;
+
 /// Stack of a guest. Regex tables of Go filters overflow 64 KiB; nginx's own stack has 8 MiB.
 pub const GUEST_STACK: usize = 1024 * 1024;
 

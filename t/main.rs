@@ -52,7 +52,6 @@ mod smoke;
 mod soundness;
 mod stream;
 mod stubs;
-mod subsystem;
 mod support;
 mod tick;
 mod time;

@@ -380,3 +380,23 @@ fn what_a_guest_asks_for_again_and_again() {
     let held = stream.context.with_stream(stream.at, |vm| Ok(vm.state().call.resumed.capacity()));
     assert!(held.expect("a VM") < 100);
 }
+
+#[test]
+fn lists_of_buffers_for_wasi() {
+    // Each entry has eight bytes. With room for it, empty buffers are read until the end of the input.
+    let most = limits::WASI_BYTES / 8;
+    let text = format!(
+        r#"(module
+        (import "wasi_snapshot_preview1" "fd_read" (func $read (param i32 i32 i32 i32) (result i32)))
+        (memory (export "memory") 40)
+        (func (export "proxy_abi_version_0_2_1"))
+        (func $expect (param i32 i32) (if (i32.ne (local.get 0) (local.get 1)) (then unreachable)))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (call $expect (call $read (i32.const 0) (i32.const 8) (i32.const {most}) (i32.const 0)) (i32.const 0))
+            (call $expect (call $read (i32.const 0) (i32.const 8) (i32.const {more}) (i32.const 0)) (i32.const 48))
+            (i32.const 0)))"#,
+        more = most + 1,
+    );
+    let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+    assert_eq!(filter.open(&filter.context("")).request_headers().action, Action::Continue);
+}

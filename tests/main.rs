@@ -35,6 +35,7 @@ mod recovery;
 mod responses;
 mod shared;
 mod shared_kills;
+mod straight_line;
 mod ticks;
 mod time_limits;
 mod trailers;

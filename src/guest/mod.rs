@@ -3,6 +3,7 @@
 
 mod body;
 mod calls;
+pub mod deadline;
 mod handover;
 mod limiter;
 mod properties;
@@ -14,6 +15,7 @@ mod view;
 
 pub use body::{Body, Output};
 pub use calls::{CallOf, CallResult, Calls, Dispatched, ForeignCall, Requested, Token};
+pub use deadline::Deadline;
 pub use handover::{Handovers, Return};
 pub use limiter::Limiter;
 pub use properties::Properties;

@@ -7,7 +7,7 @@ use rustc_hash::FxHashMap;
 use wasmtime::{Func, Memory, TypedFunc};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use super::{Calls, ContextId, Handovers, Limiter, Listener, Properties, Root, Stream};
+use super::{Calls, ContextId, Deadline, Handovers, Limiter, Listener, Properties, Root, Stream};
 use crate::abi::{Callback, LogLevel, Version};
 use crate::limits;
 use crate::ports::{Host, RequestId};
@@ -196,6 +196,8 @@ pub struct State {
     pub call: Call,
     /// Its calls.
     pub calls: Calls,
+    /// When the call in progress has taken its time.
+    pub deadline: Deadline,
     /// The guest's memory, once known.
     pub memory: Option<Memory>,
     /// The guest's allocator, once known.

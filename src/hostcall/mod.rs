@@ -6,6 +6,7 @@ mod context;
 mod dispatch;
 mod foreign;
 mod headers;
+pub mod link;
 mod log;
 pub mod memory;
 mod metric;
@@ -17,11 +18,12 @@ mod time;
 mod timer;
 pub mod trailers;
 
-use wasmtime::{Caller, Linker};
+use wasmtime::Linker;
 
 use crate::abi::{HostFunction, for_each_hostcall};
 use crate::guest::State;
 use crate::limits;
+use link::link_function;
 
 /// What a guest calls something, for a warning about it.
 fn shown(name: &[u8]) -> String {
@@ -55,13 +57,13 @@ macro_rules! link {
     ($($family:ident::$name:ident($($param:ident: $ty:ident),*) $versions:literal $support:ident $(($answer:literal))?;)*) => {
         /// Links every function of the table.
         pub fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-            $(linker.func_wrap("env", stringify!($name), |mut caller: Caller<'_, State>, $($param: $ty),*| {
+            $(link_function!(linker, "env", stringify!($name), |caller $(, $param: $ty)*| {
                 let answer = answer!(caller, $family::$name($($param),*));
                 memory::status(&mut caller, answer)
             })?;)*
             // Emscripten declares these two; neither has anything to do here.
-            linker.func_wrap("env", "pthread_equal", |a: u32, b: u32| u32::from(a == b))?;
-            linker.func_wrap("env", "emscripten_notify_memory_growth", |_memory: u32| {})?;
+            link_function!(linker, "env", "pthread_equal", |caller, a: u32, b: u32| Ok(u32::from(a == b)))?;
+            link_function!(linker, "env", "emscripten_notify_memory_growth", |caller, _memory: u32| Ok(()))?;
             Ok(())
         }
 
@@ -72,7 +74,7 @@ macro_rules! link {
         ) -> wasmtime::Result<()> {
             for function in functions {
                 match function.name {
-                    $(stringify!($name) => linker.func_wrap(BEGIN, stringify!($name), |mut caller: Caller<'_, State>, a: u64, b: u64, c: u64| {
+                    $(stringify!($name) => link_function!(linker, BEGIN, stringify!($name), |caller, a: u64, b: u64, c: u64| {
                         #[allow(unused, reason = "some host functions have no parameters")]
                         let mut params = [a, a >> 32, b, b >> 32, c, c >> 32].into_iter();
                         $(let $param = params.next().unwrap_or_default() as $ty;)*
@@ -82,7 +84,7 @@ macro_rules! link {
                     _ => continue,
                 };
             }
-            linker.func_wrap(FINISH.0, FINISH.1, |mut caller: Caller<'_, State>, address: u32| {
+            link_function!(linker, FINISH.0, FINISH.1, |caller, address: u32| {
                 let answer = memory::finish(&mut caller, address);
                 memory::status(&mut caller, answer)
             })?;

@@ -1,12 +1,14 @@
 //! Time limits: how long a guest may run before it is stopped.
 //!
-//! A guest compares the engine's epoch with its own deadline wherever it loops or enters a function. Deadlines are
-//! counted in ticks from the start of a call; whoever runs guests calls [`tick`] every [`TICK_MS`] meanwhile.
+//! A guest compares the engine's epoch with its own deadline wherever it loops or enters a function, and host functions
+//! compare a [`Deadline`] when they are called. Deadlines are counted in ticks from the start of a call; whoever runs
+//! guests calls [`tick`] every [`TICK_MS`] meanwhile.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use wasmtime::Store;
 
 use super::engine::engine;
 use crate::abi::Callback;
+use crate::guest::{Deadline, State, deadline};
 use crate::limits;
 
 /// Milliseconds between two ticks.
@@ -14,17 +16,10 @@ pub const TICK_MS: u32 = 10;
 
 /// Lets one tick pass for all guests of the process. Any thread may call it.
 pub fn tick() {
-    TICKS.fetch_add(1, Ordering::Relaxed);
+    deadline::tick();
     if let Ok(engine) = engine() {
         engine.increment_epoch();
     }
-}
-
-static TICKS: AtomicU64 = AtomicU64::new(0);
-
-/// How many ticks there were: a clock that costs nothing to read, for what takes long.
-pub(super) fn ticks_passed() -> u64 {
-    TICKS.load(Ordering::Relaxed)
 }
 
 /// How long a guest may run, in milliseconds.
@@ -52,7 +47,14 @@ impl TimeLimits {
     }
 }
 
+/// From now on the guest may run for that many milliseconds: the guest itself and the host functions that it calls.
+pub(super) fn set(store: &mut Store<State>, milliseconds: u32) {
+    let ticks = ticks(milliseconds);
+    store.set_epoch_deadline(ticks);
+    store.data_mut().deadline = Deadline::after(ticks);
+}
+
 /// The ticks after which that many milliseconds have passed for certain: the first one may come at once.
-pub(super) fn ticks(milliseconds: u32) -> u64 {
+fn ticks(milliseconds: u32) -> u64 {
     u64::from(milliseconds.div_ceil(TICK_MS)) + 1
 }

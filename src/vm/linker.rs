@@ -9,6 +9,7 @@ use super::exports::signature;
 use crate::abi::Status;
 use crate::error::{Error, one_line, printable};
 use crate::guest::State;
+use crate::hostcall::link::link_any;
 use crate::{hostcall, limits, wasi};
 
 /// WASI's ENOSYS.
@@ -44,6 +45,15 @@ pub fn for_module(
         warnings.push(format!("{more} more imports are not functions of this host"));
     }
     Ok((linker, warnings))
+}
+
+/// Every function that this host has for guests, by module and name.
+pub fn functions(store: &mut Store<State>) -> Result<Vec<(String, String, FuncType)>, Error> {
+    let all: Vec<_> = base()?.iter(&mut *store).collect();
+    let functions = all.into_iter().filter_map(|(module, name, item)| {
+        Some((module.into(), name.into(), item.into_func()?.ty(&*store)))
+    });
+    Ok(functions.collect())
 }
 
 fn base() -> Result<&'static Linker<State>, Error> {
@@ -87,7 +97,7 @@ fn stand_in(
     let added = match answer {
         Some(status) => {
             warnings.push(format!("{odd}: calls answer {status}"));
-            linker.func_new(module, name, ty, move |_, _, out| {
+            link_any(linker, (module, name), ty, move |out| {
                 for (slot, ty) in out.iter_mut().zip(&results) {
                     *slot = answer_of(ty, status);
                 }
@@ -96,14 +106,14 @@ fn stand_in(
         }
         None => {
             warnings.push(format!("{odd}: a call of it traps"));
-            linker.func_new(module, name, ty, move |_, _, _| {
+            link_any(linker, (module, name), ty, move |_| {
                 Err(wasmtime::Error::msg(format!(
                     "{shown} was called, which this host does not have"
                 )))
             })
         }
     };
-    added.map(|_| ()).map_err(|e| Error::Import(one_line(&e)))
+    added.map_err(|e| Error::Import(one_line(&e)))
 }
 
 fn answer_of(ty: &ValType, status: i32) -> Val {

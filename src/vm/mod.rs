@@ -30,7 +30,7 @@ use wasmtime::Store;
 pub use cache::{Cache, CodeStore, Loaded, Origin, StoreError};
 pub use code::Code;
 pub use deadline::TimeLimits;
-pub use module::{Module, Options};
+pub use module::{Module, Options, host_functions};
 pub use plugin::{Context, Plugin, StreamRef};
 pub use queues::Queues;
 pub use run::Outcome;

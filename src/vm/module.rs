@@ -3,17 +3,19 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use wasmtime::{ExternType, Store};
+use wasmtime::{ExternType, FuncType, Store};
 
 use super::deadline::TimeLimits;
 use super::engine::engine;
 use super::exports::{Exports, allocator};
 use super::linked::Linked;
 use super::start::StartCode;
-use super::{Code, Vm};
-use crate::abi::Callback;
+use super::{Code, Vm, linker};
+use crate::abi::{Callback, Version};
 use crate::error::{Error, one_line};
-use crate::guest::{Call, Calls, Contexts, Handovers, Limiter, PluginInfo, State, StdioLines};
+use crate::guest::{
+    Call, Calls, Contexts, Deadline, Handovers, Limiter, PluginInfo, State, StdioLines,
+};
 use crate::limits;
 use crate::ports::Host;
 use crate::wasi;
@@ -72,8 +74,6 @@ pub struct Module {
     body: bool,
     makes_calls: bool,
     calls_foreign: bool,
-    /// Guest calls need a tokio runtime entered: the guest imports functions that run on wasmtime-wasi.
-    pub(super) needs_runtime: bool,
     /// Held, because the cache finds what a plugin holds.
     pub(super) code: Arc<Code>,
     /// What users should know of this module, for the log.
@@ -100,9 +100,6 @@ impl Module {
         let mut store = store(&info, host, Limiter::new(memory_limit, 0, Arc::default()))?;
         let (linked, stand_ins) = Linked::new(&code, &mut store)?;
         warnings.extend(stand_ins);
-        let needs_runtime = module
-            .imports()
-            .any(|i| wasi::MODULES.contains(&i.module()) && wasi::needs_runtime(i.name()));
         let imports = |name: &str| module.imports().any(|import| import.name() == name);
         let makes_calls = imports("proxy_http_call");
         let calls_foreign = imports("proxy_call_foreign_function");
@@ -116,7 +113,6 @@ impl Module {
             body: options.body,
             makes_calls,
             calls_foreign,
-            needs_runtime,
             code,
             warnings,
         })
@@ -167,10 +163,7 @@ impl Module {
         let own = Arc::new(host.own(&self.info.name));
         let beside = usize::from(self.linked.has_front());
         let mut store = store(&self.info, host, Limiter::new(self.memory_limit, beside, own))?;
-        let start = StartCode {
-            limit_ms: self.time_limits.of(Callback::Start),
-            needs_runtime: self.needs_runtime,
-        };
+        let start = StartCode { limit_ms: self.time_limits.of(Callback::Start) };
         let (instance, front) = start.instantiate(&self.linked, &mut store)?;
         let exports = Exports::find(&instance, &mut store)?;
         let allocate = allocator(&instance, &mut store)?;
@@ -187,6 +180,20 @@ impl Module {
         start.run(&instance, &mut store)?;
         Ok(Vm { store, exports, module: self.clone(), dead: None, calls: 0 })
     }
+}
+
+/// Every function that this host has for guests: module, name and type.
+pub fn host_functions(host: &Arc<dyn Host>) -> Result<Vec<(String, String, FuncType)>, Error> {
+    let info = Arc::new(PluginInfo {
+        name: String::new(),
+        root_id: String::new(),
+        vm_id: String::new(),
+        vm_config: Vec::new(),
+        env: Vec::new(),
+        version: Version::V0_2_1,
+        reads_headers: false,
+    });
+    linker::functions(&mut store(&info, host, Limiter::new(0, 0, Arc::default()))?)
 }
 
 fn store(
@@ -208,6 +215,7 @@ fn store(
             logged: Cell::new(0),
         },
         calls: Calls::default(),
+        deadline: Deadline::NEVER,
         memory: None,
         allocator: None,
         allocate: None,

@@ -1,12 +1,9 @@
 //! Calling a guest for an event of a stream.
 
-use std::cell::OnceCell;
-
-use tokio::runtime::Runtime;
 use wasmtime::{Store, Trap};
 
 use super::Vm;
-use super::deadline::ticks;
+use super::deadline;
 use super::exports::{Exports, OnHeaders};
 use super::stopwatch::Stopwatch;
 use crate::abi::{Callback, LogLevel};
@@ -210,9 +207,9 @@ impl Vm {
         call.effective = context;
         call.logged.set(0);
         call.asked.set(false);
-        self.store.set_epoch_deadline(ticks(self.module.time_limits.of(callback)));
+        deadline::set(&mut self.store, self.module.time_limits.of(callback));
         let stopwatch = Stopwatch::start(&mut self.calls, self.store.data());
-        let result = entered(self.module.needs_runtime, || f(&mut self.store, &self.exports));
+        let result = f(&mut self.store, &self.exports);
         let state = self.store.data_mut();
         stopwatch.stop(state);
         state.own.callback(callback);
@@ -343,21 +340,4 @@ pub(super) fn cause(error: &wasmtime::Error, limit_ms: u32) -> String {
         return format!("time limit of {limit_ms} ms passed{}", frames(error));
     }
     one_line(error)
-}
-
-/// Runs a guest call with a tokio runtime of this process entered, where it needs one: wasmtime-wasi would
-/// otherwise start its own, with threads that the next fork loses.
-pub(super) fn entered<R>(needed: bool, f: impl FnOnce() -> R) -> R {
-    if !needed {
-        return f();
-    }
-    thread_local! {
-        static RUNTIME: OnceCell<Option<Runtime>> = const { OnceCell::new() };
-    }
-    RUNTIME.with(|cell| {
-        let runtime =
-            cell.get_or_init(|| tokio::runtime::Builder::new_current_thread().build().ok());
-        let _guard = runtime.as_ref().map(Runtime::enter);
-        f()
-    })
 }

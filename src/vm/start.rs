@@ -2,11 +2,11 @@
 
 use wasmtime::{Instance, Store};
 
-use super::deadline::ticks;
+use super::deadline;
 use super::exports::typed;
 use super::front::Front;
 use super::linked::Linked;
-use super::run::{cause, entered};
+use super::run::cause;
 use crate::error::Error;
 use crate::guest::State;
 
@@ -14,8 +14,6 @@ use crate::guest::State;
 #[derive(Clone, Copy)]
 pub(super) struct StartCode {
     pub limit_ms: u32,
-    /// See [`super::module::Module::needs_runtime`].
-    pub needs_runtime: bool,
 }
 
 impl StartCode {
@@ -25,9 +23,8 @@ impl StartCode {
         linked: &Linked,
         store: &mut Store<State>,
     ) -> Result<(Instance, Option<Front>), Error> {
-        store.set_epoch_deadline(ticks(self.limit_ms));
-        entered(self.needs_runtime, || linked.instantiate(store))
-            .map_err(|e| self.error("instantiation", &e))
+        deadline::set(store, self.limit_ms);
+        linked.instantiate(store).map_err(|e| self.error("instantiation", &e))
     }
 
     /// Runs `_initialize` and then `main`; without `_initialize`, `_start`; never both.
@@ -55,7 +52,7 @@ impl StartCode {
         name: &'static str,
         call: impl FnOnce() -> wasmtime::Result<()>,
     ) -> Result<(), Error> {
-        match entered(self.needs_runtime, call) {
+        match call() {
             Ok(()) => Ok(()),
             Err(error) => match error.downcast_ref::<wasmtime_wasi::I32Exit>() {
                 Some(exit) if exit.0 == 0 => Ok(()),

@@ -1,8 +1,8 @@
 //! The time that callbacks take, at hardly any cost: a clock is read for one in some, which stands for all of them. One
 //! that takes long is seen by the ticks that pass meanwhile, and stands for itself.
 
-use super::deadline::{TICK_MS, ticks_passed};
-use crate::guest::State;
+use super::deadline::TICK_MS;
+use crate::guest::{State, deadline};
 
 /// One callback in so many is timed.
 const SAMPLE: u32 = 16;
@@ -23,11 +23,11 @@ impl Stopwatch {
         let timed = calls.is_multiple_of(SAMPLE);
         *calls = calls.wrapping_add(1);
         let started = timed.then(|| state.host.monotonic_clock());
-        Self { started, ticks: ticks_passed() }
+        Self { started, ticks: deadline::passed() }
     }
 
     pub fn stop(self, state: &State) {
-        let ticks = ticks_passed().wrapping_sub(self.ticks);
+        let ticks = deadline::passed().wrapping_sub(self.ticks);
         if let Some(started) = self.started {
             let taken = state.host.monotonic_clock().saturating_sub(started);
             let weight = if taken < LONG && ticks == 0 { SAMPLE } else { 1 };

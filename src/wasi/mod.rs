@@ -1,9 +1,10 @@
 //! What a guest may reach of WASI: `wasi_snapshot_preview1`, and `wasi_unstable` of old AssemblyScript.
 //!
-//! wasmtime-wasi links every name over an empty context: no preopened directory, no socket, no argument.
+//! wasmtime-wasi has every name, over an empty context: no preopened directory, no socket, no argument.
 //! The functions that the Proxy-Wasm specification itself describes are ours: they answer FAULT for a bad
 //! pointer where wasmtime-wasi traps, log what is written, and never wait.
 
+mod others;
 mod preview1;
 
 use wasmtime::Linker;
@@ -22,17 +23,9 @@ pub fn context() -> WasiP1Ctx {
 
 /// Links both modules.
 pub fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
-    wasmtime_wasi::p1::add_to_linker_sync(linker, |state: &mut State| &mut state.wasi)?;
-    wasmtime_wasi::p0::add_to_linker_sync(linker, |state: &mut State| &mut state.wasi)?;
-    linker.allow_shadowing(true);
+    others::add_to_linker(linker)?;
     for module in MODULES {
         preview1::add_to_linker(linker, module)?;
     }
-    linker.allow_shadowing(false);
     Ok(())
-}
-
-/// True for a function that runs on wasmtime-wasi, and so needs a runtime entered around the guest call.
-pub fn needs_runtime(name: &str) -> bool {
-    !preview1::NAMES.contains(&name)
 }

@@ -5,6 +5,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::abi::LogLevel;
 use crate::guest::State;
+use crate::hostcall::link::link_function;
 use crate::hostcall::memory::{Stop, slice, slice_mut, split, write_u32, write_u64};
 use crate::limits;
 
@@ -18,50 +19,26 @@ enum Errno {
     Notsup = 58,
 }
 
-/// What this module links.
-pub const NAMES: [&str; 8] = [
-    "fd_write",
-    "environ_sizes_get",
-    "environ_get",
-    "clock_time_get",
-    "random_get",
-    "poll_oneoff",
-    "sched_yield",
-    "proc_exit",
-];
+macro_rules! link {
+    ($linker:ident, $module:ident, $name:ident($($param:ident: $ty:ty),*)) => {
+        link_function!($linker, $module, stringify!($name), |caller $(, $param: $ty)*| {
+            errno($name(&mut caller $(, $param)*))
+        })?;
+    };
+}
 
+/// Links them under one name of WASI.
 pub fn add_to_linker(linker: &mut Linker<State>, module: &str) -> wasmtime::Result<()> {
-    type C<'a> = Caller<'a, State>;
-    linker.func_wrap(
-        module,
-        NAMES[0],
-        |mut c: C<'_>, fd: u32, iovs: u32, count: u32, ret: u32| {
-            errno(fd_write(&mut c, fd, iovs, count, ret))
-        },
-    )?;
-    linker.func_wrap(module, NAMES[1], |mut c: C<'_>, count: u32, size: u32| {
-        errno(environ_sizes_get(&mut c, count, size))
-    })?;
-    linker.func_wrap(module, NAMES[2], |mut c: C<'_>, array: u32, buffer: u32| {
-        errno(environ_get(&mut c, array, buffer))
-    })?;
-    linker.func_wrap(module, NAMES[3], |mut c: C<'_>, clock: u32, _precision: u64, ret: u32| {
-        errno(clock_time_get(&mut c, clock, ret))
-    })?;
-    linker.func_wrap(module, NAMES[4], |mut c: C<'_>, buffer: u32, size: u32| {
-        errno(random_get(&mut c, buffer, size))
-    })?;
-    linker.func_wrap(
-        module,
-        NAMES[5],
-        |mut c: C<'_>, subs: u32, events: u32, count: u32, ret: u32| {
-            errno(poll_oneoff(&mut c, subs, events, count, ret))
-        },
-    )?;
-    linker.func_wrap(module, NAMES[6], || 0u32)?;
+    link!(linker, module, fd_write(fd: u32, iovs: u32, count: u32, return_written: u32));
+    link!(linker, module, environ_sizes_get(return_count: u32, return_size: u32));
+    link!(linker, module, environ_get(array: u32, buffer: u32));
+    link!(linker, module, clock_time_get(clock: u32, precision: u64, return_time: u32));
+    link!(linker, module, random_get(buffer: u32, size: u32));
+    link!(linker, module, poll_oneoff(subscriptions: u32, events: u32, count: u32, ret: u32));
+    link!(linker, module, sched_yield());
     // Any code ends the guest, also those that wasmtime-wasi refuses: SDKs abort with 255.
-    linker.func_wrap(module, NAMES[7], |code: i32| -> wasmtime::Result<()> {
-        Err(I32Exit(code).into())
+    link_function!(linker, module, "proc_exit", |caller, code: i32| {
+        Err::<(), _>(I32Exit(code).into())
     })?;
     Ok(())
 }
@@ -186,6 +163,7 @@ fn environ_get(
 fn clock_time_get(
     caller: &mut Caller<'_, State>,
     clock: u32,
+    _precision: u64,
     return_time: u32,
 ) -> Result<(), Fail> {
     let (memory, state) = split(caller)?;
@@ -221,4 +199,8 @@ fn poll_oneoff(
     slice(memory, subscriptions, count * 48)?;
     slice(memory, events, count * 32)?;
     Ok(write_u32(memory, return_events, 0)?)
+}
+
+fn sched_yield(_: &mut Caller<'_, State>) -> Result<(), Fail> {
+    Ok(())
 }

@@ -3,6 +3,7 @@
 use super::{number, request_id};
 use resty_proxy_wasm::abi::LogLevel;
 use resty_proxy_wasm::callout::Upstream;
+use resty_proxy_wasm::guest::deadline;
 use resty_proxy_wasm::ports::{
     ForeignError, ForeignKind, Host, Listening, Phase, RequestId, RequestSummary, SetVariableError,
 };
@@ -10,6 +11,7 @@ use resty_proxy_wasm::shm::{Address, Own, Shared};
 use resty_proxy_wasm::snapshot::HeaderMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
 /// What is known of a request; tests set the fields as they like.
 pub struct Request {
@@ -101,6 +103,10 @@ struct Inner {
 
 /// A variable whose reading makes the host panic.
 pub const BROKEN: &[u8] = b"broken";
+
+/// What a line of the log ends in that takes [`SLOW_TICKS`] to write. Somebody must let time pass meanwhile.
+pub const SLOW: &[u8] = b"slow";
+const SLOW_TICKS: u64 = 3;
 
 /// Bytes of what workers share: little, so that tests can fill it.
 pub const SHARED_MEMORY: usize = 512 * 1024;
@@ -223,6 +229,12 @@ impl Drop for World {
 
 impl Host for World {
     fn log(&self, _: Option<RequestId>, level: LogLevel, message: &[u8]) {
+        if message.ends_with(SLOW) {
+            let until = deadline::passed() + SLOW_TICKS;
+            while deadline::passed() < until {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
         self.lock().log.push((level, String::from_utf8_lossy(message).into_owned()));
     }
 
