@@ -20,9 +20,11 @@ Usage: ./build.sh COMMAND
   valgrind [NAME]   the tests against nginx whose names hold NAME (default: smoke), nginx under valgrind
   check             formatting, lints, generated files
   generate          renews the C header and its LuaJIT declarations from src/ffi
-  install [PREFIX]  library, Lua files and header. PREFIX is OpenResty's (/usr/local/openresty) when there is one, else
+  install [--force] [PREFIX]
+                    library, Lua files and header. PREFIX is OpenResty's (/usr/local/openresty) when there is one, else
                     /usr/local. Below a PREFIX with a lualib directory: lualib/libresty_proxy_wasm.so, lualib/resty/;
-                    below others: lib/lua/5.1/, share/lua/5.1/resty/. The header goes to include/
+                    below others: lib/lua/5.1/, share/lua/5.1/resty/. The header goes to include/. Files of another
+                    module are left alone, and nothing is installed, unless --force says to replace them
   bench [ARGS...]   requests against nginx with and without a filter: see bench/run.sh, and bench/memory.sh, bench/start.sh
                     and bench/soak.sh for memory, the time to start, and abuse
 
@@ -278,8 +280,28 @@ place() {
     mv -fT "$new" "$3"
 }
 
+# Whether a file is one that some release of this module installed. Another module has a resty/proxy-wasm.lua, too.
+is_ours() {
+    case $1 in
+    */proxy-wasm.lua) grep -qsF 'resty.proxy-wasm.' "$1" ;;
+    *.lua) grep -qsF 'rpw_abi' "${1%/*}/clib.lua" ;;
+    *) grep -qsF 'rpw_abi' "$1" ;;
+    esac
+}
+
 install_files() {
-    local prefix=${1:-} lua lib built file
+    local prefix='' force='' lua lib include built from to foreign=()
+    while (($# > 0)); do
+        case $1 in
+        --force) force=1 ;;
+        -*) die "install takes --force and a PREFIX, not $1" ;;
+        *)
+            [[ -z $prefix ]] || die "install takes one PREFIX, not $prefix and $1"
+            prefix=$1
+            ;;
+        esac
+        shift
+    done
     if [[ -z $prefix ]]; then
         prefix=/usr/local
         if [[ -d /usr/local/openresty/lualib ]]; then
@@ -292,6 +314,24 @@ install_files() {
         lua=$prefix/share/lua/5.1 lib=$prefix/lib/lua/5.1
     fi
     lua=${DESTDIR:-}${LUADIR:-$lua} lib=${DESTDIR:-}${LIBDIR:-$lib}
+    include=${DESTDIR:-}${INCLUDEDIR:-$prefix/include}
+
+    local -A files=([include/resty_proxy_wasm.h]=$include/resty_proxy_wasm.h)
+    while IFS= read -r from; do
+        files[lib/$from]=$lua/$from
+    done < <(cd lib && find . -name '*.lua' -printf '%P\n')
+    for to in "$lib/libresty_proxy_wasm.so" "${files[@]}"; do
+        if [[ -e $to ]] && ! is_ours "$to"; then
+            foreign+=("$to")
+        fi
+    done
+    if ((${#foreign[@]} > 0)); then
+        printf 'another module has installed %s\n' "${foreign[@]}" >&2
+        if [[ -z $force ]]; then
+            die "nothing was installed. Install into a folder of its own (LUADIR=, LIBDIR=), which comes first in
+lua_package_path; or say --force to replace the files. A package that owns them brings them back when it is upgraded."
+        fi
+    fi
 
     # With sudo there is often no cargo; then what was built before is installed.
     built=$root/target/release/libresty_proxy_wasm.so
@@ -302,10 +342,9 @@ install_files() {
     [[ -e $built ]] || die "no $built: run ./build.sh build first"
 
     place 755 "$built" "$lib/libresty_proxy_wasm.so"
-    place 644 include/resty_proxy_wasm.h "${DESTDIR:-}${INCLUDEDIR:-$prefix/include}/resty_proxy_wasm.h"
-    while IFS= read -r file; do
-        place 644 "lib/$file" "$lua/$file"
-    done < <(cd lib && find . -name '*.lua' -printf '%P\n')
+    for from in "${!files[@]}"; do
+        place 644 "$from" "${files[$from]}"
+    done
     echo "installed libresty_proxy_wasm.so in $lib, resty/proxy-wasm.lua in $lua"
 }
 

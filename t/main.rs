@@ -29,6 +29,7 @@ mod headers;
 mod headers_refused;
 mod headers_write;
 mod http_call;
+mod install;
 mod jit;
 mod languages;
 mod load;
