@@ -80,6 +80,61 @@ fn missing() {
     assert!(log.contains(&expected), "{log}");
 }
 
+/// A gateway that goes on without the module and tells nobody why.
+fn swallowed(nginx: Nginx) -> String {
+    let nginx = nginx
+        .http("lua_package_path 'lua/?.lua;;';\nlua_package_cpath 'native/?.so';\n")
+        .http(
+            r#"init_by_lua_block { found, wasm = pcall(require, "resty.proxy-wasm") }
+            init_worker_by_lua_block { pcall(require, "resty.proxy-wasm") }"#,
+        )
+        .server("location /found { content_by_lua_block { ngx.print(tostring(found)) } }")
+        .start();
+    nginx.expect_log("resty.proxy-wasm cannot be loaded: ");
+    assert_eq!(nginx.get("/found").text(), "false");
+    let log = nginx.error_log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains("resty.proxy-wasm")).collect();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(lines[0].contains(" [error] "), "{lines:?}");
+    lines[0].to_string()
+}
+
+#[test]
+fn a_cause_that_the_caller_swallows_is_in_the_error_log() {
+    let line = swallowed(Nginx::new().lua_files("lua"));
+    let cause = format!(
+        "resty.proxy-wasm: {FILE} was not found; add its folder to lua_package_cpath. Tried:; \
+         native/{FILE}: no such file; lua/resty/proxy-wasm/{FILE}: no such file; "
+    );
+    assert!(line.contains(&cause), "{line}");
+
+    let other = compiled("int rpw_abi(void) { return 4711; }");
+    let line = swallowed(Nginx::new().lua_files("lua").file(&format!("native/{FILE}"), other));
+    assert!(line.contains(&format!("native/{FILE} has ABI 4711")), "{line}");
+
+    // A part of another release, or none.
+    for content in ["error('not this one')", "is no Lua"] {
+        let parts = Nginx::new().lua_files("lua").file("lua/resty/proxy-wasm/chain.lua", content);
+        let line = swallowed(parts.file(&format!("native/{FILE}"), library()));
+        assert!(line.contains("resty/proxy-wasm/chain.lua"), "{line}");
+    }
+    let main = fs::read("lib/resty/proxy-wasm.lua").expect("a file");
+    let line = swallowed(Nginx::new().file("lua/resty/proxy-wasm.lua", main));
+    assert!(line.contains("module 'resty.proxy-wasm.chain' not found"), "{line}");
+}
+
+#[test]
+fn the_module_tells_its_name_and_version() {
+    let nginx = copied("native/?.so")
+        .file(&format!("native/{FILE}"), library())
+        .server(
+            "location /name { content_by_lua_block { ngx.print(wasm._NAME, ' ', wasm._VERSION) } }",
+        )
+        .start();
+    let expected = concat!("lua-resty-proxy-wasm ", env!("CARGO_PKG_VERSION"));
+    assert_eq!(nginx.get("/name").text(), expected);
+}
+
 #[test]
 fn a_file_that_is_no_library() {
     let log = copied("native/?.so")

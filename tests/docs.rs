@@ -359,6 +359,10 @@ fn every_call_has_its_section() {
     }
     let api = api.lines().filter_map(|line| line.strip_prefix("## "));
     assert_eq!(api.collect::<Vec<_>>(), calls, "the order of the sections is that of the module");
+    let elsewhere = source("lib/resty/proxy-wasm/no_http.lua");
+    for name in &calls {
+        assert!(elsewhere.contains(&format!("\"{name}\"")), "no_http.lua does not have {name}");
+    }
 }
 
 #[test]

@@ -1,16 +1,37 @@
 -- Proxy-Wasm filters for OpenResty. docs/api.md is the specification of this API.
 
+local _M = {
+    -- These tell the module from another one of the same file name.
+    _NAME = "lua-resty-proxy-wasm",
+    _VERSION = "0.1.0",
+}
+
+-- Loads a part. Callers may swallow the error of `require`, so the error log gets its cause in one line.
+local function part(name)
+    local ok, found = pcall(require, "resty.proxy-wasm." .. name)
+    if not ok then
+        local cause = tostring(found):gsub("%s*\n%s*", "; ")
+        ngx.log(ngx.ERR, "resty.proxy-wasm cannot be loaded: ", cause)
+        error(found, 0)
+    end
+    return found
+end
+
+if ngx.config.subsystem ~= "http" then
+    return part("no_http")(_M, ngx.config.subsystem)
+end
+
 local ffi = require("ffi")
-local chain = require("resty.proxy-wasm.chain")
-local clib = require("resty.proxy-wasm.clib")
-local foreign = require("resty.proxy-wasm.foreign")
-local metrics = require("resty.proxy-wasm.metrics")
-local options = require("resty.proxy-wasm.options")
-local pacing = require("resty.proxy-wasm.pacing")
-local settings = require("resty.proxy-wasm.settings")
-local shared = require("resty.proxy-wasm.shared")
-local stream = require("resty.proxy-wasm.stream")
-local work = require("resty.proxy-wasm.work")
+local chain = part("chain")
+local clib = part("clib")
+local foreign = part("foreign")
+local metrics = part("metrics")
+local options = part("options")
+local pacing = part("pacing")
+local settings = part("settings")
+local shared = part("shared")
+local stream = part("stream")
+local work = part("work")
 
 local ffi_gc = ffi.gc
 local ffi_istype = ffi.istype
@@ -36,10 +57,6 @@ local run_request_headers = stream.request_headers
 local run_request_body = stream.request_body
 local run_response_headers = stream.response_headers
 local run_response_body = stream.response_body
-
-local _M = {
-    _VERSION = "0.1.0",
-}
 
 -- The closures hold the library, which the collector could otherwise take before the handles.
 local function free_plugin(plugin)

@@ -295,6 +295,17 @@ pub fn listen_http2(address: &str) -> String {
     }
 }
 
+/// Whether this nginx accepts these directives outside of any block.
+pub fn nginx_takes(directives: &str) -> bool {
+    let prefix = tempfile::tempdir().expect("a directory");
+    fs::create_dir(prefix.path().join("logs")).expect("a directory");
+    let conf = format!("{}pid logs/nginx.pid;\nevents {{}}\n{directives}\n", preamble());
+    fs::write(prefix.path().join("nginx.conf"), conf).expect("a file");
+    let mut command = Command::new(process::nginx());
+    command.arg("-p").arg(prefix.path()).args(["-t", "-q", "-c", "nginx.conf", "-e", "stderr"]);
+    command.output().expect("nginx -t").status.success()
+}
+
 /// nginx's version.
 pub fn version() -> (u32, u32, u32) {
     let said = Command::new(process::nginx()).arg("-v").output().expect("nginx -v").stderr;

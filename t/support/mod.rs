@@ -25,7 +25,7 @@ mod server;
 pub mod tls;
 mod upstream;
 
-pub use config::{Nginx, guest, library, listen_http2, lua_paths, preamble, version};
+pub use config::{Nginx, guest, library, listen_http2, lua_paths, nginx_takes, preamble, version};
 pub use curl::{Answer, Curl};
 pub use http::{Connection, Request, Response};
 pub use probe::{Outcome, Probe};

@@ -1,0 +1,15 @@
+;; Adds the response header `hello` with its configuration as the value. It has the callbacks that SDKs export at least.
+(module
+  (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_get_buffer_bytes" (func $buffer (param i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "hello")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+  (func (export "proxy_on_context_create") (param i32 i32))
+  (func (export "proxy_on_configure") (param i32 i32) (result i32)
+    (i32.eqz (call $buffer (i32.const 7) (i32.const 0) (local.get 1) (i32.const 0) (i32.const 4))))
+  (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+    (call $add (i32.const 2) (i32.const 16) (i32.const 5) (i32.load (i32.const 0)) (i32.load (i32.const 4))))
+  (func (export "proxy_on_done") (param i32) (result i32) (i32.const 1))
+  (func (export "proxy_on_delete") (param i32)))

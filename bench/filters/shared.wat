@@ -1,0 +1,15 @@
+;; Reads 100 bytes of shared data and writes them back, if nobody else has.
+(module
+  (import "env" "proxy_get_shared_data" (func $get (param i32 i32 i32 i32 i32) (result i32)))
+  (import "env" "proxy_set_shared_data" (func $set (param i32 i32 i32 i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (data (i32.const 16) "key")
+  (func (export "proxy_abi_version_0_2_1"))
+  (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 4096))
+  (func (export "proxy_on_configure") (param i32 i32) (result i32)
+    (i32.eqz (call $set (i32.const 16) (i32.const 3) (i32.const 4096) (i32.const 100) (i32.const 0))))
+  (func (export "proxy_on_response_headers") (param i32 i32 i32) (result i32)
+    (if (call $get (i32.const 16) (i32.const 3) (i32.const 0) (i32.const 4) (i32.const 8)) (then unreachable))
+    (if (call $set (i32.const 16) (i32.const 3) (i32.const 4096) (i32.const 100) (i32.load (i32.const 8)))
+      (then unreachable))
+    (i32.const 0)))

@@ -1,0 +1,61 @@
+"""The parts of bench/instructions.sh that a shell does badly: a client that sends an exact number of requests, and the sums
+of what callgrind counted."""
+
+import collections
+import http.client
+import re
+import sys
+
+
+def send(port, path, count):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    for _ in range(count):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        if response.status != 200:
+            sys.exit(f"{path} answered {response.status}")
+
+
+def objects(annotated, requests):
+    """Instructions of each request by shared object, from the output of callgrind_annotate."""
+    sums = collections.Counter()
+    for line in annotated:
+        found = re.match(r"\s*([\d,]+)\s.*?\s(\S+:\S.*?)(?: \[([^\]]*)\])?\s*$", line)
+        if found and "PROGRAM TOTALS" not in line:
+            # Code without an object was compiled at run time.
+            name = found[3] if found[3] not in (None, "???") else "compiled Lua and filters"
+            name = name.rsplit("/", 1)[-1]
+            sums[name] += int(found[1].replace(",", ""))
+    for name, count in sums.most_common(8):
+        print(f"    {count / requests:>10.0f}  {name}")
+
+
+def judge(budgets, figures):
+    """Compares figures with their budgets, each a file of lines `ROW INSTRUCTIONS`. 3 % is what the count may vary by."""
+
+    def read(path):
+        rows = (line.split("#")[0].split() for line in open(path))
+        return {row[0]: int(row[1]) for row in rows if row}
+
+    budget, over = read(budgets), []
+    for row, count in read(figures).items():
+        most = budget.get(row)
+        if most is None:
+            over.append(f"{row} has no budget")
+        elif count > most * 1.03:
+            over.append(f"{row} takes {count} instructions; its budget is {most} and 3 %")
+    if over:
+        sys.exit("\n".join(over))
+
+
+if __name__ == "__main__":
+    command, *arguments = sys.argv[1:]
+    if command == "send":
+        send(int(arguments[0]), arguments[1], int(arguments[2]))
+    elif command == "objects":
+        objects(sys.stdin, int(arguments[0]))
+    elif command == "judge":
+        judge(*arguments)
+    else:
+        sys.exit(f"unknown command {command}")
