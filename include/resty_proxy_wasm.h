@@ -134,7 +134,7 @@
 #define RPW_SET_METHOD 7
 
 /**
- * The request's path is `name` (decoded); its query is `value` when `number` is 1, else it has none.
+ * The request's path is `name` (decoded), its query is `value`.
  */
 #define RPW_SET_PATH 8
 
@@ -365,6 +365,10 @@ typedef struct rpw_nginx_t {
      * `ngx_http_lua_ffi_worker_exiting`
      */
     int (*worker_exiting)(void);
+    /**
+     * `ngx_http_core_module`
+     */
+    const void *core_module;
 } rpw_nginx_t;
 
 /**

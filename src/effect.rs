@@ -20,7 +20,7 @@ pub enum EffectKind {
     RemoveResponseHeader = 6,
     /// The request method is the value.
     SetMethod = 7,
-    /// Path (name) and query (value) of the request; `number` is 1 when there is a query.
+    /// Path (name) and query (value) of the request, as nginx keeps them.
     SetPath = 8,
     /// The response status is `number`.
     SetStatus = 9,

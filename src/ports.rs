@@ -94,6 +94,8 @@ pub trait Host: Send + Sync {
     fn request_path(&self, request: RequestId, out: &mut Vec<u8>);
     /// Keeps a path that a filter wrote, for this filter and the ones after it.
     fn set_request_path(&self, request: RequestId, path: &[u8]);
+    /// Whether several slashes of a path count as one.
+    fn merges_slashes(&self, request: RequestId) -> bool;
     /// The scheme that a filter wrote in place of the connection's; false when none did.
     fn request_scheme(&self, request: RequestId, out: &mut Vec<u8>) -> bool;
     /// Keeps a scheme that a filter wrote, for this filter and the ones after it.

@@ -94,8 +94,8 @@ fn path_and_query_take_effect() {
         ("/a%20b%25%3f%23c", "GET /a%20b%25%3F%23c HTTP/1.0"),
         ("/caf%C3%A9?%C3%A9", "GET /caf%C3%A9?%C3%A9 HTTP/1.0"),
         ("/caf\u{e9}", "GET /caf%C3%A9 HTTP/1.0"),
-        ("/a?b?c#d", "GET /a?b?c#d HTTP/1.0"),
-        ("//double/../up", "GET //double/../up HTTP/1.0"),
+        ("/a?b?c#d", "GET /a?b?c HTTP/1.0"),
+        ("//double/../up", "GET /up HTTP/1.0"),
     ] {
         let write = format!("replace_header_map_value 0 :path {path}");
         let ops = [(write.as_str(), "0")];

@@ -39,6 +39,7 @@ mod log;
 mod memory;
 mod metrics;
 mod ops;
+mod path;
 mod phases;
 mod process;
 mod property;

@@ -3,3 +3,4 @@
 pub mod header;
 pub mod header_map;
 pub mod path;
+pub mod target;

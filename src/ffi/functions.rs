@@ -5,6 +5,7 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::server_flag::ServerFlag;
 use super::{
     Failure, RPW_CONTINUE, boundary, cache, foreign, process, rpw_error_t, rpw_pair_t, shared,
     upstreams,
@@ -65,6 +66,8 @@ pub struct rpw_nginx_t {
     pub semaphore_post: Option<unsafe extern "C" fn(*mut c_void, c_int) -> c_int>,
     /// `ngx_http_lua_ffi_worker_exiting`
     pub worker_exiting: Option<unsafe extern "C" fn() -> c_int>,
+    /// `ngx_http_core_module`
+    pub core_module: *const c_void,
 }
 
 macro_rules! functions {
@@ -72,11 +75,15 @@ macro_rules! functions {
         /// The same functions, all there.
         pub(super) struct Functions {
             $(pub $name: $ty,)*
+            /// Whether `merge_slashes` is on.
+            pub merge_slashes: ServerFlag,
         }
 
         impl Functions {
             fn new(f: &rpw_nginx_t) -> Option<Self> {
-                Some(Self { $($name: f.$name?,)* })
+                // SAFETY: nginx's own module, as the caller promised.
+                let merge_slashes = unsafe { ServerFlag::find(f.core_module, b"merge_slashes") };
+                Some(Self { $($name: f.$name?,)* merge_slashes })
             }
         }
     };

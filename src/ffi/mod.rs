@@ -27,6 +27,7 @@ mod nginx;
 mod plugin;
 mod process;
 mod request;
+mod server_flag;
 mod shared;
 mod stream;
 mod ticker;

@@ -320,6 +320,11 @@ impl Host for World {
         request::set_path(request, path);
     }
 
+    fn merges_slashes(&self, request: RequestId) -> bool {
+        // SAFETY: the request lives: it is the running one.
+        unsafe { self.call().merge_slashes.of(pointer(request)) }
+    }
+
     fn request_scheme(&self, request: RequestId, out: &mut Vec<u8>) -> bool {
         request::scheme(request).map(|scheme| *out = scheme).is_some()
     }

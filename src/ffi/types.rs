@@ -57,7 +57,7 @@ pub const RPW_ADD_RESPONSE_HEADER: i32 = 5;
 pub const RPW_REMOVE_RESPONSE_HEADER: i32 = 6;
 /// The request method is `value`.
 pub const RPW_SET_METHOD: i32 = 7;
-/// The request's path is `name` (decoded); its query is `value` when `number` is 1, else it has none.
+/// The request's path is `name` (decoded), its query is `value`.
 pub const RPW_SET_PATH: i32 = 8;
 /// The response status is `number`.
 pub const RPW_SET_STATUS: i32 = 9;

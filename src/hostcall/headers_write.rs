@@ -11,6 +11,7 @@ use super::{AUTHORITY, HOST, load};
 use crate::abi::{Callback, MapType, Status};
 use crate::codec::header;
 use crate::codec::header_map::{self, Pairs};
+use crate::codec::target::{self, Target};
 use crate::effect::{EffectKind, Size};
 use crate::guest::State;
 use crate::limits;
@@ -270,7 +271,7 @@ fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
 
 fn check_pair(state: &State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {
     let sound = if is_pseudo(map, name) {
-        check_pseudo(map, name, value)
+        check_pseudo(state, map, name, value)
     } else {
         header::is_token(name) && header::is_value(value)
     };
@@ -281,10 +282,10 @@ fn check_pair(state: &State, map: MapType, name: &[u8], value: &[u8]) -> Result<
     Err(Status::BadArgument)
 }
 
-fn check_pseudo(map: MapType, name: &[u8], value: &[u8]) -> bool {
+fn check_pseudo(state: &State, map: MapType, name: &[u8], value: &[u8]) -> bool {
     match (map, name) {
         (MapType::RequestHeaders, b":method") => METHODS.iter().any(|m| m.as_bytes() == value),
-        (MapType::RequestHeaders, b":path") => decoded_path(value).is_some(),
+        (MapType::RequestHeaders, b":path") => read_target(state, value).is_some(),
         (MapType::RequestHeaders, name) if name == AUTHORITY || name.eq_ignore_ascii_case(HOST) => {
             !value.is_empty() && value.iter().all(|b| b.is_ascii_graphic())
         }
@@ -303,17 +304,10 @@ fn status_code(value: &[u8]) -> Option<i32> {
     (100..=599).contains(&code).then_some(code)
 }
 
-/// `(path with its escapes decoded, query)`: nginx keeps the path of a request decoded.
-fn decoded_path(value: &[u8]) -> Option<(Vec<u8>, Option<&[u8]>)> {
-    if !header::is_path(value) {
-        return None;
-    }
-    let (path, query) = match value.iter().position(|&b| b == b'?') {
-        Some(at) => (&value[..at], Some(&value[at + 1..])),
-        None => (value, None),
-    };
-    let path: Vec<u8> = percent_encoding::percent_decode(path).collect();
-    path.iter().all(|&b| b >= b' ' && b != 0x7f).then_some((path, query))
+/// A path that nginx would take from a client.
+fn read_target<'a>(state: &State, value: &'a [u8]) -> Option<Target<'a>> {
+    let merge_slashes = state.host.merges_slashes(state.request()?);
+    target::parse(value, merge_slashes)
 }
 
 /// nginx frames messages itself. A guest sees what it wrote, and nginx never gets a length that does not
@@ -409,14 +403,8 @@ fn replace_pseudo(state: &mut State, name: &[u8], value: &[u8]) -> Result<(), St
     match name {
         b":method" => queue(state, EffectKind::SetMethod, 0, b"", value),
         b":path" => {
-            let (path, query) = decoded_path(value).ok_or(Status::BadArgument)?;
-            queue(
-                state,
-                EffectKind::SetPath,
-                i32::from(query.is_some()),
-                &path,
-                query.unwrap_or_default(),
-            )?;
+            let target = read_target(state, value).ok_or(Status::BadArgument)?;
+            queue(state, EffectKind::SetPath, 0, &target.path, target.query)?;
             let host = state.host.clone();
             if let Some(request) = state.request() {
                 host.set_request_path(request, value);

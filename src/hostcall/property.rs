@@ -12,7 +12,7 @@ use super::memory::{Answer, give_bytes, slice, split};
 use super::shown;
 use super::trailers;
 use crate::abi::{MapType, PROPERTIES, Property, Source, Status, ValueType};
-use crate::codec::{header, header_map, path};
+use crate::codec::{header, header_map, path, target};
 use crate::guest::{Return, State, Stream};
 use crate::limits;
 use crate::ports::SetVariableError;
@@ -62,6 +62,12 @@ pub fn proxy_set_property(
                 "nginx variable \"{}\" is not set: a value may hold no CR, LF or NUL",
                 shown(name)
             ));
+            return Err(Status::BadArgument.into());
+        }
+        if name.eq_ignore_ascii_case(QUERY) && !target::is_query(value) {
+            state.warn(
+                "nginx variable \"args\" is not set: a query may hold no white space, control character or #",
+            );
             return Err(Status::BadArgument.into());
         }
         if state.stream().is_some_and(|s| !has_variable_room(s, value.len())) {
@@ -197,6 +203,9 @@ pub(super) fn variable(state: &State, name: &[u8]) -> Option<Vec<u8>> {
     charge(state, &value);
     found.then_some(value)
 }
+
+/// nginx passes it on to upstreams as it is.
+const QUERY: &[u8] = b"args";
 
 const GRPC_STATUS: &[u8] = b"grpc-status";
 

@@ -2,6 +2,7 @@
 
 use super::{PROCESS, Request, World, module};
 use resty_proxy_wasm::abi::Callback;
+use resty_proxy_wasm::codec::target::is_query;
 use resty_proxy_wasm::effect::{Effect, EffectKind, Effects};
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::event::{Action, Event};
@@ -229,7 +230,7 @@ fn sound(effect: &Effect<'_>) {
         | K::RemoveResponseHeader
         | K::LocalResponseHeader => token(name) && !breaks(value),
         K::SetMethod => name.is_empty() && token(value),
-        K::SetPath => name.starts_with(b"/") && !breaks(name) && !breaks(value),
+        K::SetPath => name.starts_with(b"/") && !name.contains(&0) && is_query(value),
         K::SetStatus => (100..=599).contains(&number),
         K::LocalResponse => (100..=999).contains(&number) && !breaks(name),
     };
@@ -239,6 +240,7 @@ fn sound(effect: &Effect<'_>) {
 /// An effect as `what name: value`.
 fn shown(effect: Effect<'_>) -> String {
     let Effect { kind, number, name, value } = effect;
+    let has_value = !value.is_empty();
     let (name, value) = (name.escape_ascii(), value.escape_ascii());
     match kind {
         EffectKind::SetRequestHeader => format!("set request {name}: {value}"),
@@ -248,7 +250,7 @@ fn shown(effect: Effect<'_>) -> String {
         EffectKind::AddResponseHeader => format!("add response {name}: {value}"),
         EffectKind::RemoveResponseHeader => format!("remove response {name}"),
         EffectKind::SetMethod => format!("method {value}"),
-        EffectKind::SetPath if number == 1 => format!("path {name} ? {value}"),
+        EffectKind::SetPath if has_value => format!("path {name} ? {value}"),
         EffectKind::SetPath => format!("path {name}"),
         EffectKind::SetStatus => format!("status {number}"),
         EffectKind::LocalResponse => format!("answer {number} [{name}] {value}"),

@@ -308,6 +308,10 @@ impl Host for World {
         self.with(request, |r| r.path = Some(path.to_vec()));
     }
 
+    fn merges_slashes(&self, _: RequestId) -> bool {
+        true
+    }
+
     fn request_scheme(&self, request: RequestId, out: &mut Vec<u8>) -> bool {
         out.clear();
         self.read(request, |r| {

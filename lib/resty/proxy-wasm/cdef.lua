@@ -47,6 +47,7 @@ typedef struct rpw_nginx_t {
     int (*response_status)(void*);
     int (*semaphore_post)(void*, int);
     int (*worker_exiting)(void);
+    const void *core_module;
 } rpw_nginx_t;
 typedef struct rpw_bucket_t {
     double le;

@@ -26,9 +26,12 @@ local SET_STATUS = const.RPW_SET_STATUS
 local LOCAL_RESPONSE = const.RPW_LOCAL_RESPONSE
 local LOCAL_RESPONSE_HEADER = const.RPW_LOCAL_RESPONSE_HEADER
 
+-- A path may hold what a client can send in escapes: control characters, too.
+local IS_BINARY = true
+
 local function set_path(path, query)
-    ngx_req.set_uri(path)
-    ngx_req.set_uri_args(query or "")
+    ngx_req.set_uri(path, false, IS_BINARY)
+    ngx_req.set_uri_args(query)
 end
 
 -- ngx.req.set_header takes an empty value for no header.
@@ -58,7 +61,7 @@ local function apply_change(kind, effect)
     elseif kind == SET_METHOD then
         ngx_req.set_method(ngx["HTTP_" .. value])
     elseif kind == SET_PATH then
-        set_path(name, effect.number == 1 and value)
+        set_path(name, value)
     elseif kind == SET_STATUS then
         ngx.status = effect.number
     else
