@@ -149,6 +149,13 @@ impl Effects {
         self.size = size;
     }
 
+    /// Forgets the effects. What they cost goes on counting.
+    pub fn drop_waiting(&mut self) {
+        let size = Size { effects: 0, bytes: 0, ..self.size };
+        self.clear();
+        self.size = size;
+    }
+
     /// The effects in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Effect<'_>> {
         self.list.iter().map(|s| {

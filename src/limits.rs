@@ -46,7 +46,7 @@ pub const HELD_BODIES: usize = 256 * 1024 * 1024;
 /// Stops a filter from growing a body without end.
 pub const BODY: usize = 128 * 1024 * 1024;
 
-/// Body and details of a local response.
+/// The body of a local response. A longer one is left out; the response goes out without it.
 pub const LOCAL_RESPONSE: usize = 16 * 1024 * 1024;
 
 /// What is kept of the details of a local response.

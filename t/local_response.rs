@@ -1,6 +1,6 @@
 //! Local responses: what a filter answers in place of the upstream.
 
-use super::ops::{Ops, PHASES, check, check_with, contexts, expect, of, phases, script, wait_for};
+use super::ops::{Ops, PHASES, check, contexts, expect, of, phases, script, wait_for};
 use super::support::{Nginx, Probe, Response, Running};
 
 /// Names and values in order, without those that every answer of nginx has.
@@ -289,29 +289,85 @@ fn at_the_wrong_time() {
 }
 
 #[test]
-fn bad_headers_and_pointers() {
+fn bad_headers_do_not_stop_it() {
     let sound = r"\x01\0\0\0\x01\0\0\0\x01\0\0\0a\x001\0";
     let cut = sound.strip_suffix(r"\0").expect("a NUL");
-    let ops = [
-        ("send_local_response 403 '' body ''=v -1".to_string(), "2"),
-        (r"send_local_response 403 '' body 'a b'=v -1".into(), "2"),
-        (r"send_local_response 403 '' body a\r\nb=v -1".into(), "2"),
-        (r"send_local_response 403 '' body a=v\r\nb\:1 -1".into(), "2"),
-        (r"send_local_response 403 '' body a=v\n -1".into(), "2"),
-        (r"send_local_response 403 '' body a=v\0 -1".into(), "2"),
-        (r"send_local_response 403 '' body :status=200 -1".into(), "2"),
-        (r"send_local_response 403 '' body *1025 -1".into(), "2"),
-        (format!("send_local_response_raw 403 '' body {cut} -1"), "2"),
-        (format!(r"send_local_response_raw 403 '' body {sound}\0 -1"), "2"),
-        (r"send_local_response 403 '' \R{16777217}b '' -1".into(), "2"),
-        (r"send_local_response 403 \R{16777217}d '' '' -1".into(), "2"),
-    ];
-    let ops: Vec<(&str, &str)> = ops.iter().map(|(op, answer)| (op.as_str(), *answer)).collect();
-    // Making the large ones takes the guest its time.
-    let run = check_with("request_headers", &ops, |probe| probe.options("time_limit = 60000"));
-    assert_eq!(run.response.status, 200);
-    run.nginx.expect_log("a local response has a header that is not allowed in HTTP");
+    let named = |name: &str| format!("headers that are not allowed or too many: \"{name}\"");
+    let malformed = || "its headers, which are malformed".to_string();
+    for (i, (send, without)) in [
+        ("send_local_response 403 '' body ''=v|x-a=1 -1".to_string(), named("")),
+        (r"send_local_response 403 '' body 'a b'=v|x-a=1 -1".into(), named("a b")),
+        (r"send_local_response 403 '' body a\r\nb=v|x-a=1 -1".into(), named(r"a\r\nb")),
+        (r"send_local_response 403 '' body x-a=1|a=v\r\nb\:1 -1".into(), named("a")),
+        (r"send_local_response 403 '' body a=v\n|x-a=1 -1".into(), named("a")),
+        (r"send_local_response 403 '' body a=v\0|x-a=1 -1".into(), named("a")),
+        ("send_local_response 403 '' body x-a=1|:status=200 -1".into(), String::new()),
+        (
+            "send_local_response 403 '' body :status=302|:path=/|:method=GET|:scheme=x|:authority=b|:=|x-a=1 -1"
+                .into(),
+            String::new(),
+        ),
+        (
+            "send_local_response 403 '' body keep-alive=timeout\\=5|proxy-connection=x|content-length=999|\
+             transfer-encoding=chunked|connection=close|x-a=1 -1"
+                .into(),
+            String::new(),
+        ),
+        (format!("send_local_response_raw 403 '' body {cut} -1"), malformed()),
+        (format!(r"send_local_response_raw 403 '' body {sound}\0 -1"), malformed()),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        for callback in ["request_headers", "response_headers", "request_body"] {
+            if i % 3 != 0 && callback != "request_headers" {
+                continue;
+            }
+            let run = Probe::new(&script(callback, &[(&send, "0")]))
+                .request("POST", |request| request.body("hello"));
+            expect(&run.nginx, callback, &[(&send, "0")]);
+            assert_eq!((run.response.status, run.response.text().as_str()), (403, "body"), "{send}");
+            let mut wanted = vec![("Content-Type", "text/plain")];
+            if without != malformed() {
+                wanted.push(("x-a", "1"));
+            }
+            let sent = headers(&run.response);
+            let sent: Vec<_> = sent
+                .into_iter()
+                .filter(|(name, value)| {
+                    (*name, *value) != ("Content-Length", "4") && *name != "Transfer-Encoding"
+                })
+                .collect();
+            assert_eq!(sent, wanted, "{callback} {send}");
+            if !without.is_empty() {
+                run.nginx.expect_log(&format!(
+                    "proxy_on_{callback}: a local response is sent without {without}"
+                ));
+            }
+        }
+    }
+}
 
+#[test]
+fn what_is_too_large_is_left_out() {
+    for (send, body, warned) in [
+        (r"send_local_response 403 '' body x=\R{1048577}v|k=v -1", "body", true),
+        (r"send_local_response 403 '' \R{16777217}b k=v -1", "", true),
+        (r"send_local_response 403 \R{16777217}d body k=v -1", "body", false),
+    ] {
+        // Making the large ones takes the guest its time.
+        let run =
+            Probe::new(&format!("request_headers: {send}")).options("time_limit = 60000").run();
+        assert_eq!((run.response.status, run.response.text().as_str()), (403, body), "{send}");
+        assert_eq!(run.response.header_all("k").first(), Some(&"v"), "{send}");
+        if warned {
+            run.nginx.expect_log("a local response is sent without ");
+        }
+    }
+}
+
+#[test]
+fn bad_pointers() {
     let run = Probe::new("request_headers: oob send_local_response 403 details body a=1 -1").run();
     let lines = [1, 3, 5]
         .map(|i| ["far", "end"].map(|note| format!("oob send_local_response arg {i} -> 6 {note}")));

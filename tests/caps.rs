@@ -223,12 +223,15 @@ fn local_responses() {
                 (i32.const 0)))"#
         )
     };
-    for (body, status, action) in [(size - 1, "0", Action::Respond), (size, "2", Action::Continue)]
-    {
+    for (body, sent) in [(size, size), (size + 1, 0)] {
         let filter =
             Filter::new(&World::new(), &wat::parse_str(text(body)).expect("WebAssembly text"));
-        assert_eq!(filter.open(&filter.context("")).request_headers().action, action);
-        assert_eq!(filter.world.said(), [status]);
+        let answer = filter.open(&filter.context("")).request_headers();
+        assert_eq!(answer.action, Action::Respond);
+        // A NUL is shown as \x00.
+        assert_eq!(answer.effects[0].len(), "answer 200 [] ".len() + 4 * sent);
+        assert_eq!(filter.world.said(), ["0"]);
+        assert_eq!(filter.world.warned().len(), usize::from(sent == 0));
     }
 }
 

@@ -125,18 +125,20 @@ fn maps_that_are_none_are_refused_whole() {
     for case in &cases {
         let script = format!(
             "request_headers: set_header_map_raw 0 {case}
-             request_headers: send_local_response_raw 200 '' '' {case} -1
              request_headers: http_call_raw up {case} '' '' 1000; request_headers: http_call_raw up '' '' {case} 1000
-             request_headers: get_header_map_pairs 0"
+             request_headers: get_header_map_pairs 0
+             request_headers: send_local_response_raw 403 '' '' {case} -1"
         );
         let probe = Probe::new(&script);
         let answer = probe.open_for(Request::default().header("a", "1")).request_headers();
-        assert_eq!(answer.effects, [""; 0], "{case}");
+        assert_eq!(answer.effects, ["answer 403 [] "], "{case}");
         assert_eq!(
             probe.answers(),
-            ["2", "2", "2", "2", "0 :method=GET|:scheme=http|:authority=example.com|:path=/|a=1"],
+            ["2", "2", "2", "0 :method=GET|:scheme=http|:authority=example.com|:path=/|a=1", "0"],
             "{case}"
         );
+        let warning = "a local response is sent without its headers, which are malformed";
+        assert_eq!(probe.warned(), [format!("proxy_on_request_headers: {warning}")], "{case}");
     }
 }
 

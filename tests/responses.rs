@@ -76,22 +76,80 @@ fn what_is_refused_leaves_the_request_alone() {
         "send_local_response 99 '' '' '' -1",
         "send_local_response 1000 '' '' '' -1",
         "send_local_response -1 '' '' '' -1",
-        "send_local_response 200 '' '' 'a b=1' -1",
-        "send_local_response 200 '' '' a=1\\r\\n -1",
-        "send_local_response 200 '' '' :status=200 -1",
-        "send_local_response_raw 200 '' '' \\x01 -1",
     ];
     let script: String = cases.iter().map(|op| format!("request_headers: {op}\n")).collect();
     let probe = Probe::new(&script);
     assert_eq!(probe.open().request_headers(), pass());
     assert_eq!(probe.answers(), vec!["2"; cases.len()]);
-    let warning =
-        "proxy_on_request_headers: a local response has a header that is not allowed in HTTP";
-    assert_eq!(probe.warned(), [warning; 3]);
     let probe = Probe::new("request_headers: send_local_response 100 '' '' '' -1");
     assert_eq!(probe.open().request_headers(), respond(&["answer 100 [] "]));
     let probe = Probe::new("request_headers: send_local_response 999 '' '' '' -1");
     assert_eq!(probe.open().request_headers(), respond(&["answer 999 [] "]));
+}
+
+#[test]
+fn bad_headers_are_left_out() {
+    let not_allowed = "headers that are not allowed or too many: ";
+    let malformed = "its headers, which are malformed";
+    for (send, effects, left_out) in [
+        ("403 '' no :status=200|:path=/|:x=1|a=1 -1", &["answer a: 1"][..], String::new()),
+        ("403 '' no 'a b=1|a=1|''=x' -1", &["answer a: 1"], format!("{not_allowed}\"a b\", \"\"")),
+        (
+            r"403 '' no a=1\r\nx|b=\0|c=\n|d=1 -1",
+            &["answer d: 1"],
+            format!(r#"{not_allowed}"a", "b", "c""#),
+        ),
+        (
+            r"403 '' no 1\x20=|2\x20=|3\x20=|4\x20=|5\x20=|6\x20=|7\x20=|8\x20=|9\x20=|0\x20= -1",
+            &[],
+            format!(r#"{not_allowed}"1 ", "2 ", "3 ", "4 ", "5 ", "6 ", "7 ", "8 ", 2 more"#),
+        ),
+    ] {
+        let probe = Probe::new(&format!("request_headers: send_local_response {send}"));
+        let mut wanted = vec!["answer 403 [] no"];
+        wanted.extend(effects);
+        assert_eq!(probe.open().request_headers(), respond(&wanted), "{send}");
+        assert_eq!(probe.answers(), ["0"], "{send}");
+        let warning = (!left_out.is_empty()).then(|| {
+            format!("proxy_on_request_headers: a local response is sent without {left_out}")
+        });
+        assert_eq!(probe.warned(), Vec::from_iter(warning), "{send}");
+    }
+    let probe = Probe::new("request_headers: send_local_response_raw 403 '' no \\x01 -1");
+    assert_eq!(probe.open().request_headers(), respond(&["answer 403 [] no"]));
+    let warning = format!("proxy_on_request_headers: a local response is sent without {malformed}");
+    assert_eq!(probe.warned(), [warning]);
+}
+
+#[test]
+fn one_with_too_many_headers_has_the_first() {
+    let probe = Probe::new("request_headers: send_local_response 403 '' no *1030 -1");
+    let effects = probe.open().request_headers().effects;
+    assert_eq!(effects.len(), 1 + 1024);
+    assert_eq!(probe.answers(), ["0"]);
+    assert_eq!(
+        probe.warned(),
+        [
+            "proxy_on_request_headers: a local response is sent without headers that are not allowed or too many: 6 more"
+        ]
+    );
+    let probe =
+        Probe::new(r"request_headers: send_local_response 403 '' no a=1|big=\R{1048577}v|b=2 -1");
+    let answer = probe.open().request_headers();
+    assert_eq!(answer, respond(&["answer 403 [] no", "answer a: 1", "answer b: 2"]));
+    assert_eq!(probe.warned().len(), 1);
+}
+
+#[test]
+fn it_goes_out_after_more_changes_than_the_host_holds() {
+    let adds = "request_headers: replace_header_map_value 0 a b\n".repeat(4100);
+    let probe = Probe::new(&format!("{adds}request_headers: {SEND}"));
+    assert_eq!(
+        probe.open().request_headers(),
+        respond(&["answer 403 [] denied\\n", "answer x-a: 1", "answer x-a: 2"])
+    );
+    assert_eq!(probe.answers().last().map(String::as_str), Some("0"));
+    assert_eq!(probe.warned().len(), 1, "of the changes");
 }
 
 #[test]
@@ -171,6 +229,12 @@ fn grpc_requests_get_grpc_errors() {
     assert_eq!(
         answer("application/grpc", "403 why 'a%b\\n' content-type=x 16"),
         grpc("16", "a%25b%0A")
+    );
+    let mut wanted = grpc("7", "why");
+    wanted.insert(1, "answer a: 1".into());
+    assert_eq!(
+        answer("application/grpc", "403 why '' grpc-status=0|Grpc-Message=OK|:status=200|a=1 -1"),
+        wanted
     );
     for other in ["application/grpc-web", "application/json", "APPLICATION/GRPCX"] {
         assert_eq!(answer(other, "403 '' body '' 5"), ["answer 403 [] body"], "{other}");

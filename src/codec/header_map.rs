@@ -51,20 +51,29 @@ pub fn decode(bytes: &[u8]) -> Result<Pairs<'_>, DecodeError> {
     if bytes.len() > limits::HEADER_MAP_BYTES {
         return Err(DecodeError::TooLarge);
     }
+    let (pairs, count) = decode_first(bytes)?;
+    if pairs.len() < count { Err(DecodeError::TooLarge) } else { Ok(pairs) }
+}
+
+/// Like [`decode`], without a limit on the bytes, and of a map with more than [`limits::HEADER_MAP_PAIRS`] its first
+/// ones: `(pairs, how many the map has)`.
+pub fn decode_first(bytes: &[u8]) -> Result<(Pairs<'_>, usize), DecodeError> {
     if bytes.is_empty() || bytes == [0] {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), 0));
     }
     let (count, rest) = take_u32(bytes)?;
-    if count as usize > limits::HEADER_MAP_PAIRS {
+    let count = count as usize;
+    if count > limits::HEADER_MAP_PAIRS && rest.len() / 8 < count {
         return Err(DecodeError::TooLarge);
     }
-    let lengths_size = count as usize * 8;
+    let lengths_size = count * 8;
     if rest.len() < lengths_size {
         return Err(DecodeError::Truncated);
     }
     let (mut lengths, mut data) = rest.split_at(lengths_size);
-    let mut pairs = Vec::with_capacity(count as usize);
-    for _ in 0..count {
+    let taken = count.min(limits::HEADER_MAP_PAIRS);
+    let mut pairs = Vec::with_capacity(taken);
+    for _ in 0..taken {
         let (name_size, rest) = take_u32(lengths)?;
         let (value_size, rest) = take_u32(rest)?;
         lengths = rest;
@@ -72,7 +81,10 @@ pub fn decode(bytes: &[u8]) -> Result<Pairs<'_>, DecodeError> {
         let value = take_part(&mut data, value_size)?;
         pairs.push((name, value));
     }
-    if data.is_empty() { Ok(pairs) } else { Err(DecodeError::Trailing) }
+    if taken == count && !data.is_empty() {
+        return Err(DecodeError::Trailing);
+    }
+    Ok((pairs, count))
 }
 
 fn take_u32(bytes: &[u8]) -> Result<(u32, &[u8]), DecodeError> {
@@ -152,5 +164,18 @@ mod tests {
         huge_name.extend_from_slice(&u32::MAX.to_le_bytes());
         huge_name.extend_from_slice(b"x\0\0");
         assert_eq!(decode(&huge_name), Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn the_first_pairs_of_a_map_of_too_many() {
+        let count = limits::HEADER_MAP_PAIRS + 2;
+        let mut bytes = (count as u32).to_le_bytes().to_vec();
+        bytes.extend([1, 0, 0, 0, 1, 0, 0, 0].repeat(count));
+        bytes.extend(b"a\x001\0".repeat(count));
+        assert_eq!(decode(&bytes), Err(DecodeError::TooLarge));
+        let (pairs, of) = decode_first(&bytes).expect("a sound map");
+        assert_eq!((pairs.len(), of), (limits::HEADER_MAP_PAIRS, count));
+        assert!(pairs.iter().all(|pair| *pair == (&b"a"[..], &b"1"[..])));
+        assert_eq!(decode_first(&u32::MAX.to_le_bytes()), Err(DecodeError::TooLarge));
     }
 }

@@ -10,8 +10,8 @@ use crate::guest::{Return, State};
 use crate::snapshot::HeaderMap;
 
 pub use self::write::{
-    TOO_MANY_EFFECTS, proxy_add_header_map_value, proxy_remove_header_map_value,
-    proxy_replace_header_map_value, proxy_set_header_map_pairs,
+    proxy_add_header_map_value, proxy_remove_header_map_value, proxy_replace_header_map_value,
+    proxy_set_header_map_pairs,
 };
 
 #[path = "headers_write.rs"]

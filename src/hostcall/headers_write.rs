@@ -19,7 +19,7 @@ use crate::ports::Phase;
 use crate::snapshot::HeaderMap;
 
 /// The warning when there is no room for an effect.
-pub const TOO_MANY_EFFECTS: &str =
+const TOO_MANY_EFFECTS: &str =
     "a filter asked for more header changes in one callback than the host holds";
 
 const CONTENT_LENGTH: &[u8] = b"content-length";

@@ -2,12 +2,14 @@
 
 use wasmtime::Caller;
 
-use super::headers::{self, TOO_MANY_EFFECTS};
+use super::headers;
 use super::memory::{Answer, slice, split};
+use super::shown;
 use crate::abi::{Callback, MapType, Status, StreamType};
-use crate::codec::{header, header_map};
+use crate::codec::header;
+use crate::codec::header_map::{self, Pairs};
 use crate::effect::EffectKind;
-use crate::guest::{State, Stream};
+use crate::guest::State;
 use crate::limits;
 use crate::ports::Phase;
 
@@ -71,31 +73,93 @@ pub fn proxy_send_local_response(
     let details = slice(memory, details, details_size)?;
     let body = slice(memory, body, body_size)?;
     let headers = slice(memory, headers, headers_size)?;
-    let headers = header_map::decode(headers).map_err(|_| Status::BadArgument)?;
     if !(100..=999).contains(&status) {
         return Err(Status::BadArgument.into());
     }
-    for (name, value) in &headers {
-        if !header::is_token(name) || !header::is_value(value) {
-            state.warn("a local response has a header that is not allowed in HTTP");
-            return Err(Status::BadArgument.into());
-        }
-    }
-    if body.len() + details.len() > limits::LOCAL_RESPONSE {
-        return Err(Status::BadArgument.into());
-    }
     let place = answer_place(state)?;
+    let (headers, mut left_out) = sound_headers(headers);
+    let mut body = body;
+    if body.len() > limits::LOCAL_RESPONSE {
+        left_out.whole.push("its body, which is larger than the host holds");
+        body = b"";
+    }
     let response = LocalResponse { details, body, headers: &headers };
     match grpc_code(state, status, grpc_status) {
-        Some(code) => send_grpc(state, place, code, &response),
-        None => send(state, place, status, body, &headers, details),
+        Some(code) => send_grpc(state, place, code, &response, &mut left_out)?,
+        None => send(state, place, status, body, &headers, details, &mut left_out)?,
     }
+    if let Some(warning) = left_out.warning() {
+        state.warn(&warning);
+    }
+    Ok(())
 }
 
 struct LocalResponse<'a> {
     details: &'a [u8],
     body: &'a [u8],
     headers: &'a [(&'a [u8], &'a [u8])],
+}
+
+/// What a local response goes out without. It is most often a denial: one bad header must not let the request pass.
+#[derive(Default)]
+struct LeftOut {
+    whole: Vec<&'static str>,
+    headers: usize,
+    names: Vec<String>,
+}
+
+impl LeftOut {
+    const NAMES: usize = 8;
+
+    fn add(&mut self, name: &[u8]) {
+        self.headers += 1;
+        if self.names.len() < Self::NAMES {
+            self.names.push(format!("\"{}\"", shown(name)));
+        }
+    }
+
+    fn warning(mut self) -> Option<String> {
+        let mut parts: Vec<String> = self.whole.iter().map(|part| part.to_string()).collect();
+        if self.headers > 0 {
+            let unnamed = self.headers - self.names.len();
+            if unnamed > 0 {
+                self.names.push(format!("{unnamed} more"));
+            }
+            let names = self.names.join(", ");
+            parts.push(format!("headers that are not allowed or too many: {names}"));
+        }
+        (!parts.is_empty())
+            .then(|| format!("a local response is sent without {}", parts.join(", and without ")))
+    }
+}
+
+/// The headers that can be sent. Pseudo headers are ignored, as in Envoy: filters hand over the headers of a call's
+/// response as they are.
+fn sound_headers(map: &[u8]) -> (Pairs<'_>, LeftOut) {
+    let mut left_out = LeftOut::default();
+    let Ok((mut headers, count)) = header_map::decode_first(map) else {
+        left_out.whole.push("its headers, which are malformed");
+        return (Vec::new(), left_out);
+    };
+    let beyond = count - headers.len();
+    let mut size = 0;
+    headers.retain(|(name, value)| {
+        if header::is_pseudo(name) {
+            return false;
+        }
+        let length = name.len() + value.len();
+        let kept = header::is_token(name)
+            && header::is_value(value)
+            && size + length <= limits::HEADER_MAP_BYTES;
+        if kept {
+            size += length;
+        } else {
+            left_out.add(name);
+        }
+        kept
+    });
+    left_out.headers += beyond;
+    (headers, left_out)
 }
 
 /// Where the effective stream stands when it may still answer; else BAD_ARGUMENT and a warning.
@@ -133,25 +197,29 @@ fn send(
     body: &[u8],
     headers: &[(&[u8], &[u8])],
     details: &[u8],
-) -> Answer {
+    left_out: &mut LeftOut,
+) -> Result<(), Status> {
     let stream = state.stream_mut().ok_or(Status::BadArgument)?;
     let direct = place == Phase::ResponseHeaders;
     let name: &[u8] = if direct { b"direct" } else { b"" };
+    let (kind, number) = (EffectKind::LocalResponse, status as i32);
     let mut size = stream.effects.size();
-    size.add(EffectKind::LocalResponse, name, body);
+    size.add(kind, name, body);
     for (name, value) in headers {
         size.add(EffectKind::LocalResponseHeader, name, value);
     }
     if !size.fits() {
-        state.warn_once(TOO_MANY_EFFECTS);
-        return Err(Status::InternalFailure.into());
+        // The changes that wait are of a request that does not go on, or of headers that this response replaces.
+        stream.effects.drop_waiting();
     }
-    queue(stream, EffectKind::LocalResponse, status as i32, name, body)?;
+    stream.effects.push(kind, number, name, body).map_err(|_| Status::InternalFailure)?;
+    for (name, value) in headers {
+        if stream.effects.push(EffectKind::LocalResponseHeader, 0, name, value).is_err() {
+            left_out.add(name);
+        }
+    }
     if direct {
         stream.direct_body = Some(body.to_vec());
-    }
-    for (name, value) in headers {
-        queue(stream, EffectKind::LocalResponseHeader, 0, name, value)?;
     }
     stream.response_details.clear();
     stream.response_details.extend_from_slice(&details[..details.len().min(limits::DETAILS)]);
@@ -161,16 +229,6 @@ fn send(
     // A paused stream wakes up to put its response out.
     state.call.resumed.push(id);
     Ok(())
-}
-
-fn queue(
-    stream: &mut Stream,
-    kind: EffectKind,
-    number: i32,
-    name: &[u8],
-    value: &[u8],
-) -> Result<(), Status> {
-    stream.effects.push(kind, number, name, value).map_err(|_| Status::InternalFailure)
 }
 
 /// The gRPC status to answer with, when the request is a gRPC one.
@@ -196,22 +254,29 @@ fn grpc_code(state: &mut State, status: u32, asked: u32) -> Option<u32> {
 }
 
 /// A gRPC client reads its error from headers of a 200 response without a body ("Trailers-Only").
-fn send_grpc(state: &mut State, place: Phase, code: u32, response: &LocalResponse<'_>) -> Answer {
+fn send_grpc(
+    state: &mut State,
+    place: Phase,
+    code: u32,
+    response: &LocalResponse<'_>,
+    left_out: &mut LeftOut,
+) -> Result<(), Status> {
+    const OWN: [&[u8]; 3] = [b"content-type", b"grpc-status", b"grpc-message"];
     let code = code.to_string();
     let message = if response.body.is_empty() { response.details } else { response.body };
     let message = percent_encode(&message[..message.len().min(limits::GRPC_MESSAGE)]);
     let mut headers: Vec<(&[u8], &[u8])> = response
         .headers
         .iter()
-        .filter(|(name, _)| !name.eq_ignore_ascii_case(b"content-type"))
+        .filter(|(name, _)| !OWN.iter().any(|own| name.eq_ignore_ascii_case(own)))
         .copied()
         .collect();
-    headers.push((b"content-type", b"application/grpc"));
-    headers.push((b"grpc-status", code.as_bytes()));
+    headers.push((OWN[0], b"application/grpc"));
+    headers.push((OWN[1], code.as_bytes()));
     if !message.is_empty() {
-        headers.push((b"grpc-message", &message));
+        headers.push((OWN[2], &message));
     }
-    send(state, place, 200, b"", &headers, response.details)
+    send(state, place, 200, b"", &headers, response.details, left_out)
 }
 
 /// `grpc-message` is percent-encoded UTF-8 (gRPC over HTTP/2, "Responses").

@@ -11,11 +11,13 @@ local get_headers = ngx.resp.get_headers
 local add_header = ngx_resp.add_header
 local pairs = pairs
 
--- nginx frames messages itself.
+-- nginx frames messages itself. The last two are of one connection, too; clients take HTTP/2 with them for malformed.
 local FRAMING = {
     ["content-length"] = true,
     ["transfer-encoding"] = true,
     ["connection"] = true,
+    ["keep-alive"] = true,
+    ["proxy-connection"] = true,
 }
 
 local function set_headers(headers)
