@@ -26,6 +26,10 @@ pub struct Nginx {
     env: Vec<(String, String)>,
 }
 
+/// How nginx before 1.29.7 speaks to upstreams. Later ones speak HTTP/1.1 and keep connections unless told otherwise, and
+/// upstreams of tests show what they get.
+const PROXY: &str = "proxy_http_version 1.0;\nproxy_set_header Connection close;\n";
+
 /// The absolute path of a guest committed in `t/guests/build`.
 pub fn guest(name: &str) -> String {
     let path = root().join("t/guests/build").join(format!("{name}.wasm"));
@@ -235,7 +239,8 @@ impl Nginx {
              {main}\n\
              events {{ worker_connections {connections}; }}\n\
              http {{\n\
-             access_log off;\n"
+             access_log off;\n\
+             {PROXY}"
         )
         .expect("a string");
         if valgrind() {

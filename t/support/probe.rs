@@ -32,7 +32,10 @@ impl Probe {
             guest: "probe".into(),
             options: String::new(),
             init: String::new(),
-            content: "proxy_pass http://unix:echo.sock;\nproxy_set_header Host $http_host;".into(),
+            // A location that sets headers of its own inherits none.
+            content: "proxy_pass http://unix:echo.sock;\n\
+                      proxy_set_header Host $http_host;\nproxy_set_header Connection close;"
+                .into(),
             script: script.into(),
         }
     }
