@@ -83,7 +83,7 @@ impl Bench {
         let filter = Filter::new(&world, bytes);
         let context = filter.context("");
         let request = world.add(request);
-        let at = context.start_stream(request, PROCESS).expect("a stream");
+        let at = context.start_stream(request, false, PROCESS).expect("a stream");
         Self { world, context, at, request }
     }
 
@@ -98,7 +98,7 @@ impl Bench {
 
 /// One event; its effects are taken, as Lua would.
 fn run(context: &Rc<Context>, at: StreamRef, callback: Callback, body: &'static [u8]) -> Outcome {
-    let event = Event { callback, end_of_stream: true, piecewise: false, body };
+    let event = Event { callback, end_of_stream: true, piecewise: false, calls_hold: false, body };
     let ran = context.with_stream(at, |vm| {
         let outcome = vm.run(at.id, event)?;
         if let Some(stream) = vm.state_mut().contexts.streams.get_mut(&at.id) {
@@ -110,7 +110,7 @@ fn run(context: &Rc<Context>, at: StreamRef, callback: Callback, body: &'static 
 }
 
 fn whole_stream(context: &Rc<Context>, request: RequestId) {
-    let at = context.start_stream(request, PROCESS).expect("a stream");
+    let at = context.start_stream(request, false, PROCESS).expect("a stream");
     black_box(run(context, at, Callback::RequestHeaders, b""));
     black_box(run(context, at, Callback::ResponseHeaders, b""));
     context.end_stream(at).expect("an end");

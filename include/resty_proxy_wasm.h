@@ -487,6 +487,10 @@ typedef struct rpw_options_t {
      * 1 when the filter rewrites bodies.
      */
     int32_t body;
+    /**
+     * 1 when requests wait for the calls that this filter dispatches, 0 when not, -1 when events say.
+     */
+    int32_t calls_hold;
 } rpw_options_t;
 
 /**
@@ -528,6 +532,10 @@ typedef struct rpw_event_t {
      * whole body, when anything of it was changed.
      */
     int32_t piecewise;
+    /**
+     * 1 when a request waits for the calls that its callbacks dispatch, unless the options of its filter say otherwise.
+     */
+    int32_t calls_hold;
     /**
      * The chunk of a body event. Lent for the call.
      */

@@ -11,6 +11,8 @@ pub struct Event {
     pub end_of_stream: bool,
     /// A request body of which every piece's outcome is taken, and not the last one's for the whole.
     pub piecewise: bool,
+    /// Of a request: it waits for the calls that its callbacks dispatch, whatever they answer.
+    pub calls_hold: bool,
     /// The body chunk of a body event, else empty. The ffi layer lends it for the time of the call and
     /// the VM lets go of it before the call returns.
     pub body: &'static [u8],

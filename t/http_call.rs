@@ -252,7 +252,8 @@ fn calls_from_other_phases_arrive_on_the_plugin_context() {
 #[test]
 fn a_stream_that_ends_drops_its_call() {
     let call = call("/slow", 20_000);
-    let nginx = probe(&format!("request_headers: {call}\nhttp_call_response: ids")).start();
+    let script = format!("request_headers: {call}\nhttp_call_response: ids");
+    let nginx = probe(&script).options("calls_hold = false").start();
     for _ in 0..3 {
         assert_eq!(nginx.get("/").status, 200);
     }

@@ -179,7 +179,6 @@ fn statuses() {
 #[test]
 fn nothing_of_nginx_is_added() {
     let scripts = [
-        ("empty", "request_headers: send_local_response 503 '' '' '' -1".into()),
         ("body", "request_headers: send_local_response 503 '' mine '' -1".into()),
         (
             "typed",
@@ -201,10 +200,6 @@ fn nothing_of_nginx_is_added() {
          proxy_intercept_errors on;
          location /custom { return 200 custom; }",
     );
-    let response = nginx.get("/?c=empty");
-    assert_eq!((response.status, response.text().as_str()), (503, ""));
-    assert_eq!(headers(&response), [("Content-Length", "0")]);
-
     let response = nginx.get("/?c=body");
     assert_eq!((response.status, response.text().as_str()), (503, "mine"));
     assert_eq!(headers(&response), [("Content-Type", "text/plain"), ("Content-Length", "4")]);
@@ -223,6 +218,75 @@ fn nothing_of_nginx_is_added() {
 
     let response = nginx.get("/?c=late");
     assert_eq!((response.status, response.text().as_str()), (503, "mine"));
+}
+
+/// What the documented calls and a chain make of a local response of that status without a body.
+fn without_a_body(status: u16) -> Running {
+    let script =
+        format!("send_local_response {status} '' '' x-a=1|content-type=text/x|location=/else -1");
+    Nginx::new()
+        .guest("probe")
+        .http(&contexts(
+            "",
+            &[
+                ("probe", "headers", &format!("request_headers: {script}")),
+                ("probe", "body", &format!("request_body: {script}")),
+                ("probe", "late", &format!("response_headers: {script}")),
+            ],
+        ))
+        .http(r#"init_worker_by_lua_block { require("resty.proxy-wasm").init_worker() }"#)
+        .server(
+            r#"
+            location /access { access_by_lua_block { call("on_http_request_headers", headers) } }
+            location /rewrite { rewrite_by_lua_block { call("on_http_request_headers", headers) } }
+            location /content { content_by_lua_block { call("on_http_request_headers", headers) } }
+            location /body { content_by_lua_block { call("on_http_request_body", body, "hello", true) } }
+            location /late {
+                content_by_lua_block { ngx.print("upstream") }
+                header_filter_by_lua_block { call("on_http_response_headers", late) }
+                body_filter_by_lua_block { call("on_http_response_body", late) }
+            }
+            location /named { error_page 403 503 = /custom; access_by_lua_block { call("on_http_request_headers", headers) } }
+            location /custom { return 200 "custom"; }
+            location /chain {
+                error_page 403 503 /custom;
+                access_by_lua_block { require("resty.proxy-wasm").new_chain({ headers }):access() }
+            }
+            "#,
+        )
+        .start()
+}
+
+#[test]
+fn without_a_body_nginx_answers_by_its_own_page() {
+    for (status, page) in
+        [(403, true), (503, true), (302, true), (418, false), (200, false), (204, false)]
+    {
+        let nginx = without_a_body(status);
+        for path in ["/access", "/rewrite", "/content", "/body"] {
+            let mut connection = nginx.connect();
+            for method in ["GET", "HEAD", "GET"] {
+                let response = connection.request(&nginx.request(method, path));
+                assert_eq!(response.status, status, "{path}");
+                assert_eq!(response.header_all("x-a"), ["1"], "{path} {status}");
+                let text = response.text();
+                let is_page = text.contains(&format!("<title>{status} "))
+                    && text.contains("<hr><center>nginx");
+                assert_eq!(is_page, page && method == "GET", "{path} {status}: {text}");
+                assert!(is_page || text.is_empty(), "{path} {status}: {text}");
+            }
+        }
+        // As Envoy.
+        for path in ["/chain", "/late"] {
+            let response = nginx.get(path);
+            assert_eq!((response.status, response.text().as_str()), (status, ""), "{path}");
+            assert_eq!(response.header_all("x-a"), ["1"], "{path} {status}");
+        }
+    }
+    for status in [403, 503] {
+        let response = without_a_body(status).get("/named");
+        assert_eq!((response.status, response.text().as_str()), (200, "custom"));
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod body_matrix;
 mod body_memory;
 mod buffer;
 mod cache;
+mod calls_hold;
 mod chain;
 mod chain_held;
 mod context;

@@ -189,7 +189,7 @@ fn nothing_enters_a_guest_that_runs() {
     let result = context.with_stream(outer.at, |vm| {
         assert!(probe.filter.plugin.is_busy());
         assert_eq!(inner.run(Callback::RequestHeaders, b"", false), Err(busy.clone()));
-        assert_eq!(context.start_stream(request, 1).err(), Some(busy.clone()));
+        assert_eq!(context.start_stream(request, false, 1).err(), Some(busy.clone()));
         assert_eq!(context.end_stream(inner.at), Err(busy.clone()));
         assert_eq!(probe.filter.drop_context(context), Err(busy.clone()));
         assert_eq!(probe.filter.configure("").err(), Some(busy.clone()));
@@ -197,6 +197,7 @@ fn nothing_enters_a_guest_that_runs() {
             callback: Callback::RequestHeaders,
             end_of_stream: false,
             piecewise: false,
+            calls_hold: false,
             body: &[],
         };
         vm.run(outer.at.id, event)

@@ -113,6 +113,7 @@ unsafe fn read(options: &rpw_options_t) -> Result<Options, Failure> {
         pause_timeout: options.pause_timeout,
         fail_open: options.fail_open != 0,
         body: options.body != 0,
+        calls_hold: (options.calls_hold >= 0).then_some(options.calls_hold != 0),
         ..Options::new("")
     })
 }

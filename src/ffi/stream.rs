@@ -53,7 +53,8 @@ pub unsafe extern "C" fn rpw_stream_run(
         if !interpreted && module.calls_foreign() {
             return Ok(RPW_NEED_INTERPRETER);
         }
-        let event = read(lent)?;
+        let mut event = read(lent)?;
+        event.calls_hold = module.calls_hold().unwrap_or(event.calls_hold) && is_of_request(event);
         match request::seat(request, &context) {
             Some(Seat::Stream(stream)) => {
                 return tell(&context, request, stream, event, lent, outcome);
@@ -82,7 +83,7 @@ pub unsafe extern "C" fn rpw_stream_run(
         if module.makes_calls() || (module.calls_foreign() && foreign::any_later()) {
             work::expect_calls();
         }
-        let stream = context.start_stream(request, process::current())?;
+        let stream = context.start_stream(request, event.calls_hold, process::current())?;
         if !ends_at_once {
             request::add_stream(request, context.clone(), stream);
             return tell(&context, request, stream, event, lent, outcome);
@@ -154,7 +155,9 @@ pub unsafe extern "C" fn rpw_stream_resume(
             if let Some(s) = vm.state_mut().contexts.streams.get_mut(&stream.id) {
                 s.waker = None;
             }
-            export_stream(vm, stream, Outcome::of(Output::Unchanged), outcome);
+            let awaits_call = vm.awaits_call(stream.id);
+            let resumed = Outcome { awaits_call, ..Outcome::of(Output::Unchanged) };
+            export_stream(vm, stream, resumed, outcome);
             Ok(code(action))
         })?;
         Ok(code)
@@ -358,8 +361,13 @@ fn read(event: &rpw_event_t) -> Result<Event, Failure> {
         callback,
         end_of_stream: event.end_of_stream != 0,
         piecewise: event.piecewise != 0,
+        calls_hold: event.calls_hold != 0,
         body,
     })
+}
+
+fn is_of_request(event: Event) -> bool {
+    matches!(event.callback, Callback::RequestHeaders | Callback::RequestBody)
 }
 
 fn request_id(request: *mut c_void) -> Result<RequestId, Failure> {

@@ -156,6 +156,8 @@ pub struct rpw_options_t {
     pub fail_open: i32,
     /// 1 when the filter rewrites bodies.
     pub body: i32,
+    /// 1 when requests wait for the calls that this filter dispatches, 0 when not, -1 when events say.
+    pub calls_hold: i32,
 }
 
 /// An event of a request.
@@ -170,6 +172,8 @@ pub struct rpw_event_t {
     /// 1 when the caller takes each piece of a request body as its outcome says. With 0 the last piece's outcome has the
     /// whole body, when anything of it was changed.
     pub piecewise: i32,
+    /// 1 when a request waits for the calls that its callbacks dispatch, unless the options of its filter say otherwise.
+    pub calls_hold: i32,
     /// The chunk of a body event. Lent for the call.
     pub body: *const c_char,
     /// Its bytes.

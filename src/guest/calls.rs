@@ -58,14 +58,31 @@ pub enum CallResult {
 }
 
 /// Who made a call.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct CallOf {
     /// The plugin context on which the response arrives.
     pub root: ContextId,
     /// The stream, when it was one: its end drops the call.
     pub stream: Option<ContextId>,
+    /// The stream whose request waits until the call is answered, see [`Event::calls_hold`].
+    ///
+    /// [`Event::calls_hold`]: crate::event::Event::calls_hold
+    pub holds: Option<ContextId>,
+    /// The upstream as the guest named it, for the log; empty for a function.
+    pub upstream: String,
     /// Bytes of the call's body.
     pub size: usize,
+}
+
+/// What a context had under way that nobody waits for any more.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// There was a call.
+    pub any: bool,
+    /// The upstreams of the HTTP calls.
+    pub upstreams: Vec<String>,
+    /// Streams that were held, one for each call that held one.
+    pub held: Vec<ContextId>,
 }
 
 /// See the module.
@@ -78,6 +95,8 @@ pub struct Calls {
     requested: Requested,
     /// What came of the call whose callback runs.
     pub answer: Option<CallResult>,
+    /// The stream that this call held.
+    pub answers: Option<ContextId>,
 }
 
 impl Calls {
@@ -124,22 +143,29 @@ impl Calls {
         Some(of)
     }
 
-    /// Drops what a context has under way. True when there was anything.
-    pub fn drop_of(&mut self, context: ContextId) -> bool {
+    /// Drops what a context has under way; what others have under way holds it no longer.
+    pub fn drop_of(&mut self, context: ContextId) -> Dropped {
+        let mut gone = Dropped::default();
         if self.pending.is_empty() {
-            return false;
+            return gone;
         }
         let (dropped, size) = (&mut self.requested.dropped, &mut self.size);
         self.pending.retain(|token, of| {
+            of.holds = of.holds.filter(|held| *held != context);
             let stays = of.stream != Some(context) && of.root != context;
             if !stays {
                 dropped.push(*token);
                 *size -= of.size;
+                gone.any = true;
+                gone.held.extend(of.holds);
+                if !of.upstream.is_empty() {
+                    gone.upstreams.push(std::mem::take(&mut of.upstream));
+                }
             }
             stays
         });
         self.requested.http.retain(|call| self.pending.contains_key(&call.token));
-        !self.requested.dropped.is_empty()
+        gone
     }
 
     /// What is to be done, once.

@@ -14,7 +14,7 @@ mod stream;
 mod view;
 
 pub use body::{Body, Output};
-pub use calls::{CallOf, CallResult, Calls, Dispatched, ForeignCall, Requested, Token};
+pub use calls::{CallOf, CallResult, Calls, Dispatched, Dropped, ForeignCall, Requested, Token};
 pub use deadline::Deadline;
 pub use handover::{Handovers, Return};
 pub use limiter::Limiter;

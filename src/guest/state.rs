@@ -7,7 +7,10 @@ use rustc_hash::FxHashMap;
 use wasmtime::{Func, Memory, TypedFunc};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
-use super::{Calls, ContextId, Deadline, Handovers, Limiter, Listener, Properties, Root, Stream};
+use super::{
+    CallOf, Calls, ContextId, Deadline, Handovers, Limiter, Listener, Properties, Root, Stream,
+    Token,
+};
 use crate::abi::{Callback, LogLevel, Version};
 use crate::limits;
 use crate::ports::{Host, RequestId};
@@ -237,6 +240,49 @@ impl State {
         matches!(self.call.callback, Callback::HttpCallResponse | Callback::ForeignFunction)
             && self.contexts.streams.is_empty()
             && self.host.is_ending()
+    }
+
+    /// The stream that waits for a call which the callback that runs dispatches: the one that the callback belongs to, or
+    /// which waited for the call that is answered.
+    pub fn stream_to_hold(&self) -> Option<ContextId> {
+        let answers = match self.call.callback {
+            Callback::ContextCreate | Callback::RequestHeaders | Callback::RequestBody => false,
+            Callback::HttpCallResponse | Callback::ForeignFunction => true,
+            _ => return None,
+        };
+        let id = if answers { self.calls.answers? } else { self.call.context };
+        let stream = self.contexts.streams.get(&id)?;
+        (stream.calls_hold && (stream.paused || !answers)).then_some(id)
+    }
+
+    /// Counts a call in, and for the stream that it holds. `None` when there are too many.
+    pub fn begin_call(&mut self, of: CallOf) -> Option<Token> {
+        let holds = of.holds;
+        let token = self.calls.begin(of)?;
+        if let Some(stream) = holds.and_then(|id| self.contexts.streams.get_mut(&id)) {
+            stream.awaited_calls += 1;
+        }
+        Some(token)
+    }
+
+    /// Counts a call out. `None` when nobody waits for it any more.
+    pub fn end_call(&mut self, token: Token) -> Option<CallOf> {
+        let of = self.calls.end(token)?;
+        if let Some(stream) = of.holds.and_then(|id| self.contexts.streams.get_mut(&id)) {
+            stream.awaited_calls -= 1;
+        }
+        Some(of)
+    }
+
+    /// Lets a stream go on that waited for nothing but calls, when the last of them is answered.
+    pub fn release(&mut self, stream: ContextId) {
+        let Some(stream) = self.contexts.streams.get_mut(&stream) else { return };
+        if stream.awaited_calls == 0
+            && std::mem::take(&mut stream.paused)
+            && let Some(waker) = stream.waker.take()
+        {
+            self.host.wake(waker);
+        }
     }
 
     /// The request of that stream.

@@ -52,6 +52,10 @@ pub struct Stream {
     pub variable_bytes: Cell<usize>,
     /// Which direction's callback is held.
     pub paused: bool,
+    /// Its request waits for the calls that its callbacks dispatch.
+    pub calls_hold: bool,
+    /// How many calls that it waits for are under way.
+    pub awaited_calls: u32,
     /// The guest asked to go on; done when its callback has returned.
     pub resume: bool,
     /// The guest asked to end the request.
@@ -96,6 +100,8 @@ impl Stream {
             properties: Properties::default(),
             variable_bytes: Cell::new(0),
             paused: false,
+            calls_hold: false,
+            awaited_calls: 0,
             resume: false,
             close: false,
             responded: false,
@@ -121,6 +127,11 @@ impl Stream {
 }
 
 impl Stream {
+    /// Whether it waits for calls, whoever asks it to go on. Its answer, and its end, wait for none.
+    pub fn is_held_by_calls(&self) -> bool {
+        self.awaited_calls != 0 && !self.close && !self.respond_now
+    }
+
     /// Bytes of its bodies that the host keeps between events.
     pub fn held_size(&self) -> usize {
         self.request_body.held_size() + self.request_passed.len() + self.response_body.held_size()

@@ -55,28 +55,29 @@ pub fn proxy_http_call(
             return Err(Status::BadArgument.into());
         }
     };
-    let token = begin(state, body.len())?;
+    let name = name.escape_ascii().to_string();
+    let token = begin(state, name.clone(), body.len())?;
     if state.outlives_its_requests() {
-        state.calls.end(token);
+        state.end_call(token);
         return Ok(write_u32(memory, return_token, token)?);
     }
     let server_name = callout::server_name(&headers, &upstream);
-    let name = name.escape_ascii().to_string();
     state.calls.send(Dispatched { token, name, upstream, server_name, request, timeout_ms });
     state.own.count(Count::Calls);
     state.host.work_waits();
     Ok(write_u32(memory, return_token, token)?)
 }
 
-/// Counts a call of the effective context in.
-pub(super) fn begin(state: &mut State, size: usize) -> Result<Token, Status> {
+/// Counts a call of the effective context in. `upstream` is empty for a function.
+pub(super) fn begin(state: &mut State, upstream: String, size: usize) -> Result<Token, Status> {
     let effective = state.call.effective;
     let root = state.contexts.root_of(effective).map(|root| root.id);
     let root = root.ok_or(Status::BadArgument)?;
     // What a stream asks for while it ends is its plugin context's to hear of.
     let ends = matches!(state.call.callback, Callback::Done | Callback::Log | Callback::Delete);
-    let of = CallOf { root, stream: Some(effective).filter(|id| *id != root && !ends), size };
-    state.calls.begin(of).ok_or_else(|| {
+    let stream = Some(effective).filter(|id| *id != root && !ends);
+    let of = CallOf { root, stream, holds: state.stream_to_hold(), upstream, size };
+    state.begin_call(of).ok_or_else(|| {
         state.warn_once(
             "a filter has more calls under way, or larger ones, than the host makes for it",
         );

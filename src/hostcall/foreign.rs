@@ -37,9 +37,9 @@ pub fn proxy_call_foreign_function(
             }
         },
         Some(ForeignKind::Later) => {
-            let token = begin(state, name.len() + arguments.len())?;
+            let token = begin(state, String::new(), name.len() + arguments.len())?;
             if state.outlives_its_requests() {
-                state.calls.end(token);
+                state.end_call(token);
             } else {
                 let (name, arguments) = (name.to_vec(), arguments.to_vec());
                 state.calls.run_foreign(ForeignCall { token, name, arguments });

@@ -52,7 +52,7 @@ impl Vm {
     }
 
     /// Whether a call of the stream's own is under way, so that the stream may wait for that.
-    pub(super) fn awaits_call(&self, stream: ContextId) -> bool {
+    pub fn awaits_call(&self, stream: ContextId) -> bool {
         self.state().calls.awaited_by(stream)
     }
 

@@ -1,10 +1,10 @@
 //! What reaches a guest outside requests: what came of its calls, and ticks.
 
 use super::Vm;
-use crate::abi::Callback;
+use crate::abi::{Callback, LogLevel};
 use crate::callout::{Failure, Response};
 use crate::error::Error;
-use crate::guest::{CallResult, ContextId, Token};
+use crate::guest::{CallOf, CallResult, ContextId, Token};
 use crate::shm::Count;
 
 impl Vm {
@@ -14,11 +14,12 @@ impl Vm {
         token: Token,
         result: Result<Response, Failure>,
     ) -> Result<(), Error> {
-        let Some(of) = self.state_mut().calls.end(token) else { return Ok(()) };
+        let Some(of) = self.state_mut().end_call(token) else { return Ok(()) };
         if result.is_err() {
             self.state().own.count(Count::FailedCalls);
         }
         if self.exports.http_call_response.is_none() {
+            self.answered(&of);
             return Ok(());
         }
         // A failed call is three zeros.
@@ -29,28 +30,45 @@ impl Vm {
                 response.trailers.len() as u32,
             )
         });
-        self.state_mut().calls.answer = Some(CallResult::Http(result));
+        self.answers(&of, CallResult::Http(result));
         let told = self.call(Callback::HttpCallResponse, of.root, |store, exports| {
             let function = exports.http_call_response.as_ref();
             function.map_or(Ok(()), |f| f.call(store, (of.root, token, headers, body, trailers)))
         });
-        self.state_mut().calls.answer = None;
+        self.answered(&of);
         told
+    }
+
+    fn answers(&mut self, of: &CallOf, result: CallResult) {
+        let calls = &mut self.state_mut().calls;
+        calls.answer = Some(result);
+        calls.answers = of.holds;
+    }
+
+    /// The callback of an answer has returned: the request that waited for the call may go on.
+    fn answered(&mut self, of: &CallOf) {
+        let state = self.state_mut();
+        state.calls.answer = None;
+        state.calls.answers = None;
+        if let Some(held) = of.holds {
+            state.release(held);
+        }
     }
 
     /// Hands over the result of a function of the embedder, as [`Vm::http_call_response`] does.
     pub fn foreign_result(&mut self, token: Token, result: Vec<u8>, ok: bool) -> Result<(), Error> {
-        let Some(of) = self.state_mut().calls.end(token) else { return Ok(()) };
+        let Some(of) = self.state_mut().end_call(token) else { return Ok(()) };
         if self.exports.foreign_function.is_none() {
+            self.answered(&of);
             return Ok(());
         }
         let size = u32::try_from(result.len()).unwrap_or(u32::MAX);
-        self.state_mut().calls.answer = Some(CallResult::Foreign(result, ok));
+        self.answers(&of, CallResult::Foreign(result, ok));
         let told = self.call(Callback::ForeignFunction, of.root, |store, exports| {
             let function = exports.foreign_function.as_ref();
             function.map_or(Ok(()), |f| f.call(store, (of.root, token, size)))
         });
-        self.state_mut().calls.answer = None;
+        self.answered(&of);
         told
     }
 
@@ -89,8 +107,27 @@ impl Vm {
     /// Drops the calls of a context that ends.
     pub(super) fn drop_calls(&mut self, of: ContextId) {
         let state = self.state_mut();
-        if state.calls.drop_of(of) {
+        let dropped = state.calls.drop_of(of);
+        for id in dropped.held {
+            if let Some(stream) = state.contexts.streams.get_mut(&id) {
+                stream.awaited_calls -= 1;
+            }
+            state.release(id);
+        }
+        if dropped.any {
             state.host.work_waits();
+        }
+        let ended = state.contexts.streams.get(&of).map(|stream| stream.request);
+        if let Some(request) = ended
+            && state.host.log_level(ended) <= LogLevel::Info
+        {
+            for upstream in dropped.upstreams {
+                let name = &state.plugin.name;
+                let line = format!(
+                    "wasm plugin \"{name}\": HTTP call to {upstream} dropped: its stream ended"
+                );
+                state.host.log(Some(request), LogLevel::Info, line.as_bytes());
+            }
         }
     }
 }

@@ -81,8 +81,13 @@ impl Vm {
         &mut self,
         root: ContextId,
         request: RequestId,
+        calls_hold: bool,
     ) -> Result<ContextId, Error> {
-        let id = self.state_mut().contexts.add_stream(root, request);
+        let contexts = &mut self.state_mut().contexts;
+        let id = contexts.add_stream(root, request);
+        if calls_hold && let Some(stream) = contexts.streams.get_mut(&id) {
+            stream.calls_hold = true;
+        }
         if self.exports.context_create.is_some() {
             let created = self.call(Callback::ContextCreate, id, |store, exports| {
                 exports.context_create.as_ref().map_or(Ok(()), |f| f.call(store, (id, root)))

@@ -43,6 +43,8 @@ pub struct Options {
     pub fail_open: bool,
     /// The filter rewrites bodies.
     pub body: bool,
+    /// Whether requests wait for the calls that this filter dispatches; `None` leaves that to the shell.
+    pub calls_hold: Option<bool>,
 }
 
 impl Options {
@@ -59,6 +61,7 @@ impl Options {
             pause_timeout: limits::DEFAULT_PAUSE_MS,
             fail_open: false,
             body: false,
+            calls_hold: None,
         }
     }
 }
@@ -72,6 +75,7 @@ pub struct Module {
     pause_timeout: u32,
     fail_open: bool,
     body: bool,
+    calls_hold: Option<bool>,
     makes_calls: bool,
     calls_foreign: bool,
     /// Held, because the cache finds what a plugin holds.
@@ -111,6 +115,7 @@ impl Module {
             pause_timeout: options.pause_timeout,
             fail_open: options.fail_open,
             body: options.body,
+            calls_hold: options.calls_hold,
             makes_calls,
             calls_foreign,
             code,
@@ -136,6 +141,11 @@ impl Module {
     /// The `body` option: true when the filter is said to rewrite bodies.
     pub fn rewrites_bodies(&self) -> bool {
         self.body
+    }
+
+    /// The `calls_hold` option.
+    pub fn calls_hold(&self) -> Option<bool> {
+        self.calls_hold
     }
 
     /// Whether the guest can make calls.

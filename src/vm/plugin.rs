@@ -314,15 +314,16 @@ impl Context {
         &self.plugin
     }
 
-    /// Starts a stream for a request.
+    /// Starts a stream for a request, see [`Event::calls_hold`](crate::event::Event::calls_hold).
     pub fn start_stream(
         self: &Rc<Self>,
         request: RequestId,
+        calls_hold: bool,
         process: u64,
     ) -> Result<StreamRef, Error> {
         self.plugin.with_vm(process, |vm, serial| {
             let root = self.root(vm, serial)?;
-            Ok(StreamRef { serial, id: vm.create_stream(root, request)? })
+            Ok(StreamRef { serial, id: vm.create_stream(root, request, calls_hold)? })
         })
     }
 

@@ -48,7 +48,7 @@ impl Vm {
         let unchanged = |action| Outcome { action, ..Outcome::of(Output::Unchanged) };
         match event.callback {
             // It may have answered while it was created.
-            Callback::RequestHeaders | Callback::RequestBody if self.responded(stream) => {
+            Callback::RequestHeaders | Callback::RequestBody if self.begins(stream, event) => {
                 Ok(unchanged(self.settle(stream, Action::Continue)))
             }
             Callback::RequestHeaders => {
@@ -271,7 +271,8 @@ impl Vm {
         let mut resumed = std::mem::take(&mut state.call.resumed);
         for id in resumed.drain(..).filter(|id| *id != called) {
             let Some(stream) = state.contexts.streams.get_mut(&id) else { continue };
-            if std::mem::take(&mut stream.paused)
+            if !stream.is_held_by_calls()
+                && std::mem::take(&mut stream.paused)
                 && let Some(waker) = stream.waker.take()
             {
                 state.host.wake(waker);
@@ -294,6 +295,8 @@ impl Vm {
         let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
             return Err(gone());
         };
+        let waits = action == Action::Continue && s.awaited_calls != 0;
+        let action = if waits { Action::Pause } else { action };
         s.paused = match action {
             Action::Pause => true,
             Action::Continue => keeps && !resumed,
@@ -317,8 +320,12 @@ impl Vm {
         }
     }
 
-    fn responded(&self, stream: ContextId) -> bool {
-        self.state().contexts.streams.get(&stream).is_some_and(|s| s.responded)
+    /// Begins an event of a request. True when the stream has its answer, and is told no more.
+    fn begins(&mut self, stream: ContextId, event: Event) -> bool {
+        self.state_mut().contexts.streams.get_mut(&stream).is_some_and(|s| {
+            s.calls_hold = event.calls_hold;
+            s.responded
+        })
     }
 }
 

@@ -72,7 +72,7 @@ impl Filter {
     }
 
     pub fn try_open(&self, context: &Rc<Context>, request: RequestId) -> Result<Stream, Error> {
-        let at = context.start_stream(request, self.process.get())?;
+        let at = context.start_stream(request, calls_hold(context), self.process.get())?;
         Ok(Stream { world: self.world.clone(), context: context.clone(), at, request })
     }
 }
@@ -106,8 +106,8 @@ impl Stream {
     /// A piece of a request body whose outcome is taken at once.
     pub fn request_piece(&self, piece: &[u8], end_of_stream: bool) -> Answer {
         let body = piece.to_vec().leak();
-        let event = Event { callback: Callback::RequestBody, end_of_stream, piecewise: true, body };
-        self.tell(event).expect("an answer")
+        let callback = Callback::RequestBody;
+        self.tell(self.event(callback, body, end_of_stream, true)).expect("an answer")
     }
 
     pub fn response_headers(&self, headers: &[(&str, &str)]) -> Answer {
@@ -160,7 +160,17 @@ impl Stream {
         body: &'static [u8],
         end_of_stream: bool,
     ) -> Result<Answer, Error> {
-        self.tell(Event { callback, end_of_stream, piecewise: false, body })
+        self.tell(self.event(callback, body, end_of_stream, false))
+    }
+
+    fn event(
+        &self,
+        callback: Callback,
+        body: &'static [u8],
+        end_of_stream: bool,
+        piecewise: bool,
+    ) -> Event {
+        Event { callback, end_of_stream, piecewise, calls_hold: calls_hold(&self.context), body }
     }
 
     fn tell(&self, event: Event) -> Result<Answer, Error> {
@@ -210,6 +220,11 @@ impl Stream {
         });
         taken.map(|effects| effects.iter().inspect(sound).map(shown).collect()).unwrap_or_default()
     }
+}
+
+/// Without the option of `load` this shell is a chain, whose requests do not wait.
+fn calls_hold(context: &Context) -> bool {
+    context.plugin().module().calls_hold().unwrap_or(false)
 }
 
 /// Fails the test when nginx would send what a filter must not be able to send. Other words for it than the product's own.

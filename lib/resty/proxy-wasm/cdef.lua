@@ -79,6 +79,7 @@ typedef struct rpw_options_t {
     uint32_t pause_timeout;
     int32_t fail_open;
     int32_t body;
+    int32_t calls_hold;
 } rpw_options_t;
 typedef struct rpw_value_t {
     const char *data;
@@ -90,6 +91,7 @@ typedef struct rpw_event_t {
     int32_t end_of_stream;
     int32_t interpreted;
     int32_t piecewise;
+    int32_t calls_hold;
     const char *body;
     size_t body_length;
     const struct rpw_pair_t *headers;

@@ -36,6 +36,7 @@ local BODY_REPLACE = const.RPW_BODY_REPLACE
 local BODY_HOLD = const.RPW_BODY_HOLD
 local BODY_LOST = const.RPW_BODY_LOST
 
+local CHAINS_HOLD = stream.CHAINS_HOLD
 local HELD = stream.HELD
 local outcome = stream.outcome
 local tell_request_headers = stream.tell_request_headers
@@ -180,7 +181,7 @@ function Chain:access()
     local takes = takers(self)
     local next_with_body = 1
     for i = 1, #self do
-        local ok, what = tell_request_headers(self[i], takes and takes[i])
+        local ok, what = tell_request_headers(self[i], CHAINS_HOLD, takes and takes[i])
         if ok == HELD then
             next_with_body = give_body_to_held(self, takes, next_with_body, i, what)
         elseif ok ~= true then
@@ -205,7 +206,7 @@ end
 function Chain:header_filter()
     check(self, "header_filter")
     for i = #self, 1, -1 do
-        local ok, what = tell_response_headers(self[i])
+        local ok, what = tell_response_headers(self[i], 0)
         if ok then
             if outcome.rewrites_body ~= 0 then
                 ngx_header["Content-Length"] = nil

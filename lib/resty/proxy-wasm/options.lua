@@ -3,6 +3,7 @@
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
 local pairs_of = require("resty.proxy-wasm.pairs")
+local settings = require("resty.proxy-wasm.settings")
 
 local format = string.format
 
@@ -43,6 +44,7 @@ local CHECKS = {
     pause_timeout = milliseconds,
     fail = is_fail,
     body = is_boolean,
+    calls_hold = is_boolean,
 }
 
 local DEFAULT_MEMORY = 256 * MIB
@@ -92,6 +94,11 @@ function _M.build(name, opts)
     options.pause_timeout = opts.pause_timeout or DEFAULT_PAUSE_MS
     options.fail_open = opts.fail == "open" and 1 or 0
     options.body = opts.body and 1 or 0
+    local calls_hold = opts.calls_hold
+    if calls_hold == nil then
+        calls_hold = settings.calls_hold
+    end
+    options.calls_hold = calls_hold == nil and -1 or calls_hold and 1 or 0
     return options, { vm_config, root_id, vm_id, env, opts.env, clib.lib }
 end
 

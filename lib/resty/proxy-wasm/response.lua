@@ -49,7 +49,12 @@ end
 local _M = {}
 
 -- From a request phase: sends it and ends the request. Does not return.
-function _M.send(status, headers, body)
+-- `own_page`: nginx answers a status without a body, by `error_page` or its own page.
+function _M.send(status, headers, body, own_page)
+    if own_page and body == "" and status >= 300 and not bodiless(status) then
+        set_headers(headers)
+        return ngx_exit(status)
+    end
     ngx.status = status
     local seen = set_headers(headers)
     if bodiless(status) then

@@ -36,7 +36,12 @@ local function is_eviction(value)
     return value == "none" or value == "lru", [["none" or "lru"]]
 end
 
+local function is_boolean(value)
+    return type(value) == "boolean", "true or false"
+end
+
 local CHECKS = {
+    calls_hold = is_boolean,
     cache_dir = is_absolute_path,
     shared_memory = is_size,
     eviction = is_eviction,
@@ -116,6 +121,7 @@ function _M.apply(opts)
     if not evict(opts.eviction) then
         return nil, "failed to set eviction: " .. clib.last_error()
     end
+    _M.calls_hold = opts.calls_hold
     set = true
     return true
 end

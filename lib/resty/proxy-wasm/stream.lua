@@ -64,6 +64,10 @@ local HAS_NO_ARG = {
 
 local HTTP_CLOSE = 444
 
+-- Whether a request waits for the calls that its callbacks dispatch, where neither `load` nor `setup` says. The six
+-- documented calls do as the module that they come from, chains as Envoy.
+local CALLS_HOLD, CHAINS_HOLD = 1, 0
+
 local function failed(step, cause)
     return nil, "failed to run " .. step .. ": " .. cause
 end
@@ -121,12 +125,13 @@ local function close()
     error("a wasm filter closed the stream", 0)
 end
 
-local function respond(local_response)
+-- `own_page`: a response without a body is nginx's own page, or what `error_page` says.
+local function respond(local_response, own_page)
     if local_response.direct then
         response.replace_headers(local_response.status, local_response.headers, local_response.body)
         return true
     end
-    return response.send(local_response.status, local_response.headers, local_response.body)
+    return response.send(local_response.status, local_response.headers, local_response.body, own_page)
 end
 
 -- Semaphores that nobody waits for and nothing posts.
@@ -154,7 +159,8 @@ end
 local function wait(ctx, r, step)
     local phase = get_phase()
     if not CAN_WAIT[phase] then
-        return failed(step, format("the filter paused the request, and phase %s cannot wait", phase))
+        local why = outcome.awaits_call ~= 0 and "the filter's calls are under way" or "the filter paused the request"
+        return failed(step, format("%s, and phase %s cannot wait", why, phase))
     end
     local sema, err = new_semaphore()
     if not sema then
@@ -167,6 +173,9 @@ local function wait(ctx, r, step)
         rc = lib.rpw_stream_resume(ctx, r, outcome, error_slot)
         keep(sema)
         if rc == PAUSE then
+            if outcome.awaits_call ~= 0 then
+                return failed(step, format("the filter's calls were not answered within %d ms", ms))
+            end
             return failed(step, format("the filter paused the request, and nothing let it go on within %d ms", ms))
         end
     elseif rc == CONTINUE then
@@ -226,9 +235,9 @@ local function finish(ctx, r, rc, step, new_body)
 end
 
 -- Ends a request as `finish` says. Returns, if at all, what the caller is told.
-local function stop(local_response)
+local function stop(local_response, own_page)
     if local_response then
-        return respond(local_response)
+        return respond(local_response, own_page)
     end
     return close()
 end
@@ -237,20 +246,20 @@ local function conclude(ok, what)
     if ok then
         return true
     elseif ok == false then
-        return stop(what)
+        return stop(what, true)
     end
     return nil, what
 end
 
 -- Tells a filter of headers. Returns what `finish` does; or HELD, when one that `takes_body` paused and awaits no call,
--- and whether it was told that a body comes.
+-- and whether it was told that a body comes. `calls_hold`: 1 when a request waits for the filter's calls.
 local function headers_event(callback, step)
-    return function(ctx, takes_body)
+    return function(ctx, calls_hold, takes_body)
         local r = get_request()
         if not r then
             return nil, "bad request"
         end
-        event.callback = callback
+        event.callback, event.calls_hold = callback, calls_hold
         local rc = run(ctx, r)
         if rc == CONTINUE then
             if outcome.effects_length ~= 0 then
@@ -286,11 +295,11 @@ local RESPONSE_BODY_STEP = "proxy_on_http_response_body"
 local _M = {}
 
 function _M.request_headers(ctx)
-    return conclude(tell_request_headers(ctx))
+    return conclude(tell_request_headers(ctx, CALLS_HOLD))
 end
 
 function _M.response_headers(ctx)
-    return conclude(tell_response_headers(ctx))
+    return conclude(tell_response_headers(ctx, 0))
 end
 
 function _M.request_body(ctx, body, end_of_body)
@@ -298,7 +307,7 @@ function _M.request_body(ctx, body, end_of_body)
     if not r then
         return nil, "bad request"
     end
-    event.callback = const.RPW_REQUEST_BODY
+    event.callback, event.calls_hold = const.RPW_REQUEST_BODY, CALLS_HOLD
     set_body(body, end_of_body)
     local rc = run(ctx, r)
     clear_body()
@@ -341,6 +350,7 @@ end
 
 -- For chains, which end a request themselves: these return what `finish` does, and `outcome` is that of the event.
 _M.HELD = HELD
+_M.CHAINS_HOLD = CHAINS_HOLD
 _M.outcome = outcome
 _M.stop = stop
 _M.tell_request_headers = tell_request_headers
@@ -360,7 +370,7 @@ end
 -- Tells a filter of a piece of the request's body. The outcome says what goes on of the body; `finish_request_piece`
 -- does the rest.
 function _M.tell_request_piece(ctx, piece, is_last)
-    event.callback = const.RPW_REQUEST_BODY
+    event.callback, event.calls_hold = const.RPW_REQUEST_BODY, CHAINS_HOLD
     event.piecewise = 1
     set_body(piece, is_last)
     local rc = run(ctx, get_request())
