@@ -17,18 +17,34 @@ def send(port, path, count):
             sys.exit(f"{path} answered {response.status}")
 
 
-def objects(annotated, requests):
-    """Instructions of each request by shared object, from the output of callgrind_annotate."""
-    sums = collections.Counter()
+def counts(annotated):
+    """Pairs of (function, shared object) and the instructions of each, from the output of callgrind_annotate."""
     for line in annotated:
-        found = re.match(r"\s*([\d,]+)\s.*?\s(\S+:\S.*?)(?: \[([^\]]*)\])?\s*$", line)
+        found = re.match(r"\s*([\d,]+)\s.*?\s?(\S+:\S.*?)(?: \[([^\]]*)\])?\s*$", line)
         if found and "PROGRAM TOTALS" not in line:
-            # Code without an object was compiled at run time.
-            name = found[3] if found[3] not in (None, "???") else "compiled Lua and filters"
-            name = name.rsplit("/", 1)[-1]
-            sums[name] += int(found[1].replace(",", ""))
+            name, place = found[2].split(":", 1)[-1], found[3]
+            if place in (None, "???"):
+                # Code without a name was compiled at run time; callgrind loses the object of some functions of ours.
+                place = "compiled Lua and filters" if name.startswith("0x") else "libresty_proxy_wasm.so"
+            yield name, place.rsplit("/", 1)[-1], int(found[1].replace(",", ""))
+
+
+def objects(annotated, requests):
+    """Instructions of each request by shared object."""
+    sums = collections.Counter()
+    for _, place, count in counts(annotated):
+        sums[place] += count
     for name, count in sums.most_common(8):
         print(f"    {count / requests:>10.0f}  {name}")
+
+
+def functions(annotated, requests):
+    """Instructions of each request by function, those that it calls not counted."""
+    sums = collections.Counter()
+    for name, place, count in counts(annotated):
+        sums[f"{name} [{place}]"] += count
+    for name, count in sums.most_common(60):
+        print(f"    {count / requests:>10.0f}  {name[:150]}")
 
 
 def judge(budgets, figures):
@@ -53,8 +69,9 @@ if __name__ == "__main__":
     command, *arguments = sys.argv[1:]
     if command == "send":
         send(int(arguments[0]), arguments[1], int(arguments[2]))
-    elif command == "objects":
-        objects(sys.stdin, int(arguments[0]))
+    elif command in ("objects", "functions"):
+        show = objects if command == "objects" else functions
+        show(sys.stdin, int(arguments[0]))
     elif command == "judge":
         judge(*arguments)
     else:

@@ -2,7 +2,7 @@
 # What a filter costs in instructions: those that nginx executes in user space for each request, counted by callgrind. The
 # figures repeat to about 1 %, whatever else the machine does.
 #
-#   bench/instructions.sh [--objects] [--check] [ROW...]
+#   bench/instructions.sh [--objects] [--functions] [--check] [ROW...]
 #
 # Each row is a location of bench/instructions.conf. What is printed is what the row adds to its base:
 #   lua        plain Lua sets a header in header_filter_by_lua              added to bare, nginx's `return 200 "ok"`
@@ -18,8 +18,9 @@
 #   body       a filter reads a body of 64 KiB                              added to the same response without it
 #   call       a filter makes an HTTP call and waits for it                 added to an empty content_by_lua
 #
-#   --objects  shows the shared objects that take most of each row
-#   --check    fails when a row passes its budget in bench/instructions.budget by more than 3 %
+#   --objects    shows the shared objects that take most of each row
+#   --functions  shows the functions that take most of each row
+#   --check      fails when a row passes its budget in bench/instructions.budget by more than 3 %
 #
 # Environment: REQUESTS that are counted (1000), WARM_UP requests before (3000; LuaJIT compiles meanwhile), PORT (8089),
 # RPW_NGINX (nginx). Needs a built library (./build.sh build), valgrind, python3, wat2wasm (Debian: valgrind, python3, wabt).
@@ -28,10 +29,10 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 requests=${REQUESTS:-1000}
 warm_up=${WARM_UP:-3000}
-objects= check= rows=()
+shown=() check= rows=()
 for argument; do
     case $argument in
-    --objects) objects=1 ;;
+    --objects | --functions) shown+=("${argument#--}") ;;
     --check) check=1 ;;
     -*) die "unknown option $argument" ;;
     *) rows+=("$argument") ;;
@@ -111,9 +112,9 @@ for row in "${rows[@]}"; do
     added=$((counted[$row] - counted[$base]))
     printf '%-10s %12d %12d\n' "$row" "${counted[$row]}" "$added"
     echo "$row $added" >>"$dir/figures"
-    if [[ -n $objects ]]; then
-        callgrind_annotate --auto=no --show-percs=no --threshold=100 "$dir/callgrind.out" | tool objects "$requests"
-    fi
+    for what in "${shown[@]}"; do
+        callgrind_annotate --auto=no --show-percs=no --threshold=100 "$dir/callgrind.out" | tool "$what" "$requests"
+    done
 done
 if [[ -s $dir/error.log ]]; then
     die "nginx logged: $(head -3 "$dir/error.log")"
