@@ -186,3 +186,67 @@ fn contexts_of_old_configurations_end_in_the_guest() {
     });
     assert!(ended.is_some(), "{} and {} of 5", deleted("headers"), deleted("bodies"));
 }
+
+/// The block of docs/gateways.md that preloads modules in the master.
+fn hook() -> String {
+    let page = fs::read_to_string(root().join("docs/gateways.md")).expect("a page");
+    let (_, rest) = page.split_once("<!-- the hook").expect("a mark");
+    let (_, rest) = rest.split_once("```lua\n").expect("a block");
+    rest.split_once("```").expect("its end").0.into()
+}
+
+#[test]
+fn modules_that_a_hook_preloads_are_compiled_in_the_master_alone() {
+    for cache in [false, true] {
+        let dir = tempfile::tempdir().expect("a folder");
+        let place = "/var/cache/apisix-wasm";
+        let mut hook = hook();
+        assert!(hook.contains(place));
+        hook = if cache {
+            hook.replace(place, &dir.path().join("cache").display().to_string())
+        } else {
+            let setup = hook.lines().find(|line| line.contains(place)).expect("a line").to_string();
+            hook.replace(&setup, "")
+        };
+        let nginx = Nginx::new()
+            .workers(2)
+            .wat("bare")
+            .file("lua/preload.lua", hook)
+            .file(
+                "lua/apisix/core/config_local.lua",
+                "return { local_conf = function()
+                    return { wasm = { plugins = {
+                        { name = 'bare', file = 'bare.wasm' }, { name = 'missing', file = 'missing.wasm' },
+                    } } }
+                end }",
+            )
+            .http(
+                r#"
+                init_by_lua_block {
+                    package.path = ngx.config.prefix() .. "lua/?.lua;" .. package.path
+                    require("preload")
+                    collectgarbage()
+                    collectgarbage()
+                }
+                init_worker_by_lua_block {
+                    local wasm = require("resty.proxy-wasm")
+                    local plugin = assert(wasm.load("bare", "bare.wasm"))
+                    ctx = assert(wasm.on_configure(plugin, "x"))
+                    filter = wasm.on_http_response_headers
+                }
+                "#,
+            )
+            .server("location /t { return 200; header_filter_by_lua_block { assert(filter(ctx)) } }")
+            .start();
+        nginx.expect_log(
+            "failed to load wasm plugin missing: missing.wasm: No such file or directory",
+        );
+        assert_eq!(nginx.get("/t").header_all("hello"), ["world!"]);
+        // nginx writes the master's `info` lines from a reload on.
+        assert!(!nginx.logged("compiled in "));
+        nginx.reload();
+        assert_eq!(nginx.get("/t").header_all("hello"), ["world!"]);
+        nginx.wait_for_old_workers();
+        assert!(!nginx.logged("compiled in "));
+    }
+}
