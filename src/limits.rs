@@ -81,6 +81,9 @@ pub const COMPARED_BYTES: usize = 16 * 1024 * 1024;
 /// Values on their way to a guest whose allocator asks for another one meanwhile. Stops a filter from stacking them up.
 pub const HANDOVERS: usize = 8;
 
+/// The longest that one call may take: the `timeout` 0, which Envoy takes for no limit, and what is longer. Stops a filter
+/// from keeping connections, and a worker that is to end, for days.
+pub const CALL_MS: u32 = 3_600_000;
 /// Body of the response to a call that a guest makes. Past it the call fails.
 pub const CALL_BODY: usize = 16 * 1024 * 1024;
 /// Status line and headers of such a response.

@@ -130,19 +130,28 @@ fn calls_that_fail() {
         run.nginx.expect_log(&format!("upstream.sock failed: {word}"));
         assert_eq!(run.response.status, 200);
         let [args, status, got, body] = &answers(&run)[..] else { panic!("four answers") };
-        assert_eq!(args, "token=1 headers=0 body_size=0 trailers=0");
         assert_eq!(*status, format!("0 11 {word}"));
-        assert_eq!((got.as_str(), body.as_str()), ("1", "1"), "nothing is there");
+        if path == "/cut" {
+            // After its head.
+            assert_eq!(args, "token=1 headers=0 body_size=0 trailers=0");
+            assert_eq!((got.as_str(), body.as_str()), ("1", "1"), "nothing is there");
+        } else {
+            assert_eq!(args, "token=1 headers=3 body_size=24 trailers=0");
+            assert_eq!((got.as_str(), body.as_str()), ("0 504", "0 upstream request timeout"));
+        }
     }
-    for (upstream, word) in [
-        ("unix:@PREFIX@none.sock", "connect"),
-        ("127.0.0.1:1", "connect"),
-        ("no-such-host.invalid", "resolver"),
+    let refused = "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure";
+    for (upstream, word, body) in [
+        ("unix:@PREFIX@none.sock", "connect", refused),
+        ("127.0.0.1:1", "connect", refused),
+        ("no-such-host.invalid", "resolver", "no healthy upstream"),
     ] {
         let run = probe(&format!(
             "request_headers: http_call {upstream} '' '' '' 5000
              request_headers: pause
              http_call_response: get_status
+             http_call_response: get_header_map_value 6 :status
+             http_call_response: get_buffer_bytes 4 0 max
              http_call_response: set_effective_context caller
              http_call_response: continue_stream 0"
         ))
@@ -153,8 +162,21 @@ fn calls_that_fail() {
             run.nginx.expect_log(" connect() ");
         }
         assert_eq!(run.response.status, 200);
-        assert_eq!(run.of("http_call_response")[0], format!("get_status -> 0 11 {word}"));
+        assert_eq!(
+            run.of("http_call_response")[..3],
+            [
+                format!("get_status -> 0 11 {word}"),
+                "get_header_map_value 6 :status -> 0 503".into(),
+                format!("get_buffer_bytes 4 0 max -> 0 {body}"),
+            ]
+        );
     }
+}
+
+#[test]
+fn a_timeout_of_0_is_no_timeout() {
+    let run = waiting("/status", 0);
+    assert_eq!(answers(&run)[1..3], ["0 0 ''", "0 418"]);
 }
 
 #[test]

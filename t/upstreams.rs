@@ -13,6 +13,7 @@ fn probe(call: &str) -> Probe {
          http_call_response: get_status
          http_call_response: get_buffer_bytes 4 0 max
          http_call_response: get_header_map_pairs 7
+         http_call_response: get_header_map_pairs 6
          http_call_response: set_effective_context caller
          http_call_response: continue_stream 0"
     ))
@@ -113,7 +114,9 @@ fn tls_is_verified_by_the_name_of_the_authority() {
         }
         assert!(run.nginx.logged(cause), "{cause}: {}", run.nginx.error_log());
         assert_eq!(run.response.status, 200);
-        assert_eq!(answers(&run)[..2], ["token=1 headers=0 body_size=0 trailers=0", "0 11 tls"]);
+        let said = answers(&run);
+        assert_eq!(said[..2], [STOOD_IN[0].1, "0 11 tls"]);
+        assert_eq!(said[2], format!("0 {}", STOOD_IN[0].2));
     }
 }
 
@@ -202,11 +205,35 @@ fn trailers_go_both_ways() {
     assert!(heard.ends_with("\r\n4\r\nbody\r\n0\r\nx-end: 1\r\n\r\n"), "{heard}");
 }
 
+/// What a filter is told of in place of a response whose head never came, as Envoy 1.40 does: the status, the numbers, and
+/// the body. Of one whose head had come it is told nothing.
+const STOOD_IN: [(&str, &str, &str); 4] = [
+    (
+        "503",
+        "token=1 headers=3 body_size=98 trailers=0",
+        "upstream connect error or disconnect/reset before headers. reset reason: remote connection failure",
+    ),
+    (
+        "503",
+        "token=1 headers=3 body_size=95 trailers=0",
+        "upstream connect error or disconnect/reset before headers. reset reason: connection termination",
+    ),
+    ("504", "token=1 headers=3 body_size=24 trailers=0", "upstream request timeout"),
+    (
+        "502",
+        "token=1 headers=3 body_size=87 trailers=0",
+        "upstream connect error or disconnect/reset before headers. reset reason: protocol error",
+    ),
+];
+const CLOSED: Option<usize> = Some(1);
+const TIMEOUT: Option<usize> = Some(2);
+const PROTOCOL: Option<usize> = Some(3);
+
 #[test]
 fn servers_that_misbehave() {
     type Answer = fn(&mut super::support::Peer);
-    let misbehaviours: [(&str, u32, Answer, &str); 9] = [
-        ("never answers", 200, |peer| peer.stall(), "timeout"),
+    let misbehaviours: [(&str, u32, Answer, &str, Option<usize>); 10] = [
+        ("never answers", 200, |peer| peer.stall(), "timeout", TIMEOUT),
         (
             "stops in the head",
             200,
@@ -215,6 +242,7 @@ fn servers_that_misbehave() {
                 peer.stall();
             },
             "timeout",
+            TIMEOUT,
         ),
         (
             "stops in the body",
@@ -224,14 +252,35 @@ fn servers_that_misbehave() {
                 peer.stall();
             },
             "timeout",
+            None,
         ),
-        ("closes at once", 20_000, |_| {}, "closed"),
-        ("closes in the head", 20_000, |peer| peer.send("HTTP/1.1 200 OK\r\nCont"), "closed"),
+        ("closes at once", 20_000, |_| {}, "closed", CLOSED),
+        (
+            "closes in the head",
+            20_000,
+            |peer| peer.send("HTTP/1.1 200 OK\r\nCont"),
+            "closed",
+            PROTOCOL,
+        ),
+        (
+            "sends too large a body",
+            20_000,
+            |peer| {
+                peer.send("HTTP/1.1 200 OK\r\nContent-Length: 20000000\r\n\r\n");
+                for _ in 0..20 {
+                    peer.send("a".repeat(1_000_000));
+                }
+                peer.stall();
+            },
+            "too large",
+            None,
+        ),
         (
             "closes in the body",
             20_000,
             |peer| peer.send("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhi"),
             "closed",
+            None,
         ),
         (
             "speaks something else",
@@ -241,6 +290,7 @@ fn servers_that_misbehave() {
                 peer.stall();
             },
             "protocol",
+            PROTOCOL,
         ),
         (
             "sends a bad chunk",
@@ -250,6 +300,7 @@ fn servers_that_misbehave() {
                 peer.stall();
             },
             "protocol",
+            None,
         ),
         (
             "sends headers without end",
@@ -262,19 +313,26 @@ fn servers_that_misbehave() {
                 peer.stall();
             },
             "too large",
+            PROTOCOL,
         ),
     ];
-    for (what, timeout, answer, word) in misbehaviours {
+    for (what, timeout, answer, word, stood_in) in misbehaviours {
         let server = Server::start("127.0.0.1", answer).expect("a server");
         let run = probe(&format!("http_call {} '' '' '' {timeout}", server.address())).run();
         run.nginx.expect_log(&format!("HTTP call to {} failed: {word}", server.address()));
         assert_eq!(run.response.status, 200, "{what}");
         let said = answers(&run);
-        assert_eq!(
-            said[..2],
-            ["token=1 headers=0 body_size=0 trailers=0", &format!("0 11 {word}")],
-            "{what}"
-        );
-        assert_eq!(said[2..], ["1", "0 ''"], "{what}");
+        assert_eq!(said[1], format!("0 11 {word}"), "{what}");
+        let Some(stood_in) = stood_in else {
+            assert_eq!(said[0], "token=1 headers=0 body_size=0 trailers=0", "{what}");
+            assert_eq!(said[2..], ["1", "0 ''"], "{what}");
+            continue;
+        };
+        let (status, numbers, body) = STOOD_IN[stood_in];
+        assert_eq!(said[0], numbers, "{what}");
+        assert_eq!(said[2..], [format!("0 {body}"), "0 ''".into()], "{what}");
+        let pairs =
+            format!(":status={status}|content-length={}|content-type=text/plain", body.len());
+        assert_eq!(run.of("http_call_response")[4], format!("get_header_map_pairs 6 -> 0 {pairs}"));
     }
 }

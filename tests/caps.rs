@@ -15,6 +15,23 @@ fn answers(script: &str) -> (Vec<String>, Vec<String>) {
 }
 
 #[test]
+fn calls_by_time() {
+    for (asked, given) in [
+        (0, limits::CALL_MS),
+        (1, 1),
+        (limits::CALL_MS, limits::CALL_MS),
+        (limits::CALL_MS + 1, limits::CALL_MS),
+        (i32::MAX as u32, limits::CALL_MS),
+    ] {
+        let probe = Probe::new(&format!("request_headers: http_call up '' '' '' {asked}"));
+        let stream = probe.open();
+        stream.request_headers();
+        let calls = probe.context.with_stream(stream.at, |vm| Ok(vm.state_mut().calls.take()));
+        assert_eq!(calls.expect("a VM").http[0].timeout_ms, given, "{asked}");
+    }
+}
+
+#[test]
 fn properties_by_count() {
     let most = limits::PROPERTIES;
     let mut script: String =

@@ -144,7 +144,7 @@ fn what_plugins_do_is_counted() {
         stream.request_headers();
         assert_eq!(memory(&world), before + 65536, "one VM at a time");
         let work = probe.filter.plugin.work(PROCESS);
-        let failed = Failure { kind: FailureKind::Connect, details: String::new() };
+        let failed = Failure::new(FailureKind::Connect, "");
         probe.filter.plugin.answer(work.calls[0].0, Err(failed)).expect("no callback");
         stream.try_response_headers(&[]).expect_err("a trap");
         let count = |name: &str| one(&world, name, "p");

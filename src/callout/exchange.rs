@@ -9,7 +9,7 @@ use hyper::client::conn::http1::{Builder, Connection, SendRequest};
 
 use super::pipe::Pipe;
 use super::request::{Body, Request};
-use super::{Failure, FailureKind, Response};
+use super::{Failure, FailureKind, Reached, Response};
 use crate::limits;
 use crate::snapshot::HeaderMap;
 
@@ -38,6 +38,8 @@ pub struct Exchange {
     body: Option<Incoming>,
     response: Response,
     whole: bool,
+    /// Something was received.
+    began: bool,
 }
 
 impl Exchange {
@@ -61,6 +63,7 @@ impl Exchange {
             body: None,
             response: Response::default(),
             whole: false,
+            began: false,
         })
     }
 
@@ -71,9 +74,22 @@ impl Exchange {
             buffers.incoming.extend_from_slice(received);
             buffers.eof |= eof;
         }
-        let step = self.run();
+        self.began |= !received.is_empty();
+        let step = match self.run() {
+            Step::Failed(failure) => Step::Failed(Failure { reached: self.reached(), ..failure }),
+            step => step,
+        };
         out.append(&mut self.pipe.0.borrow_mut().outgoing);
         step
+    }
+
+    /// How much of the response has come.
+    pub fn reached(&self) -> Reached {
+        match (self.response.headers.is_empty(), self.began) {
+            (false, _) => Reached::Head,
+            (true, true) => Reached::Bytes,
+            (true, false) => Reached::Nothing,
+        }
     }
 
     /// Bytes of the response's body so far.
@@ -148,7 +164,7 @@ impl Exchange {
             match frame.into_data() {
                 Ok(data) if self.response.body.len() + data.len() > limits::CALL_BODY => {
                     let details = format!("a body of more than {} bytes", limits::CALL_BODY);
-                    return Err(Failure { kind: FailureKind::TooLarge, details });
+                    return Err(Failure::new(FailureKind::TooLarge, details));
                 }
                 Ok(data) => self.response.body.extend_from_slice(&data),
                 Err(frame) => {
@@ -190,7 +206,7 @@ fn failure(error: &hyper::Error) -> Failure {
         .join(": ");
     // hyper has no other way to tell this one.
     if details.contains("too large") {
-        Failure { kind: FailureKind::TooLarge, details }
+        Failure::new(FailureKind::TooLarge, details)
     } else if ends_early(error)
         || error.is_incomplete_message()
         || error.is_closed()
@@ -210,9 +226,9 @@ fn ends_early(error: &hyper::Error) -> bool {
 }
 
 fn closed(details: &str) -> Failure {
-    Failure { kind: FailureKind::Closed, details: details.into() }
+    Failure::new(FailureKind::Closed, details)
 }
 
 fn protocol(details: &str) -> Failure {
-    Failure { kind: FailureKind::Protocol, details: details.into() }
+    Failure::new(FailureKind::Protocol, details)
 }

@@ -16,6 +16,12 @@ pub use upstream::{Target, Upstream};
 
 use crate::snapshot::HeaderMap;
 
+macro_rules! before_headers {
+    () => {
+        "upstream connect error or disconnect/reset before headers. reset reason: "
+    };
+}
+
 /// What came back.
 #[derive(Clone, Debug, Default)]
 pub struct Response {
@@ -32,8 +38,53 @@ pub struct Response {
 pub struct Failure {
     /// What failed.
     pub kind: FailureKind,
+    /// How much of a response had come.
+    pub reached: Reached,
     /// More about it, for the log; may be empty.
     pub details: String,
+}
+
+/// How much of a response had come when its call failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reached {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A part of its head.
+    Bytes,
+    /// Its head, and maybe a part of its body.
+    Head,
+}
+
+impl Failure {
+    /// A failure before anything of a response has come.
+    pub fn new(kind: FailureKind, details: impl Into<String>) -> Self {
+        Self { kind, reached: Reached::Nothing, details: details.into() }
+    }
+
+    /// The response that a guest is told of in place of the one that never came; `None` when its head had come. Both, and
+    /// the texts, as Envoy 1.40.
+    pub fn response(&self) -> Option<Response> {
+        let (status, text) = match (self.kind, self.reached) {
+            (_, Reached::Head) => return None,
+            (FailureKind::Resolver, _) => ("503", "no healthy upstream"),
+            (FailureKind::Connect | FailureKind::Tls, _) => {
+                ("503", concat!(before_headers!(), "remote connection failure"))
+            }
+            (FailureKind::Timeout, _) => ("504", "upstream request timeout"),
+            (FailureKind::Closed, Reached::Nothing) => {
+                ("503", concat!(before_headers!(), "connection termination"))
+            }
+            (FailureKind::Closed | FailureKind::Protocol | FailureKind::TooLarge, _) => {
+                ("502", concat!(before_headers!(), "protocol error"))
+            }
+        };
+        let mut response = Response { body: text.into(), ..Response::default() };
+        response.headers.push(b":status", status.as_bytes());
+        response.headers.push(b"content-length", text.len().to_string().as_bytes());
+        response.headers.push(b"content-type", b"text/plain");
+        Some(response)
+    }
 }
 
 macro_rules! kinds {

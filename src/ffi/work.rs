@@ -17,7 +17,7 @@ use super::{
     listen, nginx, process, rpw_error_t, rpw_io_t, rpw_work_t, types,
 };
 use crate::abi::LogLevel;
-use crate::callout::{self, Exchange, FailureKind, Response, Step, Target};
+use crate::callout::{self, Exchange, FailureKind, Reached, Response, Step, Target};
 use crate::error::Error;
 use crate::guest::{Dispatched, ForeignCall};
 use crate::limits;
@@ -210,9 +210,13 @@ impl Desk {
     /// Fails the call that received too much for all of them.
     fn give_up(&mut self, id: u32) -> (i32, bool) {
         if let Some(call) = self.calls.get_mut(&id) {
-            let details = "with those of all calls under way".into();
+            let failure = callout::Failure {
+                kind: FailureKind::TooLarge,
+                reached: call.reached(),
+                details: "with those of all calls under way".into(),
+            };
             call.exchange = None;
-            call.result = Some(Err(callout::Failure { kind: FailureKind::TooLarge, details }));
+            call.result = Some(Err(failure));
         }
         (RPW_CALL_DONE, false)
     }
@@ -332,6 +336,10 @@ pub unsafe extern "C" fn rpw_call_advance(
 }
 
 impl Call {
+    fn reached(&self) -> Reached {
+        self.exchange.as_ref().map_or(Reached::Nothing, Exchange::reached)
+    }
+
     /// Bytes of the response's body that are held.
     fn received(&self) -> usize {
         match (&self.exchange, &self.result) {
@@ -407,12 +415,13 @@ pub unsafe extern "C" fn rpw_call_end(
         };
         let failed = (!word.is_empty()).then(|| callout::Failure {
             kind: FailureKind::of_word(word).unwrap_or(FailureKind::Connect),
+            reached: call.reached(),
             details: String::from_utf8_lossy(details).into_owned(),
         });
-        let unfinished = || callout::Failure { kind: FailureKind::Closed, details: String::new() };
+        let unfinished = Err(callout::Failure::new(FailureKind::Closed, ""));
         let result = match failed {
             Some(failure) => Err(failure),
-            None => call.result.unwrap_or_else(|| Err(unfinished())),
+            None => call.result.unwrap_or(unfinished),
         };
         if let Err(failure) = &result {
             let (name, upstream) = (call.plugin.name(), &call.dispatched.name);

@@ -51,8 +51,8 @@ pub struct Requested {
 /// What came of the call whose callback runs.
 #[derive(Debug)]
 pub enum CallResult {
-    /// Of an HTTP call.
-    Http(Result<Response, Failure>),
+    /// Of an HTTP call: what its guest is told of, and why that is not the upstream's.
+    Http(Option<Response>, Option<Failure>),
     /// Of a function; false when it failed.
     Foreign(Vec<u8>, bool),
 }
@@ -176,7 +176,7 @@ impl Calls {
     /// The response whose callback runs.
     pub fn response(&self) -> Option<&Response> {
         match &self.answer {
-            Some(CallResult::Http(Ok(response))) => Some(response),
+            Some(CallResult::Http(response, _)) => response.as_ref(),
             _ => None,
         }
     }
@@ -184,7 +184,7 @@ impl Calls {
     /// See [`Calls::response`].
     pub fn response_mut(&mut self) -> Option<&mut Response> {
         match &mut self.answer {
-            Some(CallResult::Http(Ok(response))) => Some(response),
+            Some(CallResult::Http(response, _)) => response.as_mut(),
             _ => None,
         }
     }

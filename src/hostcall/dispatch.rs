@@ -8,6 +8,7 @@ use crate::abi::{Callback, Status};
 use crate::callout::{self, Upstream};
 use crate::codec::header_map;
 use crate::guest::{CallOf, CallResult, Dispatched, Return, State, Token};
+use crate::limits;
 use crate::shm::Count;
 
 /// The code of `proxy_get_status` for an HTTP call that failed, as Envoy gives it.
@@ -39,6 +40,9 @@ pub fn proxy_http_call(
     if timeout_ms > i32::MAX as u32 {
         return Err(Status::BadArgument.into());
     }
+    // To Envoy 0 is no limit.
+    let timeout_ms =
+        if timeout_ms == 0 { limits::CALL_MS } else { timeout_ms.min(limits::CALL_MS) };
     let registered = state.host.upstream(name);
     let parsed = || Upstream::parse(name, callout::wants_tls(&headers));
     let Some(upstream) = registered.or_else(parsed) else {
@@ -160,14 +164,14 @@ pub fn proxy_get_status(
     let (memory, state) = split(caller)?;
     Return { data: return_data, size: return_size }.check(memory)?;
     let code = match &state.calls.answer {
-        Some(CallResult::Http(Err(_))) => CALL_FAILED,
+        Some(CallResult::Http(_, Some(_))) => CALL_FAILED,
         Some(CallResult::Foreign(_, false)) => Status::InternalFailure as u32,
         _ => 0,
     };
     write_u32(memory, return_code, code)?;
     give(caller, Return { data: return_data, size: return_size }, |state| {
         Ok(match &state.calls.answer {
-            Some(CallResult::Http(Err(failure))) => failure.kind.word().as_bytes(),
+            Some(CallResult::Http(_, Some(failure))) => failure.kind.word().as_bytes(),
             Some(CallResult::Foreign(_, false)) => b"failed",
             _ => &[],
         })

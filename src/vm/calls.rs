@@ -22,15 +22,19 @@ impl Vm {
             self.answered(&of);
             return Ok(());
         }
-        // A failed call is three zeros.
-        let (headers, body, trailers) = result.as_ref().map_or((0, 0, 0), |response| {
+        let (response, failure) = match result {
+            Ok(response) => (Some(response), None),
+            Err(failure) => (failure.response(), Some(failure)),
+        };
+        // A response that broke off is three zeros.
+        let (headers, body, trailers) = response.as_ref().map_or((0, 0, 0), |response| {
             (
                 response.headers.len() as u32,
                 response.body.len() as u32,
                 response.trailers.len() as u32,
             )
         });
-        self.answers(&of, CallResult::Http(result));
+        self.answers(&of, CallResult::Http(response, failure));
         let told = self.call(Callback::HttpCallResponse, of.root, |store, exports| {
             let function = exports.http_call_response.as_ref();
             function.map_or(Ok(()), |f| f.call(store, (of.root, token, headers, body, trailers)))
