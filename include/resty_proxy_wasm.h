@@ -54,6 +54,16 @@
 #define RPW_BAD_REQUEST -2
 
 /**
+ * Failed: the filter holds a body that is larger than it may be; the text says how large.
+ */
+#define RPW_TOO_LARGE -3
+
+/**
+ * Of a response's body: nothing more of it may go out, and the client must see that it is incomplete; the text says why.
+ */
+#define RPW_CUT -4
+
+/**
  * `proxy_on_request_headers`
  */
 #define RPW_REQUEST_HEADERS 1
@@ -479,6 +489,10 @@ typedef struct rpw_options_t {
      * Milliseconds that a paused request waits.
      */
     uint32_t pause_timeout;
+    /**
+     * Bytes of one body that may be held.
+     */
+    uint64_t body_limit;
     /**
      * 1 when a request goes on without this filter where it fails, 0 when it must not.
      */

@@ -32,6 +32,24 @@ pub enum Error {
     /// The VM or the plugin context did not start the last times, and it is too early to try again.
     #[error("{cause}; next try in {wait_ms} ms")]
     Waiting { cause: String, wait_ms: u64 },
+    /// A guest wants to hold more of a body than it may.
+    #[error(
+        "the filter holds the {direction} body, and it is larger than body_limit ({limit} bytes)"
+    )]
+    BodyTooLarge { direction: &'static str, limit: usize },
+    /// A guest wants to hold a body, and the VM holds as much as it may for others.
+    #[error(
+        "the filter holds the {direction} body, and with those of other requests it is more than {limit} bytes"
+    )]
+    BodiesTooLarge { direction: &'static str, limit: usize },
+    /// A guest pauses the end of a response to wait for a call.
+    #[error(
+        "the filter pauses the end of the response body to wait for a call, which nginx cannot"
+    )]
+    WaitsAtEnd,
+    /// Nothing more of a response may go out, and the client is to see that it is incomplete.
+    #[error("{0}")]
+    Cut(String),
     /// The same plugin was entered while one of its callbacks runs.
     #[error("{0} is running: a filter cannot be entered from inside one of its own callbacks")]
     Busy(String),

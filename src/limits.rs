@@ -34,12 +34,15 @@ pub const STDIO_IOVECS: u32 = 1024;
 /// guest's whole memory, and nothing stops the host in the middle of them.
 pub const STDIO_BYTES: usize = 128 * 1024;
 
-/// Body bytes held for a guest that answers Pause. Past it the chunk is passed on as it is, with a
-/// warning. Stops a filter from keeping a whole download in the worker.
+/// Default of the `body_limit` option and setting: bytes of one body that are held for a filter that answers Pause. Past it
+/// the filter fails: the request is answered with 413, the response is cut off. Stops a filter from keeping a whole
+/// download in the worker.
 pub const HELD_BODY: usize = 16 * 1024 * 1024;
+/// The largest `body_limit`.
+pub const MAX_HELD_BODY: usize = 128 * 1024 * 1024;
 
-/// Bodies held for all streams of one VM together; past it they are passed on, too. Stops a filter from keeping many
-/// downloads.
+/// Bodies held for all streams of one VM together; past it the filter fails, too, with 503 for a request. Stops a filter
+/// from keeping many downloads.
 pub const HELD_BODIES: usize = 256 * 1024 * 1024;
 
 /// The body that one `proxy_set_buffer_bytes` may leave behind, with what earlier chunks of that body have grown by.

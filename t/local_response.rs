@@ -337,7 +337,6 @@ fn at_the_wrong_time() {
     let late = "a local response came too late: the response headers were sent";
     let none = "a local response needs a stream, and the effective context is none";
     for (callback, export, warning) in [
-        ("response_body", "proxy_on_response_body", late),
         ("done", "proxy_on_done", late),
         ("log", "proxy_on_log", late),
         ("delete", "proxy_on_delete", late),

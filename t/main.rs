@@ -10,6 +10,7 @@
 
 mod api;
 mod bad_input;
+mod body_held;
 mod body_kinds;
 mod body_matrix;
 mod body_memory;

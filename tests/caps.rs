@@ -1,11 +1,12 @@
 //! The caps of `limits.rs`, each from both sides.
 
-use crate::world::{Filter, Probe, Request, World};
-use resty_proxy_wasm::abi::LogLevel;
+use crate::world::{Filter, Probe, Request, Stream, World};
+use resty_proxy_wasm::abi::{Callback, LogLevel};
 use resty_proxy_wasm::effect::{EffectKind, Effects, Full};
 use resty_proxy_wasm::event::Action;
 use resty_proxy_wasm::guest::Output;
 use resty_proxy_wasm::limits;
+use resty_proxy_wasm::vm::Options;
 
 /// The answers to lines of a script for request headers.
 fn answers(script: &str) -> (Vec<String>, Vec<String>) {
@@ -123,6 +124,11 @@ fn effects_of_a_guest_that_never_stops() {
     assert_eq!(filter.world.warned(), [""; 0], "once is enough");
 }
 
+/// Why an event of a body fails.
+fn failure(stream: &Stream, callback: Callback, chunk: &[u8]) -> String {
+    stream.run(callback, chunk, false).expect_err("a failure").to_string()
+}
+
 #[test]
 fn held_bodies() {
     let probe = Probe::new("response_body@more: pause");
@@ -130,17 +136,21 @@ fn held_bodies() {
     let half = vec![b'x'; limits::HELD_BODY / 2];
     assert_eq!(stream.response_body(&half, false).body, Output::Hold);
     assert_eq!(stream.response_body(&half, false).body, Output::Hold);
-    let Output::Replace(all) = stream.response_body(b"!", false).body else {
-        panic!("it is passed on")
-    };
-    assert_eq!(all.len(), limits::HELD_BODY + 1);
-    assert_eq!(stream.response_body(b"ab", false).body, Output::Hold, "and holding begins anew");
-    assert_eq!(stream.response_body(b"c", true).body, Output::Replace(b"abc".to_vec()));
     assert_eq!(
-        probe.warned(),
-        [
-            "proxy_on_response_body: a filter wants to hold more of a response body than the host holds: it is passed on"
-        ]
+        failure(&stream, Callback::ResponseBody, b"!"),
+        "the filter holds the response body, and it is larger than body_limit (16777216 bytes)"
+    );
+}
+
+#[test]
+fn the_largest_body_limit() {
+    let options = Options { body_limit: usize::MAX, ..Options::new("probe") };
+    let stream = Probe::with(options, "request_body: pause").open();
+    let most = vec![b'x'; limits::MAX_HELD_BODY];
+    assert_eq!(stream.request_body(&most, false).body, Output::Hold);
+    assert_eq!(
+        failure(&stream, Callback::RequestBody, b"!"),
+        "the filter holds the request body, and it is larger than body_limit (134217728 bytes)"
     );
 }
 

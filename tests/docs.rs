@@ -368,7 +368,7 @@ fn every_call_has_its_section() {
 #[test]
 fn every_option_is_documented_and_has_the_default_of_the_library() {
     let (options, api) = (source("lib/resty/proxy-wasm/options.lua"), source("docs/api.md"));
-    for (file, count) in [(&options, 11), (&source("lib/resty/proxy-wasm/settings.lua"), 5)] {
+    for (file, count) in [(&options, 12), (&source("lib/resty/proxy-wasm/settings.lua"), 6)] {
         let (_, checks) = file.split_once("local CHECKS = {\n").expect("the table of options");
         let (checks, _) = checks.split_once("\n}").expect("its end");
         let names: Vec<&str> = checks
@@ -390,10 +390,13 @@ fn every_option_is_documented_and_has_the_default_of_the_library() {
     let settings = source("lib/resty/proxy-wasm/settings.lua");
     let least = format!("local MIN_SHARED = {} * 1024\n", limits::MIN_SHARED_MEMORY >> 10);
     let largest = format!("local MAX_SHARED = {} * 1024 ^ 3\n", limits::MAX_SHARED_MEMORY >> 30);
-    for line in [least, largest] {
+    let body = format!("local DEFAULT_BODY = {} * 1024 ^ 2\n", limits::HELD_BODY >> 20);
+    let largest_body = format!("local MAX_BODY = {} * 1024 ^ 2\n", limits::MAX_HELD_BODY >> 20);
+    for line in [least, largest, body, largest_body] {
         assert!(settings.contains(&line), "settings.lua and limits.rs differ: {line}");
     }
-    for line in [memory, most, pause, time, start] {
+    let held = format!("local MAX_BODY = {} * MIB\n", limits::MAX_HELD_BODY >> 20);
+    for line in [memory, most, pause, time, start, held] {
         assert!(options.contains(&line), "options.lua and limits.rs differ: {line}");
     }
 }

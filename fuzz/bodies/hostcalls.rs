@@ -42,7 +42,7 @@ pub fn run(bytes: &[u8]) {
 /// A guest may trap, and is told so.
 fn fine(error: Error) {
     check_statuses(&error);
-    assert!(matches!(error, Error::Trap { .. } | Error::Lost(_)), "{error}");
+    assert!(matches!(error, Error::Trap { .. } | Error::Lost(_) | Error::Cut(_)), "{error}");
 }
 
 fn events(stream: &Stream, input: &mut Input<'_>, wild: &[&[u8]]) -> Result<(), Error> {

@@ -128,6 +128,12 @@ impl Failure {
 
 impl From<crate::error::Error> for Failure {
     fn from(error: crate::error::Error) -> Self {
-        Self::new(error.to_string())
+        use crate::error::Error;
+        let code = match error {
+            Error::BodyTooLarge { .. } => RPW_TOO_LARGE,
+            Error::Cut(_) => RPW_CUT,
+            _ => RPW_ERROR,
+        };
+        Self { code, text: error.to_string() }
     }
 }

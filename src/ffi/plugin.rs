@@ -111,6 +111,7 @@ unsafe fn read(options: &rpw_options_t) -> Result<Options, Failure> {
         memory_limit: options.memory_limit,
         time_limits: TimeLimits { callback: options.time_limit, start: options.start_time_limit },
         pause_timeout: options.pause_timeout,
+        body_limit: usize::try_from(options.body_limit).unwrap_or(usize::MAX),
         fail_open: options.fail_open != 0,
         body: options.body != 0,
         calls_hold: (options.calls_hold >= 0).then_some(options.calls_hold != 0),

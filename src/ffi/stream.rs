@@ -156,8 +156,8 @@ pub unsafe extern "C" fn rpw_stream_resume(
                 s.waker = None;
             }
             let awaits_call = vm.awaits_call(stream.id);
-            let resumed = Outcome { awaits_call, ..Outcome::of(Output::Unchanged) };
-            export_stream(vm, stream, resumed, outcome);
+            let body = vm.let_request_body_go(stream.id, action);
+            export_stream(vm, stream, Outcome { awaits_call, ..Outcome::of(body) }, outcome);
             Ok(code(action))
         })?;
         Ok(code)
@@ -253,8 +253,8 @@ fn run(
         let result = vm.run(stream.id, event);
         if result.is_err() && event.callback == Callback::ResponseBody {
             let streams = &mut vm.state_mut().contexts.streams;
-            let held = streams.get_mut(&stream.id).and_then(|s| s.response_body.rescue());
-            let body = held.map_or(Output::Unchanged, Output::Replace);
+            let body =
+                streams.get_mut(&stream.id).map_or(Output::Unchanged, |s| s.response_body.rescue());
             export(&mut Effects::default(), Outcome::of(body), outcome);
         }
         let result = result?;

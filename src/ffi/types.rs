@@ -21,6 +21,10 @@ pub const RPW_NEED_INTERPRETER: i32 = 5;
 pub const RPW_ERROR: i32 = -1;
 /// There is no HTTP request here (a timer, for example).
 pub const RPW_BAD_REQUEST: i32 = -2;
+/// Failed: the filter holds a body that is larger than it may be; the text says how large.
+pub const RPW_TOO_LARGE: i32 = -3;
+/// Of a response's body: nothing more of it may go out, and the client must see that it is incomplete; the text says why.
+pub const RPW_CUT: i32 = -4;
 
 /// `proxy_on_request_headers`
 pub const RPW_REQUEST_HEADERS: i32 = 1;
@@ -152,6 +156,8 @@ pub struct rpw_options_t {
     pub start_time_limit: u32,
     /// Milliseconds that a paused request waits.
     pub pause_timeout: u32,
+    /// Bytes of one body that may be held.
+    pub body_limit: u64,
     /// 1 when a request goes on without this filter where it fails, 0 when it must not.
     pub fail_open: i32,
     /// 1 when the filter rewrites bodies.

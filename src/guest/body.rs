@@ -12,12 +12,25 @@ pub struct Body {
     chunk: &'static [u8],
     owned: bool,
     edited: bool,
-    /// The guest's callback runs, or the stream is paused in it.
+    /// The guest's callback runs, or what it was shown there is held.
     available: bool,
-    /// How much may be held, see [`limits::HELD_BODY`].
+    course: Course,
+    /// How much may be held, see [`Body::leave_room`].
     hold_room: usize,
     /// How large it may become, see [`limits::BODY`].
     room: usize,
+}
+
+/// What happens to the rest of a body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Course {
+    /// The guest is shown it.
+    #[default]
+    Shown,
+    /// It goes on, and the guest is told of it no more.
+    PassedOn,
+    /// Nothing of it goes on.
+    Dropped,
 }
 
 impl Default for Body {
@@ -28,6 +41,7 @@ impl Default for Body {
             owned: false,
             edited: false,
             available: false,
+            course: Course::Shown,
             hold_room: limits::HELD_BODY,
             room: limits::BODY,
         }
@@ -49,16 +63,26 @@ pub enum Output {
 }
 
 impl Body {
-    /// Says, before an event, what the VM holds for other bodies, and what earlier chunks of this one have become
-    /// larger by: both make room scarcer.
-    pub fn leave_room(&mut self, held: usize, grown: usize) {
-        self.hold_room = limits::HELD_BODY.min(limits::HELD_BODIES.saturating_sub(held));
+    /// Says, before an event, how much may be held, and what earlier chunks of this body have become larger by, which
+    /// makes room scarcer.
+    pub fn leave_room(&mut self, hold_room: usize, grown: usize) {
+        self.hold_room = hold_room;
         self.room = limits::BODY.saturating_sub(grown);
+    }
+
+    /// The same for a change between events: what is held may become so large.
+    pub fn leave_room_between(&mut self, room: usize, grown: usize) {
+        self.room = limits::BODY.saturating_sub(grown).min(room);
     }
 
     /// Bytes that the host keeps for the guest between events.
     pub fn held_size(&self) -> usize {
         if self.owned { self.held.len() } else { 0 }
+    }
+
+    /// What happens to the rest of it.
+    pub fn course(&self) -> Course {
+        self.course
     }
 
     /// Takes an event's chunk in.
@@ -71,15 +95,12 @@ impl Body {
         }
     }
 
-    /// Ends the event. A body past [`limits::HELD_BODY`], or without the room for it, is not held, whatever the guest
-    /// asked.
+    /// Ends the event. The end of a body is held by [`Body::hold`] only.
     pub fn end(&mut self, action: Action, end_of_stream: bool) -> Output {
-        let hold = action == Action::Pause && !end_of_stream && !self.over_limit();
-        self.available = false;
-        if hold {
-            self.own();
-            return Output::Hold;
+        if action == Action::Pause && !end_of_stream {
+            return self.hold();
         }
+        self.available = false;
         self.chunk = &[];
         let replaced = self.owned;
         self.owned = false;
@@ -87,9 +108,43 @@ impl Body {
         if replaced { Output::Replace(std::mem::take(&mut self.held)) } else { Output::Unchanged }
     }
 
-    /// All that a guest which failed in an event, or before it, was shown and holds; `None` when that is the event's chunk.
-    pub fn rescue(&mut self) -> Option<Vec<u8>> {
-        std::mem::take(&mut self.owned).then(|| std::mem::take(&mut self.held))
+    /// Ends the event by holding all of the body so far.
+    pub fn hold(&mut self) -> Output {
+        self.own();
+        Output::Hold
+    }
+
+    /// The guest is told no more of this body. With `goes_on` the rest goes on, and what is held is there for
+    /// [`Body::rescue`]; else all of it is dropped.
+    pub fn give_up(&mut self, goes_on: bool) {
+        self.available = false;
+        if goes_on {
+            self.course = Course::PassedOn;
+            // The event's chunk as it came is what goes on by itself.
+            self.chunk = &[];
+        } else {
+            self.course = Course::Dropped;
+            self.forget();
+        }
+    }
+
+    /// Lets go of all that it keeps.
+    pub fn forget(&mut self) {
+        self.release();
+        self.owned = false;
+        self.edited = false;
+        self.held = Vec::new();
+    }
+
+    /// What goes on of a body whose event failed: all that the guest was shown and holds.
+    pub fn rescue(&mut self) -> Output {
+        if self.course == Course::Dropped {
+            Output::Hold
+        } else if std::mem::take(&mut self.owned) {
+            Output::Replace(std::mem::take(&mut self.held))
+        } else {
+            Output::Unchanged
+        }
     }
 
     /// Lets go of the lent chunk when the event did not come to its end.
@@ -98,7 +153,7 @@ impl Body {
         self.chunk = &[];
     }
 
-    /// The bytes that the guest may read, or `None` outside the body's callbacks.
+    /// The bytes that the guest may read: in the body's callbacks, and while they are held. Else `None`.
     pub fn readable(&self) -> Option<&[u8]> {
         self.available.then(|| self.content())
     }
@@ -108,7 +163,7 @@ impl Body {
         if self.owned { &self.held } else { self.chunk }
     }
 
-    /// Whether a chunk would have to be passed on although the guest wants it held.
+    /// Whether it is more than may be held.
     pub fn over_limit(&self) -> bool {
         self.content().len() > self.hold_room
     }
@@ -158,7 +213,7 @@ mod tests {
         let mut body = Body::default();
         body.begin(b"hello");
         assert!(body.splice(start, size, value));
-        match body.end(Action::Continue, true) {
+        match body.end(Action::Continue, false) {
             Output::Replace(bytes) => bytes,
             other => panic!("{other:?}"),
         }
@@ -179,32 +234,41 @@ mod tests {
     fn held_chunks_come_again_with_the_next_one() {
         let mut body = Body::default();
         body.begin(b"ab");
-        assert_eq!(body.end(Action::Pause, false), Output::Hold);
-        assert_eq!(body.readable(), None);
+        assert_eq!(body.hold(), Output::Hold);
+        assert_eq!(body.readable(), Some(&b"ab"[..]), "also between events");
         body.begin(b"cd");
         assert_eq!(body.readable(), Some(&b"abcd"[..]));
         assert_eq!(body.end(Action::Continue, false), Output::Replace(b"abcd".to_vec()));
+        assert_eq!(body.readable(), None);
         body.begin(b"ef");
-        assert_eq!(body.end(Action::Continue, true), Output::Unchanged);
+        assert_eq!(body.end(Action::Continue, false), Output::Unchanged);
     }
 
     #[test]
-    fn the_end_sends_all_that_is_left_even_when_the_guest_pauses() {
+    fn room_is_counted_with_what_is_held() {
         let mut body = Body::default();
+        body.leave_room(3, 0);
         body.begin(b"ab");
-        body.end(Action::Pause, false);
-        body.begin(b"");
-        assert_eq!(body.end(Action::Pause, true), Output::Replace(b"ab".to_vec()));
+        assert!(!body.over_limit());
+        body.hold();
+        body.begin(b"cd");
+        assert!(body.over_limit());
     }
 
     #[test]
-    fn no_more_than_the_cap_is_held() {
-        let mut body = Body::default();
-        body.begin(vec![0; limits::HELD_BODY].leak());
-        assert_eq!(body.end(Action::Pause, false), Output::Hold);
-        body.begin(b"x");
-        assert!(body.over_limit());
-        let Output::Replace(all) = body.end(Action::Pause, false) else { panic!() };
-        assert_eq!(all.len(), limits::HELD_BODY + 1);
+    fn a_body_that_is_given_up() {
+        for (goes_on, course, output) in [
+            (true, Course::PassedOn, Output::Replace(b"abcd".to_vec())),
+            (false, Course::Dropped, Output::Hold),
+        ] {
+            let mut body = Body::default();
+            body.begin(b"ab");
+            body.hold();
+            body.begin(b"cd");
+            body.give_up(goes_on);
+            assert_eq!((body.course(), body.readable()), (course, None));
+            assert_eq!(body.rescue(), output);
+            assert_eq!(body.held_size(), 0);
+        }
     }
 }

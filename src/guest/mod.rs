@@ -13,7 +13,7 @@ mod stream;
 #[allow(unsafe_code, reason = "a guest's memory is kept by its address")]
 mod view;
 
-pub use body::{Body, Output};
+pub use body::{Body, Course, Output};
 pub use calls::{CallOf, CallResult, Calls, Dispatched, Dropped, ForeignCall, Requested, Token};
 pub use deadline::Deadline;
 pub use handover::{Handovers, Return};

@@ -33,6 +33,10 @@ pub struct PluginInfo {
     pub version: Version,
     /// The module imports a function that shows it headers.
     pub reads_headers: bool,
+    /// The `body_limit` option: bytes of one body that may be held.
+    pub body_limit: usize,
+    /// The `fail` option: true for "open".
+    pub fail_open: bool,
 }
 
 /// Which callback runs, and for whom.
@@ -136,6 +140,11 @@ impl Contexts {
             self.held = self.held - stream.held + now;
             stream.held = now;
         }
+    }
+
+    /// Bytes that may be held for a stream on top of what is held for the others.
+    pub fn hold_room(&self, stream: &Stream) -> usize {
+        limits::HELD_BODIES.saturating_sub(self.held - stream.held)
     }
 
     /// Keeps a property of a context; `None` when there is no such context, false when there is no room.

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::num::NonZeroUsize;
 
 use super::{Body, ContextId, Output, Properties};
+use crate::abi::Callback;
 use crate::effect::Effects;
 use crate::event::{Action, Event};
 use crate::ports::RequestId;
@@ -42,6 +43,8 @@ pub struct Stream {
     pub request_changed: bool,
     /// The guest did something in a callback of the request's body.
     pub saw_request_body: bool,
+    /// The pause holds the end of the request's body; whether its pieces go on one by one.
+    pub held_end: Option<bool>,
     /// The response body of the event.
     pub response_body: Body,
     /// What the VM's account says that is held of this stream's bodies.
@@ -70,6 +73,10 @@ pub struct Stream {
     pub direct_body: Option<Vec<u8>>,
     /// `direct_body` was put out.
     pub direct_body_sent: bool,
+    /// The response must be cut off: the status of a local response that came when the headers were sent.
+    pub cut: Option<u16>,
+    /// Whether the response's body was given to the stream, as far as there is one.
+    pub saw_response_body: bool,
     /// Response body bytes that came in and went out, to notice a broken Content-Length.
     pub response_bytes: (u64, u64),
     /// Whom to wake when a pause ends.
@@ -95,6 +102,7 @@ impl Stream {
             request_passed: Vec::new(),
             request_changed: false,
             saw_request_body: false,
+            held_end: None,
             response_body: Body::default(),
             held: 0,
             properties: Properties::default(),
@@ -109,6 +117,8 @@ impl Stream {
             response_details: Vec::new(),
             direct_body: None,
             direct_body_sent: false,
+            cut: None,
+            saw_response_body: false,
             response_bytes: (0, 0),
             waker: None,
         }
@@ -139,9 +149,13 @@ impl Stream {
 
     /// Ends a request body event. nginx takes a body whole, so what goes on before the last chunk is kept,
     /// and only the last chunk's event tells whether anything changed.
-    pub fn end_request_body(&mut self, action: Action, event: Event) -> Output {
+    pub fn end_request_body(&mut self, hold: bool, event: Event) -> Output {
         let edited = self.request_body.edited();
-        let output = self.request_body.end(action, event.end_of_stream);
+        self.held_end = (hold && event.end_of_stream).then_some(event.piecewise);
+        if hold {
+            return self.request_body.hold();
+        }
+        let output = self.request_body.end(Action::Continue, event.end_of_stream);
         if event.piecewise {
             return match output {
                 Output::Replace(bytes) if !edited => Output::Pass(bytes),
@@ -150,8 +164,7 @@ impl Stream {
         }
         self.request_changed |= edited;
         let passed = match output {
-            Output::Hold => return Output::Hold,
-            Output::Unchanged => None,
+            Output::Unchanged | Output::Hold => None,
             Output::Replace(bytes) | Output::Pass(bytes) => Some(bytes),
         };
         if event.end_of_stream {
@@ -159,6 +172,36 @@ impl Stream {
         }
         self.request_passed.extend_from_slice(passed.as_deref().unwrap_or(event.body));
         Output::Unchanged
+    }
+
+    /// Ends the hold on the end of a request's body. With `goes_on` says what goes on of it; else that is dropped.
+    pub fn let_request_body_go(&mut self, goes_on: bool) -> Output {
+        let Some(piecewise) = self.held_end.take() else { return Output::Unchanged };
+        if !goes_on {
+            self.forget_request_body();
+            return Output::Unchanged;
+        }
+        let event = Event {
+            callback: Callback::RequestBody,
+            end_of_stream: true,
+            piecewise,
+            calls_hold: self.calls_hold,
+            body: &[],
+        };
+        self.end_request_body(false, event)
+    }
+
+    /// The guest is told no more of the request's body. What nginx has of it goes on as it is, when it does.
+    pub fn give_up_request_body(&mut self, goes_on: bool) {
+        self.request_body.give_up(goes_on);
+        self.forget_request_body();
+    }
+
+    fn forget_request_body(&mut self) {
+        self.request_body.forget();
+        self.request_passed = Vec::new();
+        self.request_changed = false;
+        self.held_end = None;
     }
 
     fn whole_request_body(&mut self, passed: Option<Vec<u8>>, chunk: &[u8]) -> Output {

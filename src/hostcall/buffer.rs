@@ -54,6 +54,10 @@ pub fn proxy_set_buffer_bytes(
     let value = slice(memory, data, data_size)?;
     let body = writable(state, buffer)?;
     if body.splice(start as usize, size as usize, value) {
+        if !is_event_of(state, buffer) {
+            let stream = state.call.effective;
+            state.contexts.count_held(stream);
+        }
         return Ok(());
     }
     state.warn("the body would pass the limit of what a filter may make of it");
@@ -103,14 +107,32 @@ fn content(state: &State, buffer: BufferType) -> Result<&[u8], Status> {
 }
 
 fn writable(state: &mut State, buffer: BufferType) -> Result<&mut Body, Status> {
+    let in_event = is_event_of(state, buffer);
+    let room = state.stream().map_or(0, |stream| state.contexts.hold_room(stream));
     let stream = state.stream_mut().ok_or(Status::BadArgument)?;
-    let body = match buffer {
-        BufferType::RequestBody => &mut stream.request_body,
-        BufferType::ResponseBody => &mut stream.response_body,
+    let (body, grown) = match buffer {
+        BufferType::RequestBody => (&mut stream.request_body, stream.request_passed.len()),
+        BufferType::ResponseBody => {
+            let (taken, given) = stream.response_bytes;
+            let grown = usize::try_from(given.saturating_sub(taken)).unwrap_or(usize::MAX);
+            (&mut stream.response_body, grown)
+        }
         _ => return Err(Status::BadArgument),
     };
     if body.readable().is_none() {
         return Err(Status::BadArgument);
     }
+    if !in_event {
+        body.leave_room_between(room, grown);
+    }
     Ok(body)
+}
+
+/// Whether the callback that runs is the one that shows this body; else the body is held.
+fn is_event_of(state: &State, buffer: BufferType) -> bool {
+    let callback = match buffer {
+        BufferType::RequestBody => Callback::RequestBody,
+        _ => Callback::ResponseBody,
+    };
+    state.call.callback == callback && state.call.context == state.call.effective
 }

@@ -9,7 +9,7 @@ use crate::abi::{Callback, MapType, Status, StreamType};
 use crate::codec::header;
 use crate::codec::header_map::{self, Pairs};
 use crate::effect::EffectKind;
-use crate::guest::State;
+use crate::guest::{State, Stream};
 use crate::limits;
 use crate::ports::Phase;
 
@@ -162,7 +162,8 @@ fn sound_headers(map: &[u8]) -> (Pairs<'_>, LeftOut) {
     (headers, left_out)
 }
 
-/// Where the effective stream stands when it may still answer; else BAD_ARGUMENT and a warning.
+/// Where the effective stream stands when it may still answer, `Phase::ResponseBody` when all that can be done is to cut the
+/// response off; else BAD_ARGUMENT and a warning.
 fn answer_place(state: &State) -> Result<Phase, Status> {
     let Some(stream) = state.stream() else {
         state.warn("a local response needs a stream, and the effective context is none");
@@ -184,9 +185,21 @@ fn answer_place(state: &State) -> Result<Phase, Status> {
         Err(Status::BadArgument)
     } else if (own_call || stream.paused) && open {
         Ok(if stream.paused { Phase::Request } else { phase })
+    } else if can_cut(state, stream) {
+        Ok(Phase::ResponseBody)
     } else {
         state.warn("a local response came too late: the response headers were sent");
         Err(Status::BadArgument)
+    }
+}
+
+/// Whether the body of the response is on its way, so that it can be cut off.
+fn can_cut(state: &State, stream: &Stream) -> bool {
+    let own = state.call.context == stream.id;
+    match state.call.callback {
+        Callback::ResponseBody | Callback::ResponseTrailers if own => true,
+        Callback::Done | Callback::Log | Callback::Delete => false,
+        _ => stream.saw_response_body && !stream.response_ended,
     }
 }
 
@@ -200,6 +213,13 @@ fn send(
     left_out: &mut LeftOut,
 ) -> Result<(), Status> {
     let stream = state.stream_mut().ok_or(Status::BadArgument)?;
+    if place == Phase::ResponseBody {
+        // It is too late to send it, and not too late to keep back what it came for.
+        stream.cut = u16::try_from(status).ok();
+        stream.responded = true;
+        keep_details(stream, details);
+        return Ok(());
+    }
     let direct = place == Phase::ResponseHeaders;
     let name: &[u8] = if direct { b"direct" } else { b"" };
     let (kind, number) = (EffectKind::LocalResponse, status as i32);
@@ -221,14 +241,18 @@ fn send(
     if direct {
         stream.direct_body = Some(body.to_vec());
     }
-    stream.response_details.clear();
-    stream.response_details.extend_from_slice(&details[..details.len().min(limits::DETAILS)]);
+    keep_details(stream, details);
     stream.responded = true;
     stream.respond_now = true;
     let id = stream.id;
     // A paused stream wakes up to put its response out.
     state.call.resumed.push(id);
     Ok(())
+}
+
+fn keep_details(stream: &mut Stream, details: &[u8]) {
+    stream.response_details.clear();
+    stream.response_details.extend_from_slice(&details[..details.len().min(limits::DETAILS)]);
 }
 
 /// The gRPC status to answer with, when the request is a gRPC one.

@@ -5,8 +5,9 @@ use super::{Outcome, Vm};
 use crate::abi::Callback;
 use crate::error::Error;
 use crate::event::{Action, Event};
-use crate::guest::{ContextId, Output};
+use crate::guest::{ContextId, Course, Output, State};
 use crate::hostcall::trailers;
+use crate::limits;
 
 impl Vm {
     pub(super) fn request_body(
@@ -17,38 +18,64 @@ impl Vm {
         if self.exports.request_body.is_none() {
             return Ok(Outcome::of(Output::Unchanged));
         }
-        let contexts = &mut self.state_mut().contexts;
+        let state = self.state_mut();
+        let limit = state.plugin.body_limit;
+        let contexts = &mut state.contexts;
+        let room = contexts.streams.get(&stream).map_or(0, |s| contexts.hold_room(s));
         let Some(s) = contexts.streams.get_mut(&stream) else {
             return Err(gone());
         };
-        s.request_body.leave_room(contexts.held - s.held, s.request_passed.len());
+        match s.request_body.course() {
+            Course::Shown => {}
+            Course::PassedOn => return Ok(Outcome::of(Output::Unchanged)),
+            Course::Dropped => return Err(too_large(Callback::RequestBody, limit, room)),
+        }
+        s.request_body.leave_room(limit.min(room), s.request_passed.len());
         s.request_body.begin(event.body);
         let action = self.body(Callback::RequestBody, stream, event)?;
         let asked = self.state().call.asked.get();
         let awaits_call = self.awaits_call(stream);
-        let state = self.state_mut();
-        let Some(s) = state.contexts.streams.get_mut(&stream) else {
+        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
             return Err(gone());
         };
         s.saw_request_body |= asked;
         let more = !event.end_of_stream;
-        let too_large = action == Action::Pause && more && s.request_body.over_limit();
-        let output = s.end_request_body(action, event);
         // Its headers are held, and this callback does not let them go: every SDK has one that does nothing and says
         // Continue, which must not end a wait for something else.
         let keeps = s.paused && (more || !s.saw_request_body || awaits_call);
-        state.contexts.count_held(stream);
-        if too_large {
-            state.warn_once("a filter wants to hold more of a request body than the host holds: it is passed on");
-        }
-        let action = match action {
+        let settled = match action {
             // "Give me more": the caller goes on reading.
             _ if more => Action::Continue,
             Action::Continue if keeps => Action::Pause,
             other => other,
         };
-        let action = self.hold(stream, action, keeps)?;
-        Ok(Outcome { action, awaits_call, ..Outcome::of(output) })
+        let settled = self.hold(stream, settled, keeps)?;
+        let holds = match settled {
+            Action::Continue | Action::Pause if more => action == Action::Pause,
+            other => other == Action::Pause,
+        };
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else {
+            return Err(gone());
+        };
+        if holds && s.request_body.over_limit() {
+            s.paused = false;
+            s.give_up_request_body(state.plugin.fail_open);
+            state.contexts.count_held(stream);
+            return Err(too_large(Callback::RequestBody, limit, room));
+        }
+        let output = s.end_request_body(holds, event);
+        state.contexts.count_held(stream);
+        Ok(Outcome { action: settled, awaits_call, ..Outcome::of(output) })
+    }
+
+    /// What goes on of the end of a request's body that a pause held. To be asked when [`Vm::resumed`] has answered.
+    pub fn let_request_body_go(&mut self, stream: ContextId, action: Action) -> Output {
+        let contexts = &mut self.state_mut().contexts;
+        let Some(s) = contexts.streams.get_mut(&stream) else { return Output::Unchanged };
+        let output = s.let_request_body_go(action == Action::Continue);
+        contexts.count_held(stream);
+        output
     }
 
     /// Whether a call of the stream's own is under way, so that the stream may wait for that.
@@ -66,6 +93,9 @@ impl Vm {
             return Ok(outcome);
         }
         self.response_trailers(stream)?;
+        if self.state().contexts.streams.get(&stream).is_some_and(|s| s.cut.is_some()) {
+            return Err(self.cut(stream));
+        }
         let action = self.settle(stream, Action::Continue);
         Ok(Outcome { action, ..outcome })
     }
@@ -94,10 +124,14 @@ impl Vm {
 
     fn response_chunk(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
         let exported = self.exports.response_body.is_some();
-        let contexts = &mut self.state_mut().contexts;
+        let state = self.state_mut();
+        let limit = state.plugin.body_limit;
+        let contexts = &mut state.contexts;
+        let room = contexts.streams.get(&stream).map_or(0, |s| contexts.hold_room(s));
         let Some(s) = contexts.streams.get_mut(&stream) else {
             return Err(gone());
         };
+        s.saw_response_body = true;
         if let Some(body) = s.direct_body.take() {
             s.direct_body_sent = true;
             return Ok(Outcome::of(Output::Replace(body)));
@@ -105,18 +139,43 @@ impl Vm {
         if s.direct_body_sent {
             return Ok(Outcome::of(Output::Hold));
         }
+        if s.cut.is_some() {
+            return Err(self.cut(stream));
+        }
         if !exported {
             return Ok(Outcome::of(Output::Unchanged));
         }
+        match s.response_body.course() {
+            Course::Shown => {}
+            Course::PassedOn => return Ok(Outcome::of(Output::Unchanged)),
+            Course::Dropped => {
+                return Err(cut_off(state, too_large(Callback::ResponseBody, limit, room)));
+            }
+        }
         let (taken, given) = s.response_bytes;
         let grown = usize::try_from(given.saturating_sub(taken)).unwrap_or(usize::MAX);
-        s.response_body.leave_room(contexts.held - s.held, grown);
+        s.response_body.leave_room(limit.min(room), grown);
         s.response_body.begin(event.body);
         let action = self.body(Callback::ResponseBody, stream, event)?;
+        let pauses = action == Action::Pause;
+        let waits = pauses && event.end_of_stream && self.awaits_call(stream);
         let state = self.state_mut();
         let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
-        let too_large =
-            action == Action::Pause && !event.end_of_stream && s.response_body.over_limit();
+        if s.cut.is_some() {
+            return Err(self.cut(stream));
+        }
+        let holds = pauses && !event.end_of_stream;
+        let failure = if holds && s.response_body.over_limit() {
+            Some(too_large(Callback::ResponseBody, limit, room))
+        } else {
+            waits.then_some(Error::WaitsAtEnd)
+        };
+        if let Some(failure) = failure {
+            s.response_body.give_up(state.plugin.fail_open);
+            state.contexts.count_held(stream);
+            let is_cut = event.end_of_stream && !state.plugin.fail_open;
+            return Err(if is_cut { cut_off(state, failure) } else { failure });
+        }
         let output = s.response_body.end(action, event.end_of_stream);
         s.response_bytes.0 += event.body.len() as u64;
         s.response_bytes.1 += match &output {
@@ -127,9 +186,6 @@ impl Vm {
         let (taken, given) = s.response_bytes;
         let request = s.request;
         state.contexts.count_held(stream);
-        if too_large {
-            state.warn_once("a filter wants to hold more of a response body than the host holds: it is passed on");
-        }
         if event.end_of_stream && taken != given {
             let mut length = Vec::new();
             if state.host.variable(request, b"sent_http_content_length", &mut length)
@@ -143,6 +199,24 @@ impl Vm {
         }
         let action = self.settle(stream, Action::Continue);
         Ok(Outcome { action, ..Outcome::of(output) })
+    }
+
+    /// Drops what is left of a response that a local response came for when it was too late to send that.
+    fn cut(&mut self, stream: ContextId) -> Error {
+        let state = self.state_mut();
+        let mut status = 0;
+        if let Some(s) = state.contexts.streams.get_mut(&stream) {
+            s.response_body.give_up(false);
+            s.respond_now = false;
+            status = s.cut.unwrap_or_default();
+        }
+        state.contexts.count_held(stream);
+        cut_off(
+            state,
+            format_args!(
+                "the filter answered with {status} when the headers of the response were sent"
+            ),
+        )
     }
 
     fn body(
@@ -171,4 +245,19 @@ impl Vm {
         let resumed = self.state().contexts.streams.get(&stream).is_some_and(|s| s.resume);
         Ok(if resumed { Action::Continue } else { action(answer) })
     }
+}
+
+/// Why a body is not held. `room` is what the VM could hold for this stream.
+fn too_large(callback: Callback, limit: usize, room: usize) -> Error {
+    let direction = if callback == Callback::RequestBody { "request" } else { "response" };
+    if room < limit {
+        Error::BodiesTooLarge { direction, limit: limits::HELD_BODIES }
+    } else {
+        Error::BodyTooLarge { direction, limit }
+    }
+}
+
+/// Nothing more of the response goes out, for that reason.
+fn cut_off(state: &State, reason: impl std::fmt::Display) -> Error {
+    Error::Cut(format!("wasm plugin \"{}\": {reason}", state.plugin.name))
 }

@@ -39,6 +39,8 @@ pub struct Options {
     pub time_limits: TimeLimits,
     /// Milliseconds that a paused request waits.
     pub pause_timeout: u32,
+    /// Bytes of one body that may be held.
+    pub body_limit: usize,
     /// A request goes on without this filter where it fails.
     pub fail_open: bool,
     /// The filter rewrites bodies.
@@ -59,6 +61,7 @@ impl Options {
             memory_limit: limits::DEFAULT_MEMORY,
             time_limits: TimeLimits::default(),
             pause_timeout: limits::DEFAULT_PAUSE_MS,
+            body_limit: limits::HELD_BODY,
             fail_open: false,
             body: false,
             calls_hold: None,
@@ -73,7 +76,6 @@ pub struct Module {
     memory_limit: usize,
     pub(super) time_limits: TimeLimits,
     pause_timeout: u32,
-    fail_open: bool,
     body: bool,
     calls_hold: Option<bool>,
     makes_calls: bool,
@@ -100,6 +102,8 @@ impl Module {
             env: options.env,
             version: code.version,
             reads_headers: code.profile.reads_headers,
+            body_limit: options.body_limit.min(limits::MAX_HELD_BODY),
+            fail_open: options.fail_open,
         });
         let mut store = store(&info, host, Limiter::new(memory_limit, 0, Arc::default()))?;
         let (linked, stand_ins) = Linked::new(&code, &mut store)?;
@@ -113,7 +117,6 @@ impl Module {
             memory_limit,
             time_limits: options.time_limits,
             pause_timeout: options.pause_timeout,
-            fail_open: options.fail_open,
             body: options.body,
             calls_hold: options.calls_hold,
             makes_calls,
@@ -135,7 +138,7 @@ impl Module {
 
     /// The `fail` option: true for "open".
     pub fn fail_open(&self) -> bool {
-        self.fail_open
+        self.info.fail_open
     }
 
     /// The `body` option: true when the filter is said to rewrite bodies.
@@ -202,6 +205,8 @@ pub fn host_functions(host: &Arc<dyn Host>) -> Result<Vec<(String, String, FuncT
         env: Vec::new(),
         version: Version::V0_2_1,
         reads_headers: false,
+        body_limit: limits::HELD_BODY,
+        fail_open: false,
     });
     linker::functions(&mut store(&info, host, Limiter::new(0, 0, Arc::default()))?)
 }

@@ -191,8 +191,11 @@ impl Stream {
 
     /// What came of a pause that ended.
     pub fn resumed(&self) -> Result<Answer, Error> {
-        let action = self.context.with_stream(self.at, |vm| vm.resumed(self.at.id))?;
-        Ok(Answer { action, body: Output::Unchanged, effects: self.effects() })
+        let (action, body) = self.context.with_stream(self.at, |vm| {
+            let action = vm.resumed(self.at.id)?;
+            Ok((action, vm.let_request_body_go(self.at.id, action)))
+        })?;
+        Ok(Answer { action, body, effects: self.effects() })
     }
 
     /// nginx frees the request.

@@ -111,6 +111,8 @@ impl Model {
                 Some(why) => self.lost(&why),
                 None => self.consistent(),
             },
+            // The response ends, and the VM goes on.
+            Err(Error::Cut(_)) => self.consistent(),
             Err(error @ Error::Trap { .. }) => {
                 check_statuses(&error);
                 self.lost(&error.to_string());

@@ -77,6 +77,7 @@ typedef struct rpw_options_t {
     uint32_t time_limit;
     uint32_t start_time_limit;
     uint32_t pause_timeout;
+    uint64_t body_limit;
     int32_t fail_open;
     int32_t body;
     int32_t calls_hold;
@@ -265,6 +266,8 @@ return {
     RPW_NEED_INTERPRETER = 5,
     RPW_ERROR = -1,
     RPW_BAD_REQUEST = -2,
+    RPW_TOO_LARGE = -3,
+    RPW_CUT = -4,
     RPW_REQUEST_HEADERS = 1,
     RPW_REQUEST_BODY = 2,
     RPW_RESPONSE_HEADERS = 3,

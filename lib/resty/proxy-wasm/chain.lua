@@ -47,14 +47,13 @@ local context_type = ffi.typeof("rpw_context_t *")
 
 local SERVICE_UNAVAILABLE = 503
 -- What gRPC clients read: HTTP 200, and UNAVAILABLE.
-local GRPC_UNAVAILABLE = {
-    "content-type",
-    "application/grpc",
-    "grpc-status",
-    "14",
-    "grpc-message",
-    "a filter failed",
-}
+local function grpc_error(code, message)
+    return { "content-type", "application/grpc", "grpc-status", code, "grpc-message", message }
+end
+
+local GRPC_UNAVAILABLE = grpc_error("14", "a filter failed")
+-- RESOURCE_EXHAUSTED, which gRPC says of messages that are too large.
+local GRPC_TOO_LARGE = grpc_error("8", "a filter holds the request body, and it is too large")
 
 local Chain = {}
 local metatable = { __index = Chain }
@@ -99,11 +98,12 @@ local function skip(ctx, err, drops_body)
     return open
 end
 
-local function refuse_request()
+-- `status` is nil for 503.
+local function refuse_request(status)
     if is_grpc() then
-        return response.send(ngx.HTTP_OK, GRPC_UNAVAILABLE, "")
+        return response.send(ngx.HTTP_OK, status and GRPC_TOO_LARGE or GRPC_UNAVAILABLE, "")
     end
-    return ngx_exit(SERVICE_UNAVAILABLE)
+    return ngx_exit(status or SERVICE_UNAVAILABLE)
 end
 
 local function replace_response()
@@ -128,7 +128,7 @@ local function answer(self, index, local_response)
 end
 
 -- What comes after a request callback of a filter: true, or the end of the request.
-local function go_on(self, index, ok, what)
+local function go_on(self, index, ok, what, status)
     if ok then
         return true
     elseif ok == false then
@@ -137,18 +137,18 @@ local function go_on(self, index, ok, what)
         return true
     end
     leave_out_behind(self, index)
-    return refuse_request()
+    return refuse_request(status)
 end
 
 -- Gives the request's body to the filters of these indexes that take it. Returns whether there is one.
 local function give_body(self, takes, first, last)
     for i = first, last do
         if takes[i] then
-            local ok, what, there = request_body.give(self[i])
+            local there, ok, what, status = request_body.give(self[i])
             if not there then
                 return false
             end
-            go_on(self, i, ok, what)
+            go_on(self, i, ok, what, status)
         end
     end
     return true

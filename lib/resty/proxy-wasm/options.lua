@@ -9,6 +9,7 @@ local format = string.format
 
 local MIB = 1024 * 1024
 local MAX_MEMORY = 4096 * MIB
+local MAX_BODY = 128 * MIB
 local MAX_MS = 2 ^ 31 - 1
 
 local function is_string(value)
@@ -42,6 +43,7 @@ local CHECKS = {
     time_limit = milliseconds,
     start_time_limit = milliseconds,
     pause_timeout = milliseconds,
+    body_limit = is_number(1, MAX_BODY, "bytes"),
     fail = is_fail,
     body = is_boolean,
     calls_hold = is_boolean,
@@ -92,6 +94,7 @@ function _M.build(name, opts)
     options.time_limit = opts.time_limit or DEFAULT_TIME_MS
     options.start_time_limit = opts.start_time_limit or DEFAULT_START_TIME_MS
     options.pause_timeout = opts.pause_timeout or DEFAULT_PAUSE_MS
+    options.body_limit = opts.body_limit or settings.body_limit()
     options.fail_open = opts.fail == "open" and 1 or 0
     options.body = opts.body and 1 or 0
     local calls_hold = opts.calls_hold

@@ -26,7 +26,7 @@ local BODY_REPLACE = const.RPW_BODY_REPLACE
 
 local outcome = stream.outcome
 local tell = stream.tell_request_piece
-local finish = stream.finish_request_piece
+local PAUSE = stream.PAUSE
 
 -- Bytes of a piece, which is a string of Lua's for a moment. What is in memory, or not larger, comes as a whole.
 local PIECE = 1024 * 1024
@@ -35,6 +35,19 @@ local TURN = 0.001
 
 local Source = {}
 Source.__index = Source
+
+-- Opens the file when it is closed.
+function Source:open()
+    if self.data or self.file then
+        return true
+    end
+    local file, err = io_open(self.path, "rb")
+    if not file then
+        return nil, err
+    end
+    self.file = file
+    return true
+end
 
 -- Has nginx read the body. False when there can be none; nil and why when it cannot.
 local function read_body()
@@ -68,17 +81,17 @@ local function open()
     if not path then
         return nil
     end
-    local file, err = io_open(path, "rb")
-    if not file then
+    local source = setmetatable({ path = path }, Source)
+    local ok, err = source:open()
+    if not ok then
         return nil, err
     end
-    local size
-    size, err = file:seek("end")
-    if not size then
-        file:close()
+    source.size, err = source.file:seek("end")
+    if not source.size then
+        source:close()
         return nil, err
     end
-    return setmetatable({ file = file, path = path, size = size }, Source)
+    return source
 end
 
 -- The piece at an offset; nil and why when it cannot be read.
@@ -86,7 +99,10 @@ function Source:read(at)
     if self.data then
         return self.data
     end
-    local ok, err = self.file:seek("set", at)
+    local ok, err = self:open()
+    if ok then
+        ok, err = self.file:seek("set", at)
+    end
     if not ok then
         return nil, err
     end
@@ -135,6 +151,11 @@ end
 
 -- Begins to write it.
 function Body:change()
+    -- nginx may remove it.
+    local ok, err = self.source:open()
+    if not ok then
+        return nil, err
+    end
     self.changed = true
     ngx_req.init_body()
     return self:copy(0, self.done)
@@ -147,12 +168,13 @@ function Body:set(data)
     return true
 end
 
--- Does what an outcome says of a piece that ends at `to`.
-function Body:take(piece, to)
+-- Does what an outcome says of the piece.
+function Body:apply()
     local action = outcome.body_action
     if action == BODY_HOLD then
         return true
     end
+    local piece, to = self.piece, self.to
     local length = tonumber(outcome.body_length)
     if not self.changed and action ~= BODY_UNCHANGED and action ~= BODY_PASS then
         if self.done == 0 and to == self.source.size and length <= PIECE then
@@ -194,71 +216,84 @@ function Body:complete()
     return true
 end
 
--- One piece. Returns what the stream's `finish` does, and where the piece ends.
-local function give_piece(ctx, body, at)
+-- Does what an outcome says of the piece; `rc` is the action that comes with it.
+function Body:take(rc)
+    local ok, err = self:apply()
+    if ok and self.to >= self.source.size then
+        if rc ~= PAUSE then
+            ok, err = self:complete()
+        end
+        -- The filter may hold the request now, or end it, and nothing must stay open until then; but what nginx may
+        -- have removed cannot be opened again.
+        if rc ~= PAUSE or not self.changed then
+            self.source:close()
+        end
+    end
+    return ok, err
+end
+
+-- One piece. Returns what the stream's `finish` does.
+local function give_piece(ctx, body)
     local source = body.source
-    local piece, err = source:read(at)
+    local piece, err = source:read(body.to)
     if not piece then
         return nil, err
     end
-    local to = at + #piece
-    local is_last = to >= source.size
-    local rc = tell(ctx, piece, is_last)
-    if rc >= 0 then
-        local ok
-        ok, err = body:take(piece, to)
-        if ok and is_last then
-            ok, err = body:complete()
-            -- The filter may hold the request now, or end it: nothing must stay open until then.
-            source:close()
-        end
-        if not ok then
-            return nil, err
-        end
-    end
-    local ok, what = finish(ctx, rc)
-    return ok, what, to
+    body.piece, body.to = piece, body.to + #piece
+    return tell(ctx, piece, body.to >= source.size, body)
 end
 
 local _M = {}
 
--- Gives the request's body to a filter. Returns what the stream's `finish` does, and whether there was a body.
+-- Gives the request's body to a filter. Returns whether there was a body, and what the stream's `finish` does.
 function _M.give(ctx)
     local source, err = open()
     if not source then
         if err then
-            return nil, err, true
+            return true, nil, err
         end
-        return true, nil, false
+        return false, true
     end
-    local body = setmetatable({ source = source, done = 0, changed = false, finished = false, is_empty = true }, Body)
-    local at = 0
+    local body = setmetatable({
+        source = source,
+        piece = "",
+        to = 0,
+        done = 0,
+        changed = false,
+        finished = false,
+        is_empty = true,
+    }, Body)
     repeat
-        if at > 0 then
+        if body.to > 0 then
             -- Other requests have a turn.
             sleep(TURN)
         end
-        local ok, what, to = give_piece(ctx, body, at)
+        local ok, what, status = give_piece(ctx, body)
         if ok ~= true then
-            if ok == nil and source.file then
+            if ok == nil then
                 -- The request may go on without the filter.
                 body:complete()
             end
             source:close()
-            return ok, what, true
+            return true, ok, what, status
         end
-        at = to
-    until at >= source.size
-    return true, nil, true
+    until body.to >= source.size
+    return true, true
+end
+
+-- What becomes of a body that turned out to be empty.
+local nothing = {}
+
+function nothing.take()
+    if outcome.body_action == BODY_REPLACE then
+        ngx_req.set_body_data(ffi_str(outcome.body, outcome.body_length))
+    end
+    return true
 end
 
 -- Gives a filter the end of a body that turned out to be empty.
 function _M.give_end(ctx)
-    local rc = tell(ctx, "", true)
-    if rc >= 0 and outcome.body_action == BODY_REPLACE then
-        ngx_req.set_body_data(ffi_str(outcome.body, outcome.body_length))
-    end
-    return finish(ctx, rc)
+    return tell(ctx, "", true, nothing)
 end
 
 return _M

@@ -32,6 +32,14 @@ local function is_size(value)
     return size and size >= MIN_SHARED and size <= MAX_SHARED, [[a size from "256k" to "32g"]]
 end
 
+local DEFAULT_BODY = 16 * 1024 ^ 2
+local MAX_BODY = 128 * 1024 ^ 2
+
+local function is_body_limit(value)
+    local size = bytes(value)
+    return size and size >= 1 and size <= MAX_BODY, [[a size from 1 to "128m"]]
+end
+
 local function is_eviction(value)
     return value == "none" or value == "lru", [["none" or "lru"]]
 end
@@ -45,12 +53,14 @@ local CHECKS = {
     cache_dir = is_absolute_path,
     shared_memory = is_size,
     eviction = is_eviction,
+    body_limit = is_body_limit,
     upstreams = pairs_of.are_strings,
 }
 
 -- Both of this Lua VM: a reload brings a new one, and with it new settings.
 local set = false
 local loaded = false
+local body_limit = DEFAULT_BODY
 
 local _M = {}
 
@@ -111,6 +121,7 @@ end
 
 -- Nil and the cause when the system refuses; then it can be tried again.
 function _M.apply(opts)
+    body_limit = bytes(opts.body_limit) or DEFAULT_BODY
     local dir = opts.cache_dir
     if dir and lib.rpw_cache_dir(dir, #dir, clib.error_slot) < 0 then
         return nil, "failed to set cache_dir: " .. clib.last_error()
@@ -124,6 +135,11 @@ function _M.apply(opts)
     _M.calls_hold = opts.calls_hold
     set = true
     return true
+end
+
+-- The bytes of a body that are held for a filter whose `load` does not say it.
+function _M.body_limit()
+    return body_limit
 end
 
 return _M

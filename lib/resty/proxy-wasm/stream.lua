@@ -30,6 +30,8 @@ local CLOSE = const.RPW_CLOSE
 local NEED_INTERPRETER = const.RPW_NEED_INTERPRETER
 local NEED_RESPONSE_HEADERS = const.RPW_NEED_RESPONSE_HEADERS
 local BAD_REQUEST = const.RPW_BAD_REQUEST
+local TOO_LARGE = const.RPW_TOO_LARGE
+local CUT = const.RPW_CUT
 local BODY_HOLD = const.RPW_BODY_HOLD
 local BODY_REPLACE = const.RPW_BODY_REPLACE
 
@@ -63,6 +65,7 @@ local HAS_NO_ARG = {
 }
 
 local HTTP_CLOSE = 444
+local CONTENT_TOO_LARGE = 413
 
 -- Whether a request waits for the calls that its callbacks dispatch, where neither `load` nor `setup` says. The six
 -- documented calls do as the module that they come from, chains as Envoy.
@@ -199,22 +202,42 @@ local function set_request_body(step, body)
     return true
 end
 
--- Everything that is not "go on with nothing but header effects". Returns true when the request goes on; nil and why
--- the filter failed; false when the request ends here, with the local response if there is one.
-local function finish(ctx, r, rc, step, new_body)
+-- What becomes of a request's body that came as a whole.
+local whole_body = {}
+
+-- Called for each outcome, with the action that comes with it. Returns true; else nil and why not.
+function whole_body.take(_, _, step)
+    if outcome.body_action ~= BODY_REPLACE then
+        return true
+    end
+    return set_request_body(step, ffi_str(outcome.body, outcome.body_length))
+end
+
+-- Nothing more of the response goes out: the client sees that it is incomplete. body_filter has no other way to end a
+-- request than an error.
+local function cut_off()
+    error("the response is cut off: " .. last_error(), 0)
+end
+
+-- Everything that is not "go on with nothing but header effects". `body` takes the outcomes of an event of the
+-- request's body. Returns true when the request goes on; nil, why the filter failed, and the status to answer with when
+-- it is not 503; false when the request ends here, with the local response if there is one.
+local function finish(ctx, r, rc, step, body)
     while true do
         if rc == BAD_REQUEST then
             return nil, "bad request"
+        elseif rc == CUT then
+            return cut_off()
         elseif rc < 0 then
-            return failed(step, last_error())
+            local _, err = failed(step, last_error())
+            return nil, err, rc == TOO_LARGE and CONTENT_TOO_LARGE or nil
         end
         local local_response = effects.apply(outcome)
-        if new_body then
-            local ok, err = set_request_body(step, new_body)
+        if body then
+            local ok, err = body:take(rc, step)
             if not ok then
                 return nil, err
             end
-            new_body = nil
         end
         if rc == CONTINUE then
             return true
@@ -311,11 +334,7 @@ function _M.request_body(ctx, body, end_of_body)
     set_body(body, end_of_body)
     local rc = run(ctx, r)
     clear_body()
-    local new_body
-    if rc >= 0 and outcome.body_action == BODY_REPLACE then
-        new_body = ffi_str(outcome.body, outcome.body_length)
-    end
-    return conclude(finish(ctx, r, rc, REQUEST_BODY_STEP, new_body))
+    return conclude(finish(ctx, r, rc, REQUEST_BODY_STEP, whole_body))
 end
 
 function _M.response_body(ctx)
@@ -351,6 +370,7 @@ end
 -- For chains, which end a request themselves: these return what `finish` does, and `outcome` is that of the event.
 _M.HELD = HELD
 _M.CHAINS_HOLD = CHAINS_HOLD
+_M.PAUSE = PAUSE
 _M.outcome = outcome
 _M.stop = stop
 _M.tell_request_headers = tell_request_headers
@@ -367,19 +387,15 @@ function _M.wait_for_headers(ctx)
     return finish(ctx, r, rc, step)
 end
 
--- Tells a filter of a piece of the request's body. The outcome says what goes on of the body; `finish_request_piece`
--- does the rest.
-function _M.tell_request_piece(ctx, piece, is_last)
+-- Tells a filter of a piece of the request's body, of which `body` takes the outcomes. Returns what `finish` does.
+function _M.tell_request_piece(ctx, piece, is_last, body)
     event.callback, event.calls_hold = const.RPW_REQUEST_BODY, CHAINS_HOLD
     event.piecewise = 1
     set_body(piece, is_last)
-    local rc = run(ctx, get_request())
+    local r = get_request()
+    local rc = run(ctx, r)
     clear_body()
-    return rc
-end
-
-function _M.finish_request_piece(ctx, rc)
-    return finish(ctx, get_request(), rc, REQUEST_BODY_STEP)
+    return finish(ctx, r, rc, REQUEST_BODY_STEP, body)
 end
 
 -- Tells a filter of a piece of the response's body. Its outcome says what goes on of it.
