@@ -2,6 +2,7 @@
 
 use super::ops::{of, wait_for};
 use super::support::{Nginx, Probe, Running, poll};
+use std::fs;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
 
@@ -91,26 +92,25 @@ fn left_alone(check: &str, options: &str) -> Running {
     )
     .options(options)
     .nginx(|nginx| {
-        nginx.http(&format!(
+        nginx.server(check).http(
             r#"
-            {check}
             lua_socket_log_errors off;
-            server {{
+            server {
                 listen unix:slow.sock;
-                location / {{
+                location / {
                     lua_check_client_abort on;
-                    content_by_lua_block {{
+                    content_by_lua_block {
                         ngx.on_abort(function()
                             ngx.log(ngx.NOTICE, "the call was given up")
                             ngx.exit(499)
                         end)
                         ngx.log(ngx.NOTICE, "the call has come")
                         ngx.sleep(100)
-                    }}
-                }}
-            }}
-            "#
-        ))
+                    }
+                }
+            }
+            "#,
+        )
     })
     .start();
     let connection = waiting(&nginx, 1);
@@ -133,6 +133,16 @@ fn a_client_that_goes_away_ends_its_stream_and_its_calls() {
         nginx.wait_for_log("the call was given up");
         assert!(of(&nginx, "http_call_response").is_empty());
     }
+}
+
+/// docs/operations.md says when the access log has such a request, and with which status.
+#[test]
+fn the_log_of_a_request_whose_client_left() {
+    let check = "lua_check_client_abort on; access_log logs/access.log;";
+    let nginx = left_alone(check, "pause_timeout = 60000");
+    let lines = || fs::read_to_string(nginx.path("logs/access.log")).unwrap_or_default();
+    assert!(poll(|| lines().contains("\" 499 ").then_some(())).is_some(), "{}", lines());
+    nginx.wait_for_log("its stream ended");
 }
 
 #[test]
