@@ -13,8 +13,10 @@ pub const HEADER_MAP_PAIRS: usize = 1024;
 /// look for thousands.
 pub const TRAILERS: usize = 64;
 
-/// Bytes of a header's name as a filter is shown to write it in a warning; the rest is cut off.
+/// Bytes of a name (of a header, of a function in a module) that a warning or an error repeats; the rest is cut off.
 pub const SHOWN_BYTES: usize = 128;
+/// Bytes of any other text of a module's that errors repeat.
+pub const TEXT_BYTES: usize = 2 * 1024;
 
 /// One log line; the rest is cut off and the cut is shown. nginx itself cuts at about 2 KiB, so this
 /// only bounds the work before that.
@@ -93,10 +95,19 @@ pub const CALL_BODY: usize = 16 * 1024 * 1024;
 pub const CALL_HEAD: usize = 512 * 1024;
 /// What has come of the bodies of all such responses in one worker. Past it the call that receives more fails.
 pub const CALL_BODIES: usize = 256 * 1024 * 1024;
-/// Bodies of the calls that one VM has under way.
+/// Bodies, headers and trailers of the calls that one VM has under way.
 pub const CALL_REQUEST_BODIES: usize = 64 * 1024 * 1024;
 /// Calls that one VM may have under way. Stops a filter from taking all of a worker's connections.
 pub const CALLS: usize = 4096;
+
+/// The name of an upstream, and the authority of a call. Stops a filter from having the host search and show megabytes.
+pub const UPSTREAM_NAME: usize = 4 * 1024;
+/// Options in the `Connection` headers of a call, each of which names a header that goes no further.
+pub const CONNECTION_OPTIONS: usize = 1024;
+/// The name of a foreign function.
+pub const FOREIGN_NAME: usize = 4 * 1024;
+/// The arguments of a foreign function.
+pub const FOREIGN_ARGUMENTS: usize = 16 * 1024 * 1024;
 
 /// Guests that may be entered from inside each other, by foreign functions that run filters. Each takes up to
 /// [`GUEST_STACK`] of the worker's stack, and LuaJIT's share.

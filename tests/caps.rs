@@ -430,3 +430,89 @@ fn lists_of_buffers_for_wasi() {
     let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
     assert_eq!(filter.open(&filter.context("")).request_headers().action, Action::Continue);
 }
+
+/// One byte more than a cap.
+fn over(cap: usize) -> String {
+    format!("\\R{{{}}}a", cap + 1)
+}
+
+#[test]
+fn names_of_upstreams_and_authorities() {
+    let long = over(limits::UPSTREAM_NAME);
+    let probe = Probe::new(&format!(
+        "request_headers: http_call {long} '' '' '' 1000
+         request_headers: http_call '\\R{{{}}} a' '' '' '' 1000
+         request_headers: http_call up :authority={long} '' '' 1000
+         request_headers: http_call up host={long} '' '' 1000",
+        limits::UPSTREAM_NAME / 2
+    ));
+    probe.open().request_headers();
+    assert_eq!(probe.answers(), ["2"; 4]);
+    let warned = probe.warned();
+    assert_eq!(warned.len(), 4, "{warned:?}");
+    assert!(warned[0].ends_with("the name of the upstream is too long"), "{warned:?}");
+    assert!(warned.iter().all(|text| text.len() < 300), "{warned:?}");
+}
+
+#[test]
+fn options_of_a_connection() {
+    let headers = |options: usize| {
+        format!("request_headers: http_call up connection=\\R{{{options}}},|x=1 '' '' 1000")
+    };
+    // A list has one more entry than commas.
+    let most = limits::CONNECTION_OPTIONS - 1;
+    let probe = Probe::new(&format!("{}\n{}", headers(most), headers(most + 1)));
+    probe.open().request_headers();
+    assert_eq!(probe.answers(), ["0 1", "2"]);
+    let told = "proxy_on_request_headers: proxy_http_call: too many connection options";
+    assert_eq!(probe.warned(), [told]);
+}
+
+#[test]
+fn headers_and_trailers_of_calls_count_as_their_bodies_do() {
+    const SIZE: usize = 100 * 1024;
+    let pair = format!("x=\\R{{{SIZE}}}v");
+    let probe = Probe::new(&format!("request_headers: http_call up {pair} '' {pair} 1000"));
+    let fit = limits::CALL_REQUEST_BODIES / (2 * SIZE + 2 * "0123456789abcdef".len());
+    let streams: Vec<_> = (0..=fit).map(|_| probe.open()).collect();
+    for stream in &streams {
+        stream.request_headers();
+    }
+    let answers = probe.answers();
+    assert!(answers[..fit].iter().all(|answer| answer.starts_with("0 ")), "{answers:?}");
+    assert_eq!(answers[fit..], ["10"]);
+    assert_eq!(probe.warned().len(), 1);
+}
+
+#[test]
+fn names_and_arguments_of_foreign_functions() {
+    let most = limits::FOREIGN_ARGUMENTS;
+    let probe = Probe::new(&format!(
+        "request_headers: call_foreign_function {} ''
+         request_headers: call_foreign_function later \\R{{{}}}a
+         request_headers: call_foreign_function later \\R{{{most}}}a",
+        over(limits::FOREIGN_NAME),
+        most + 1,
+    ));
+    probe.open().request_headers();
+    let answers = probe.answers();
+    assert_eq!(answers[..2], ["1", "2"]);
+    assert!(answers[2].starts_with("0 "), "{answers:?}");
+    assert_eq!(probe.warned().len(), 1);
+}
+
+#[test]
+fn keys_and_names_that_cannot_be_there_are_not_looked_for() {
+    let long = over(limits::SHARED_KEY);
+    let probe = Probe::new(&format!(
+        "request_headers: get_shared_data {long}
+         request_headers: set_shared_data {long} v 0
+         request_headers: resolve_shared_queue '' {long}
+         request_headers: resolve_shared_queue {long} q
+         request_headers: register_shared_queue {long}
+         request_headers: define_metric 0 {long}"
+    ));
+    probe.open().request_headers();
+    assert_eq!(probe.answers(), ["1", "10", "1", "1", "10", "10"]);
+    assert_eq!(probe.warned().len(), 1);
+}

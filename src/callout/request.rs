@@ -1,5 +1,6 @@
 //! A call's request, made of what a guest handed over.
 
+use std::collections::HashSet;
 use std::convert::Infallible;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use http_body_util::{BodyExt as _, Full};
 
 use super::Upstream;
 use crate::codec::header::is_path;
+use crate::limits;
 
 /// A request's body.
 pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -110,9 +112,13 @@ fn header_fields(
     trailers: &HeaderMap,
 ) -> Result<HeaderMap, Malformed> {
     let mut fields = HeaderMap::new();
-    let host = HeaderValue::from_str(&authority(headers, upstream));
+    let host = authority(headers, upstream);
+    if host.len() > limits::UPSTREAM_NAME {
+        return Err(Malformed("bad :authority"));
+    }
+    let host = HeaderValue::from_str(&host);
     fields.insert(HOST, host.map_err(|_| Malformed("bad :authority"))?);
-    let dropped = connection_options(headers);
+    let dropped = connection_options(headers)?;
     for (name, value) in headers.iter().filter(|(name, _)| !name.starts_with(b":")) {
         let (name, value) = field(name, value)?;
         let hop_by_hop = HOP_BY_HOP.contains(&name) || HOP_BY_HOP_OTHERS.contains(&name.as_str());
@@ -162,11 +168,13 @@ fn trailer_fields(pairs: &Pairs<'_>) -> Result<HeaderMap, Malformed> {
 }
 
 /// What the guest's own Connection header names goes no further either.
-fn connection_options(headers: &Pairs<'_>) -> Vec<HeaderName> {
-    headers
+fn connection_options(headers: &Pairs<'_>) -> Result<HashSet<HeaderName>, Malformed> {
+    let mut options = headers
         .iter()
         .filter(|(name, _)| name.eq_ignore_ascii_case(CONNECTION.as_str().as_bytes()))
         .flat_map(|(_, value)| value.split(|b| *b == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
-        .collect()
+        .map(<[u8]>::trim_ascii);
+    let first = options.by_ref().take(limits::CONNECTION_OPTIONS);
+    let names = first.filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
+    if options.next().is_some() { Err(Malformed("too many connection options")) } else { Ok(names) }
 }

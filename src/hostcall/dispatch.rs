@@ -4,6 +4,7 @@
 use wasmtime::Caller;
 
 use super::memory::{Answer, give, slice, split, write_u32};
+use super::shown;
 use crate::abi::{Callback, Status};
 use crate::callout::{self, Upstream};
 use crate::codec::header_map;
@@ -29,6 +30,7 @@ pub fn proxy_http_call(
 ) -> Answer {
     let (memory, state) = split(caller)?;
     let name = slice(memory, upstream, upstream_size)?;
+    let size = [headers_size, body_size, trailers_size].map(|size| size as usize).iter().sum();
     let headers = slice(memory, headers, headers_size)?;
     let body = slice(memory, body, body_size)?;
     let trailers = slice(memory, trailers, trailers_size)?;
@@ -43,12 +45,20 @@ pub fn proxy_http_call(
     // To Envoy 0 is no limit.
     let timeout_ms =
         if timeout_ms == 0 { limits::CALL_MS } else { timeout_ms.min(limits::CALL_MS) };
+    if name.len() > limits::UPSTREAM_NAME {
+        state.warn("proxy_http_call: the name of the upstream is too long");
+        return Err(Status::BadArgument.into());
+    }
+    // Before it is copied.
+    if size > limits::CALL_REQUEST_BODIES {
+        return Err(too_many_calls(state).into());
+    }
     let registered = state.host.upstream(name);
     let parsed = || Upstream::parse(name, callout::wants_tls(&headers));
     let Some(upstream) = registered.or_else(parsed) else {
         state.warn(&format!(
             "proxy_http_call: \"{}\" is neither a registered upstream nor the name of a host",
-            name.escape_ascii()
+            shown(name)
         ));
         return Err(Status::BadArgument.into());
     };
@@ -60,7 +70,7 @@ pub fn proxy_http_call(
         }
     };
     let name = name.escape_ascii().to_string();
-    let token = begin(state, name.clone(), body.len())?;
+    let token = begin(state, name.clone(), size)?;
     if state.outlives_its_requests() {
         state.end_call(token);
         return Ok(write_u32(memory, return_token, token)?);
@@ -81,12 +91,13 @@ pub(super) fn begin(state: &mut State, upstream: String, size: usize) -> Result<
     let ends = matches!(state.call.callback, Callback::Done | Callback::Log | Callback::Delete);
     let stream = Some(effective).filter(|id| *id != root && !ends);
     let of = CallOf { root, stream, holds: state.stream_to_hold(), upstream, size };
-    state.begin_call(of).ok_or_else(|| {
-        state.warn_once(
-            "a filter has more calls under way, or larger ones, than the host makes for it",
-        );
-        Status::InternalFailure
-    })
+    state.begin_call(of).ok_or_else(|| too_many_calls(state))
+}
+
+fn too_many_calls(state: &mut State) -> Status {
+    state
+        .warn_once("a filter has more calls under way, or larger ones, than the host makes for it");
+    Status::InternalFailure
 }
 
 pub fn proxy_grpc_call(

@@ -6,6 +6,7 @@ use super::dispatch::begin;
 use super::memory::{Answer, give_bytes, slice, split};
 use crate::abi::Status;
 use crate::guest::{ForeignCall, Return, State};
+use crate::limits;
 use crate::ports::{ForeignError, ForeignKind};
 
 /// The result of a function that runs now; of one that runs later, the id by which proxy_on_foreign_function will know
@@ -24,6 +25,13 @@ pub fn proxy_call_foreign_function(
     let name = slice(memory, name, name_size)?;
     let arguments = slice(memory, args, args_size)?;
     to.check(memory)?;
+    if name.len() > limits::FOREIGN_NAME {
+        return Err(Status::NotFound.into());
+    }
+    if arguments.len() > limits::FOREIGN_ARGUMENTS {
+        state.warn_once("the arguments of a foreign function are larger than the host passes on");
+        return Err(Status::BadArgument.into());
+    }
     let result = match state.host.foreign(name) {
         None => return Err(Status::NotFound.into()),
         Some(ForeignKind::Now) => match state.host.call_foreign(name, arguments) {

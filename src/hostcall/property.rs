@@ -56,6 +56,10 @@ pub fn proxy_set_property(
         return Err(Status::InternalFailure.into());
     }
     if let (Some(request), Some(name)) = (state.request(), path::variable(path)) {
+        if state.stream().is_some_and(|s| !has_variable_room(s, value.len())) {
+            state.warn_once(TOO_MANY_VARIABLES);
+            return Err(Status::InternalFailure.into());
+        }
         // nginx writes variables into messages as they are.
         if !header::is_value(value) && variable(state, name).is_some() {
             state.warn(&format!(
@@ -69,10 +73,6 @@ pub fn proxy_set_property(
                 "nginx variable \"args\" is not set: a query may hold no white space, control character or #",
             );
             return Err(Status::BadArgument.into());
-        }
-        if state.stream().is_some_and(|s| !has_variable_room(s, value.len())) {
-            state.warn_once(TOO_MANY_VARIABLES);
-            return Err(Status::InternalFailure.into());
         }
         match state.host.set_variable(request, name, value) {
             Ok(()) => {

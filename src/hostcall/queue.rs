@@ -6,6 +6,7 @@ use super::memory::{Answer, Stop, give_bytes, slice, split, write_u32};
 use super::shared_data::refused;
 use crate::abi::Status;
 use crate::guest::{Return, State};
+use crate::limits;
 use crate::shm::Refusal;
 
 pub fn proxy_register_shared_queue(
@@ -41,6 +42,9 @@ pub fn proxy_resolve_shared_queue(
     let vm_id = slice(memory, vm_id, vm_id_size)?;
     let name = slice(memory, name, name_size)?;
     slice(memory, return_id, 4)?;
+    if vm_id.len() > limits::SHARED_KEY {
+        return Err(Status::NotFound.into());
+    }
     let vm_id = if vm_id.is_empty() { state.plugin.vm_id.as_bytes() } else { vm_id };
     let shared = state.host.shared().ok_or(Status::NotFound)?;
     // An SDK knows no other failure here.

@@ -18,6 +18,9 @@ const MISS: u32 = 256;
 impl Shared {
     /// Puts the value of a key into `out` (cleared first) and returns its version; `None` when there is none.
     pub fn get(&self, space: &[u8], key: &[u8], out: &mut Vec<u8>) -> Result<Option<Cas>, Refusal> {
+        if key.len() > limits::SHARED_KEY {
+            return Ok(None);
+        }
         let hash = self.hash(Kind::Entry, space, key);
         if let Ok(seen) = self.region.peek(&Name { hash, space, key }, out) {
             return Ok(seen);
@@ -93,6 +96,9 @@ impl Shared {
 
     /// Takes a key out. False when it is not there.
     pub fn delete(&self, space: &[u8], key: &[u8]) -> Result<bool, Refusal> {
+        if key.len() > limits::SHARED_KEY {
+            return Ok(false);
+        }
         let hash = self.hash(Kind::Entry, space, key);
         let locked = self.lock()?;
         let place = locked.find(Kind::Entry, hash, space, key);

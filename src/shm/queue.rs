@@ -64,6 +64,9 @@ impl Shared {
 
     /// The queue of that name, if there is one.
     pub fn find_queue(&self, space: &[u8], name: &[u8]) -> Result<Option<QueueId>, Refusal> {
+        if name.len() > limits::SHARED_KEY {
+            return Ok(None);
+        }
         let hash = self.hash(Kind::Queue, space, name);
         let locked = self.lock()?;
         let place = locked.find(Kind::Queue, hash, space, name);
