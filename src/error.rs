@@ -1,6 +1,13 @@
 //! The one error of the core. The C ABI turns it into a code and a text; nothing else does.
 
+use std::borrow::Cow;
+use std::fmt::{self, Write as _};
+
+use cpp_demangle::DemangleOptions;
+use wasmtime::{FrameInfo, WasmBacktrace};
+
 use crate::abi::Callback;
+use crate::limits;
 
 /// Why a module could not be loaded or a guest could not go on.
 ///
@@ -67,44 +74,132 @@ impl Error {
 
 /// A wasmtime error as one line: the causes joined by `: `, the guest's backtrace behind them.
 pub fn one_line(error: &wasmtime::Error) -> String {
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
+    // The backtrace is a part, too. It is not asked for its text, which is made of names as long as the module likes.
+    let is_backtrace = |part: &(dyn std::error::Error + 'static)| {
+        backtrace.is_some_and(|backtrace| std::ptr::addr_eq(part, backtrace))
+    };
     let parts: Vec<String> = error
         .chain()
+        .filter(|part| !is_backtrace(*part))
         .map(ToString::to_string)
-        .filter(|part| !part.starts_with(BACKTRACE))
         .map(|part| part.trim_end().to_owned())
         .collect();
     printable(&parts.join(": ")) + &frames(error)
 }
 
 /// Text without line ends and other control characters: names in a module, which texts repeat, forge no lines of a log.
+/// What is longer than [`limits::TEXT_BYTES`] is cut.
 pub fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    printable_beginning(text, limits::TEXT_BYTES)
+}
+
+/// A name in a module, as [`printable`] and no longer than [`limits::SHOWN_BYTES`].
+pub fn shown(name: &str) -> String {
+    printable_beginning(name, limits::SHOWN_BYTES)
+}
+
+fn printable_beginning(text: &str, most: usize) -> String {
+    let beginning = &text[..text.floor_char_boundary(most)];
+    let mut out = String::with_capacity(beginning.len());
+    for c in beginning.chars() {
         match c {
             '\n' => out.push(' '),
             c if c.is_control() => out.extend(c.escape_default()),
             c => out.push(c),
         }
     }
+    if beginning.len() < text.len() {
+        out.push('…');
+    }
     out
 }
 
 /// The guest's functions that an error came through, innermost first: ` (in a < b)`, or nothing.
-///
-/// wasmtime prints one frame a line, `    N:   0xADDR - module!function`; a log line has room for the names.
 pub fn frames(error: &wasmtime::Error) -> String {
-    let parts = error.chain().map(ToString::to_string);
-    let trace = parts.into_iter().find(|part| part.starts_with(BACKTRACE)).unwrap_or_default();
-    let names: Vec<&str> = trace
-        .lines()
-        .filter_map(|line| line.split_once(" - "))
-        .map(|(_, frame)| frame.trim())
-        .collect();
-    if names.is_empty() {
-        String::new()
-    } else {
-        printable(&format!(" (in {})", names.join(" < ")))
+    let backtrace = error.downcast_ref::<WasmBacktrace>();
+    let frames = backtrace.map(WasmBacktrace::frames).unwrap_or_default();
+    let names: Vec<String> = frames.iter().map(frame).collect();
+    if names.is_empty() { String::new() } else { format!(" (in {})", names.join(" < ")) }
+}
+
+fn frame(frame: &FrameInfo) -> String {
+    let module = shown(frame.module().name().unwrap_or("<unknown>"));
+    match frame.func_name() {
+        Some(name) => format!("{module}!{}", shown(&demangled(name))),
+        None => format!("{module}!<wasm function {}>", frame.func_index()),
     }
 }
 
-const BACKTRACE: &str = "error while executing at wasm backtrace";
+/// The name of a function as its source has it, when a compiler of Rust or C++ mangled it. Others stay: `f` is a mangled type
+/// of C++.
+fn demangled(name: &str) -> Cow<'_, str> {
+    if !name.starts_with("_Z") && !name.starts_with("_R") {
+        return name.into();
+    }
+    let mut text = Beginning::default();
+    let written = if let Ok(symbol) = rustc_demangle::try_demangle(name) {
+        write!(text, "{symbol}")
+    } else if let Ok(symbol) = cpp_demangle::Symbol::new(name) {
+        symbol.structured_demangle(&mut text, &DemangleOptions::new())
+    } else {
+        return name.into();
+    };
+    if written.is_err() && !text.full { name.into() } else { text.text.into() }
+}
+
+/// Takes no more than is shown: a short mangled name may stand for a text without end.
+#[derive(Default)]
+struct Beginning {
+    text: String,
+    full: bool,
+}
+
+impl fmt::Write for Beginning {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        self.text.push_str(part);
+        self.full = self.text.len() > limits::SHOWN_BYTES;
+        if self.full { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_mangled_names_are_demangled() {
+        for (name, text) in [
+            ("f", "f"),
+            ("i", "i"),
+            ("main", "main"),
+            ("St", "St"),
+            ("_Z", "_Z"),
+            ("_Znot mangled", "_Znot mangled"),
+            ("_ZN3foo3barEi", "foo::bar(int)"),
+            ("_ZN4core3fmt5write17h0123456789abcdefE", "core::fmt::write::h0123456789abcdef"),
+            ("_RNvC6filter5start", "filter::start"),
+        ] {
+            assert_eq!(demangled(name), text);
+        }
+    }
+
+    #[test]
+    fn a_short_name_that_stands_for_a_long_text_is_cut() {
+        // Each pair is made of two of the one before.
+        let mut name = String::from("_Z1fSt4pairIiiE");
+        for number in 0..100 {
+            let last = if number == 0 { "S0_".into() } else { format!("S{number}_") };
+            name += &format!("St4pairI{last}{last}E");
+        }
+        assert!(shown(&demangled(&name)).len() <= limits::SHOWN_BYTES + '…'.len_utf8());
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        let text = "é".repeat(limits::TEXT_BYTES);
+        let cut = printable(&text);
+        assert!(cut.len() <= limits::TEXT_BYTES + 3 && cut.ends_with("é…"), "{}", cut.len());
+        assert_eq!(shown("a\nb\r"), "a b\\r");
+    }
+}

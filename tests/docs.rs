@@ -7,12 +7,13 @@ use resty_proxy_wasm::abi::{
     Callback, HOST_FUNCTIONS, PROPERTIES, Source, Support, ValueType, WASI_FUNCTIONS,
 };
 use resty_proxy_wasm::limits;
+use resty_proxy_wasm::vm::proposals::PROPOSALS;
 use std::fmt::Write as _;
 use std::fs;
 
 /// The pages with generated parts, and how many each has.
 const GENERATED: [(&str, usize); 3] =
-    [("README.md", 1), ("docs/limits.md", 1), ("docs/support.md", 4)];
+    [("README.md", 1), ("docs/limits.md", 1), ("docs/support.md", 5)];
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -30,6 +31,7 @@ fn generated(name: &str) -> String {
         "callbacks" => callbacks(),
         "properties" => properties(),
         "WASI" => wasi(),
+        "proposals" => proposals(),
         other => panic!("a page has a generated part {other:?}, and nobody generates it"),
     }
 }
@@ -171,6 +173,14 @@ fn callbacks() -> String {
 fn wasi() -> String {
     let rows = WASI_FUNCTIONS.iter().map(|(name, what)| vec![format!("`{name}`"), (*what).into()]);
     table(&["function", "what a filter gets"], rows)
+}
+
+fn proposals() -> String {
+    let rows = PROPOSALS.iter().map(|proposal| {
+        let (state, why) = proposal.off.as_ref().map_or(("on", ""), |off| ("off", off.why));
+        vec![proposal.name.into(), state.into(), why.into()]
+    });
+    table(&["proposal", "here", "why it is off"], rows)
 }
 
 fn properties() -> String {

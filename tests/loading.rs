@@ -33,9 +33,43 @@ fn files_that_are_no_modules_are_told_apart() {
             "the file is a WebAssembly component; build the filter as a core module (for Rust: wasm32-wasip1)",
         ),
         (&valid[..valid.len() - 1], CUT_OFF),
+        (
+            b"\xef\xbb\xbf;; a comment\n(module)",
+            "the file is WebAssembly text; compile it to a binary first (wat2wasm)",
+        ),
+        (b"\0\0\0\0\0\0\0\0\0", "the file holds zeros only (an unfinished copy or download?)"),
     ];
     for (bytes, error) in cases {
         assert_eq!(refused(bytes), *error);
+    }
+}
+
+#[test]
+fn other_kinds_of_files_are_named_with_what_to_do() {
+    let tar = [&[b'x'; 257][..], b"ustar\x0000"].concat();
+    for (bytes, what) in [
+        (&b"\x1f\x8b\x08\0\0\0\0\0"[..], "compressed with gzip; decompress it first (gunzip)"),
+        (b"\x28\xb5\x2f\xfd\0", "compressed with zstd"),
+        (b"\xfd7zXZ\0\0", "compressed with xz"),
+        (b"BZh9", "compressed with bzip2"),
+        (b"PK\x03\x04\0", "a zip archive; unpack it"),
+        (&tar, "a tar archive; unpack it"),
+        (b"<!DOCTYPE html><html>", "an HTML page"),
+        (b"\r\n <HTML>", "an HTML page"),
+        (b"<?xml version=\"1.0\"?><Error>", "an XML document"),
+        (b"{\"error\": 404}", "JSON"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+            "a pointer of Git LFS and not the module itself; fetch it with `git lfs pull`",
+        ),
+        (b"MZ\x90", "a program for Windows"),
+        (b"!<arch>\nfoo", "a static library"),
+        (b"BC\xc0\xde", "LLVM bitcode"),
+        (b"AGFzbQEAAAA=", "a module in base64"),
+        (b"#!/bin/sh", "a script"),
+    ] {
+        let error = refused(bytes);
+        assert!(error.starts_with("the file is ") && error.contains(what), "{error}");
     }
 }
 
@@ -339,4 +373,44 @@ fn names_in_a_module_forge_no_lines_of_a_log() {
     for text in filter.plugin.warnings() {
         assert!(!text.contains(char::is_control), "{text:?}");
     }
+}
+
+#[test]
+fn long_names_in_a_module_are_cut_in_errors_and_warnings() {
+    let long = "n".repeat(90_000);
+    for body in [
+        format!(r#"(import "{long}" "{long}" (func))"#),
+        format!(r#"(import "{long}" "{long}" (global i32))"#),
+        format!(r#"(import "env" "{long}" (func $f)) (start $f)"#),
+        format!(r#"(func $start (@name "{long}") unreachable) (start $start)"#),
+        format!(r#"(func (export "{long}")) (func (export "{long}"))"#),
+        format!(r#"(func (export "proxy_abi_version_{long}"))"#),
+        format!(
+            r#"(import "env" "proxy_{long}" (func (param {}) (result i32)))
+               (func (export "proxy_abi_version_9"))"#,
+            "i32 ".repeat(1000)
+        ),
+    ] {
+        let text = format!(r#"(module {body} (memory (export "memory") 1))"#);
+        let error = refused(&wat::parse_str(text).expect("WebAssembly text"));
+        assert!(error.len() < 4096, "{}", error.len());
+    }
+    let text = format!(
+        r#"(module (import "env" "proxy_{long}" (func (param {}) (result i32))) (memory (export "memory") 1))"#,
+        "i32 ".repeat(1000)
+    );
+    let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+    assert!(filter.plugin.warnings().iter().all(|text| text.len() < 4096));
+}
+
+#[test]
+fn traces_show_names_as_they_are_and_demangle_what_is_mangled() {
+    let text = r#"(module (memory (export "memory") 1)
+        (func $f unreachable)
+        (func $_ZN3foo3barEi (call $f))
+        (func $i (call $_ZN3foo3barEi))
+        (start $i))"#;
+    let error = refused(&wat::parse_str(text).expect("WebAssembly text"));
+    let frames = "(in <unknown>!f < <unknown>!foo::bar(int) < <unknown>!i)";
+    assert!(error.ends_with(frames), "{error}");
 }

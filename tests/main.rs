@@ -29,6 +29,7 @@ mod loading;
 mod metrics;
 mod pausing;
 mod properties;
+mod proposals;
 mod queues;
 mod random;
 mod recovery;

@@ -3,7 +3,7 @@
 use super::engine::{compile, engine};
 use super::profile::Profile;
 use crate::abi::{Marker, Version};
-use crate::error::{Error, one_line, printable};
+use crate::error::{Error, one_line, shown};
 
 /// See the module.
 pub struct Code {
@@ -54,14 +54,14 @@ fn version(module: &wasmtime::Module, warnings: &mut Vec<String>) -> Result<Vers
             Some(Marker::Vendor) => {
                 warnings.push(format!(
                     "ABI marker {} is a vendor's: taken as 0.2.1",
-                    printable(export.name())
+                    shown(export.name())
                 ));
                 return Ok(Version::V0_2_1);
             }
             Some(Marker::Unknown) => {
                 return Err(Error::Export(format!(
                     "the module's ABI marker {} is not one of 0.1.0, 0.2.0, 0.2.1",
-                    printable(export.name())
+                    shown(export.name())
                 )));
             }
         }

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use wasmparser::{Chunk, Parser, Payload};
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
+use super::{magic, proposals};
 use crate::error::{Error, one_line};
 use crate::limits;
 
@@ -35,15 +36,20 @@ fn config() -> Config {
 
 /// Compiles a module.
 pub fn compile(bytes: &[u8]) -> Result<wasmtime::Module, Error> {
-    check_header(bytes)?;
+    magic::check(bytes).map_err(|what| Error::Module(what.into()))?;
     let engine = engine()?;
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = if bytes.len() < SMALL { 1 } else { cores };
     in_pool(threads, || wasmtime::Module::from_binary(engine, bytes))
         .map_err(|e| Error::Module(format!("no threads to compile with: {e}")))?
-        .map_err(|e| match is_cut_off(bytes) {
-            true => Error::Module(CUT_OFF.into()),
-            false => Error::Module(format!("not a valid WebAssembly module: {}", one_line(&e))),
+        .map_err(|e| {
+            Error::Module(if is_cut_off(bytes) {
+                magic::CUT_OFF.into()
+            } else if let Some(missing) = proposals::missing(bytes) {
+                missing
+            } else {
+                format!("not a valid WebAssembly module: {}", one_line(&e))
+            })
         })
 }
 
@@ -75,30 +81,6 @@ fn in_pool<R: Send>(
 
 /// Below this many bytes more threads cost more than they save.
 const SMALL: usize = 64 * 1024;
-
-const HEADER: [u8; 8] = *b"\0asm\x01\0\0\0";
-
-const CUT_OFF: &str = "the file is cut off: it ends in the middle of a WebAssembly module (an unfinished copy or download?)";
-
-/// Says what a file is that is no module, as far as its first bytes tell.
-fn check_header(bytes: &[u8]) -> Result<(), Error> {
-    let what = match bytes {
-        [] => "the file is empty",
-        _ if bytes.starts_with(&HEADER) => return Ok(()),
-        [b'\0', b'a', b's', b'm', _, 0, 1, 0, ..] => {
-            "the file is a WebAssembly component; build the filter as a core module (for Rust: wasm32-wasip1)"
-        }
-        _ if HEADER.starts_with(bytes) => CUT_OFF,
-        [b'\0', b'a', b's', b'm', ..] => {
-            "the file is of a version of WebAssembly that is not supported"
-        }
-        _ if bytes.trim_ascii_start().starts_with(b"(") => {
-            "the file is WebAssembly text; compile it to a binary first (wat2wasm)"
-        }
-        _ => "not a WebAssembly module: the file does not begin with \"\\0asm\"",
-    };
-    Err(Error::Module(what.into()))
-}
 
 /// True when a section, or the function that a section announced, is not there any more.
 fn is_cut_off(mut bytes: &[u8]) -> bool {

@@ -3,7 +3,7 @@
 use wasmtime::{FuncType, Instance, Store, TypedFunc, WasmParams, WasmResults};
 
 use crate::abi::{ALLOCATORS, Callback};
-use crate::error::Error;
+use crate::error::{Error, printable};
 use crate::guest::State;
 
 /// Header callbacks have two parameters in ABI 0.1.0 and three since.
@@ -87,7 +87,7 @@ pub fn typed<P: WasmParams, R: WasmResults>(
         Ok(typed) => Ok(Some(typed)),
         Err(_) => Err(Error::Export(format!(
             "export \"{name}\" has type {}, which is not the type that the Proxy-Wasm ABI gives it",
-            signature(&function.ty(&*store))
+            printable(&signature(&function.ty(&*store)))
         ))),
     }
 }

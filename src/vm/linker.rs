@@ -7,7 +7,7 @@ use wasmtime::{ExternType, FuncType, ImportType, Linker, Store, Val, ValType};
 use super::engine::engine;
 use super::exports::signature;
 use crate::abi::Status;
-use crate::error::{Error, one_line, printable};
+use crate::error::{Error, one_line, printable, shown};
 use crate::guest::State;
 use crate::hostcall::link::link_any;
 use crate::{hostcall, limits, wasi};
@@ -29,8 +29,8 @@ pub fn for_module(
             return Err(Error::Import(format!(
                 "the module imports {} \"{}.{}\"; a host gives functions only (link the filter without imported memory and tables)",
                 kind(&import.ty()),
-                printable(import.module()),
-                printable(import.name())
+                shown(import.module()),
+                shown(import.name())
             )));
         };
         let known = linker.get_by_import(&mut *store, &import).map(|known| known.ty(&*store));
@@ -76,10 +76,10 @@ fn stand_in(
     warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
     let (module, name) = (import.module(), import.name());
-    let shown = printable(&format!("{module}.{name}{}", signature(&ty)));
+    let text = format!("{}.{}{}", shown(module), shown(name), printable(&signature(&ty)));
     let odd = match known {
-        Some(known) => format!("import {shown} has another type than this host's {known}"),
-        None => format!("import {shown} is not a function of this host"),
+        Some(known) => format!("import {text} has another type than this host's {known}"),
+        None => format!("import {text} is not a function of this host"),
     };
     let answer = if wasi::MODULES.contains(&module) {
         Some(ENOSYS)
@@ -89,8 +89,9 @@ fn stand_in(
         None
     } else {
         return Err(Error::Import(format!(
-            "the module imports function \"{}\", which is neither Proxy-Wasm (module \"env\") nor WASI",
-            printable(&format!("{module}.{name}"))
+            "the module imports function \"{}.{}\", which is neither Proxy-Wasm (module \"env\") nor WASI",
+            shown(module),
+            shown(name)
         )));
     };
     let results: Vec<ValType> = ty.results().collect();
@@ -108,7 +109,7 @@ fn stand_in(
             warnings.push(format!("{odd}: a call of it traps"));
             link_any(linker, (module, name), ty, move |_| {
                 Err(wasmtime::Error::msg(format!(
-                    "{shown} was called, which this host does not have"
+                    "{text} was called, which this host does not have"
                 )))
             })
         }
