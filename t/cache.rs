@@ -305,7 +305,7 @@ fn open_place() -> Option<(TempDir, PathBuf)> {
 fn only_read(dir: &Path, user: u32) -> String {
     format!(
         "cache_dir {} belongs to user 0, so this process (user {user}) only reads it: a module that is not in it is \
-         compiled in each worker; one that init_by_lua loads is kept",
+         compiled in each worker; a master of user 0 keeps those that init_by_lua loads",
         dir.display()
     )
 }

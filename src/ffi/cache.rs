@@ -69,13 +69,9 @@ pub(super) fn code(name: &str, bytes: &[u8]) -> Result<Arc<Code>, Failure> {
             let text = format!("cache entry {path}/{cause}; the module was compiled again");
             plugin::log(name, LogLevel::Warn, &text);
         }
-        let complaint = match (loaded.unusable, loaded.not_kept) {
-            (Some(cause), _) => Some(format!("{cause}; modules are compiled without it")),
-            (None, Some(cause)) => Some(format!(
-                "{cause}: a module that is not in it is compiled in each worker; one that init_by_lua loads is kept"
-            )),
-            (None, None) => None,
-        };
+        let unusable =
+            loaded.unusable.map(|cause| format!("{cause}; modules are compiled without it"));
+        let complaint = unusable.or(loaded.not_kept);
         if let Some(complaint) = complaint
             && COMPLAINED.swap(process::current(), Ordering::Relaxed) != process::current()
         {

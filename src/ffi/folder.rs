@@ -79,7 +79,8 @@ unsafe impl CodeStore for Folder {
         let (owner, user) = (self.owner, geteuid().as_raw());
         if owner != user {
             return Err(StoreError::ReadOnly(format!(
-                "belongs to user {owner}, so this process (user {user}) only reads it"
+                "belongs to user {owner}, so this process (user {user}) only reads it: a module that is not in it is \
+                 compiled in each worker; a master of user {owner} keeps those that init_by_lua loads"
             )));
         }
         write(&folder, name, parts)
