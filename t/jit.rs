@@ -138,7 +138,7 @@ fn path(call: &str) -> Vec<String> {
     vec![
         function("resty/proxy-wasm", &format!("function _M.{call}(")),
         function("resty/proxy-wasm", "local function is_handle("),
-        function("resty/proxy-wasm/stream", "return function(ctx, takes_body)"),
+        function("resty/proxy-wasm/stream", "return function(ctx, calls_hold, takes_body)"),
         function("resty/proxy-wasm/stream", "local function run("),
     ]
 }

@@ -415,13 +415,15 @@ fn bad_headers_do_not_stop_it() {
 fn what_is_too_large_is_left_out() {
     for (send, body, warned) in [
         (r"send_local_response 403 '' body x=\R{1048577}v|k=v -1", "body", true),
-        (r"send_local_response 403 '' \R{16777217}b k=v -1", "", true),
+        // Without its body it is nginx's own page.
+        (r"send_local_response 403 '' \R{16777217}b k=v -1", "403 Forbidden", true),
         (r"send_local_response 403 \R{16777217}d body k=v -1", "body", false),
     ] {
         // Making the large ones takes the guest its time.
         let run =
             Probe::new(&format!("request_headers: {send}")).options("time_limit = 60000").run();
-        assert_eq!((run.response.status, run.response.text().as_str()), (403, body), "{send}");
+        assert_eq!(run.response.status, 403, "{send}");
+        assert!(run.response.text().contains(body), "{send}: {}", run.response.text());
         assert_eq!(run.response.header_all("k").first(), Some(&"v"), "{send}");
         if warned {
             run.nginx.expect_log("a local response is sent without ");
