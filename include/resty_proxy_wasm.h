@@ -139,12 +139,13 @@
 #define RPW_REMOVE_RESPONSE_HEADER 6
 
 /**
- * The request method is `value`.
+ * The request method is `value`; when `number` is 1, by `rpw_request_method`.
  */
 #define RPW_SET_METHOD 7
 
 /**
- * The request's path is `name` (decoded), its query is `value`.
+ * The request's path is `name` (decoded); the request line has `value`, in which the query begins at `number` (0: there
+ * is none) and ends before a `#`.
  */
 #define RPW_SET_PATH 8
 
@@ -506,6 +507,16 @@ typedef struct rpw_options_t {
      */
     int32_t calls_hold;
 } rpw_options_t;
+
+/**
+ * Words that may hold the flag, at one time.
+ */
+typedef struct rpw_flags_t {
+    /**
+     * All zero when they were not found.
+     */
+    uint64_t words[26];
+} rpw_flags_t;
 
 /**
  * A value of shared data.
@@ -925,6 +936,47 @@ int32_t rpw_plugin_load(const char *name,
  * `plugin` is NULL or a handle of `rpw_plugin_load` that was not freed.
  */
 void rpw_plugin_free(rpw_plugin_t *plugin);
+
+/**
+ * Reads the words that may hold the flag. Called before and after `ngx.req.set_uri_args`, which clears it.
+ *
+ * # Returns
+ * `RPW_CONTINUE` with the words in `*flags`; `RPW_BAD_REQUEST`; `RPW_ERROR`.
+ * # Safety
+ * `request` is NULL or the running `ngx_http_request_t`; `flags` is valid.
+ */
+int32_t rpw_request_flags(void *request,
+                          struct rpw_flags_t *flags,
+                          struct rpw_error_t *error);
+
+/**
+ * Has nginx pass a target on as it is, after `ngx.req.set_uri_args` and `ngx.req.set_uri` have set what it means. A
+ * request that had no target of a client's any more (nginx redirected it, or made it) has none afterwards either.
+ *
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_BAD_REQUEST`; `RPW_ERROR`.
+ * # Safety
+ * As [`rpw_request_flags`]; `target` has that length.
+ */
+int32_t rpw_request_target(void *request,
+                           const struct rpw_flags_t *before,
+                           const struct rpw_flags_t *after,
+                           const char *target,
+                           size_t target_length,
+                           struct rpw_error_t *error);
+
+/**
+ * Passes a method on under its name. Whether the response has a body stays as the client asked.
+ *
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_BAD_REQUEST`; `RPW_ERROR`.
+ * # Safety
+ * `request` is NULL or the running `ngx_http_request_t`; `name` has that length.
+ */
+int32_t rpw_request_method(void *request,
+                           const char *name,
+                           size_t name_length,
+                           struct rpw_error_t *error);
 
 /**
  * Makes what workers share. To be called in the master before it forks; what is made later belongs to one worker.

@@ -18,9 +18,10 @@ pub enum EffectKind {
     AddResponseHeader = 5,
     /// Every response header of that name goes.
     RemoveResponseHeader = 6,
-    /// The request method is the value.
+    /// The request method is the value; `number` is 1 when nginx is told its name only.
     SetMethod = 7,
-    /// Path (name) and query (value) of the request, as nginx keeps them.
+    /// Path (name) of the request as nginx keeps it, and what stands for it in the request line (value). `number` says
+    /// where the query begins in that, 0 that there is none; it ends before a `#`.
     SetPath = 8,
     /// The response status is `number`.
     SetStatus = 9,

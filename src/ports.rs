@@ -90,10 +90,13 @@ pub trait Host: Send + Sync {
     fn request_headers(&self, request: RequestId, out: &mut HeaderMap);
     /// How many of them there are, and whether they announce a body.
     fn request_summary(&self, request: RequestId) -> RequestSummary;
-    /// Path and query, as the filters before this one left them.
+    /// Path and query of the request now: what the client or a filter wrote, while it stands for that, else as nginx
+    /// writes it.
     fn request_path(&self, request: RequestId, out: &mut Vec<u8>);
-    /// Keeps a path that a filter wrote, for this filter and the ones after it.
-    fn set_request_path(&self, request: RequestId, path: &[u8]);
+    /// Whether the response has no body because the client asked with HEAD.
+    fn is_head(&self, request: RequestId) -> bool;
+    /// Whether a request can be passed on with any method, and with another one than the client's is answered by.
+    fn names_methods(&self, request: RequestId) -> bool;
     /// Whether several slashes of a path count as one.
     fn merges_slashes(&self, request: RequestId) -> bool;
     /// The scheme that a filter wrote in place of the connection's; false when none did.

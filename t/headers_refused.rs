@@ -64,7 +64,8 @@ fn bad_pseudo_headers_of_a_request() {
         &[
             (":method", "''"),
             (":method", "get"),
-            (":method", "BREW"),
+            (":method", "CONNECT"),
+            (":method", "HEAD"),
             (":method", "'GET '"),
             (":method", r"GET\r\n"),
             (":path", "''"),

@@ -141,12 +141,13 @@ fn choices(scripts: &[(&str, String)], server: &str) -> Running {
 
 #[test]
 fn statuses() {
-    let bad = ["0", "1", "99", "1000", "-1", "max", "0x80000000"];
+    let bad = ["0", "1", "99", "100", "101", "103", "199", "1000", "-1", "max", "0x80000000"];
     let ops: Vec<String> =
         bad.iter().map(|status| format!("send_local_response {status} '' body '' -1")).collect();
     let ops: Vec<(&str, &str)> = ops.iter().map(|op| (op.as_str(), "2")).collect();
     let run = check("request_headers", &ops);
     assert_eq!(run.response.status, 200);
+    run.nginx.expect_log("a local response is refused: its status is not one from 200 to 999");
 
     let good = [200, 201, 204, 301, 304, 418, 499, 500, 599, 600, 999];
     let scripts = good.map(|status| {
@@ -169,11 +170,6 @@ fn statuses() {
         let content_type = if bodiless { None } else { Some("text/plain") };
         assert_eq!(response.header("content-type"), content_type, "{status}");
     }
-    let run = Probe::new("request_headers: send_local_response 100 '' body '' -1").start();
-    let bytes = run.raw("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
-    let text = String::from_utf8_lossy(&bytes);
-    assert!(text.starts_with("HTTP/1.1 100 "), "{text}");
-    assert!(text.ends_with("\r\n\r\n"), "{text}");
 }
 
 #[test]

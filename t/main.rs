@@ -24,6 +24,7 @@ mod escape;
 mod examples;
 mod finding;
 mod foreign;
+mod framing;
 mod gateway;
 mod grpc;
 mod harness;

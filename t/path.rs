@@ -381,3 +381,118 @@ fn a_path_stays_in_its_location() {
         .start();
     assert_eq!(nginx.get("/").text(), "not for clients, but for this location");
 }
+
+/// A server whose filter reads the path, behind each way in which nginx comes to another path, and one whose filter
+/// writes one.
+fn ways() -> Running {
+    const READ: &str = "request_headers,log: get_header_map_value 0 :path
+        request_headers: get_property request.path; request_headers: get_property request.url_path";
+    const WRITE: &str = "request_headers: replace_header_map_value 0 :path /written%2Fpath?q=%zz";
+    Nginx::new()
+        .guest("probe")
+        .echo()
+        .http(&contexts("", &[("probe", "a", READ), ("writer", "w", WRITE)]))
+        .server(
+            r#"
+            location / {
+                rewrite_by_lua_block { call("on_http_request_headers", a) }
+                content_by_lua_block { ngx.exit(204) }
+            }
+            location = /main { content_by_lua_block { ngx.print(ngx.location.capture("/sub b?x=1").status) } }
+            location = /auth { auth_request /check; content_by_lua_block { ngx.exit(204) } }
+            location = /exec { rewrite_by_lua_block { ngx.exec("/there%2Fb", "z=1") } }
+            location = /error { error_page 403 /denied; deny all; }
+            location = /last { rewrite ^ /after?v=1 last; }
+            location = /named { try_files /none @named; }
+            location @named {
+                rewrite_by_lua_block { call("on_http_request_headers", a) }
+                content_by_lua_block { ngx.exit(204) }
+            }
+            location = /args {
+                rewrite_by_lua_block {
+                    ngx.req.set_uri_args("new=1")
+                    call("on_http_request_headers", a)
+                }
+                content_by_lua_block { ngx.exit(204) }
+            }
+            location = /writes {
+                rewrite_by_lua_block {
+                    local jump = ngx.var.arg_jump
+                    call("on_http_request_headers", w)
+                    call("on_http_request_headers", a)
+                    if jump then
+                        ngx.exec("/behind")
+                    end
+                }
+                log_by_lua_block { ngx.log(ngx.NOTICE, "logged target: ", ngx.var.request_uri) }
+                proxy_pass http://unix:echo.sock;
+            }
+            location /with-uri/ {
+                rewrite_by_lua_block { call("on_http_request_headers", w) }
+                proxy_pass http://unix:echo.sock:/base/;
+            }
+            location /with-variable/ {
+                rewrite_by_lua_block { call("on_http_request_headers", w) }
+                proxy_pass http://unix:echo.sock:$request_uri;
+            }
+            "#,
+        )
+        .start()
+}
+
+/// What the filter read of a request: `:path`, `request.path` and `request.url_path`.
+fn read(nginx: &Running, path: &str) -> Vec<String> {
+    let before = nginx.guest_log("probe").len();
+    nginx.get(path);
+    let lines = super::ops::wait_for_lines(nginx, "probe", before + 4);
+    let answer = |line: &String| line.rsplit(" -> ").next().unwrap_or_default().to_string();
+    let mut answers: Vec<String> = lines[before..].iter().map(answer).collect();
+    assert_eq!(answers.pop(), answers.first().cloned(), "{path}: the log reads another path");
+    answers
+}
+
+#[test]
+fn a_filter_reads_the_path_that_its_request_has() {
+    let nginx = ways();
+    for (path, seen) in [
+        ("/%61/../b%2Fc?d=%zz", ["/%61/../b%2Fc?d=%zz", "/%61/../b%2Fc"]),
+        ("/a?", ["/a?", "/a"]),
+        ("/main?ignored", ["/sub%20b?x=1", "/sub%20b"]),
+        ("/auth?ignored", ["/check", "/check"]),
+        ("/exec?ignored", ["/there/b?z=1", "/there/b"]),
+        ("/error?ignored", ["/denied", "/denied"]),
+        ("/last?w", ["/after?v=1&w", "/after"]),
+        ("/named?n=%41", ["/named?n=%41", "/named"]),
+        ("/args?old", ["/args?new=1", "/args"]),
+    ] {
+        let [whole, url] = seen.map(|text| format!("0 {text}"));
+        assert_eq!(read(&nginx, path), [whole.clone(), whole, url], "{path}");
+    }
+    nginx.expect_log("access forbidden by rule");
+}
+
+#[test]
+fn what_a_filter_wrote_is_not_the_path_of_where_nginx_went_then() {
+    let nginx = ways();
+    nginx.get("/writes?jump=1");
+    let lines = super::ops::wait_for_lines(&nginx, "probe", 7);
+    let paths: Vec<_> =
+        lines.iter().filter(|line| line.contains("request_headers get_header")).collect();
+    // The second location has the filter, too.
+    let ends: Vec<_> = paths.iter().map(|line| line.rsplit(" -> ").next()).collect();
+    assert_eq!(ends, [Some("0 /written%2Fpath?q=%zz"), Some("0 /behind")], "{lines:?}");
+}
+
+#[test]
+fn an_upstream_gets_the_bytes_that_a_filter_wrote() {
+    let nginx = ways();
+    for (path, line) in [
+        ("/writes", "GET /written%2Fpath?q=%zz HTTP/1.0"),
+        ("/with-variable/", "GET /written%2Fpath?q=%zz HTTP/1.0"),
+        // nginx leaves its own URI part out, and encodes the path anew.
+        ("/with-uri/", "GET /written/path?q=%zz HTTP/1.0"),
+    ] {
+        assert_eq!(super::ops::echoed(&nginx.get(path).text()).0, line, "{path}");
+    }
+    assert_eq!(nginx.log_texts("logged target: "), ["/writes"]);
+}

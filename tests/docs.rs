@@ -205,7 +205,7 @@ fn variables(names: &[&str]) -> String {
 
 fn from(source: Source) -> String {
     match source {
-        Source::Path => "`$request_uri`, or what a filter made of `:path`".into(),
+        Source::Path => "[the path of the request](semantics.md#paths)".into(),
         Source::UrlPath => "the same, without the query".into(),
         Source::RequestHeader(name) => format!("request header `{name}`"),
         Source::ResponseHeader(name) => format!("response header `{name}`"),

@@ -137,7 +137,7 @@ fn setting_all_pairs_removes_the_others() {
         effects,
         [
             "remove request accept",
-            "path /new",
+            "path /new as /new",
             "set request X-One: 2",
             "set request b: 1",
             "add request B: 2",
@@ -174,9 +174,9 @@ fn pseudo_headers_of_the_request_take_effect() {
     assert_eq!(
         effects,
         [
-            "path /a b ? c=d%20e",
-            "path /x",
-            "path /y",
+            "path /a b as /a%20b?c=d%20e",
+            "path /x as /x",
+            "path /y as /y?",
             "method POST",
             "set request Host: other:81",
             "set request Host: third",

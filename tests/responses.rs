@@ -74,6 +74,7 @@ fn from_response_headers_its_body_comes_out_of_the_body_filter() {
 fn what_is_refused_leaves_the_request_alone() {
     let cases = [
         "send_local_response 99 '' '' '' -1",
+        "send_local_response 199 '' '' '' -1",
         "send_local_response 1000 '' '' '' -1",
         "send_local_response -1 '' '' '' -1",
     ];
@@ -81,8 +82,15 @@ fn what_is_refused_leaves_the_request_alone() {
     let probe = Probe::new(&script);
     assert_eq!(probe.open().request_headers(), pass());
     assert_eq!(probe.answers(), vec!["2"; cases.len()]);
-    let probe = Probe::new("request_headers: send_local_response 100 '' '' '' -1");
-    assert_eq!(probe.open().request_headers(), respond(&["answer 100 [] "]));
+    let warning = "proxy_on_request_headers: a local response is refused: its status is not one from 200 to 999";
+    assert_eq!(probe.warned(), [warning; 4]);
+    let probe = Probe::new("request_headers: send_local_response 200 '' '' '' -1");
+    assert_eq!(probe.open().request_headers(), respond(&["answer 200 [] "]));
+    for status in [204, 205, 304] {
+        let op = format!("request_headers: send_local_response {status} '' body '' -1");
+        let answer = format!("answer {status} [] ");
+        assert_eq!(Probe::new(&op).open().request_headers(), respond(&[&answer]));
+    }
     let probe = Probe::new("request_headers: send_local_response 999 '' '' '' -1");
     assert_eq!(probe.open().request_headers(), respond(&["answer 999 [] "]));
 }

@@ -11,6 +11,8 @@ pub struct Target<'a> {
     pub path: Vec<u8>,
     /// What follows the first `?`, as it is, without a fragment. nginx's `$args`.
     pub query: &'a [u8],
+    /// Where the query begins in the target; 0 when there is no `?`.
+    pub query_at: usize,
 }
 
 #[derive(Clone, Copy)]
@@ -31,11 +33,13 @@ pub fn parse(target: &[u8], merge_slashes: bool) -> Option<Target<'_>> {
     let mut seen = Seen::Usual;
     let mut at = 0;
     let mut query: &[u8] = b"";
+    let mut query_at = 0;
     while let Some(&byte) = target.get(at) {
         at += 1;
         match byte {
             b'?' | b'#' => {
                 if byte == b'?' {
+                    query_at = at;
                     query = target[at..].split(|&b| b == b'#').next().unwrap_or_default();
                 }
                 break;
@@ -61,7 +65,7 @@ pub fn parse(target: &[u8], merge_slashes: bool) -> Option<Target<'_>> {
         Seen::Dot => path.truncate(path.len() - 1),
         Seen::DotDot => go_up(&mut path)?,
     }
-    Some(Target { path, query })
+    Some(Target { path, query, query_at })
 }
 
 fn digit(target: &[u8], at: usize) -> Option<u8> {
@@ -97,6 +101,37 @@ fn go_up(path: &mut Vec<u8>) -> Option<()> {
     let slash = path[..parent].iter().rposition(|&b| b == b'/')?;
     path.truncate(slash + 1);
     Some(())
+}
+
+/// True when that path and query are what the target is read as.
+pub fn stands_for(target: &[u8], path: &[u8], query: &[u8], merge_slashes: bool) -> bool {
+    // Most are plain, and need no reading.
+    if let Some(rest) = target.strip_prefix(path)
+        && !path.iter().any(|b| b"%?#".contains(b))
+        && (rest.is_empty() && query.is_empty() || rest.strip_prefix(b"?") == Some(query))
+    {
+        return true;
+    }
+    parse(target, merge_slashes).is_some_and(|read| read.path == path && read.query == query)
+}
+
+/// Appends the target that nginx sends to an upstream for a path and a query, when it has no target of a client's.
+///
+/// Source: nginx `src/core/ngx_string.c` (`ngx_escape_uri`, `NGX_ESCAPE_URI`), from 1.21.1 on.
+pub fn write(path: &[u8], query: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for &byte in path {
+        if byte.is_ascii_graphic() && !b"\"#%<>?\\^`{|}".contains(&byte) {
+            out.push(byte);
+        } else {
+            let (high, low) = (HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]);
+            out.extend_from_slice(&[b'%', high, low]);
+        }
+    }
+    if !query.is_empty() {
+        out.push(b'?');
+        out.extend_from_slice(query);
+    }
 }
 
 /// True for a query that a client could have sent.
@@ -137,6 +172,31 @@ mod tests {
         assert_eq!(read("//a//b/../../c", false).unwrap().0, "//a/c");
         assert_eq!(read("//..//..", false).unwrap().0, "/");
         assert_eq!(read("//..//..", true), None);
+    }
+
+    #[test]
+    fn a_target_stands_for_what_it_is_read_as() {
+        let now = |target: &[u8], path: &[u8], query: &[u8]| stands_for(target, path, query, true);
+        assert!(now(b"/a", b"/a", b"") && now(b"/a?", b"/a", b"") && now(b"/a?b", b"/a", b"b"));
+        assert!(now(b"/%61/../b?c#d", b"/b", b"c"));
+        assert!(
+            !now(b"/a?b", b"/a", b"c") && !now(b"/a?b", b"/a", b"") && !now(b"/ab", b"/a", b"")
+        );
+        assert!(!now(b"/a%20", b"/a%20", b""), "it is read as a space");
+    }
+
+    #[test]
+    fn targets_are_written_as_nginx_writes_them() {
+        let written = |path: &str, query: &str| {
+            let mut out = Vec::new();
+            write(path.as_bytes(), query.as_bytes(), &mut out);
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(written("/a b?#%\u{e9}\n", "c=d e"), "/a%20b%3F%23%25%C3%A9%0A?c=d e");
+        assert_eq!(
+            written("/\"<>\\^`{|}~!$&'()*+,;=:@[]", ""),
+            "/%22%3C%3E%5C%5E%60%7B%7C%7D~!$&'()*+,;=:@[]"
+        );
     }
 
     #[test]

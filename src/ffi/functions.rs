@@ -5,6 +5,7 @@
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::request_line::LinePlace;
 use super::server_flag::ServerFlag;
 use super::{
     Failure, RPW_CONTINUE, boundary, cache, foreign, process, rpw_error_t, rpw_pair_t, shared,
@@ -77,13 +78,15 @@ macro_rules! functions {
             $(pub $name: $ty,)*
             /// Whether `merge_slashes` is on.
             pub merge_slashes: ServerFlag,
+            /// Where a request has its method and target.
+            pub line_place: LinePlace,
         }
 
         impl Functions {
             fn new(f: &rpw_nginx_t) -> Option<Self> {
                 // SAFETY: nginx's own module, as the caller promised.
                 let merge_slashes = unsafe { ServerFlag::find(f.core_module, b"merge_slashes") };
-                Some(Self { $($name: f.$name?,)* merge_slashes })
+                Some(Self { $($name: f.$name?,)* merge_slashes, line_place: LinePlace::unknown() })
             }
         }
     };

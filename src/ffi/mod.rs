@@ -27,6 +27,7 @@ mod nginx;
 mod plugin;
 mod process;
 mod request;
+mod request_line;
 mod server_flag;
 mod shared;
 mod stream;
@@ -48,6 +49,7 @@ pub use listen::{
 };
 pub use metrics::{rpw_metrics, rpw_prometheus};
 pub use plugin::*;
+pub use request_line::{rpw_flags_t, rpw_request_flags, rpw_request_method, rpw_request_target};
 pub use shared::{
     rpw_shared_delete, rpw_shared_eviction, rpw_shared_get, rpw_shared_keys, rpw_shared_memory,
     rpw_shared_set,

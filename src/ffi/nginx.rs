@@ -6,9 +6,12 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::functions::{Functions, functions};
-use super::{Failure, foreign, listen, request, rpw_pair_t, shared, types, upstreams};
+use super::{
+    Failure, foreign, listen, request, request_line, rpw_pair_t, shared, types, upstreams,
+};
 use crate::abi::LogLevel;
 use crate::callout::Upstream;
+use crate::codec::target;
 use crate::ports::{
     ForeignError, ForeignKind, Host, Listening, Phase, RequestId, RequestSummary, SetVariableError,
 };
@@ -77,6 +80,45 @@ pub fn add_cleanup(request: RequestId, handler: unsafe extern "C" fn(*mut c_void
         record.data = pointer(request);
     }
     true
+}
+
+/// Memory of that many bytes that lives as long as the request; `None` when there is none.
+pub fn allocate(request: RequestId, size: usize) -> Option<*mut u8> {
+    let functions = functions()?;
+    // SAFETY: the request is the running one; nginx returns NULL or a record of this layout, without a handler.
+    let record =
+        unsafe { (functions.cleanup_add)(pointer(request), size).cast::<Cleanup>().as_ref() };
+    record.map(|record| record.data.cast()).filter(|data: &*mut u8| !data.is_null())
+}
+
+/// Where nginx has the value of a variable, and its length; `None` when it has none.
+pub fn lend_variable(request: RequestId, name: &[u8]) -> Option<(*const u8, usize)> {
+    let functions = functions()?;
+    let mut lower = name.to_vec();
+    let (mut value, mut length) = (std::ptr::null::<u8>(), 0);
+    let mut error = std::ptr::null();
+    // SAFETY: `lower` has room for the name.
+    let rc = unsafe {
+        (functions.var_get)(
+            pointer(request),
+            name.as_ptr(),
+            name.len(),
+            lower.as_mut_ptr(),
+            0,
+            &raw mut value,
+            &raw mut length,
+            &raw mut error,
+        )
+    };
+    (rc == NGX_OK).then_some((value, length))
+}
+
+/// # Safety
+/// The request does not change while the value is in use.
+unsafe fn borrow_variable<'a>(request: RequestId, name: &[u8]) -> Option<&'a [u8]> {
+    let (value, length) = lend_variable(request, name)?;
+    // SAFETY: nginx lends the value until the request changes.
+    Some(unsafe { types::bytes(value.cast(), length) })
 }
 
 fn pointer(request: RequestId) -> *mut c_void {
@@ -219,26 +261,9 @@ impl Host for World {
         if name == b"http_host" {
             return self.host_header(request, out);
         }
-        let mut lower = name.to_vec();
-        let (mut value, mut length) = (std::ptr::null(), 0);
-        let mut error = std::ptr::null();
-        // SAFETY: `lower` has room for the name; nginx lends the value, which is copied at once.
-        unsafe {
-            let rc = (self.call().var_get)(
-                pointer(request),
-                name.as_ptr(),
-                name.len(),
-                lower.as_mut_ptr(),
-                0,
-                &raw mut value,
-                &raw mut length,
-                &raw mut error,
-            );
-            if rc != NGX_OK {
-                return false;
-            }
-            out.extend_from_slice(types::bytes(value.cast(), length));
-        }
+        let Some((value, length)) = lend_variable(request, name) else { return false };
+        // SAFETY: nginx lends the value, which is copied at once.
+        out.extend_from_slice(unsafe { types::bytes(value.cast(), length) });
         true
     }
 
@@ -308,16 +333,33 @@ impl Host for World {
     }
 
     fn request_path(&self, request: RequestId, out: &mut Vec<u8>) {
-        match request::path(request) {
-            Some(path) => *out = path,
-            None => {
-                self.variable(request, b"request_uri", out);
-            }
+        // SAFETY: nothing changes the request while these are in use.
+        let value = |name| unsafe { borrow_variable(request, name) };
+        let uri = value(b"uri").unwrap_or_default();
+        let args = value(b"args").unwrap_or_default();
+        let merge_slashes = self.merges_slashes(request);
+        let is_now = |target: &[u8]| target::stands_for(target, uri, args, merge_slashes);
+        // SAFETY: as above.
+        let target = || unsafe { request_line::target(request) }.or_else(|| value(b"request_uri"));
+        out.clear();
+        if let Some(written) = request::path(request).filter(|path| is_now(path)) {
+            *out = written;
+        } else if let Some(of_client) = target().filter(|target| is_now(target)) {
+            out.extend_from_slice(of_client);
+        } else {
+            target::write(uri, args, out);
         }
     }
 
-    fn set_request_path(&self, request: RequestId, path: &[u8]) {
-        request::set_path(request, path);
+    fn is_head(&self, request: RequestId) -> bool {
+        request_line::is_head(request).unwrap_or_else(|| {
+            let mut method = Vec::new();
+            self.variable(request, b"request_method", &mut method) && method == b"HEAD"
+        })
+    }
+
+    fn names_methods(&self, request: RequestId) -> bool {
+        request_line::is_head(request).is_some()
     }
 
     fn merges_slashes(&self, request: RequestId) -> bool {

@@ -12,6 +12,7 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
+use super::request_line::{self, Text};
 use super::ticker::{self, Entry};
 use super::{Failure, ending, foreign, nginx};
 use crate::abi::LogLevel;
@@ -24,6 +25,8 @@ struct Record {
     /// The streams that hold some of the response's body.
     holding: SmallVec<[StreamRef; 1]>,
     path: Option<Vec<u8>>,
+    /// The client's target, when a filter's has taken its place in nginx.
+    client_target: Option<Text>,
     scheme: Option<Vec<u8>>,
 }
 
@@ -134,7 +137,7 @@ pub fn add_stream(request: RequestId, context: Rc<Context>, stream: StreamRef) {
     });
 }
 
-/// The path that a filter wrote.
+/// The path that a filter wrote last.
 pub fn path(request: RequestId) -> Option<Vec<u8>> {
     REQUESTS.with_borrow(|requests| requests.get(&request)?.path.clone())
 }
@@ -147,6 +150,11 @@ pub fn scheme(request: RequestId) -> Option<Vec<u8>> {
 /// Keeps the path that a filter wrote, for the filters after it.
 pub fn set_path(request: RequestId, path: &[u8]) {
     change(request, |record| record.path = Some(path.to_vec()));
+}
+
+/// Keeps the client's target, which a filter's is about to take the place of.
+pub fn set_client_target(request: RequestId, target: Text) {
+    change(request, |record| record.client_target = Some(record.client_target.unwrap_or(target)));
 }
 
 /// Keeps the scheme that a filter wrote.
@@ -178,7 +186,11 @@ unsafe extern "C" fn on_request_freed(data: *mut c_void) {
                 ending::end_stream(Some(request), context, stream);
             }
         }
-        REQUESTS.with_borrow_mut(|requests| requests.remove(&request));
+        let record = REQUESTS.with_borrow_mut(|requests| requests.remove(&request));
+        // `$request_uri` of the access log is what the client sent.
+        if let Some(target) = record.and_then(|record| record.client_target) {
+            request_line::restore(request, target);
+        }
     }));
     if ended.is_err() {
         nginx::log(

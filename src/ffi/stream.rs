@@ -370,7 +370,7 @@ fn is_of_request(event: Event) -> bool {
     matches!(event.callback, Callback::RequestHeaders | Callback::RequestBody)
 }
 
-fn request_id(request: *mut c_void) -> Result<RequestId, Failure> {
+pub(super) fn request_id(request: *mut c_void) -> Result<RequestId, Failure> {
     NonZeroUsize::new(request as usize).map(RequestId).ok_or_else(bad_request)
 }
 

@@ -59,9 +59,10 @@ pub const RPW_SET_RESPONSE_HEADER: i32 = 4;
 pub const RPW_ADD_RESPONSE_HEADER: i32 = 5;
 /// Every response header of that name goes.
 pub const RPW_REMOVE_RESPONSE_HEADER: i32 = 6;
-/// The request method is `value`.
+/// The request method is `value`; when `number` is 1, by `rpw_request_method`.
 pub const RPW_SET_METHOD: i32 = 7;
-/// The request's path is `name` (decoded), its query is `value`.
+/// The request's path is `name` (decoded); the request line has `value`, in which the query begins at `number` (0: there
+/// is none) and ends before a `#`.
 pub const RPW_SET_PATH: i32 = 8;
 /// The response status is `number`.
 pub const RPW_SET_STATUS: i32 = 9;

@@ -6,7 +6,9 @@ use super::memory::{Answer, give, give_bytes, give_current, slice, split, write_
 use super::trailers;
 use crate::abi::{MapType, Status, Version};
 use crate::codec::header_map;
+use crate::effect::{EffectKind, Effects};
 use crate::guest::{Return, State};
+use crate::ports::{Host, RequestId};
 use crate::snapshot::HeaderMap;
 
 pub use self::write::{
@@ -14,6 +16,8 @@ pub use self::write::{
     proxy_set_header_map_pairs,
 };
 
+#[path = "headers_pseudo.rs"]
+mod pseudo;
 #[path = "headers_write.rs"]
 mod write;
 
@@ -127,9 +131,22 @@ fn request_headers(state: &mut State) -> Option<&mut HeaderMap> {
         if host.variable(request, b"http_host", &mut value) {
             headers.push(AUTHORITY, &value);
         }
-        host.request_path(request, &mut value);
+        path_now(&**host, &stream.effects, request, &mut value);
+        let headers = &mut stream.request_headers;
         headers.push(b":path", &value);
         host.request_headers(request, headers);
     }
     Some(&mut stream.request_headers)
+}
+
+/// Path and query of a request. What a callback wrote nginx hears of when the callback has returned.
+pub fn path_now(host: &dyn Host, effects: &Effects, request: RequestId, out: &mut Vec<u8>) {
+    let written = effects.iter().filter(|effect| effect.kind == EffectKind::SetPath).last();
+    match written {
+        Some(effect) => {
+            out.clear();
+            out.extend_from_slice(effect.value);
+        }
+        None => host.request_path(request, out),
+    }
 }

@@ -7,11 +7,11 @@ use wasmtime::Caller;
 
 use super::super::memory::{Answer, slice, split};
 use super::super::shown;
+use super::pseudo::{PATH, check_pseudo, replace_pseudo};
 use super::{AUTHORITY, HOST, load};
 use crate::abi::{Callback, MapType, Status};
 use crate::codec::header;
 use crate::codec::header_map::{self, Pairs};
-use crate::codec::target::{self, Target};
 use crate::effect::{EffectKind, Size};
 use crate::guest::State;
 use crate::limits;
@@ -23,25 +23,6 @@ const TOO_MANY_EFFECTS: &str =
     "a filter asked for more header changes in one callback than the host holds";
 
 const CONTENT_LENGTH: &[u8] = b"content-length";
-
-/// What `ngx.req.set_method` can set.
-const METHODS: &[&str] = &[
-    "GET",
-    "HEAD",
-    "POST",
-    "PUT",
-    "DELETE",
-    "OPTIONS",
-    "MKCOL",
-    "COPY",
-    "MOVE",
-    "PROPFIND",
-    "PROPPATCH",
-    "LOCK",
-    "UNLOCK",
-    "PATCH",
-    "TRACE",
-];
 
 pub fn proxy_set_header_map_pairs(
     caller: &mut Caller<'_, State>,
@@ -79,6 +60,9 @@ fn set_pairs(state: &mut State, map: MapType, pairs: &Pairs<'_>) -> Result<(), S
         }
         for (name, value) in pairs {
             size.add(EffectKind::SetRequestHeader, name, value);
+            if *name == PATH {
+                size.add(EffectKind::SetPath, value, b"");
+            }
         }
     })?;
     for name in &gone {
@@ -211,7 +195,12 @@ fn check_room(
         How::Add => EffectKind::AddRequestHeader,
         How::Replace => EffectKind::SetRequestHeader,
     };
-    check_effects(state, |size| size.add(kind, name, value))
+    check_effects(state, |size| {
+        size.add(kind, name, value);
+        if name == PATH {
+            size.add(EffectKind::SetPath, value, b"");
+        }
+    })
 }
 
 fn too_much(state: &mut State) -> Status {
@@ -270,44 +259,16 @@ fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
 }
 
 fn check_pair(state: &State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {
-    let sound = if is_pseudo(map, name) {
-        check_pseudo(state, map, name, value)
+    let refusal = if is_pseudo(map, name) {
+        check_pseudo(state, map, name, value).err()
     } else {
-        header::is_token(name) && header::is_value(value)
+        let sound = header::is_token(name) && header::is_value(value);
+        (!sound).then_some("")
     };
-    if sound {
-        return Ok(());
-    }
-    state.warn(&format!("header \"{}\" is refused: its name or value is not allowed", shown(name)));
+    let Some(why) = refusal else { return Ok(()) };
+    let name = shown(name);
+    state.warn(&format!("header \"{name}\" is refused: its name or value is not allowed{why}"));
     Err(Status::BadArgument)
-}
-
-fn check_pseudo(state: &State, map: MapType, name: &[u8], value: &[u8]) -> bool {
-    match (map, name) {
-        (MapType::RequestHeaders, b":method") => METHODS.iter().any(|m| m.as_bytes() == value),
-        (MapType::RequestHeaders, b":path") => read_target(state, value).is_some(),
-        (MapType::RequestHeaders, name) if name == AUTHORITY || name.eq_ignore_ascii_case(HOST) => {
-            !value.is_empty() && value.iter().all(|b| b.is_ascii_graphic())
-        }
-        (MapType::RequestHeaders, b":scheme") => {
-            value.first().is_some_and(u8::is_ascii_alphabetic)
-                && value.iter().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
-        }
-        (MapType::ResponseHeaders, b":status") => status_code(value).is_some(),
-        _ => false,
-    }
-}
-
-fn status_code(value: &[u8]) -> Option<i32> {
-    let digits = value.len() == 3 && value.iter().all(u8::is_ascii_digit);
-    let code = std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()?;
-    (100..=599).contains(&code).then_some(code)
-}
-
-/// A path that nginx would take from a client.
-fn read_target<'a>(state: &State, value: &'a [u8]) -> Option<Target<'a>> {
-    let merge_slashes = state.host.merges_slashes(state.request()?);
-    target::parse(value, merge_slashes)
 }
 
 /// nginx frames messages itself. A guest sees what it wrote, and nginx never gets a length that does not
@@ -399,33 +360,6 @@ fn replace_framing(
     Ok(())
 }
 
-fn replace_pseudo(state: &mut State, name: &[u8], value: &[u8]) -> Result<(), Status> {
-    match name {
-        b":method" => queue(state, EffectKind::SetMethod, 0, b"", value),
-        b":path" => {
-            let target = read_target(state, value).ok_or(Status::BadArgument)?;
-            queue(state, EffectKind::SetPath, 0, &target.path, target.query)?;
-            let host = state.host.clone();
-            if let Some(request) = state.request() {
-                host.set_request_path(request, value);
-            }
-            Ok(())
-        }
-        b":authority" => queue(state, EffectKind::SetRequestHeader, 0, b"Host", value),
-        b":scheme" => {
-            if let Some(request) = state.request() {
-                state.host.set_request_scheme(request, value);
-            }
-            Ok(())
-        }
-        b":status" => {
-            let code = status_code(value).ok_or(Status::BadArgument)?;
-            queue(state, EffectKind::SetStatus, code, b"", b"")
-        }
-        _ => Err(Status::BadArgument),
-    }
-}
-
 fn remove(state: &mut State, map: MapType, name: &[u8]) -> Result<(), Status> {
     if let Some(headers) = load_to_change(state, map) {
         headers.remove(name);
@@ -454,7 +388,7 @@ fn load_to_change(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
     load(state, map)
 }
 
-fn queue(
+pub(super) fn queue(
     state: &mut State,
     kind: EffectKind,
     number: i32,

@@ -227,7 +227,7 @@ fn charge(state: &State, value: &[u8]) {
 fn request_path(state: &State) -> Option<Vec<u8>> {
     let stream = state.stream().filter(|s| has_variable_room(s, 0))?;
     let mut path = Vec::new();
-    state.host.request_path(stream.request, &mut path);
+    headers::path_now(&*state.host, &stream.effects, stream.request, &mut path);
     charge(state, &path);
     Some(path)
 }

@@ -73,7 +73,9 @@ pub fn proxy_send_local_response(
     let details = slice(memory, details, details_size)?;
     let body = slice(memory, body, body_size)?;
     let headers = slice(memory, headers, headers_size)?;
-    if !(100..=999).contains(&status) {
+    // One below 200 would announce a response that never comes.
+    if !(200..=999).contains(&status) {
+        state.warn("a local response is refused: its status is not one from 200 to 999");
         return Err(Status::BadArgument.into());
     }
     let place = answer_place(state)?;
@@ -86,12 +88,20 @@ pub fn proxy_send_local_response(
     let response = LocalResponse { details, body, headers: &headers };
     match grpc_code(state, status, grpc_status) {
         Some(code) => send_grpc(state, place, code, &response, &mut left_out)?,
-        None => send(state, place, status, body, &headers, details, &mut left_out)?,
+        None => {
+            let body = if has_body(status) { body } else { b"" };
+            send(state, place, status, body, &headers, details, &mut left_out)?;
+        }
     }
     if let Some(warning) = left_out.warning() {
         state.warn(&warning);
     }
     Ok(())
+}
+
+/// Clients read no body after the others.
+fn has_body(status: u32) -> bool {
+    !matches!(status, 204 | 205 | 304)
 }
 
 struct LocalResponse<'a> {

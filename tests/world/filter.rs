@@ -2,7 +2,6 @@
 
 use super::{PROCESS, Request, World, module};
 use resty_proxy_wasm::abi::Callback;
-use resty_proxy_wasm::codec::target::is_query;
 use resty_proxy_wasm::effect::{Effect, EffectKind, Effects};
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::event::{Action, Event};
@@ -221,7 +220,11 @@ impl Stream {
             }
             Ok(taken)
         });
-        taken.map(|effects| effects.iter().inspect(sound).map(shown).collect()).unwrap_or_default()
+        let taken = taken.unwrap_or_default();
+        for effect in taken.iter().filter(|effect| effect.kind == EffectKind::SetPath) {
+            self.world.with(self.request, |r| r.path = Some(effect.value.to_vec()));
+        }
+        taken.iter().inspect(sound).map(shown).collect()
     }
 }
 
@@ -248,9 +251,13 @@ fn sound(effect: &Effect<'_>) {
         | K::RemoveResponseHeader
         | K::LocalResponseHeader => token(name) && !breaks(value),
         K::SetMethod => name.is_empty() && token(value),
-        K::SetPath => name.starts_with(b"/") && !name.contains(&0) && is_query(value),
-        K::SetStatus => (100..=599).contains(&number),
-        K::LocalResponse => (100..=999).contains(&number) && !breaks(name),
+        K::SetPath => {
+            name.starts_with(b"/")
+                && !name.contains(&0)
+                && value.iter().all(|b| *b > b' ' && *b != 0x7f)
+        }
+        K::SetStatus => (200..=599).contains(&number),
+        K::LocalResponse => (200..=999).contains(&number) && !breaks(name),
     };
     assert!(is_sound, "{effect:?}");
 }
@@ -258,7 +265,6 @@ fn sound(effect: &Effect<'_>) {
 /// An effect as `what name: value`.
 fn shown(effect: Effect<'_>) -> String {
     let Effect { kind, number, name, value } = effect;
-    let has_value = !value.is_empty();
     let (name, value) = (name.escape_ascii(), value.escape_ascii());
     match kind {
         EffectKind::SetRequestHeader => format!("set request {name}: {value}"),
@@ -268,8 +274,7 @@ fn shown(effect: Effect<'_>) -> String {
         EffectKind::AddResponseHeader => format!("add response {name}: {value}"),
         EffectKind::RemoveResponseHeader => format!("remove response {name}"),
         EffectKind::SetMethod => format!("method {value}"),
-        EffectKind::SetPath if has_value => format!("path {name} ? {value}"),
-        EffectKind::SetPath => format!("path {name}"),
+        EffectKind::SetPath => format!("path {name} as {value}"),
         EffectKind::SetStatus => format!("status {number}"),
         EffectKind::LocalResponse => format!("answer {number} [{name}] {value}"),
         EffectKind::LocalResponseHeader => format!("answer {name}: {value}"),

@@ -20,7 +20,8 @@ pub struct Request {
     pub phase: Phase,
     pub headers_sent: bool,
     pub status: u16,
-    path: Option<Vec<u8>>,
+    /// What filters made of the path.
+    pub path: Option<Vec<u8>>,
     scheme: Option<Vec<u8>>,
 }
 
@@ -303,9 +304,12 @@ impl Host for World {
         });
     }
 
-    fn set_request_path(&self, request: RequestId, path: &[u8]) {
-        assert!(path.iter().all(|b| *b > b' ' && *b != 0x7f), "{:?}", path.escape_ascii());
-        self.with(request, |r| r.path = Some(path.to_vec()));
+    fn is_head(&self, request: RequestId) -> bool {
+        self.read(request, |r| r.get("request_method") == Some(b"HEAD"))
+    }
+
+    fn names_methods(&self, _: RequestId) -> bool {
+        true
     }
 
     fn merges_slashes(&self, _: RequestId) -> bool {

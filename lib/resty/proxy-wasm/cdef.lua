@@ -82,6 +82,9 @@ typedef struct rpw_options_t {
     int32_t body;
     int32_t calls_hold;
 } rpw_options_t;
+typedef struct rpw_flags_t {
+    uint64_t words[26];
+} rpw_flags_t;
 typedef struct rpw_value_t {
     const char *data;
     size_t length;
@@ -175,6 +178,19 @@ int32_t rpw_plugin_load(const char *name,
                         rpw_plugin_t **plugin,
                         struct rpw_error_t *error);
 void rpw_plugin_free(rpw_plugin_t *plugin);
+int32_t rpw_request_flags(void *request,
+                          struct rpw_flags_t *flags,
+                          struct rpw_error_t *error);
+int32_t rpw_request_target(void *request,
+                           const struct rpw_flags_t *before,
+                           const struct rpw_flags_t *after,
+                           const char *target,
+                           size_t target_length,
+                           struct rpw_error_t *error);
+int32_t rpw_request_method(void *request,
+                           const char *name,
+                           size_t name_length,
+                           struct rpw_error_t *error);
 int32_t rpw_shared_memory(uint64_t size,
                           struct rpw_error_t *error);
 int32_t rpw_shared_eviction(int32_t evicts,

@@ -1,17 +1,24 @@
 -- Does what a guest asked for, in order.
 
 local ffi = require("ffi")
+local base = require("resty.core.base")
 local clib = require("resty.proxy-wasm.clib")
 local ngx_req_core = require("ngx.req")
 local ngx_resp = require("ngx.resp")
 
+local ffi_new = ffi.new
 local ffi_str = ffi.string
+local get_request = base.get_request
+local has_no_body = require("resty.proxy-wasm.response").has_no_body
 local ngx = ngx
 local ngx_header = ngx.header
 local ngx_req = ngx.req
 local add_request_header = ngx_req_core.add_header
 local add_response_header = ngx_resp.add_header
 local error = error
+
+local lib = clib.lib
+local error_slot = clib.error_slot
 
 local const = clib.const
 local SET_REQUEST_HEADER = const.RPW_SET_REQUEST_HEADER
@@ -29,9 +36,35 @@ local LOCAL_RESPONSE_HEADER = const.RPW_LOCAL_RESPONSE_HEADER
 -- A path may hold what a client can send in escapes: control characters, too.
 local IS_BINARY = true
 
-local function set_path(path, query)
-    ngx_req.set_uri(path, false, IS_BINARY)
+local flags_before, flags_after = ffi_new("rpw_flags_t"), ffi_new("rpw_flags_t")
+
+local function set_path(path, effect)
+    local query = ""
+    if effect.number > 0 then
+        query = ffi_str(effect.value + effect.number, effect.value_length - effect.number):match("^[^#]*")
+    end
+    local r = get_request()
+    lib.rpw_request_flags(r, flags_before, error_slot)
     ngx_req.set_uri_args(query)
+    lib.rpw_request_flags(r, flags_after, error_slot)
+    ngx_req.set_uri(path, false, IS_BINARY)
+    lib.rpw_request_target(r, flags_before, flags_after, effect.value, effect.value_length, error_slot)
+end
+
+local function set_method(name, effect)
+    if effect.number == 1 then
+        lib.rpw_request_method(get_request(), effect.value, effect.value_length, error_slot)
+    else
+        ngx_req.set_method(ngx["HTTP_" .. name])
+    end
+end
+
+local function set_status(status)
+    -- Without a body so far: a length would be that of another response.
+    if has_no_body(ngx.status) and not has_no_body(status) then
+        ngx_header["Content-Length"] = nil
+    end
+    ngx.status = status
 end
 
 -- ngx.req.set_header takes an empty value for no header.
@@ -59,11 +92,11 @@ local function apply_change(kind, effect)
     elseif kind == REMOVE_REQUEST_HEADER then
         ngx_req.clear_header(name)
     elseif kind == SET_METHOD then
-        ngx_req.set_method(ngx["HTTP_" .. value])
+        set_method(value, effect)
     elseif kind == SET_PATH then
-        set_path(name, value)
+        set_path(name, effect)
     elseif kind == SET_STATUS then
-        ngx.status = effect.number
+        set_status(effect.number)
     else
         error("resty.proxy-wasm: the library asks for effect " .. kind .. ", which these Lua files do not know")
     end

@@ -35,8 +35,14 @@ local function set_headers(headers)
     return seen
 end
 
-local function bodiless(status)
-    return status < 200 or status == 204 or status == 304
+local NO_CONTENT = 204
+local RESET_CONTENT = 205
+local NOT_MODIFIED = 304
+local SWITCHING_PROTOCOLS = 101
+
+-- Whether a response of that status ends with its headers.
+local function has_no_body(status)
+    return status == NO_CONTENT or status == NOT_MODIFIED or status == SWITCHING_PROTOCOLS
 end
 
 -- Nil keeps nginx from giving the type of an empty body.
@@ -48,18 +54,18 @@ end
 
 local _M = {}
 
+_M.has_no_body = has_no_body
+
 -- From a request phase: sends it and ends the request. Does not return.
 -- `own_page`: nginx answers a status without a body, by `error_page` or its own page.
 function _M.send(status, headers, body, own_page)
-    if own_page and body == "" and status >= 300 and not bodiless(status) then
+    if own_page and body == "" and status >= 300 and not has_no_body(status) then
         set_headers(headers)
         return ngx_exit(status)
     end
     ngx.status = status
     local seen = set_headers(headers)
-    if bodiless(status) then
-        body = ""
-    else
+    if not has_no_body(status) then
         ngx_header["Content-Length"] = #body
     end
     default_content_type(seen, body)
@@ -70,6 +76,10 @@ end
 -- From header_filter: the headers change places with the upstream's; the body comes out of body_filter, so
 -- its length is left to chunked encoding.
 function _M.replace_headers(status, headers, body)
+    if ngx.status == SWITCHING_PROTOCOLS then
+        -- What nginx sends from here on is not a body.
+        return ngx_exit(ngx.ERROR)
+    end
     for name in pairs(get_headers(0, true)) do
         if name ~= "connection" and name ~= "transfer-encoding" then
             ngx_header[name] = nil
@@ -77,6 +87,9 @@ function _M.replace_headers(status, headers, body)
     end
     ngx.status = status
     local seen = set_headers(headers)
+    if status == RESET_CONTENT then
+        ngx_header["Content-Length"] = 0
+    end
     if seen["grpc-status"] and body == "" and http_version() >= 2 then
         -- The response ends with its headers: trailers of the upstream would come behind, with its status.
         ngx_header["Content-Length"] = 0
