@@ -134,7 +134,8 @@
 #define RPW_ADD_RESPONSE_HEADER 5
 
 /**
- * Every response header of that name goes.
+ * Every response header of that name goes. `number` is 1 in this effect and the five before it where ngx_lua's functions
+ * would do something else; see `rpw_response_line_add`.
  */
 #define RPW_REMOVE_RESPONSE_HEADER 6
 
@@ -164,6 +165,16 @@
  * A header of that local response.
  */
 #define RPW_LOCAL_RESPONSE_HEADER 11
+
+/**
+ * `rpw_response_line_add`, `rpw_request_line_add`: nginx has a field for that header; set it by ngx_lua.
+ */
+#define RPW_LINE_FIELD 1
+
+/**
+ * The functions for header lines: this nginx keeps them in a way that the library does not know.
+ */
+#define RPW_LINE_UNKNOWN -1
 
 /**
  * `rpw_context_traits`: the filter has `proxy_on_request_body`.
@@ -372,6 +383,18 @@ typedef struct rpw_nginx_t {
      * `ngx_http_lua_ffi_sema_post`
      */
     int (*semaphore_post)(void*, int);
+    /**
+     * `ngx_http_lua_ffi_get_resp_header`
+     */
+    int (*response_header)(void*, const uint8_t*, size_t, uint8_t*, void*, int, const char**);
+    /**
+     * `ngx_list_push`
+     */
+    void *(*list_push)(void*);
+    /**
+     * `ngx_palloc`
+     */
+    void *(*palloc)(void*, size_t);
     /**
      * `ngx_http_lua_ffi_worker_exiting`
      */
@@ -837,6 +860,78 @@ int32_t rpw_foreign_caller(rpw_caller_t caller);
  */
 int32_t rpw_setup(const struct rpw_nginx_t *functions,
                   struct rpw_error_t *error);
+
+/**
+ * Takes every line of a response header away.
+ *
+ * # Returns
+ * How many there were; `RPW_LINE_UNKNOWN`.
+ * # Safety
+ * `request` is the running `ngx_http_request_t`, `name` has its length.
+ */
+int32_t rpw_response_line_remove(void *request, const char *name, size_t name_length);
+
+/**
+ * Takes every line of the response away.
+ *
+ * # Returns
+ * How many there were; `RPW_LINE_UNKNOWN`.
+ * # Safety
+ * `request` is the running `ngx_http_request_t`.
+ */
+int32_t rpw_response_line_clear(void *request);
+
+/**
+ * Gives the lines of a response header an empty value.
+ *
+ * # Returns
+ * How many there are; `RPW_LINE_UNKNOWN`.
+ * # Safety
+ * As `rpw_response_line_remove`.
+ */
+int32_t rpw_response_line_blank(void *request, const char *name, size_t name_length);
+
+/**
+ * Adds a line to the response's headers.
+ *
+ * # Arguments
+ * `always`: 0 to add nothing where nginx has a field for that header and no line is there yet.
+ * # Returns
+ * 0; `RPW_LINE_FIELD` when nothing was added; `RPW_LINE_UNKNOWN`.
+ * # Safety
+ * As `rpw_response_line_remove`; `line` is valid.
+ */
+int32_t rpw_response_line_add(void *request, const struct rpw_pair_t *line, int32_t always);
+
+/**
+ * Adds a line to the request's headers. Else as `rpw_response_line_add`.
+ *
+ * # Returns
+ * As `rpw_response_line_add`.
+ * # Safety
+ * As `rpw_response_line_add`.
+ */
+int32_t rpw_request_line_add(void *request, const struct rpw_pair_t *line, int32_t always);
+
+/**
+ * Counts the lines of a request header.
+ *
+ * # Returns
+ * Their number; `RPW_LINE_UNKNOWN`.
+ * # Safety
+ * As `rpw_response_line_remove`.
+ */
+int32_t rpw_request_line_count(void *request, const char *name, size_t name_length);
+
+/**
+ * Has nginx send the content type as it was set last, without the charset of the one before.
+ *
+ * # Returns
+ * 0; `RPW_LINE_UNKNOWN`.
+ * # Safety
+ * `request` is the running `ngx_http_request_t`.
+ */
+int32_t rpw_response_charset_forget(void *request);
 
 /**
  * Begins to listen: says what a datagram cosocket must connect to, and what it must send first.

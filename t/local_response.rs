@@ -207,7 +207,10 @@ fn nothing_of_nginx_is_added() {
 
     let response = nginx.get("/?c=framed");
     assert_eq!((response.status, response.text().as_str()), (200, "hello"));
-    assert_eq!(headers(&response), [("Content-Type", "text/plain"), ("Content-Length", "5")]);
+    assert_eq!(
+        headers(&response),
+        [("Content-Type", "text/plain"), ("x-a", ""), ("Content-Length", "5")]
+    );
     assert_eq!(response.header_all("connection"), ["close"]);
 
     assert_eq!(nginx.get("/?c=large").text(), "b".repeat(1_000_000));

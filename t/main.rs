@@ -28,6 +28,7 @@ mod framing;
 mod gateway;
 mod grpc;
 mod harness;
+mod header_lines;
 mod headers;
 mod headers_refused;
 mod headers_write;

@@ -65,6 +65,22 @@ pub struct rpw_nginx_t {
     pub response_status: Option<unsafe extern "C" fn(*mut c_void) -> c_int>,
     /// `ngx_http_lua_ffi_sema_post`
     pub semaphore_post: Option<unsafe extern "C" fn(*mut c_void, c_int) -> c_int>,
+    /// `ngx_http_lua_ffi_get_resp_header`
+    pub response_header: Option<
+        unsafe extern "C" fn(
+            *mut c_void,
+            *const u8,
+            usize,
+            *mut u8,
+            *mut c_void,
+            c_int,
+            *mut *const c_char,
+        ) -> c_int,
+    >,
+    /// `ngx_list_push`
+    pub list_push: Option<unsafe extern "C" fn(*mut c_void) -> *mut c_void>,
+    /// `ngx_palloc`
+    pub palloc: Option<unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void>,
     /// `ngx_http_lua_ffi_worker_exiting`
     pub worker_exiting: Option<unsafe extern "C" fn() -> c_int>,
     /// `ngx_http_core_module`
@@ -104,6 +120,9 @@ functions! {
     headers_sent: unsafe extern "C" fn(*mut c_void) -> c_int,
     response_status: unsafe extern "C" fn(*mut c_void) -> c_int,
     semaphore_post: unsafe extern "C" fn(*mut c_void, c_int) -> c_int,
+    response_header: unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, *mut c_void, c_int, *mut *const c_char) -> c_int,
+    list_push: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
+    palloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
     worker_exiting: unsafe extern "C" fn() -> c_int,
 }
 

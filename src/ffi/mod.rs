@@ -21,6 +21,7 @@ mod folder;
 mod foreign;
 mod functions;
 mod handle;
+mod header_lines;
 mod listen;
 mod metrics;
 mod nginx;
@@ -44,6 +45,7 @@ pub use cache::rpw_cache_dir;
 pub use context::*;
 pub use foreign::{rpw_caller_t, rpw_foreign_caller, rpw_foreign_function, rpw_result_t};
 pub use functions::{rpw_nginx_t, rpw_setup};
+pub use header_lines::*;
 pub use listen::{
     rpw_listen_begin, rpw_listen_end, rpw_listen_failed, rpw_listen_heard, rpw_listen_wake,
 };

@@ -57,7 +57,8 @@ pub const RPW_REMOVE_REQUEST_HEADER: i32 = 3;
 pub const RPW_SET_RESPONSE_HEADER: i32 = 4;
 /// One more response header line.
 pub const RPW_ADD_RESPONSE_HEADER: i32 = 5;
-/// Every response header of that name goes.
+/// Every response header of that name goes. `number` is 1 in this effect and the five before it where ngx_lua's functions
+/// would do something else; see `rpw_response_line_add`.
 pub const RPW_REMOVE_RESPONSE_HEADER: i32 = 6;
 /// The request method is `value`; when `number` is 1, by `rpw_request_method`.
 pub const RPW_SET_METHOD: i32 = 7;
@@ -71,6 +72,11 @@ pub const RPW_SET_STATUS: i32 = 9;
 pub const RPW_LOCAL_RESPONSE: i32 = 10;
 /// A header of that local response.
 pub const RPW_LOCAL_RESPONSE_HEADER: i32 = 11;
+
+/// `rpw_response_line_add`, `rpw_request_line_add`: nginx has a field for that header; set it by ngx_lua.
+pub const RPW_LINE_FIELD: i32 = 1;
+/// The functions for header lines: this nginx keeps them in a way that the library does not know.
+pub const RPW_LINE_UNKNOWN: i32 = -1;
 
 /// `rpw_context_traits`: the filter has `proxy_on_request_body`.
 pub const RPW_TAKES_REQUEST_BODY: i32 = 1;

@@ -299,7 +299,15 @@ fn queue_addition(
         MapType::RequestHeaders => EffectKind::AddRequestHeader,
         _ => EffectKind::AddResponseHeader,
     };
-    queue(state, kind, 0, name, value)
+    queue(state, kind, is_special(map, name, value), name, value)
+}
+
+/// 1 for a change that ngx_lua's own functions would make in another way. See `ffi/header_lines.rs`.
+fn is_special(map: MapType, name: &[u8], value: &[u8]) -> i32 {
+    i32::from(match map {
+        MapType::RequestHeaders => header::has_request_field(name),
+        _ => value.is_empty() || name.contains(&b'_') || header::has_response_field(name),
+    })
 }
 
 /// Headers of which there is one at the most.
@@ -342,7 +350,7 @@ fn queue_replacement(
         MapType::RequestHeaders => EffectKind::SetRequestHeader,
         _ => EffectKind::SetResponseHeader,
     };
-    queue(state, kind, 0, name, value)
+    queue(state, kind, is_special(map, name, value), name, value)
 }
 
 /// A response length that the guest changes is taken away: nginx then sends chunks of whatever size.
@@ -376,7 +384,8 @@ fn queue_removal(state: &mut State, map: MapType, name: &[u8]) -> Result<(), Sta
     if is_framing(name) && !(map == MapType::ResponseHeaders && length) {
         return Ok(());
     }
-    queue(state, kind, 0, name, b"")
+    // The value is not one that is empty; there is none.
+    queue(state, kind, is_special(map, name, b"-"), name, b"")
 }
 
 /// The guest's view, when it has one in this callback: a filter that only writes need not pay for reading.

@@ -46,6 +46,9 @@ typedef struct rpw_nginx_t {
     int (*headers_sent)(void*);
     int (*response_status)(void*);
     int (*semaphore_post)(void*, int);
+    int (*response_header)(void*, const uint8_t*, size_t, uint8_t*, void*, int, const char**);
+    void *(*list_push)(void*);
+    void *(*palloc)(void*, size_t);
     int (*worker_exiting)(void);
     const void *core_module;
 } rpw_nginx_t;
@@ -160,6 +163,13 @@ int32_t rpw_foreign_function(const char *name,
 int32_t rpw_foreign_caller(rpw_caller_t caller);
 int32_t rpw_setup(const struct rpw_nginx_t *functions,
                   struct rpw_error_t *error);
+int32_t rpw_response_line_remove(void *request, const char *name, size_t name_length);
+int32_t rpw_response_line_clear(void *request);
+int32_t rpw_response_line_blank(void *request, const char *name, size_t name_length);
+int32_t rpw_response_line_add(void *request, const struct rpw_pair_t *line, int32_t always);
+int32_t rpw_request_line_add(void *request, const struct rpw_pair_t *line, int32_t always);
+int32_t rpw_request_line_count(void *request, const char *name, size_t name_length);
+int32_t rpw_response_charset_forget(void *request);
 int32_t rpw_listen_begin(char *hello,
                          struct rpw_error_t *error);
 int32_t rpw_listen_end(struct rpw_error_t *error);
@@ -304,6 +314,8 @@ return {
     RPW_SET_STATUS = 9,
     RPW_LOCAL_RESPONSE = 10,
     RPW_LOCAL_RESPONSE_HEADER = 11,
+    RPW_LINE_FIELD = 1,
+    RPW_LINE_UNKNOWN = -1,
     RPW_TAKES_REQUEST_BODY = 1,
     RPW_FAILS_OPEN = 2,
     RPW_TAKES_RESPONSE_BODY = 4,

@@ -3,6 +3,7 @@
 local ffi = require("ffi")
 local base = require("resty.core.base")
 local clib = require("resty.proxy-wasm.clib")
+local header_lines = require("resty.proxy-wasm.header_lines")
 local ngx_req_core = require("ngx.req")
 local ngx_resp = require("ngx.resp")
 
@@ -35,6 +36,15 @@ local LOCAL_RESPONSE_HEADER = const.RPW_LOCAL_RESPONSE_HEADER
 
 -- A path may hold what a client can send in escapes: control characters, too.
 local IS_BINARY = true
+
+-- What is done for effects whose number is 1.
+local SPECIAL = {
+    [SET_REQUEST_HEADER] = header_lines.set_of_request,
+    [ADD_REQUEST_HEADER] = header_lines.add_to_request,
+    [SET_RESPONSE_HEADER] = header_lines.set,
+    [ADD_RESPONSE_HEADER] = header_lines.add,
+    [REMOVE_RESPONSE_HEADER] = header_lines.remove,
+}
 
 local flags_before, flags_after = ffi_new("rpw_flags_t"), ffi_new("rpw_flags_t")
 
@@ -81,7 +91,9 @@ end
 local function apply_change(kind, effect)
     local name = ffi_str(effect.name, effect.name_length)
     local value = ffi_str(effect.value, effect.value_length)
-    if kind == ADD_RESPONSE_HEADER then
+    if effect.number == 1 and SPECIAL[kind] then
+        SPECIAL[kind](name, value)
+    elseif kind == ADD_RESPONSE_HEADER then
         add_response_header(name, value)
     elseif kind == REMOVE_RESPONSE_HEADER then
         ngx_header[name] = nil
@@ -105,7 +117,7 @@ end
 -- Applies an effect. Returns the local response so far, which the effect may be, or be a part of.
 local function apply_one(effect, response)
     local kind = effect.kind
-    if kind == SET_RESPONSE_HEADER then
+    if kind == SET_RESPONSE_HEADER and effect.number == 0 then
         ngx_header[ffi_str(effect.name, effect.name_length)] = ffi_str(effect.value, effect.value_length)
     elseif kind == LOCAL_RESPONSE then
         return {

@@ -1,15 +1,12 @@
 -- Local responses: what a filter answers in place of the upstream.
 
-local ngx_resp = require("ngx.resp")
+local header_lines = require("resty.proxy-wasm.header_lines")
 
 local ngx = ngx
 local ngx_header = ngx.header
 local ngx_print = ngx.print
 local ngx_exit = ngx.exit
 local http_version = ngx.req.http_version
-local get_headers = ngx.resp.get_headers
-local add_header = ngx_resp.add_header
-local pairs = pairs
 
 -- nginx frames messages itself. The last two are of one connection, too; clients take HTTP/2 with them for malformed.
 local FRAMING = {
@@ -20,16 +17,29 @@ local FRAMING = {
     ["proxy-connection"] = true,
 }
 
+-- Not in HTTP/2, where clients take a response with it for malformed.
+local function is_of_connection(lower)
+    return FRAMING[lower] or lower == "upgrade" and http_version() >= 2
+end
+
+local function set_header(name, lower, value)
+    if value == "" or lower == "content-type" or name:find("_", 1, true) then
+        header_lines.set(name, value)
+    else
+        ngx_header[name] = value
+    end
+end
+
 local function set_headers(headers)
     local seen = {}
     for i = 1, #headers, 2 do
         local name, value = headers[i], headers[i + 1]
         local lower = name:lower()
         if seen[lower] and lower ~= "content-type" then
-            add_header(name, value)
-        elseif not FRAMING[lower] then
+            header_lines.add(name, value)
+        elseif not is_of_connection(lower) then
             seen[lower] = true
-            ngx_header[name] = value
+            set_header(name, lower, value)
         end
     end
     return seen
@@ -48,7 +58,11 @@ end
 -- Nil keeps nginx from giving the type of an empty body.
 local function default_content_type(seen, body)
     if not seen["content-type"] then
-        ngx_header["Content-Type"] = body ~= "" and "text/plain" or nil
+        if body ~= "" then
+            header_lines.set("Content-Type", "text/plain")
+        else
+            ngx_header["Content-Type"] = nil
+        end
     end
 end
 
@@ -80,11 +94,7 @@ function _M.replace_headers(status, headers, body)
         -- What nginx sends from here on is not a body.
         return ngx_exit(ngx.ERROR)
     end
-    for name in pairs(get_headers(0, true)) do
-        if name ~= "connection" and name ~= "transfer-encoding" then
-            ngx_header[name] = nil
-        end
-    end
+    header_lines.clear()
     ngx.status = status
     local seen = set_headers(headers)
     if status == RESET_CONTENT then

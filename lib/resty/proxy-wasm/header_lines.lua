@@ -1,0 +1,126 @@
+-- Header lines that ngx_lua's functions would change in another way than a filter asked: names with underscores,
+-- empty values, and headers that nginx has a field for. The library changes nginx's own lists for them. Where it does
+-- not know these lists, ngx_lua's functions do what they can.
+
+local ffi = require("ffi")
+local base = require("resty.core.base")
+local clib = require("resty.proxy-wasm.clib")
+local ngx_req_core = require("ngx.req")
+local ngx_resp = require("ngx.resp")
+
+local get_request = base.get_request
+local get_headers = ngx.resp.get_headers
+local ngx_header = ngx.header
+local ngx_req = ngx.req
+local add_to_request = ngx_req_core.add_header
+local add_to_response = ngx_resp.add_header
+
+local pairs = pairs
+
+local lib = clib.lib
+local FIELD = clib.const.RPW_LINE_FIELD
+local UNKNOWN = clib.const.RPW_LINE_UNKNOWN
+
+local line = ffi.new("rpw_pair_t")
+
+-- Lends a name and a value to the library for one call.
+local function add_line(add, name, value, always)
+    line.name, line.name_length = name, #name
+    line.value, line.value_length = value, #value
+    return add(get_request(), line, always)
+end
+
+local function is_content_type(name)
+    return #name == 12 and name:lower() == "content-type"
+end
+
+local _M = {}
+
+-- Takes every line of a response header away.
+function _M.remove(name)
+    -- ngx_lua would take this for the name with hyphens. nginx has no field for a name with underscores.
+    if not name:find("_", 1, true) then
+        ngx_header[name] = nil
+    end
+    lib.rpw_response_line_remove(get_request(), name, #name)
+end
+
+local function set_field(name, value)
+    if is_content_type(name) then
+        if value == "" then
+            ngx_header[name] = nil
+            add_line(lib.rpw_response_line_add, name, value, 1)
+        else
+            ngx_header[name] = value
+            lib.rpw_response_charset_forget(get_request())
+        end
+    elseif value == "" then
+        -- The field must point to a line, which ngx_lua does not make for an empty value.
+        ngx_header[name] = "-"
+        if lib.rpw_response_line_blank(get_request(), name, #name) == UNKNOWN then
+            ngx_header[name] = nil
+        end
+    else
+        ngx_header[name] = value
+    end
+end
+
+-- Adds a line to the response.
+function _M.add(name, value)
+    local rc = add_line(lib.rpw_response_line_add, name, value, 0)
+    if rc == UNKNOWN then
+        add_to_response(name, value)
+    elseif rc == FIELD then
+        if ngx_header[name] == nil then
+            set_field(name, value)
+        else
+            -- nginx has it in its field alone.
+            add_line(lib.rpw_response_line_add, name, value, 1)
+        end
+    end
+end
+
+-- Gives the response one line of that name.
+function _M.set(name, value)
+    _M.remove(name)
+    if add_line(lib.rpw_response_line_add, name, value, 0) ~= 0 then
+        set_field(name, value)
+    end
+end
+
+-- Takes every line of the response away.
+function _M.clear()
+    for name in pairs(get_headers(0, true)) do
+        if name ~= "connection" and name ~= "transfer-encoding" then
+            ngx_header[name] = nil
+        end
+    end
+    -- Names with underscores, and further lines of headers that nginx has a field for.
+    lib.rpw_response_line_clear(get_request())
+end
+
+-- Adds a line to the request.
+function _M.add_to_request(name, value)
+    local rc = add_line(lib.rpw_request_line_add, name, value, value == "" and 1 or 0)
+    if rc == UNKNOWN then
+        add_to_request(name, value)
+    elseif rc == FIELD then
+        ngx_req.set_header(name, value)
+    end
+end
+
+-- Gives the request one line of that name.
+function _M.set_of_request(name, value)
+    if value == "" then
+        ngx_req.clear_header(name)
+        _M.add_to_request(name, value)
+        return
+    end
+    -- ngx_lua changes the line that nginx has the field for, and leaves the others.
+    if lib.rpw_request_line_count(get_request(), name, #name) > 1 then
+        ngx_req.clear_header(name)
+    end
+    ngx_req.set_header(name, value)
+end
+
+return _M

@@ -1,0 +1,410 @@
+//! nginx's own lists of header lines.
+//!
+//! ngx_lua's functions cannot say all that a filter can: they turn underscores of names into hyphens, take an empty value
+//! for no header, and keep one line of the headers that nginx has a field for. So those lines are changed here, in the
+//! lists that nginx sends. Everything else goes through ngx_lua.
+//!
+//! Where the lists are in `ngx_http_request_t` depends on nginx's version and build. They are found by what they look
+//! like, once in a process, and looked at again each time; where they are not found, these functions answer that, and the
+//! caller does what ngx_lua can.
+
+use std::ffi::{c_char, c_void};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::functions::{Functions, functions};
+use super::{RPW_LINE_FIELD, RPW_LINE_UNKNOWN, rpw_pair_t, types};
+use crate::codec::header;
+
+/// `ngx_str_t`
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Str {
+    length: usize,
+    data: *const u8,
+}
+
+/// `ngx_table_elt_t`; nginx 1.23 and later have one more pointer behind it.
+#[repr(C)]
+struct Line {
+    hash: usize,
+    name: Str,
+    value: Str,
+    lower_case: *const u8,
+}
+
+/// `ngx_list_part_t`
+#[repr(C)]
+struct Part {
+    lines: *mut u8,
+    count: usize,
+    next: *mut Part,
+}
+
+/// `ngx_list_t`
+#[repr(C)]
+struct List {
+    last: *mut Part,
+    part: Part,
+    line_size: usize,
+    capacity: usize,
+    pool: *mut c_void,
+}
+
+const WORD: usize = size_of::<usize>();
+const LINE_SIZE: usize = size_of::<Line>();
+const LINE_SIZE_WITH_NEXT: usize = LINE_SIZE + WORD;
+/// How many lines nginx makes room for at once: headers of a request and of a response, trailers of a response.
+const HEADERS_AT_ONCE: usize = 20;
+const TRAILERS_AT_ONCE: usize = 4;
+/// How far the lists are looked for. Each `ngx_http_request_t` is larger, and the lists are in its first half.
+const SEARCHED: usize = 110;
+/// How far `content_type` is looked for behind the lists of the response.
+const SEARCHED_BEHIND: usize = 48;
+const LIST_WORDS: usize = size_of::<List>() / WORD;
+
+/// Where in a request the response's list is, in words; 0 while that is not known.
+static RESPONSE_AT: AtomicUsize = AtomicUsize::new(0);
+/// The same of the request's.
+static REQUEST_AT: AtomicUsize = AtomicUsize::new(0);
+
+/// Takes every line of a response header away.
+///
+/// # Returns
+/// How many there were; `RPW_LINE_UNKNOWN`.
+/// # Safety
+/// `request` is the running `ngx_http_request_t`, `name` has its length.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_response_line_remove(
+    request: *mut c_void,
+    name: *const c_char,
+    name_length: usize,
+) -> i32 {
+    // SAFETY: as promised by the caller.
+    let (list, name) = unsafe { (response_list(request), types::bytes(name, name_length)) };
+    change(list, |line| {
+        if !is_named(line, name) {
+            return false;
+        }
+        // As ngx_lua does it: fields of the request may still point to the line.
+        (line.hash, line.value.length) = (0, 0);
+        true
+    })
+}
+
+/// Takes every line of the response away.
+///
+/// # Returns
+/// How many there were; `RPW_LINE_UNKNOWN`.
+/// # Safety
+/// `request` is the running `ngx_http_request_t`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_response_line_clear(request: *mut c_void) -> i32 {
+    // SAFETY: as promised by the caller.
+    change(unsafe { response_list(request) }, |line| {
+        (line.hash, line.value.length) = (0, 0);
+        true
+    })
+}
+
+/// Gives the lines of a response header an empty value.
+///
+/// # Returns
+/// How many there are; `RPW_LINE_UNKNOWN`.
+/// # Safety
+/// As `rpw_response_line_remove`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_response_line_blank(
+    request: *mut c_void,
+    name: *const c_char,
+    name_length: usize,
+) -> i32 {
+    // SAFETY: as promised by the caller.
+    let (list, name) = unsafe { (response_list(request), types::bytes(name, name_length)) };
+    change(list, |line| {
+        let found = is_named(line, name);
+        if found {
+            line.value.length = 0;
+        }
+        found
+    })
+}
+
+/// Adds a line to the response's headers.
+///
+/// # Arguments
+/// `always`: 0 to add nothing where nginx has a field for that header and no line is there yet.
+/// # Returns
+/// 0; `RPW_LINE_FIELD` when nothing was added; `RPW_LINE_UNKNOWN`.
+/// # Safety
+/// As `rpw_response_line_remove`; `line` is valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_response_line_add(
+    request: *mut c_void,
+    line: *const rpw_pair_t,
+    always: i32,
+) -> i32 {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let has_field = (always == 0).then_some(header::has_response_field as Test);
+        add(response_list(request), line, has_field, is_named)
+    }
+}
+
+/// Adds a line to the request's headers. Else as `rpw_response_line_add`.
+///
+/// # Returns
+/// As `rpw_response_line_add`.
+/// # Safety
+/// As `rpw_response_line_add`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_request_line_add(
+    request: *mut c_void,
+    line: *const rpw_pair_t,
+    always: i32,
+) -> i32 {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let has_field = (always == 0).then_some(header::has_request_field as Test);
+        add(request_list(request), line, has_field, is_called)
+    }
+}
+
+/// Counts the lines of a request header.
+///
+/// # Returns
+/// Their number; `RPW_LINE_UNKNOWN`.
+/// # Safety
+/// As `rpw_response_line_remove`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_request_line_count(
+    request: *mut c_void,
+    name: *const c_char,
+    name_length: usize,
+) -> i32 {
+    // SAFETY: as promised by the caller.
+    let (list, name) = unsafe { (request_list(request), types::bytes(name, name_length)) };
+    change(list, |line| is_called(line, name))
+}
+
+/// Has nginx send the content type as it was set last, without the charset of the one before.
+///
+/// # Returns
+/// 0; `RPW_LINE_UNKNOWN`.
+/// # Safety
+/// `request` is the running `ngx_http_request_t`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_response_charset_forget(request: *mut c_void) -> i32 {
+    // SAFETY: as promised by the caller.
+    let (list, value) = unsafe { (response_list(request), content_type(request)) };
+    let (Some(list), Some((length, data))) = (list, value) else { return RPW_LINE_UNKNOWN };
+    let behind = 2 * LIST_WORDS;
+    let words = list.cast::<usize>();
+    for at in behind..behind + SEARCHED_BEHIND {
+        // SAFETY: all of it is within the request, which has more behind its headers.
+        unsafe {
+            // content_type_len, then the type (length, data), then the charset (length, data).
+            if *words.add(at + 1) == length
+                && *words.add(at + 2) == data as usize
+                && *words.add(at) <= length
+            {
+                *words.add(at + 3) = 0;
+                return 0;
+            }
+        }
+    }
+    RPW_LINE_UNKNOWN
+}
+
+/// `(length, address)` of the content type that nginx has a field for.
+unsafe fn content_type(request: *mut c_void) -> Option<(usize, *const u8)> {
+    /// `ngx_http_lua_ffi_str_t`
+    #[repr(C)]
+    struct Lent {
+        length: i32,
+        data: *const u8,
+    }
+    const NAME: &[u8] = b"Content-Type";
+    let mut lent = Lent { length: 0, data: std::ptr::null() };
+    let mut error = std::ptr::null();
+    // SAFETY: a name without underscores needs no buffer; there is room for the one value that is asked for.
+    let count = unsafe {
+        (functions()?.response_header)(
+            request,
+            NAME.as_ptr(),
+            NAME.len(),
+            std::ptr::null_mut(),
+            (&raw mut lent).cast(),
+            1,
+            &raw mut error,
+        )
+    };
+    let length = usize::try_from(lent.length).ok().filter(|length| *length > 0)?;
+    (count == 1).then_some((length, lent.data))
+}
+
+/// Calls `f` with each line, and returns for how many it was true.
+fn change(list: Option<*mut List>, mut f: impl FnMut(&mut Line) -> bool) -> i32 {
+    let Some(list) = list else { return RPW_LINE_UNKNOWN };
+    let mut count = 0;
+    // SAFETY: `list` is one of nginx's lists of lines, as `looks_like` has found, and nothing else uses it meanwhile.
+    unsafe {
+        let line_size = (*list).line_size;
+        let mut part = &raw mut (*list).part;
+        while !part.is_null() {
+            for index in 0..(*part).count {
+                let line = (*part).lines.add(index * line_size).cast::<Line>();
+                count += i32::from(f(&mut *line));
+            }
+            part = (*part).next;
+        }
+    }
+    count
+}
+
+type Test = fn(&[u8]) -> bool;
+
+/// Whether a line of a response is there and has that name.
+fn is_named(line: &Line, name: &[u8]) -> bool {
+    line.hash != 0 && is_called(line, name)
+}
+
+/// The same of a request, whose lines are all there: those that are removed leave the list.
+fn is_called(line: &Line, name: &[u8]) -> bool {
+    // SAFETY: nginx gives each line a name.
+    line.name.length == name.len()
+        && unsafe { types::bytes(line.name.data.cast(), line.name.length) }
+            .eq_ignore_ascii_case(name)
+}
+
+unsafe fn add(
+    list: Option<*mut List>,
+    line: *const rpw_pair_t,
+    has_field: Option<Test>,
+    is_there: fn(&Line, &[u8]) -> bool,
+) -> i32 {
+    let Some(list) = list else { return RPW_LINE_UNKNOWN };
+    let Some(functions) = functions() else { return RPW_LINE_UNKNOWN };
+    // SAFETY: as promised by the caller.
+    let Some((name, value)) = unsafe { types::pairs(line, 1) }.next() else {
+        return RPW_LINE_UNKNOWN;
+    };
+    if has_field.is_some_and(|has_field| has_field(name))
+        && change(Some(list), |line| is_there(line, name)) == 0
+    {
+        return RPW_LINE_FIELD;
+    }
+    // SAFETY: the list is nginx's, and so is the memory.
+    let added = unsafe { push(functions, list, name, value) };
+    if added.is_some() { 0 } else { RPW_LINE_UNKNOWN }
+}
+
+/// `None` when there is no memory.
+unsafe fn push(functions: &Functions, list: *mut List, name: &[u8], value: &[u8]) -> Option<()> {
+    // SAFETY: as promised by the caller; each piece of memory is as large as what is written to it.
+    unsafe {
+        let pool = (*list).pool;
+        let with_next = (*list).line_size == LINE_SIZE_WITH_NEXT;
+        let bytes = allocate(functions, pool, 2 * name.len() + value.len() + 2)?;
+        let lower_case = bytes.add(name.len() + 1);
+        let value_at = lower_case.add(name.len());
+        bytes.copy_from_nonoverlapping(name.as_ptr(), name.len());
+        *bytes.add(name.len()) = 0;
+        for (index, byte) in name.iter().enumerate() {
+            *lower_case.add(index) = byte.to_ascii_lowercase();
+        }
+        value_at.copy_from_nonoverlapping(value.as_ptr(), value.len());
+        *value_at.add(value.len()) = 0;
+
+        // A subrequest has a copy of its parent's list, whose last part is still the parent's.
+        let own = &raw mut (*list).part;
+        let is_copy = (*own).next.is_null() && (*list).last != own;
+        if is_copy || (*list).capacity == 0 {
+            let lines = allocate(functions, pool, HEADERS_AT_ONCE * (*list).line_size)?;
+            let part = allocate(functions, pool, size_of::<Part>())?.cast::<Part>();
+            part.write(Part { lines, count: 0, next: std::ptr::null_mut() });
+            let last = if is_copy { own } else { (*list).last };
+            (*last).next = part;
+            (*list).last = part;
+            (*list).capacity = HEADERS_AT_ONCE;
+        }
+        let line = (functions.list_push)(list.cast()).cast::<Line>();
+        if line.is_null() {
+            return None;
+        }
+        line.write(Line {
+            hash: 1,
+            name: Str { length: name.len(), data: bytes },
+            value: Str { length: value.len(), data: value_at },
+            lower_case,
+        });
+        if with_next {
+            line.add(1).cast::<usize>().write(0);
+        }
+    }
+    Some(())
+}
+
+unsafe fn allocate(functions: &Functions, pool: *mut c_void, size: usize) -> Option<*mut u8> {
+    // SAFETY: the pool is that of a list of a living request.
+    let memory = unsafe { (functions.palloc)(pool, size) }.cast::<u8>();
+    (!memory.is_null()).then_some(memory)
+}
+
+unsafe fn response_list(request: *mut c_void) -> Option<*mut List> {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        find(request, &RESPONSE_AT, |list| {
+            let trailers = list.add(1);
+            looks_like(list, HEADERS_AT_ONCE)
+                && looks_like(trailers, TRAILERS_AT_ONCE)
+                && (*list).pool == (*trailers).pool
+                && (*list).line_size == (*trailers).line_size
+        })
+    }
+}
+
+unsafe fn request_list(request: *mut c_void) -> Option<*mut List> {
+    // SAFETY: as promised by the caller.
+    unsafe {
+        let of_response = response_list(request)?;
+        find(request, &REQUEST_AT, |list| {
+            // ngx_lua makes room for fewer when it takes lines out.
+            (*list).capacity <= HEADERS_AT_ONCE
+                && looks_like(list, (*list).capacity)
+                && (*list).pool == (*of_response).pool
+                && (*list).line_size == (*of_response).line_size
+        })
+        .filter(|list| *list < of_response)
+    }
+}
+
+/// Finds a list of a request by what it looks like.
+unsafe fn find(
+    request: *mut c_void,
+    at: &AtomicUsize,
+    is_it: impl Fn(*mut List) -> bool,
+) -> Option<*mut List> {
+    if request.is_null() {
+        return None;
+    }
+    let list_at = |at: usize| request.cast::<usize>().wrapping_add(at).cast::<List>();
+    let known = at.load(Ordering::Relaxed);
+    if known != 0 && is_it(list_at(known)) {
+        return Some(list_at(known));
+    }
+    let found = (1..SEARCHED).find(|at| is_it(list_at(*at)))?;
+    at.store(found, Ordering::Relaxed);
+    Some(list_at(found))
+}
+
+/// Whether this part of a request is a list of header lines for so many at once.
+unsafe fn looks_like(list: *const List, capacity: usize) -> bool {
+    // SAFETY: within the request, see `SEARCHED`.
+    unsafe {
+        matches!((*list).line_size, LINE_SIZE | LINE_SIZE_WITH_NEXT)
+            && (*list).capacity == capacity
+            && !(*list).pool.is_null()
+            && !(*list).last.is_null()
+            && !(*list).part.lines.is_null()
+    }
+}
