@@ -222,6 +222,16 @@
 #define RPW_WORK_LISTEN 5
 
 /**
+ * A connection for gRPC is to be made: `id`, `host`, `port`.
+ */
+#define RPW_WORK_CONNECT 6
+
+/**
+ * A connection for gRPC has something to do: `id`.
+ */
+#define RPW_WORK_WAKE 7
+
+/**
  * `rpw_call_advance`: receive more.
  */
 #define RPW_CALL_RECEIVE 1
@@ -404,6 +414,24 @@ typedef struct rpw_nginx_t {
      */
     const void *core_module;
 } rpw_nginx_t;
+
+/**
+ * What a call's connection must send.
+ */
+typedef struct rpw_io_t {
+    /**
+     * The bytes.
+     */
+    const char *data;
+    /**
+     * How many.
+     */
+    size_t length;
+    /**
+     * 1 when the connection may serve another call.
+     */
+    int32_t reusable;
+} rpw_io_t;
 
 /**
  * A bucket of a histogram.
@@ -737,24 +765,6 @@ typedef struct rpw_work_t {
     size_t arguments_length;
 } rpw_work_t;
 
-/**
- * What a call's connection must send.
- */
-typedef struct rpw_io_t {
-    /**
-     * The bytes.
-     */
-    const char *data;
-    /**
-     * How many.
-     */
-    size_t length;
-    /**
-     * 1 when the connection may serve another call.
-     */
-    int32_t reusable;
-} rpw_io_t;
-
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -860,6 +870,84 @@ int32_t rpw_foreign_caller(rpw_caller_t caller);
  */
 int32_t rpw_setup(const struct rpw_nginx_t *functions,
                   struct rpw_error_t *error);
+
+/**
+ * Says that a connection is there.
+ *
+ * # Returns
+ * `RPW_CONTINUE`; then `rpw_grpc_next`.
+ * # Errors
+ * `RPW_ERROR` when guests cannot be told what came of it.
+ * # Safety
+ * `error` is NULL or valid.
+ */
+int32_t rpw_grpc_connected(uint32_t id, struct rpw_error_t *error);
+
+/**
+ * Takes what a connection received, and tells guests of it.
+ *
+ * # Arguments
+ * `eof`: 1 when nothing more will be received.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` when guests cannot be told.
+ * # Safety
+ * `data` has the given length; `error` is NULL or valid.
+ */
+int32_t rpw_grpc_receive(uint32_t id,
+                         const char *data,
+                         size_t data_length,
+                         int32_t eof,
+                         struct rpw_error_t *error);
+
+/**
+ * Says what a connection must send, and when to ask again.
+ *
+ * # Arguments
+ * `ready`: 1 when all that was to be sent before is, so that there may be more.
+ * # Returns
+ * `RPW_WORK_WAIT`: send what is in `*io`, good until the next call of this function, then wait for `*wait_ms` or until
+ * `RPW_WORK_WAKE`. `RPW_WORK_STOP`: send that and close the connection.
+ * # Errors
+ * `RPW_ERROR` when guests cannot be told of calls whose time is over.
+ * # Safety
+ * `io`, `wait_ms` and `error` are valid.
+ */
+int32_t rpw_grpc_next(uint32_t id,
+                      int32_t ready,
+                      struct rpw_io_t *io,
+                      uint32_t *wait_ms,
+                      struct rpw_error_t *error);
+
+/**
+ * Says that a connection was not made, or broke.
+ *
+ * # Arguments
+ * `word`: "resolver", "connect", "timeout" or "closed". `details`: more about it.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` when guests cannot be told.
+ * # Safety
+ * The strings have the given lengths; `error` is NULL or valid.
+ */
+int32_t rpw_grpc_failed(uint32_t id,
+                        const char *word,
+                        size_t word_length,
+                        const char *details,
+                        size_t details_length,
+                        struct rpw_error_t *error);
+
+/**
+ * Says that the worker is to end: its connections close as soon as they have no calls.
+ *
+ * # Returns
+ * `RPW_CONTINUE`; then `rpw_work_next` says which to look at.
+ * # Safety
+ * `error` is NULL or valid.
+ */
+int32_t rpw_grpc_end_soon(struct rpw_error_t *error);
 
 /**
  * Takes every line of a response header away.

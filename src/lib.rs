@@ -7,6 +7,7 @@
 //!   event of a request enters; one guest callback runs; an outcome and a list of effects leave. What a guest
 //!   asks in between goes through the [`ports::Host`] trait.
 //! - [`shm`]: what all workers share, in memory that the master maps before it forks: values by key, queues, metrics.
+//! - [`callout`], [`grpc`]: clients of HTTP and gRPC over bytes in memory, for the calls of guests.
 //! - [`guest`]: the contexts that live in a VM.
 //! - [`hostcall`], [`wasi`]: what a guest can call. They read and change contexts, so they sit above them.
 //! - [`vm`]: compiling guests and finding them compiled, starting and calling them; plugins over the VMs that come and go.
@@ -27,6 +28,7 @@ pub mod error;
 pub mod event;
 #[allow(unsafe_code, reason = "the C ABI is made of pointers")]
 pub mod ffi;
+pub mod grpc;
 pub mod guest;
 pub mod hostcall;
 pub mod limits;

@@ -97,6 +97,10 @@ pub const CALL_HEAD: usize = 512 * 1024;
 pub const CALL_BODIES: usize = 256 * 1024 * 1024;
 /// Bodies, headers and trailers of the calls that one VM has under way.
 pub const CALL_REQUEST_BODIES: usize = 64 * 1024 * 1024;
+/// A message of a gRPC call or stream, in either direction, after it was decompressed. Past it the call fails.
+pub const CALL_MESSAGE: usize = 16 * 1024 * 1024;
+/// Connections of one worker to one upstream of gRPC calls. Calls that none of them has room for wait.
+pub const GRPC_CONNECTIONS: usize = 16;
 /// Calls that one VM may have under way. Stops a filter from taking all of a worker's connections.
 pub const CALLS: usize = 4096;
 

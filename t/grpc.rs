@@ -16,10 +16,10 @@ fn python(arguments: &[&str]) -> Command {
 }
 
 /// Ends when it is dropped.
-struct Server(Child);
+pub struct Server(Child);
 
 impl Server {
-    fn start(socket: &Path) -> Server {
+    pub fn start(socket: &Path) -> Server {
         let mut command = python(&["server", &socket.display().to_string()]);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3");
@@ -27,6 +27,15 @@ impl Server {
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         assert_eq!(line, "ready\n");
         Server(child)
+    }
+}
+
+impl Server {
+    /// Ends it as a crash does.
+    #[cfg(feature = "grpc")]
+    pub fn kill(mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 

@@ -27,6 +27,8 @@ mod foreign;
 mod framing;
 mod gateway;
 mod grpc;
+#[cfg(feature = "grpc")]
+mod grpc_call;
 mod harness;
 mod header_lines;
 mod headers;

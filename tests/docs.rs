@@ -276,6 +276,7 @@ fn amount(name: &str, value: u64) -> String {
         "PROCESSES",
         "MESSAGES",
         "CALLS",
+        "CONNECTIONS",
         "TRAILERS",
     ];
     let sizes = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];

@@ -209,21 +209,31 @@ fn numbers_that_name_nothing() {
 }
 
 #[test]
-fn what_is_not_built_yet_answers_so_that_no_sdk_panics() {
-    let script = "request_headers: grpc_call up s m '' x 1000
+fn grpc_answers_so_that_no_sdk_panics() {
+    let probe = Probe::new(
+        "request_headers: grpc_call 'no host' s m '' x max
+         request_headers: grpc_stream up s 'm m' ''
+         request_headers: grpc_stream up s m te=x
+         request_headers: get_status
          request_headers: grpc_stream up s m ''
-         request_headers: get_status";
-    let probe = Probe::new(script);
-    probe.open().request_headers();
-    probe.open().request_headers();
-    let answers = ["10", "10", "0 0 ''"];
-    assert_eq!(probe.answers(), [answers, answers].concat());
-    let told: Vec<String> = probe.warned();
-    assert_eq!(
-        told,
-        ["proxy_on_request_headers: gRPC calls are not built yet in this version",],
-        "each is told once"
+         request_headers: grpc_send 1 a 1
+         request_headers: grpc_send 1 b 0
+         request_headers: grpc_close 1
+         request_headers: grpc_cancel 1
+         request_headers: grpc_cancel 1
+         request_headers: grpc_send 1 c 0
+         request_headers: grpc_call up s m '' x 1000
+         request_headers: grpc_send 2 x 0
+         request_headers: grpc_close 2
+         request_headers: grpc_close 2
+         request_headers: grpc_send 3 x 0",
     );
+    probe.open().request_headers();
+    assert_eq!(
+        probe.answers(),
+        ["4", "4", "4", "0 0 ''", "0 1", "0", "2", "0", "0", "1", "2", "0 2", "2", "0", "1", "1"]
+    );
+    assert_eq!(probe.warned().len(), 3);
 }
 
 #[test]

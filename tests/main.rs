@@ -20,6 +20,8 @@ mod faults;
 mod foreign;
 #[path = "../fuzz/bodies/mod.rs"]
 mod fuzz;
+#[cfg(feature = "grpc")]
+mod grpc;
 mod handover;
 mod headers;
 mod hostile;

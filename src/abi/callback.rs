@@ -44,7 +44,19 @@ callbacks! {
     Tick = "proxy_on_tick", "every `proxy_set_tick_period_milliseconds`, in each worker";
     QueueReady = "proxy_on_queue_ready", "for each message in a queue, in the plugin context and the worker that registered it last";
     HttpCallResponse = "proxy_on_http_call_response", "when a call has its response, or has failed";
+    GrpcInitialMetadata = "proxy_on_grpc_receive_initial_metadata", "for a gRPC stream, when the server's metadata comes";
+    GrpcReceive = "proxy_on_grpc_receive", "for each message of a gRPC stream, and for the response of a call that succeeds";
+    GrpcTrailingMetadata = "proxy_on_grpc_receive_trailing_metadata", "for a gRPC stream, before its end";
+    GrpcClose = "proxy_on_grpc_close", "at the end of a gRPC stream, and when a call fails";
     ForeignFunction = "proxy_on_foreign_function", "with the result of an asynchronous foreign function";
+}
+
+impl Callback {
+    /// Whether it tells of the end of a call that the guest made.
+    pub fn answers_call(self) -> bool {
+        use Callback::{ForeignFunction, GrpcClose, GrpcReceive, HttpCallResponse};
+        matches!(self, HttpCallResponse | ForeignFunction | GrpcReceive | GrpcClose)
+    }
 }
 
 impl fmt::Display for Callback {

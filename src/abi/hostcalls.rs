@@ -55,11 +55,11 @@ macro_rules! for_each_hostcall {
             buffer::proxy_get_configuration(return_data: u32, return_size: u32) "0.1.0" Full;
             response::proxy_send_local_response(status: u32, details: u32, details_size: u32, body: u32, body_size: u32, headers: u32, headers_size: u32, grpc_status: u32) "all" Full;
             dispatch::proxy_http_call(upstream: u32, upstream_size: u32, headers: u32, headers_size: u32, body: u32, body_size: u32, trailers: u32, trailers_size: u32, timeout_ms: u32, return_token: u32) "all" Full;
-            dispatch::proxy_grpc_call(upstream: u32, upstream_size: u32, service: u32, service_size: u32, method: u32, method_size: u32, metadata: u32, metadata_size: u32, message: u32, message_size: u32, timeout_ms: u32, return_id: u32) "all" Answers("INTERNAL_FAILURE; not built yet");
-            dispatch::proxy_grpc_stream(upstream: u32, upstream_size: u32, service: u32, service_size: u32, method: u32, method_size: u32, metadata: u32, metadata_size: u32, return_id: u32) "all" Answers("INTERNAL_FAILURE; not built yet");
-            dispatch::proxy_grpc_send(id: u32, message: u32, message_size: u32, end_of_stream: u32) "all" Answers("NOT_FOUND; there are no gRPC streams yet");
-            dispatch::proxy_grpc_cancel(id: u32) "all" Answers("NOT_FOUND; there are no gRPC calls yet");
-            dispatch::proxy_grpc_close(id: u32) "all" Answers("NOT_FOUND; there are no gRPC streams yet");
+            grpc::proxy_grpc_call(upstream: u32, upstream_size: u32, service: u32, service_size: u32, method: u32, method_size: u32, metadata: u32, metadata_size: u32, message: u32, message_size: u32, timeout_ms: u32, return_id: u32) "all" Full;
+            grpc::proxy_grpc_stream(upstream: u32, upstream_size: u32, service: u32, service_size: u32, method: u32, method_size: u32, metadata: u32, metadata_size: u32, return_id: u32) "all" Full;
+            grpc::proxy_grpc_send(id: u32, message: u32, message_size: u32, end_of_stream: u32) "all" Full;
+            grpc::proxy_grpc_cancel(id: u32) "all" Full;
+            grpc::proxy_grpc_close(id: u32) "all" Full;
             dispatch::proxy_get_status(return_code: u32, return_data: u32, return_size: u32) "0.2" Full;
             shared_data::proxy_get_shared_data(key: u32, key_size: u32, return_data: u32, return_size: u32, return_cas: u32) "all" Full;
             shared_data::proxy_set_shared_data(key: u32, key_size: u32, value: u32, value_size: u32, cas: u32) "all" Full;

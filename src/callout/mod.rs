@@ -11,6 +11,7 @@ mod upstream;
 use std::fmt;
 
 pub use exchange::{Exchange, Step};
+pub use pipe::Pipe;
 pub use request::{Malformed, Pairs, Request, server_name, wants_tls};
 pub use upstream::{Target, Upstream};
 

@@ -20,6 +20,7 @@ mod ending;
 mod folder;
 mod foreign;
 mod functions;
+mod grpc;
 mod handle;
 mod header_lines;
 mod listen;
@@ -45,6 +46,9 @@ pub use cache::rpw_cache_dir;
 pub use context::*;
 pub use foreign::{rpw_caller_t, rpw_foreign_caller, rpw_foreign_function, rpw_result_t};
 pub use functions::{rpw_nginx_t, rpw_setup};
+pub use grpc::{
+    rpw_grpc_connected, rpw_grpc_end_soon, rpw_grpc_failed, rpw_grpc_next, rpw_grpc_receive,
+};
 pub use header_lines::*;
 pub use listen::{
     rpw_listen_begin, rpw_listen_end, rpw_listen_failed, rpw_listen_heard, rpw_listen_wake,

@@ -13,8 +13,8 @@ use rustc_hash::FxHashMap;
 use super::ticker::{self, Entry};
 use super::{
     Failure, RPW_CALL_DONE, RPW_CALL_GONE, RPW_CALL_RECEIVE, RPW_CONTINUE, RPW_WORK_LISTEN,
-    RPW_WORK_RUN, RPW_WORK_START, RPW_WORK_STOP, RPW_WORK_WAIT, boundary, foreign, guest_boundary,
-    listen, nginx, process, rpw_error_t, rpw_io_t, rpw_work_t, types,
+    RPW_WORK_RUN, RPW_WORK_START, RPW_WORK_STOP, RPW_WORK_WAIT, boundary, foreign, grpc,
+    guest_boundary, listen, nginx, process, rpw_error_t, rpw_io_t, rpw_work_t, types,
 };
 use crate::abi::LogLevel;
 use crate::callout::{self, Exchange, FailureKind, Reached, Response, Step, Target};
@@ -134,8 +134,11 @@ pub unsafe extern "C" fn rpw_work_next(work: *mut rpw_work_t, error: *mut rpw_er
         let work = unsafe { work.as_mut() };
         let work = work.ok_or_else(|| Failure::new("rpw_work_next: NULL argument"))?;
         let host = nginx::host()?;
-        if DESK.with_borrow(|desk| desk.has_nothing()) {
+        if DESK.with_borrow(|desk| desk.has_nothing()) && !grpc::has_actions() {
             collect(&host)?;
+        }
+        if let Some(handed) = grpc::hand_out(work) {
+            return Ok(handed);
         }
         Ok(DESK.with_borrow_mut(|desk| desk.hand_out(work, host.monotonic_clock())))
     })
@@ -159,6 +162,10 @@ fn collect(host: &Arc<dyn Host>) -> Result<(), Failure> {
             report(&plugin, error);
         }
         next = [next, work.next].into_iter().flatten().min();
+        grpc::command(&plugin, work.grpc, now);
+        for of in &work.dropped {
+            grpc::drop_calls(&plugin, *of, now);
+        }
         DESK.with_borrow_mut(|desk| {
             desk.wants_to_listen |= work.wants_to_listen;
             for (of, dispatched) in work.calls {
@@ -176,7 +183,7 @@ fn collect(host: &Arc<dyn Host>) -> Result<(), Failure> {
     Ok(())
 }
 
-fn report(plugin: &Plugin, error: &Error) {
+pub(super) fn report(plugin: &Plugin, error: &Error) {
     let line = format!("wasm plugin \"{}\": {error}", plugin.name());
     nginx::log(None, LogLevel::Error, line.as_bytes());
 }
@@ -285,7 +292,7 @@ impl Desk {
     }
 }
 
-fn lend(text: &(impl AsRef<[u8]> + ?Sized)) -> (*const c_char, usize) {
+pub(super) fn lend(text: &(impl AsRef<[u8]> + ?Sized)) -> (*const c_char, usize) {
     let bytes = text.as_ref();
     (bytes.as_ptr().cast(), bytes.len())
 }

@@ -1,9 +1,10 @@
-//! Calls that a guest has under way: HTTP calls, and functions of the embedder that run later.
+//! Calls that a guest has under way: HTTP calls, gRPC calls, and functions of the embedder that run later.
 
 use rustc_hash::FxHashMap;
 
-use super::ContextId;
+use super::{ContextId, GrpcCalls};
 use crate::callout::{Failure, Request, Response, Upstream};
+use crate::grpc::{Command, Event};
 use crate::limits;
 
 /// How a guest knows a call: unique in its VM, from 1.
@@ -44,6 +45,8 @@ pub struct Requested {
     pub http: Vec<Dispatched>,
     /// Functions to be run.
     pub foreign: Vec<ForeignCall>,
+    /// What gRPC calls and streams come to.
+    pub grpc: Vec<Command>,
     /// HTTP calls that nobody waits for any more. A function runs all the same.
     pub dropped: Vec<Token>,
 }
@@ -55,6 +58,8 @@ pub enum CallResult {
     Http(Option<Response>, Option<Failure>),
     /// Of a function; false when it failed.
     Foreign(Vec<u8>, bool),
+    /// Of a gRPC call or stream.
+    Grpc(Event),
 }
 
 /// Who made a call.
@@ -93,6 +98,8 @@ pub struct Calls {
     size: usize,
     pending: FxHashMap<Token, CallOf>,
     requested: Requested,
+    /// Those of them that are gRPC's.
+    pub grpc: GrpcCalls,
     /// What came of the call whose callback runs.
     pub answer: Option<CallResult>,
     /// The stream that this call held.
@@ -140,7 +147,13 @@ impl Calls {
     pub fn end(&mut self, token: Token) -> Option<CallOf> {
         let of = self.pending.remove(&token)?;
         self.size -= of.size;
+        self.grpc.end(token);
         Some(of)
+    }
+
+    /// Who made a call that is under way.
+    pub fn of(&self, token: Token) -> Option<&CallOf> {
+        self.pending.get(&token)
     }
 
     /// Drops what a context has under way; what others have under way holds it no longer.
@@ -150,11 +163,16 @@ impl Calls {
             return gone;
         }
         let (dropped, size) = (&mut self.requested.dropped, &mut self.size);
+        let grpc = &mut self.grpc;
         self.pending.retain(|token, of| {
             of.holds = of.holds.filter(|held| *held != context);
             let stays = of.stream != Some(context) && of.root != context;
             if !stays {
-                dropped.push(*token);
+                if grpc.end(*token) {
+                    grpc.command(Command::Cancel(*token));
+                } else {
+                    dropped.push(*token);
+                }
                 *size -= of.size;
                 gone.any = true;
                 gone.held.extend(of.holds);
@@ -170,7 +188,16 @@ impl Calls {
 
     /// What is to be done, once.
     pub fn take(&mut self) -> Requested {
+        self.requested.grpc = self.grpc.take();
         std::mem::take(&mut self.requested)
+    }
+
+    /// The event of a gRPC call or stream whose callback runs.
+    pub fn grpc_event(&mut self) -> Option<&mut Event> {
+        match &mut self.answer {
+            Some(CallResult::Grpc(event)) => Some(event),
+            _ => None,
+        }
     }
 
     /// The response whose callback runs.

@@ -4,6 +4,7 @@
 mod body;
 mod calls;
 pub mod deadline;
+mod grpc;
 mod handover;
 mod limiter;
 mod properties;
@@ -16,6 +17,7 @@ mod view;
 pub use body::{Body, Course, Output};
 pub use calls::{CallOf, CallResult, Calls, Dispatched, Dropped, ForeignCall, Requested, Token};
 pub use deadline::Deadline;
+pub use grpc::{GrpcCalls, GrpcKind};
 pub use handover::{Handovers, Return};
 pub use limiter::Limiter;
 pub use properties::Properties;

@@ -246,7 +246,7 @@ impl State {
     /// Whether a call would keep the process alive that ends otherwise: no request is left that could want it, and it would
     /// follow the one that is being answered, and so on.
     pub fn outlives_its_requests(&self) -> bool {
-        matches!(self.call.callback, Callback::HttpCallResponse | Callback::ForeignFunction)
+        self.call.callback.answers_call()
             && self.contexts.streams.is_empty()
             && self.host.is_ending()
     }
@@ -256,7 +256,7 @@ impl State {
     pub fn stream_to_hold(&self) -> Option<ContextId> {
         let answers = match self.call.callback {
             Callback::ContextCreate | Callback::RequestHeaders | Callback::RequestBody => false,
-            Callback::HttpCallResponse | Callback::ForeignFunction => true,
+            callback if callback.answers_call() => true,
             _ => return None,
         };
         let id = if answers { self.calls.answers? } else { self.call.context };

@@ -4,6 +4,7 @@ use wasmtime::Caller;
 
 use super::memory::{Answer, give, slice, split, write_u32};
 use crate::abi::{BufferType, Callback, Status};
+use crate::grpc::Event;
 use crate::guest::{Body, CallResult, Return, State, Stream};
 
 pub fn proxy_get_buffer_bytes(
@@ -100,9 +101,11 @@ fn content(state: &State, buffer: BufferType) -> Result<&[u8], Status> {
             Some(CallResult::Foreign(result, _)) => Ok(result),
             _ => Err(Status::NotFound),
         },
-        BufferType::DownstreamData | BufferType::UpstreamData | BufferType::GrpcMessage => {
-            Err(Status::NotFound)
-        }
+        BufferType::GrpcMessage => match &state.calls.answer {
+            Some(CallResult::Grpc(Event::Message(message))) => Ok(message),
+            _ => Err(Status::NotFound),
+        },
+        BufferType::DownstreamData | BufferType::UpstreamData => Err(Status::NotFound),
     }
 }
 

@@ -1,5 +1,4 @@
-//! Calls to other services. gRPC is not built yet: its addresses are checked, so that a guest's mistake shows now and
-//! not later. INTERNAL_FAILURE is what SDKs turn into an error value; UNIMPLEMENTED makes them panic.
+//! Calls to other services, and what came of them.
 
 use wasmtime::Caller;
 
@@ -8,7 +7,8 @@ use super::shown;
 use crate::abi::{Callback, Status};
 use crate::callout::{self, Upstream};
 use crate::codec::header_map;
-use crate::guest::{CallOf, CallResult, Dispatched, Return, State, Token};
+use crate::grpc::Event;
+use crate::guest::{CallOf, CallResult, ContextId, Dispatched, Return, State, Token};
 use crate::limits;
 use crate::shm::Count;
 
@@ -84,13 +84,24 @@ pub fn proxy_http_call(
 
 /// Counts a call of the effective context in. `upstream` is empty for a function.
 pub(super) fn begin(state: &mut State, upstream: String, size: usize) -> Result<Token, Status> {
+    let holds = state.stream_to_hold();
+    begin_holding(state, upstream, size, holds)
+}
+
+/// The same for one that holds no stream but that one.
+pub(super) fn begin_holding(
+    state: &mut State,
+    upstream: String,
+    size: usize,
+    holds: Option<ContextId>,
+) -> Result<Token, Status> {
     let effective = state.call.effective;
     let root = state.contexts.root_of(effective).map(|root| root.id);
     let root = root.ok_or(Status::BadArgument)?;
     // What a stream asks for while it ends is its plugin context's to hear of.
     let ends = matches!(state.call.callback, Callback::Done | Callback::Log | Callback::Delete);
     let stream = Some(effective).filter(|id| *id != root && !ends);
-    let of = CallOf { root, stream, holds: state.stream_to_hold(), upstream, size };
+    let of = CallOf { root, stream, holds, upstream, size };
     state.begin_call(of).ok_or_else(|| too_many_calls(state))
 }
 
@@ -98,71 +109,6 @@ fn too_many_calls(state: &mut State) -> Status {
     state
         .warn_once("a filter has more calls under way, or larger ones, than the host makes for it");
     Status::InternalFailure
-}
-
-pub fn proxy_grpc_call(
-    caller: &mut Caller<'_, State>,
-    upstream: u32,
-    upstream_size: u32,
-    service: u32,
-    service_size: u32,
-    method: u32,
-    method_size: u32,
-    metadata: u32,
-    metadata_size: u32,
-    message: u32,
-    message_size: u32,
-    _timeout_ms: u32,
-    return_id: u32,
-) -> Answer {
-    let (memory, _) = split(caller)?;
-    slice(memory, message, message_size)?;
-    let (upstream, service) = ((upstream, upstream_size), (service, service_size));
-    refuse_grpc(
-        caller,
-        [upstream, service, (method, method_size), (metadata, metadata_size)],
-        return_id,
-    )
-}
-
-pub fn proxy_grpc_stream(
-    caller: &mut Caller<'_, State>,
-    upstream: u32,
-    upstream_size: u32,
-    service: u32,
-    service_size: u32,
-    method: u32,
-    method_size: u32,
-    metadata: u32,
-    metadata_size: u32,
-    return_id: u32,
-) -> Answer {
-    let (upstream, service) = ((upstream, upstream_size), (service, service_size));
-    refuse_grpc(
-        caller,
-        [upstream, service, (method, method_size), (metadata, metadata_size)],
-        return_id,
-    )
-}
-
-pub fn proxy_grpc_send(
-    caller: &mut Caller<'_, State>,
-    _id: u32,
-    message: u32,
-    message_size: u32,
-    _end_of_stream: u32,
-) -> Answer {
-    let (memory, _) = split(caller)?;
-    slice(memory, message, message_size)?;
-    Err(Status::NotFound.into())
-}
-
-pub fn proxy_grpc_cancel(_: &mut Caller<'_, State>, _id: u32) -> Answer {
-    Err(Status::NotFound.into())
-}
-
-pub fn proxy_grpc_close(_: &mut Caller<'_, State>, _id: u32) -> Answer {
-    Err(Status::NotFound.into())
 }
 
 /// The status of the call whose callback is running; outside such a callback 0 and no message.
@@ -177,6 +123,7 @@ pub fn proxy_get_status(
     let code = match &state.calls.answer {
         Some(CallResult::Http(_, Some(_))) => CALL_FAILED,
         Some(CallResult::Foreign(_, false)) => Status::InternalFailure as u32,
+        Some(CallResult::Grpc(Event::Close(status))) => status.code as u32,
         _ => 0,
     };
     write_u32(memory, return_code, code)?;
@@ -184,17 +131,8 @@ pub fn proxy_get_status(
         Ok(match &state.calls.answer {
             Some(CallResult::Http(_, Some(failure))) => failure.kind.word().as_bytes(),
             Some(CallResult::Foreign(_, false)) => b"failed",
+            Some(CallResult::Grpc(Event::Close(status))) => &status.message,
             _ => &[],
         })
     })
-}
-
-fn refuse_grpc(caller: &mut Caller<'_, State>, parts: [(u32, u32); 4], return_id: u32) -> Answer {
-    let (memory, state) = split(caller)?;
-    for (pointer, size) in parts {
-        slice(memory, pointer, size)?;
-    }
-    slice(memory, return_id, 4)?;
-    state.warn_once("gRPC calls are not built yet in this version");
-    Err(Status::InternalFailure.into())
 }

@@ -7,6 +7,7 @@ use super::trailers;
 use crate::abi::{MapType, Status, Version};
 use crate::codec::header_map;
 use crate::effect::{EffectKind, Effects};
+use crate::grpc::Event;
 use crate::guest::{Return, State};
 use crate::ports::{Host, RequestId};
 use crate::snapshot::HeaderMap;
@@ -104,10 +105,16 @@ pub fn load(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
         MapType::CallResponseHeaders => state.calls.response_mut().map(|r| &mut r.headers),
         MapType::CallResponseTrailers => state.calls.response_mut().map(|r| &mut r.trailers),
         MapType::ResponseTrailers => trailers::response_trailers(state),
+        MapType::GrpcInitialMetadata => match state.calls.grpc_event() {
+            Some(Event::InitialMetadata(map)) => Some(map),
+            _ => None,
+        },
+        MapType::GrpcTrailingMetadata => match state.calls.grpc_event() {
+            Some(Event::TrailingMetadata(map)) => Some(map),
+            _ => None,
+        },
         // nginx shows no trailers of requests.
-        MapType::RequestTrailers | MapType::GrpcInitialMetadata | MapType::GrpcTrailingMetadata => {
-            None
-        }
+        MapType::RequestTrailers => None,
     }
 }
 

@@ -5,6 +5,7 @@ mod buffer;
 mod context;
 mod dispatch;
 mod foreign;
+mod grpc;
 mod headers;
 pub mod link;
 mod log;

@@ -43,14 +43,14 @@ impl Vm {
         told
     }
 
-    fn answers(&mut self, of: &CallOf, result: CallResult) {
+    pub(super) fn answers(&mut self, of: &CallOf, result: CallResult) {
         let calls = &mut self.state_mut().calls;
         calls.answer = Some(result);
         calls.answers = of.holds;
     }
 
     /// The callback of an answer has returned: the request that waited for the call may go on.
-    fn answered(&mut self, of: &CallOf) {
+    pub(super) fn answered(&mut self, of: &CallOf) {
         let state = self.state_mut();
         state.calls.answer = None;
         state.calls.answers = None;

@@ -18,6 +18,9 @@ type OnHttpCallResponse = TypedFunc<(u32, u32, u32, u32, u32), ()>;
 /// Plugin context, id of the call, bytes of the result.
 type OnForeignFunction = TypedFunc<(u32, u32, u32), ()>;
 
+/// Plugin context, id of the call or stream, and a number: of headers, of bytes, or the status.
+type OnGrpc = Option<TypedFunc<(u32, u32, u32), ()>>;
+
 /// The callbacks that a guest has.
 pub struct Exports {
     pub context_create: Option<TypedFunc<(u32, u32), ()>>,
@@ -31,6 +34,10 @@ pub struct Exports {
     pub tick: Option<TypedFunc<u32, ()>>,
     pub queue_ready: Option<TypedFunc<(u32, u32), ()>>,
     pub http_call_response: Option<OnHttpCallResponse>,
+    pub grpc_initial_metadata: OnGrpc,
+    pub grpc_receive: OnGrpc,
+    pub grpc_trailing_metadata: OnGrpc,
+    pub grpc_close: OnGrpc,
     pub foreign_function: Option<OnForeignFunction>,
     pub done: Option<TypedFunc<u32, u32>>,
     pub log: Option<TypedFunc<u32, ()>>,
@@ -52,11 +59,25 @@ impl Exports {
             tick: typed(instance, store, Callback::Tick.name())?,
             queue_ready: typed(instance, store, Callback::QueueReady.name())?,
             http_call_response: typed(instance, store, Callback::HttpCallResponse.name())?,
+            grpc_initial_metadata: typed(instance, store, Callback::GrpcInitialMetadata.name())?,
+            grpc_receive: typed(instance, store, Callback::GrpcReceive.name())?,
+            grpc_trailing_metadata: typed(instance, store, Callback::GrpcTrailingMetadata.name())?,
+            grpc_close: typed(instance, store, Callback::GrpcClose.name())?,
             foreign_function: typed(instance, store, Callback::ForeignFunction.name())?,
             done: typed(instance, store, Callback::Done.name())?,
             log: typed(instance, store, Callback::Log.name())?,
             delete: typed(instance, store, Callback::Delete.name())?,
         })
+    }
+
+    /// The callback of that event of gRPC.
+    pub fn grpc(&self, callback: Callback) -> Option<&TypedFunc<(u32, u32, u32), ()>> {
+        match callback {
+            Callback::GrpcInitialMetadata => self.grpc_initial_metadata.as_ref(),
+            Callback::GrpcReceive => self.grpc_receive.as_ref(),
+            Callback::GrpcTrailingMetadata => self.grpc_trailing_metadata.as_ref(),
+            _ => self.grpc_close.as_ref(),
+        }
     }
 }
 

@@ -11,6 +11,7 @@ mod engine;
 mod entry;
 mod exports;
 mod front;
+mod grpc;
 mod lifecycle;
 mod linked;
 mod linker;

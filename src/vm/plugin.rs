@@ -140,6 +140,12 @@ impl Plugin {
         vm.is_some_and(|vm| slot.process == process || !vm.active().is_empty())
     }
 
+    /// Whether its VM has streams; `None` while it runs.
+    pub(super) fn vm_has_streams(&self) -> Option<bool> {
+        let slot = self.slot.try_borrow().ok()?;
+        Some(slot.vm.as_ref().is_some_and(|vm| !vm.state().contexts.streams.is_empty()))
+    }
+
     /// The contexts of a VM that another process made.
     pub(super) fn contexts_before(&self, process: u64) -> Vec<Rc<Context>> {
         if self.has_vm_of(process) {
@@ -160,6 +166,7 @@ impl Plugin {
         let of = |token| CallRef { serial, token };
         work.calls.extend(requested.http.into_iter().map(|call| (of(call.token), call)));
         work.foreign.extend(requested.foreign.into_iter().map(|call| (of(call.token), call)));
+        work.grpc.extend(requested.grpc.into_iter().map(|command| (of(command.token()), command)));
         work.dropped.extend(requested.dropped.into_iter().map(of));
     }
 

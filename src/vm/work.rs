@@ -6,6 +6,7 @@ use super::Context;
 use super::plugin::Plugin;
 use crate::callout::{Failure, Response};
 use crate::error::Error;
+use crate::grpc::{Command, Event};
 use crate::guest::{Dispatched, ForeignCall, Token};
 
 /// A call, by the VM that made it.
@@ -34,6 +35,8 @@ pub struct Work {
     pub calls: Vec<(CallRef, Dispatched)>,
     /// Functions of the embedder to be run.
     pub foreign: Vec<(CallRef, ForeignCall)>,
+    /// What gRPC calls and streams come to, in order.
+    pub grpc: Vec<(CallRef, Command)>,
     /// Calls that nobody waits for any more.
     pub dropped: Vec<CallRef>,
     /// When to ask again, on the host's monotonic clock; `None` while nothing is to come.
@@ -83,6 +86,20 @@ impl Plugin {
             Err(Error::Lost(_)) => Ok(()),
             other => other,
         }
+    }
+
+    /// Tells the guest of an event of a gRPC call or stream.
+    pub fn grpc_event(&self, call: CallRef, event: Event) -> Result<(), Error> {
+        let of = super::StreamRef { serial: call.serial, id: 0 };
+        match self.with_vm_of(of, |vm, _| vm.grpc_event(call.token, event)) {
+            Err(Error::Lost(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Whether requests are under way in its VM.
+    pub fn has_requests(&self) -> bool {
+        self.vm_has_streams().unwrap_or(true)
     }
 
     /// Hands the guest the result of a function of the embedder.

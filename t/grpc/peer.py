@@ -6,7 +6,9 @@ peer.py client TARGET CALL [NAME=VALUE...]
                             "trailing NAME=VALUE" and at last "status CODE DETAILS"
 
 Calls: echo (one message, one back), fail (NOT_FOUND, "not here"), stream (three messages back), chat (each message back
-before the next is sent), large (4 MiB and back).
+before the next is sent), large (4 MiB and back), meta (the call's metadata back, as a message and as metadata), slow (an
+answer after ten seconds), sum (how many messages and bytes a stream had), never (reads nothing and answers nothing),
+gzip (a compressed answer), cancelled (how often slow was cancelled).
 """
 
 import sys
@@ -45,15 +47,64 @@ def chat(requests, context):
         yield b"re " + request
 
 
+def meta(request, context):
+    pairs = [(name, value) for name, value in context.invocation_metadata() if name.startswith("k")]
+    context.send_initial_metadata(pairs)
+    context.set_trailing_metadata(pairs)
+    return repr(pairs).encode()
+
+
+CANCELLED = []
+
+
+def slow(request, context):
+    over = threading.Event()
+
+    def end():
+        if not over.is_set():
+            CANCELLED.append(1)
+        over.set()
+
+    context.add_callback(end)
+    over.wait(10)
+    over.set()
+    return b"late"
+
+
+def cancelled(request, context):
+    return b"%d" % len(CANCELLED)
+
+
+def count(requests, context):
+    sizes = [len(request) for request in requests]
+    return b"%d %d" % (len(sizes), sum(sizes))
+
+
+def never(requests, context):
+    threading.Event().wait(10)
+    yield b"late"
+
+
+def compressed(request, context):
+    context.set_compression(grpc.Compression.Gzip)
+    return b"x" * 10000
+
+
 def serve(socket):
     handlers = {
         "echo": grpc.unary_unary_rpc_method_handler(echo),
         "fail": grpc.unary_unary_rpc_method_handler(fail),
         "large": grpc.unary_unary_rpc_method_handler(lambda request, context: request),
+        "meta": grpc.unary_unary_rpc_method_handler(meta),
+        "slow": grpc.unary_unary_rpc_method_handler(slow),
+        "cancelled": grpc.unary_unary_rpc_method_handler(cancelled),
+        "gzip": grpc.unary_unary_rpc_method_handler(compressed),
+        "sum": grpc.stream_unary_rpc_method_handler(count),
+        "never": grpc.stream_stream_rpc_method_handler(never),
         "stream": grpc.unary_stream_rpc_method_handler(stream),
         "chat": grpc.stream_stream_rpc_method_handler(chat),
     }
-    server = grpc.server(futures.ThreadPoolExecutor(4), options=OPTIONS)
+    server = grpc.server(futures.ThreadPoolExecutor(16), options=OPTIONS)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.Peer", handlers),))
     server.add_insecure_port("unix:" + socket)
     server.start()

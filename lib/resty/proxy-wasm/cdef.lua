@@ -52,6 +52,11 @@ typedef struct rpw_nginx_t {
     int (*worker_exiting)(void);
     const void *core_module;
 } rpw_nginx_t;
+typedef struct rpw_io_t {
+    const char *data;
+    size_t length;
+    int32_t reusable;
+} rpw_io_t;
 typedef struct rpw_bucket_t {
     double le;
     uint64_t count;
@@ -139,11 +144,6 @@ typedef struct rpw_work_t {
     const char *arguments;
     size_t arguments_length;
 } rpw_work_t;
-typedef struct rpw_io_t {
-    const char *data;
-    size_t length;
-    int32_t reusable;
-} rpw_io_t;
 int32_t rpw_abi(void);
 int32_t rpw_cache_dir(const char *path,
                       size_t path_length,
@@ -163,6 +163,24 @@ int32_t rpw_foreign_function(const char *name,
 int32_t rpw_foreign_caller(rpw_caller_t caller);
 int32_t rpw_setup(const struct rpw_nginx_t *functions,
                   struct rpw_error_t *error);
+int32_t rpw_grpc_connected(uint32_t id, struct rpw_error_t *error);
+int32_t rpw_grpc_receive(uint32_t id,
+                         const char *data,
+                         size_t data_length,
+                         int32_t eof,
+                         struct rpw_error_t *error);
+int32_t rpw_grpc_next(uint32_t id,
+                      int32_t ready,
+                      struct rpw_io_t *io,
+                      uint32_t *wait_ms,
+                      struct rpw_error_t *error);
+int32_t rpw_grpc_failed(uint32_t id,
+                        const char *word,
+                        size_t word_length,
+                        const char *details,
+                        size_t details_length,
+                        struct rpw_error_t *error);
+int32_t rpw_grpc_end_soon(struct rpw_error_t *error);
 int32_t rpw_response_line_remove(void *request, const char *name, size_t name_length);
 int32_t rpw_response_line_clear(void *request);
 int32_t rpw_response_line_blank(void *request, const char *name, size_t name_length);
@@ -325,6 +343,8 @@ return {
     RPW_WORK_WAIT = 3,
     RPW_WORK_RUN = 4,
     RPW_WORK_LISTEN = 5,
+    RPW_WORK_CONNECT = 6,
+    RPW_WORK_WAKE = 7,
     RPW_CALL_RECEIVE = 1,
     RPW_CALL_DONE = 2,
     RPW_CALL_GONE = 3,

@@ -9,6 +9,7 @@ local call = require("resty.proxy-wasm.call")
 local clib = require("resty.proxy-wasm.clib")
 local listen = require("resty.proxy-wasm.listen")
 local foreign = require("resty.proxy-wasm.foreign")
+local grpc = require("resty.proxy-wasm.grpc")
 local semaphore = require("ngx.semaphore")
 
 local ffi_str = ffi.string
@@ -33,6 +34,8 @@ local STOP = const.RPW_WORK_STOP
 local LISTEN = const.RPW_WORK_LISTEN
 local WAIT = const.RPW_WORK_WAIT
 local RUN = const.RPW_WORK_RUN
+local CONNECT = const.RPW_WORK_CONNECT
+local WAKE = const.RPW_WORK_WAKE
 
 -- Light threads that one starts.
 local GENERATION = 1000
@@ -172,6 +175,10 @@ local function do_work()
             listen.begin(look)
         elseif rc == RUN then
             hand(function_job())
+        elseif rc == CONNECT then
+            grpc.connect(work.id, ffi_str(work.host, work.host_length), work.port ~= 0 and work.port or nil, look)
+        elseif rc == WAKE then
+            grpc.wake(work.id)
         elseif rc == WAIT then
             wait = work.wait_ms / 1000
         else

@@ -1,0 +1,289 @@
+//! The gRPC connections of a worker. For each a light thread of its own moves the bytes.
+
+use std::cell::RefCell;
+use std::ffi::c_char;
+use std::rc::Rc;
+
+use rustc_hash::FxHashMap;
+
+use super::ticker::Entry;
+use super::{
+    Failure, RPW_CONTINUE, RPW_WORK_CONNECT, RPW_WORK_STOP, RPW_WORK_WAIT, RPW_WORK_WAKE, boundary,
+    guest_boundary, nginx, rpw_error_t, rpw_io_t, rpw_work_t, types, work,
+};
+use crate::abi::LogLevel;
+use crate::callout::{self, FailureKind, Target};
+use crate::grpc::{Action, Code, Command, Event, Opening, Pool, Wait};
+use crate::vm::{CallRef, Plugin};
+
+const NANOS_PER_MS: u64 = 1_000_000;
+
+/// The longest that a connection waits for something to do; light threads take no longer times.
+const LONGEST_WAIT_MS: u64 = 3_600_000;
+
+/// Whom a call belongs to.
+type Owner = (Rc<Plugin>, CallRef);
+
+#[derive(Default)]
+struct Grpc {
+    pool: Pool<Owner>,
+    /// The numbers of calls in the pool, by their plugins' addresses.
+    ids: FxHashMap<(usize, CallRef), u32>,
+    /// What is to be sent, lent to Lua.
+    out: Vec<u8>,
+    /// What to connect to, lent to Lua.
+    host: String,
+}
+
+thread_local! {
+    static GRPC: RefCell<Grpc> = RefCell::default();
+}
+
+fn key(plugin: &Rc<Plugin>, of: CallRef) -> (usize, CallRef) {
+    (Rc::as_ptr(plugin) as usize, of)
+}
+
+/// Does what a plugin's guests asked for.
+pub(super) fn command(plugin: &Rc<Plugin>, commands: Vec<(CallRef, Command)>, now: u64) {
+    GRPC.with_borrow_mut(|grpc| {
+        for (of, command) in commands {
+            let id = grpc.ids.get(&key(plugin, of)).copied();
+            match (command, id) {
+                (Command::Open(opening), _) => {
+                    let id = grpc.pool.open((plugin.clone(), of), *opening, now);
+                    grpc.ids.insert(key(plugin, of), id);
+                }
+                (Command::Send(_, message, end), Some(id)) => grpc.pool.send(id, message, end),
+                (Command::Cancel(_), Some(id)) => {
+                    grpc.ids.remove(&key(plugin, of));
+                    grpc.pool.cancel(id, now);
+                }
+                // It has ended meanwhile.
+                (Command::Send(..) | Command::Cancel(_), None) => {}
+            }
+        }
+    });
+}
+
+/// Gives up the calls of a VM that has ended.
+pub(super) fn drop_calls(plugin: &Rc<Plugin>, dropped: CallRef, now: u64) {
+    GRPC.with_borrow_mut(|grpc| {
+        let calls = grpc.pool.calls_of(|(of, call)| Rc::ptr_eq(of, plugin) && call.is_of(dropped));
+        for id in calls {
+            grpc.pool.cancel(id, now);
+        }
+        grpc.ids.retain(|(address, of), _| {
+            *address != Rc::as_ptr(plugin) as usize || !of.is_of(dropped)
+        });
+    });
+}
+
+/// Whether a light thread has something to do.
+pub(super) fn has_actions() -> bool {
+    GRPC.with_borrow(|grpc| grpc.pool.has_actions())
+}
+
+/// What light threads are to do: `RPW_WORK_CONNECT` or `RPW_WORK_WAKE` with the number of a connection.
+pub(super) fn hand_out(work: &mut rpw_work_t) -> Option<i32> {
+    GRPC.with_borrow_mut(|grpc| {
+        match grpc.pool.take_action()? {
+            Action::Wake(id) => {
+                work.id = id;
+                Some(RPW_WORK_WAKE)
+            }
+            Action::Connect(id) => {
+                work.id = id;
+                let target = grpc.pool.target(id).map(|opening| opening.upstream.target.clone());
+                (grpc.host, work.port) = match target {
+                    Some(Target::Tcp(host, port)) => (host, port.into()),
+                    Some(Target::Unix(path)) => (format!("unix:{path}"), 0),
+                    // Nobody waits for it any more; it is closed as soon as it is made.
+                    None => (String::new(), 0),
+                };
+                (work.host, work.host_length) = work::lend(&grpc.host);
+                Some(RPW_WORK_CONNECT)
+            }
+        }
+    })
+}
+
+/// Tells guests what came of their calls. Other connections may have got something to do.
+fn deliver() {
+    if has_actions() {
+        work::announce();
+    }
+    while let Some((plugin, of, ended, event)) = GRPC.with_borrow_mut(next_event) {
+        if let Some(opening) = ended {
+            log_failure(&plugin, &opening, &event);
+        }
+        if let Err(error) = plugin.grpc_event(of, event) {
+            work::report(&plugin, &error);
+        }
+    }
+}
+
+fn next_event(grpc: &mut Grpc) -> Option<(Rc<Plugin>, CallRef, Option<Opening>, Event)> {
+    loop {
+        let (id, event) = grpc.pool.take_event()?;
+        let Some(((plugin, of), ended)) = grpc.pool.owner_of(id, &event) else { continue };
+        if ended.is_some() {
+            grpc.ids.remove(&key(&plugin, of));
+        }
+        return Some((plugin, of, ended, event));
+    }
+}
+
+/// What a server answers is the filter's business; what fails on the way is the administrator's.
+fn log_failure(plugin: &Plugin, opening: &Opening, event: &Event) {
+    let Event::Close(status) = event else { return };
+    if status.code == Code::Ok || status.of_server {
+        return;
+    }
+    let kind = if opening.message.is_some() { "call" } else { "stream" };
+    let (name, upstream) = (plugin.name(), &opening.name);
+    let line = format!("wasm plugin \"{name}\": gRPC {kind} to {upstream} failed: {status}");
+    nginx::log(None, LogLevel::Warn, line.as_bytes());
+}
+
+/// Says that a connection is there.
+///
+/// # Returns
+/// `RPW_CONTINUE`; then `rpw_grpc_next`.
+/// # Errors
+/// `RPW_ERROR` when guests cannot be told what came of it.
+/// # Safety
+/// `error` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_grpc_connected(id: u32, error: *mut rpw_error_t) -> i32 {
+    guest_boundary(Entry::Request, true, error, || {
+        let now = nginx::host()?.monotonic_clock();
+        GRPC.with_borrow_mut(|grpc| grpc.pool.connected(id, now));
+        deliver();
+        Ok(RPW_CONTINUE)
+    })
+}
+
+/// Takes what a connection received, and tells guests of it.
+///
+/// # Arguments
+/// `eof`: 1 when nothing more will be received.
+/// # Returns
+/// `RPW_CONTINUE`.
+/// # Errors
+/// `RPW_ERROR` when guests cannot be told.
+/// # Safety
+/// `data` has the given length; `error` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_grpc_receive(
+    id: u32,
+    data: *const c_char,
+    data_length: usize,
+    eof: i32,
+    error: *mut rpw_error_t,
+) -> i32 {
+    guest_boundary(Entry::Request, true, error, || {
+        // SAFETY: as promised by the caller.
+        let data = unsafe { types::bytes(data, data_length) };
+        let now = nginx::host()?.monotonic_clock();
+        GRPC.with_borrow_mut(|grpc| grpc.pool.receive(id, data, eof != 0, now));
+        deliver();
+        Ok(RPW_CONTINUE)
+    })
+}
+
+/// Says what a connection must send, and when to ask again.
+///
+/// # Arguments
+/// `ready`: 1 when all that was to be sent before is, so that there may be more.
+/// # Returns
+/// `RPW_WORK_WAIT`: send what is in `*io`, good until the next call of this function, then wait for `*wait_ms` or until
+/// `RPW_WORK_WAKE`. `RPW_WORK_STOP`: send that and close the connection.
+/// # Errors
+/// `RPW_ERROR` when guests cannot be told of calls whose time is over.
+/// # Safety
+/// `io`, `wait_ms` and `error` are valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_grpc_next(
+    id: u32,
+    ready: i32,
+    io: *mut rpw_io_t,
+    wait_ms: *mut u32,
+    error: *mut rpw_error_t,
+) -> i32 {
+    guest_boundary(Entry::Request, true, error, || {
+        // SAFETY: as promised by the caller.
+        let (io, wait_ms) = unsafe { (io.as_mut(), wait_ms.as_mut()) };
+        let (Some(io), Some(wait_ms)) = (io, wait_ms) else {
+            return Err(Failure::new("rpw_grpc_next: NULL argument"));
+        };
+        let now = nginx::host()?.monotonic_clock();
+        GRPC.with_borrow_mut(|grpc| {
+            grpc.pool.give_up(|(plugin, _)| !plugin.has_requests(), now);
+            grpc.pool.expire(id, now);
+        });
+        deliver();
+        Ok(GRPC.with_borrow_mut(|grpc| {
+            grpc.out.clear();
+            let wait = grpc.pool.next(id, (ready != 0).then_some(&mut grpc.out), now);
+            io.data = grpc.out.as_ptr().cast();
+            io.length = grpc.out.len();
+            match wait {
+                Wait::Close => RPW_WORK_STOP,
+                Wait::Until(at) => {
+                    let wait = at.saturating_sub(now).div_ceil(NANOS_PER_MS);
+                    *wait_ms = wait.min(LONGEST_WAIT_MS) as u32;
+                    RPW_WORK_WAIT
+                }
+            }
+        }))
+    })
+}
+
+/// Says that a connection was not made, or broke.
+///
+/// # Arguments
+/// `word`: "resolver", "connect", "timeout" or "closed". `details`: more about it.
+/// # Returns
+/// `RPW_CONTINUE`.
+/// # Errors
+/// `RPW_ERROR` when guests cannot be told.
+/// # Safety
+/// The strings have the given lengths; `error` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_grpc_failed(
+    id: u32,
+    word: *const c_char,
+    word_length: usize,
+    details: *const c_char,
+    details_length: usize,
+    error: *mut rpw_error_t,
+) -> i32 {
+    guest_boundary(Entry::Request, true, error, || {
+        // SAFETY: as promised by the caller.
+        let (word, details) =
+            unsafe { (types::bytes(word, word_length), types::bytes(details, details_length)) };
+        // The time of a call is over when its deadline is, and not when a connection takes long.
+        let kind = FailureKind::of_word(word).filter(|kind| *kind != FailureKind::Timeout);
+        let kind = kind.unwrap_or(FailureKind::Connect);
+        let failure = callout::Failure::new(kind, String::from_utf8_lossy(details));
+        let now = nginx::host()?.monotonic_clock();
+        GRPC.with_borrow_mut(|grpc| grpc.pool.failed(id, &failure, now));
+        deliver();
+        Ok(RPW_CONTINUE)
+    })
+}
+
+/// Says that the worker is to end: its connections close as soon as they have no calls.
+///
+/// # Returns
+/// `RPW_CONTINUE`; then `rpw_work_next` says which to look at.
+/// # Safety
+/// `error` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_grpc_end_soon(error: *mut rpw_error_t) -> i32 {
+    boundary(error, || {
+        GRPC.with_borrow_mut(|grpc| grpc.pool.end_soon());
+        work::announce();
+        Ok(RPW_CONTINUE)
+    })
+}

@@ -1,0 +1,463 @@
+//! The client of gRPC over bytes in memory, with servers that are written frame by frame: good ones and hostile ones.
+
+use std::fmt::Write as _;
+
+use resty_proxy_wasm::callout::Upstream;
+use resty_proxy_wasm::grpc::{Action, Code, Event, Held, Message, Opening, Pool, Request, Wait};
+use resty_proxy_wasm::limits;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+/// Headers without compression, each shorter than 127 bytes.
+fn block(headers: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, value) in headers {
+        bytes.extend([0, name.len() as u8]);
+        bytes.extend(name.as_bytes());
+        bytes.push(value.len() as u8);
+        bytes.extend(value.as_bytes());
+    }
+    bytes
+}
+
+fn settings(streams: Option<u32>) -> Vec<u8> {
+    let mut payload = Vec::new();
+    if let Some(most) = streams {
+        payload.extend([0, 3]);
+        payload.extend(most.to_be_bytes());
+    }
+    frame(SETTINGS, 0, 0, &payload)
+}
+
+const HEAD: &[(&str, &str)] = &[(":status", "200"), ("content-type", "application/grpc")];
+
+fn message(text: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0];
+    bytes.extend((text.len() as u32).to_be_bytes());
+    bytes.extend(text);
+    bytes
+}
+
+/// A whole response.
+fn response(stream: u32, text: &str, status: &str) -> Vec<u8> {
+    [
+        frame(HEADERS, END_HEADERS, stream, &block(HEAD)),
+        frame(DATA, 0, stream, &message(text.as_bytes())),
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&[("grpc-status", status)])),
+    ]
+    .concat()
+}
+
+/// A pool, and what is done with it.
+#[derive(Default)]
+struct World {
+    pool: Pool<u32>,
+    held: Held,
+    now: u64,
+    calls: u32,
+}
+
+impl World {
+    fn begin(&mut self, text: Option<&[u8]>, timeout_ms: Option<u32>) -> u32 {
+        self.calls += 1;
+        let opening = Opening {
+            token: self.calls,
+            name: "a".into(),
+            upstream: Upstream::parse(b"a:1", false).expect("an upstream"),
+            server_name: "a".into(),
+            request: Request::build(false, "a:1", b"s", b"m", &[]).expect("a request"),
+            message: text.map(|text| Message::new(&self.held, text).expect("a message")),
+            timeout_ms,
+            of_request: true,
+        };
+        self.pool.open(self.calls, opening, self.now)
+    }
+
+    fn call(&mut self) -> u32 {
+        self.begin(Some(b"hello"), None)
+    }
+
+    /// The connections that are to be made.
+    fn connects(&mut self) -> Vec<u32> {
+        std::iter::from_fn(|| self.pool.take_action())
+            .filter_map(|action| match action {
+                Action::Connect(id) => Some(id),
+                Action::Wake(_) => None,
+            })
+            .collect()
+    }
+
+    /// A connection whose server has said that much of its settings.
+    fn connected(&mut self, streams: Option<u32>) -> u32 {
+        let connects = self.connects();
+        self.pool.connected(connects[0], self.now);
+        self.sent(connects[0]);
+        self.receive(connects[0], &settings(streams));
+        connects[0]
+    }
+
+    fn receive(&mut self, connection: u32, bytes: &[u8]) {
+        self.pool.receive(connection, bytes, false, self.now);
+    }
+
+    /// What a connection sends.
+    fn sent(&mut self, connection: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.pool.next(connection, Some(&mut out), self.now);
+        out
+    }
+
+    /// What guests are told, in short.
+    fn told(&mut self) -> Vec<String> {
+        let mut told = Vec::new();
+        while let Some((id, event)) = self.pool.take_event() {
+            let Some((owner, ended)) = self.pool.owner_of(id, &event) else { continue };
+            let mut text = match event {
+                Event::InitialMetadata(map) => format!("{owner} initial {}", map.len()),
+                Event::Message(bytes) if bytes.len() < 100 => {
+                    format!("{owner} message {}", String::from_utf8_lossy(&bytes))
+                }
+                Event::Message(bytes) => format!("{owner} message of {}", bytes.len()),
+                Event::TrailingMetadata(map) => format!("{owner} trailing {}", map.len()),
+                Event::Close(status) => format!("{owner} close {}", status.code),
+            };
+            if ended.is_some() {
+                write!(text, " over").expect("a string");
+            }
+            told.push(text);
+        }
+        told
+    }
+
+    /// Makes a call on a connection of its own and gives it these bytes.
+    fn answered(bytes: &[u8]) -> Vec<String> {
+        let mut world = World::default();
+        world.call();
+        let connection = world.connected(None);
+        world.sent(connection);
+        for part in bytes.chunks(16384) {
+            world.receive(connection, part);
+        }
+        world.told()
+    }
+}
+
+/// The frames in what a client sends, after its preface: kind, flags, stream.
+fn frames(mut bytes: &[u8]) -> Vec<(u8, u8, u32)> {
+    bytes = bytes.strip_prefix(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap_or(bytes);
+    let mut list = Vec::new();
+    while let Some((head, rest)) = bytes.split_first_chunk::<9>() {
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+        list.push((head[3], head[4], stream));
+        bytes = &rest[length..];
+    }
+    list
+}
+
+#[test]
+fn a_call_however_its_response_is_cut() {
+    let bytes = response(1, "re", "0");
+    for at in 0..bytes.len() {
+        let mut world = World::default();
+        world.call();
+        let connection = world.connected(None);
+        let sent = frames(&world.sent(connection));
+        let of_call: Vec<_> = sent.iter().filter(|frame| frame.2 == 1).collect();
+        assert_eq!(of_call, [&(HEADERS, END_HEADERS, 1), &(DATA, END_STREAM, 1)]);
+        world.receive(connection, &bytes[..at]);
+        assert_eq!(world.told(), [""; 0], "{at}");
+        world.receive(connection, &bytes[at..]);
+        assert_eq!(world.told(), ["1 message re over"], "{at}");
+    }
+}
+
+#[test]
+fn responses_that_are_none() {
+    let head = |pairs: &[(&str, &str)], end| frame(HEADERS, END_HEADERS | end, 1, &block(pairs));
+    let good = head(HEAD, 0);
+    let trailers = |status| head(&[("grpc-status", status)], END_STREAM);
+    for (bytes, expected) in [
+        (head(&[(":status", "200"), ("grpc-status", "7")], END_STREAM), "PERMISSION_DENIED"),
+        (head(&[(":status", "503")], 0), "UNAVAILABLE"),
+        (head(&[(":status", "404")], END_STREAM), "UNIMPLEMENTED"),
+        (head(&[(":status", "503"), ("grpc-status", "5")], END_STREAM), "NOT_FOUND"),
+        (head(&[(":status", "200"), ("content-type", "text/html")], 0), "UNKNOWN"),
+        ([good.clone(), trailers("0")].concat(), "INTERNAL"),
+        ([good.clone(), frame(DATA, END_STREAM, 1, &message(b"a"))].concat(), "UNKNOWN"),
+        ([good.clone(), frame(DATA, END_STREAM, 1, b"\0\0")].concat(), "INTERNAL"),
+        (
+            [good.clone(), frame(DATA, 0, 1, &[message(b"a"), message(b"b")].concat())].concat(),
+            "INTERNAL",
+        ),
+        (frame(RST_STREAM, 0, 1, &8u32.to_be_bytes()), "CANCELLED"),
+        (frame(RST_STREAM, 0, 1, &7u32.to_be_bytes()), "UNAVAILABLE"),
+        (frame(RST_STREAM, 0, 1, &11u32.to_be_bytes()), "RESOURCE_EXHAUSTED"),
+        (b"HTTP/1.1 400 Bad Request\r\n\r\n".repeat(2000), "INTERNAL"),
+    ] {
+        assert_eq!(World::answered(&bytes), [format!("1 close {expected} over")]);
+    }
+}
+
+#[test]
+fn a_stream_both_ways() {
+    let mut world = World::default();
+    let id = world.begin(None, None);
+    let send = |world: &mut World, text: &[u8], end| {
+        let message = Message::new(&world.held, text);
+        world.pool.send(id, message, end);
+    };
+    send(&mut world, b"early", false);
+    let connection = world.connected(None);
+    let of_stream = |world: &mut World| {
+        frames(&world.sent(connection)).into_iter().filter(|f| f.2 == 1).collect::<Vec<_>>()
+    };
+    assert_eq!(of_stream(&mut world), [(HEADERS, END_HEADERS, 1), (DATA, 0, 1)]);
+    world.receive(connection, &frame(HEADERS, END_HEADERS, 1, &block(HEAD)));
+    world.receive(connection, &frame(DATA, 0, 1, &[message(b"a"), message(b"")].concat()));
+    assert_eq!(world.told(), ["1 initial 2", "1 message a", "1 message "]);
+    send(&mut world, b"late", true);
+    assert_eq!(of_stream(&mut world), [(DATA, END_STREAM, 1)]);
+    let end = block(&[("grpc-status", "9"), ("k", "v")]);
+    world.receive(connection, &frame(HEADERS, END_HEADERS | END_STREAM, 1, &end));
+    assert_eq!(world.told(), ["1 trailing 2", "1 close FAILED_PRECONDITION over"]);
+}
+
+#[test]
+fn a_stream_that_is_cancelled_is_reset_and_silent() {
+    let mut world = World::default();
+    let id = world.begin(None, None);
+    let connection = world.connected(None);
+    world.sent(connection);
+    world.pool.cancel(id, world.now);
+    assert!(frames(&world.sent(connection)).contains(&(RST_STREAM, 0, 1)));
+    world.receive(connection, &response(1, "a", "0"));
+    assert_eq!(world.told(), [""; 0]);
+}
+
+#[test]
+fn a_server_that_takes_nothing_holds_back_its_stream_only() {
+    let mut world = World::default();
+    let id = world.begin(None, None);
+    let connection = world.connected(None);
+    let large = Message::new(&world.held, &[0; 100_000]);
+    world.pool.send(id, large, false);
+    let size = |world: &mut World| world.sent(connection).len();
+    let first = size(&mut world);
+    assert!((65_535..66_500).contains(&first), "the window's worth: {first}");
+    // The connection's window is used up, too; it grows, and the stream's does not.
+    world.receive(connection, &frame(WINDOW_UPDATE, 0, 0, &1_000_000u32.to_be_bytes()));
+    assert_eq!(size(&mut world), 0);
+    world.call();
+    assert_ne!(size(&mut world), 0);
+    world.receive(connection, &response(3, "b", "0"));
+    assert_eq!(world.told(), ["2 message b over"]);
+    world.receive(connection, &frame(WINDOW_UPDATE, 0, 1, &1_000_000u32.to_be_bytes()));
+    assert!(size(&mut world) > 34_000);
+}
+
+#[test]
+fn deadlines_and_lost_connections() {
+    let mut world = World::default();
+    world.begin(Some(b""), Some(100));
+    world.call();
+    let connection = world.connected(None);
+    let mut out = Vec::new();
+    let wait = world.pool.next(connection, Some(&mut out), world.now);
+    assert_eq!(wait, Wait::Until(100_000_000));
+    world.now = 100_000_000;
+    world.pool.expire(connection, world.now);
+    assert_eq!(world.told(), ["1 close DEADLINE_EXCEEDED over"]);
+    assert!(frames(&world.sent(connection)).contains(&(RST_STREAM, 0, 1)));
+    world.pool.receive(connection, b"", true, world.now);
+    assert_eq!(world.told(), ["2 close UNAVAILABLE over"]);
+    assert_eq!(world.pool.next(connection, None, world.now), Wait::Close);
+}
+
+#[test]
+fn more_calls_than_connections_have_room_for() {
+    let mut world = World::default();
+    world.call();
+    let first = world.connected(Some(1));
+    // Until its settings come, a connection is asked to take all.
+    assert!(!world.sent(first).is_empty());
+    for _ in 0..2 * limits::GRPC_CONNECTIONS {
+        world.call();
+        for connection in world.connects() {
+            world.pool.connected(connection, world.now);
+            world.receive(connection, &settings(Some(1)));
+        }
+    }
+    let told = world.told();
+    assert_eq!(told, [""; 0]);
+    world.call();
+    assert_eq!(world.connects(), [], "no more connections");
+    // One that ends makes room for one that waits.
+    world.receive(first, &response(1, "a", "0"));
+    assert_eq!(world.told(), ["1 message a over"]);
+    let sent = frames(&world.sent(first));
+    assert!(sent.contains(&(HEADERS, END_HEADERS, 3)), "{sent:?}");
+}
+
+#[test]
+fn a_server_that_goes_away_is_replaced() {
+    let mut world = World::default();
+    world.call();
+    let first = world.connected(None);
+    world.sent(first);
+    let last = [1u32.to_be_bytes(), 0u32.to_be_bytes()].concat();
+    world.receive(first, &frame(GOAWAY, 0, 0, &last));
+    world.call();
+    let second = world.connects();
+    assert_eq!(second.len(), 1);
+    // The call that it took goes on to its end.
+    world.receive(first, &response(1, "a", "0"));
+    assert_eq!(world.told(), ["1 message a over"]);
+    assert_eq!(world.pool.next(first, None, world.now), Wait::Close);
+}
+
+#[test]
+fn connections_without_calls_are_closed() {
+    let mut world = World::default();
+    world.call();
+    let connection = world.connected(None);
+    world.sent(connection);
+    world.receive(connection, &response(1, "a", "0"));
+    let Wait::Until(at) = world.pool.next(connection, None, world.now) else { panic!("too early") };
+    assert!(at > world.now);
+    world.now = at;
+    assert_eq!(world.pool.next(connection, None, world.now), Wait::Close);
+
+    world.call();
+    let connection = world.connected(None);
+    world.sent(connection);
+    world.pool.end_soon();
+    assert!(matches!(world.pool.next(connection, None, world.now), Wait::Until(_)));
+    world.receive(connection, &response(1, "a", "0"));
+    assert_eq!(world.pool.next(connection, None, world.now), Wait::Close);
+}
+
+#[test]
+fn messages_that_are_too_large() {
+    let mut world = World::default();
+    assert!(Message::new(&world.held, &vec![0; limits::CALL_MESSAGE + 1]).is_none());
+    let mut many = Vec::new();
+    while let Some(message) = Message::new(&world.held, &vec![0; limits::CALL_MESSAGE]) {
+        many.push(message);
+    }
+    assert_eq!(many.len(), limits::CALL_REQUEST_BODIES / limits::CALL_MESSAGE - 1);
+    drop(many);
+    world.call();
+    let connection = world.connected(None);
+    world.receive(connection, &frame(HEADERS, END_HEADERS, 1, &block(HEAD)));
+    let size = limits::CALL_MESSAGE as u32 + 1;
+    world.receive(connection, &frame(DATA, 0, 1, &[&[0][..], &size.to_be_bytes()].concat()));
+    assert_eq!(world.told(), ["1 close RESOURCE_EXHAUSTED over"]);
+}
+
+#[test]
+fn headers_without_end() {
+    let many = block(&[("name", &"v".repeat(100))]).repeat(140);
+    let mut bytes = frame(HEADERS, 0, 1, &block(HEAD));
+    for _ in 0..100 {
+        bytes.extend(frame(CONTINUATION, 0, 1, &many));
+    }
+    bytes.extend(frame(CONTINUATION, END_HEADERS, 1, &[]));
+    let told = World::answered(&bytes);
+    assert_eq!(told.len(), 1);
+    assert!(told[0].starts_with("1 close "), "{told:?}");
+    let pairs: Vec<_> = (0..1100).map(|_| ("a", "")).collect();
+    let bytes = frame(HEADERS, END_HEADERS, 1, &block(&[HEAD, &pairs].concat()));
+    assert_eq!(World::answered(&bytes), ["1 close RESOURCE_EXHAUSTED over"]);
+}
+
+#[test]
+fn continuations_without_end() {
+    let mut world = World::default();
+    world.call();
+    let connection = world.connected(None);
+    world.receive(connection, &frame(HEADERS, 0, 1, &block(HEAD)));
+    for _ in 0..10_000 {
+        world.receive(connection, &frame(CONTINUATION, 0, 1, &[]));
+    }
+    let told = world.told();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(world.pool.next(connection, None, world.now), Wait::Close);
+}
+
+#[test]
+fn resets_without_end() {
+    let mut world = World::default();
+    for turn in 0..2_000u32 {
+        world.call();
+        let connects = world.connects();
+        for connection in &connects {
+            world.pool.connected(*connection, world.now);
+            world.receive(*connection, &settings(None));
+        }
+        let connection = 1;
+        world.sent(connection);
+        world.receive(connection, &frame(RST_STREAM, 0, turn * 2 + 1, &8u32.to_be_bytes()));
+        assert_eq!(world.told(), [format!("{} close CANCELLED over", turn + 1)]);
+    }
+}
+
+#[test]
+fn pings_without_end() {
+    let mut world = World::default();
+    world.call();
+    let connection = world.connected(None);
+    world.sent(connection);
+    let pings = frame(PING, 0, 0, &[0; 8]).repeat(1000);
+    // They are answered while it takes the answers.
+    for _ in 0..200 {
+        world.receive(connection, &pings);
+        assert_eq!(world.sent(connection).len(), pings.len());
+    }
+    // When it does not, nothing piles up.
+    for _ in 0..200 {
+        world.receive(connection, &pings);
+    }
+    assert_eq!(world.told(), ["1 close INTERNAL over"]);
+    assert_eq!(world.pool.next(connection, None, world.now), Wait::Close);
+}
+
+#[test]
+fn windows_that_overflow() {
+    let mut bytes = frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffffu32.to_be_bytes());
+    bytes.extend(frame(WINDOW_UPDATE, 0, 0, &0x7fff_ffffu32.to_be_bytes()));
+    assert_eq!(World::answered(&bytes), ["1 close INTERNAL over"]);
+    let bytes = frame(WINDOW_UPDATE, 0, 0, &[0; 4]);
+    assert_eq!(World::answered(&bytes), ["1 close INTERNAL over"]);
+}
+
+#[test]
+fn empty_frames_without_end() {
+    let mut bytes = frame(HEADERS, END_HEADERS, 1, &block(HEAD));
+    bytes.extend(frame(DATA, 0, 1, &[]).repeat(100_000));
+    let told = World::answered(&bytes);
+    assert!(told.len() <= 1, "{told:?}");
+}
+
+#[test]
+fn codes_are_shown_by_their_names() {
+    assert_eq!(Code::DeadlineExceeded.to_string(), "DEADLINE_EXCEEDED");
+}
