@@ -14,6 +14,7 @@ mod body_held;
 mod body_kinds;
 mod body_matrix;
 mod body_memory;
+mod body_none;
 mod buffer;
 mod cache;
 mod calls_hold;

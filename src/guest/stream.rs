@@ -77,6 +77,10 @@ pub struct Stream {
     pub cut: Option<u16>,
     /// Whether the response's body was given to the stream, as far as there is one.
     pub saw_response_body: bool,
+    /// Whether a body follows the response's headers, as far as that was asked.
+    pub response_has_body: Option<bool>,
+    /// The response's body is encoded: the filter sees it as the upstream sent it.
+    pub response_encoded: bool,
     /// Response body bytes that came in and went out, to notice a broken Content-Length.
     pub response_bytes: (u64, u64),
     /// Whom to wake when a pause ends.
@@ -119,6 +123,8 @@ impl Stream {
             direct_body_sent: false,
             cut: None,
             saw_response_body: false,
+            response_has_body: None,
+            response_encoded: false,
             response_bytes: (0, 0),
             waker: None,
         }

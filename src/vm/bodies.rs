@@ -34,6 +34,7 @@ impl Vm {
         s.request_body.begin(event.body);
         let action = self.body(Callback::RequestBody, stream, event)?;
         let asked = self.state().call.asked.get();
+        self.warn_of_encoding(stream, Callback::RequestBody);
         let awaits_call = self.awaits_call(stream);
         let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
             return Err(gone());
@@ -71,6 +72,7 @@ impl Vm {
 
     /// What goes on of the end of a request's body that a pause held. To be asked when [`Vm::resumed`] has answered.
     pub fn let_request_body_go(&mut self, stream: ContextId, action: Action) -> Output {
+        self.warn_of_encoding(stream, Callback::RequestBody);
         let contexts = &mut self.state_mut().contexts;
         let Some(s) = contexts.streams.get_mut(&stream) else { return Output::Unchanged };
         let output = s.let_request_body_go(action == Action::Continue);
@@ -131,10 +133,10 @@ impl Vm {
         let Some(s) = contexts.streams.get_mut(&stream) else {
             return Err(gone());
         };
-        s.saw_response_body = true;
         if let Some(body) = s.direct_body.take() {
             s.direct_body_sent = true;
-            return Ok(Outcome::of(Output::Replace(body)));
+            let sends = !self.is_bodiless(stream);
+            return Ok(Outcome::of(if sends { Output::Replace(body) } else { Output::Hold }));
         }
         if s.direct_body_sent {
             return Ok(Outcome::of(Output::Hold));
@@ -143,8 +145,19 @@ impl Vm {
             return Err(self.cut(stream));
         }
         if !exported {
+            s.saw_response_body = true;
             return Ok(Outcome::of(Output::Unchanged));
         }
+        if self.comes_without_body(stream, event) {
+            // What is there may be of another filter that answered in place of an empty response.
+            let drops = !event.body.is_empty() && self.is_bodiless(stream);
+            return Ok(Outcome::of(if drops { Output::Hold } else { Output::Unchanged }));
+        }
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else {
+            return Err(gone());
+        };
+        s.saw_response_body = true;
         match s.response_body.course() {
             Course::Shown => {}
             Course::PassedOn => return Ok(Outcome::of(Output::Unchanged)),
@@ -164,6 +177,9 @@ impl Vm {
         if s.cut.is_some() {
             return Err(self.cut(stream));
         }
+        self.warn_of_encoding(stream, Callback::ResponseBody);
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
         let holds = pauses && !event.end_of_stream;
         let failure = if holds && s.response_body.over_limit() {
             Some(too_large(Callback::ResponseBody, limit, room))

@@ -2,6 +2,7 @@
 
 mod backoff;
 mod bodies;
+mod bodiless;
 mod cache;
 mod call_graph;
 mod calls;

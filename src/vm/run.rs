@@ -125,9 +125,13 @@ impl Vm {
     }
 
     fn response_headers(&mut self, stream: ContextId) -> Result<Outcome, Error> {
-        let looks =
-            self.exports.response_headers.is_some() && self.module.code.profile.response_arguments;
-        let (count, end_of_stream) = if looks { self.response_summary(stream) } else { (0, false) };
+        let profile = &self.module.code.profile;
+        let looks = self.exports.response_headers.is_some() && profile.response_arguments;
+        let takes_body = self.exports.response_body.is_some();
+        let writes = takes_body && (profile.writes_response_body || self.module.rewrites_bodies());
+        let (count, end_of_stream) =
+            if looks || writes { self.response_summary(stream) } else { (0, false) };
+        let is_empty = end_of_stream && self.has_length_0(stream);
         let action =
             self.headers(Callback::ResponseHeaders, stream, count, end_of_stream, |e| {
                 &e.response_headers
@@ -137,10 +141,18 @@ impl Vm {
                 "Pause on response headers is not possible in nginx: the response goes on (hold the body instead)",
             );
         }
-        let rewrites_body = self.exports.response_body.is_some()
+        let rewrites_body = takes_body
+            && !is_empty
             && (action == Action::Pause
                 || self.module.rewrites_bodies()
                 || self.may_rewrite(stream));
+        let encoded = writes && self.is_encoded(stream);
+        if (looks || writes)
+            && let Some(s) = self.state_mut().contexts.streams.get_mut(&stream)
+        {
+            s.response_has_body = Some(!end_of_stream);
+            s.response_encoded = encoded;
+        }
         let action = self.settle(stream, Action::Continue);
         Ok(Outcome { action, rewrites_body, ..Outcome::of(Output::Unchanged) })
     }
@@ -154,14 +166,9 @@ impl Vm {
 
     /// How many headers the response has, and whether it is known to have no body.
     fn response_summary(&self, stream: ContextId) -> (u32, bool) {
-        let state = self.state();
-        let Some(s) = state.contexts.streams.get(&stream) else { return (0, false) };
-        let mut method = Vec::new();
-        let bodiless = matches!(state.host.response_status(s.request), 204 | 304)
-            || s.response_headers.get(b"content-length") == Some(b"0")
-            || (state.host.variable(s.request, b"request_method", &mut method)
-                && method == b"HEAD");
-        (s.response_headers.len() as u32, bodiless)
+        let headers = self.state().contexts.streams.get(&stream).map(|s| s.response_headers.len());
+        let ends = self.is_bodiless(stream) || self.has_length_0(stream);
+        (headers.unwrap_or_default() as u32, ends)
     }
 
     /// Makes room for a snapshot of the response's headers, `:status` in front.

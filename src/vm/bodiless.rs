@@ -1,0 +1,99 @@
+//! What a response's headers tell of its body: that there is none, and that it is encoded.
+
+use super::Vm;
+use crate::abi::Callback;
+use crate::event::Event;
+use crate::guest::{ContextId, Stream};
+
+impl Vm {
+    /// Whether HTTP has no body in this response, whatever its headers say.
+    pub(super) fn is_bodiless(&self, stream: ContextId) -> bool {
+        let state = self.state();
+        let Some(s) = state.contexts.streams.get(&stream) else { return false };
+        let status = state.host.response_status(s.request);
+        let mut method = Vec::new();
+        is_bodiless_status(status)
+            || (state.host.variable(s.request, b"request_method", &mut method)
+                && (method == b"HEAD" || (method == b"CONNECT" && (200..300).contains(&status))))
+    }
+
+    /// Whether the response says that its body is empty.
+    pub(super) fn has_length_0(&self, stream: ContextId) -> bool {
+        self.response_header(stream, b"content-length", b"sent_http_content_length")
+            .is_some_and(|length| length == b"0")
+    }
+
+    /// Whether the response says that its body is encoded, with what the guest did to that header.
+    pub(super) fn is_encoded(&self, stream: ContextId) -> bool {
+        let changed =
+            |s: &Stream| s.effects.iter().any(|e| e.name.eq_ignore_ascii_case(b"content-encoding"));
+        let changed = self.state().contexts.streams.get(&stream).is_some_and(|s| changed(s));
+        !changed
+            && self
+                .response_header(stream, b"content-encoding", b"sent_http_content_encoding")
+                .is_some_and(|value| !value.eq_ignore_ascii_case(b"identity"))
+    }
+
+    fn response_header(&self, stream: ContextId, name: &[u8], variable: &[u8]) -> Option<Vec<u8>> {
+        let state = self.state();
+        let s = state.contexts.streams.get(&stream)?;
+        if s.response_headers_loaded {
+            return s.response_headers.get(name).map(<[u8]>::to_vec);
+        }
+        let mut value = Vec::new();
+        (state.host.variable(s.request, variable, &mut value) && !value.is_empty()).then_some(value)
+    }
+
+    /// Whether an event of the response's body has nothing for the guest: it was told of the end with the headers, or would
+    /// have been, and what it wrote would stand behind a response without a body, where the client looks for the next one.
+    pub(super) fn comes_without_body(&mut self, stream: ContextId, event: Event) -> bool {
+        let state = self.state();
+        let Some(s) = state.contexts.streams.get(&stream) else { return false };
+        let found = match s.response_has_body {
+            Some(false) => return true,
+            told => {
+                is_bodiless_status(state.host.response_status(s.request))
+                    || (told.is_none()
+                        && !s.saw_response_body
+                        && event.body.is_empty()
+                        && (self.is_bodiless(stream)
+                            || (event.end_of_stream && self.has_length_0(stream))))
+            }
+        };
+        if found && let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) {
+            s.response_has_body = Some(false);
+        }
+        found
+    }
+
+    /// Tells once of a guest that changes a body which is encoded.
+    pub(super) fn warn_of_encoding(&mut self, stream: ContextId, callback: Callback) {
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get(&stream) else { return };
+        if callback == Callback::ResponseBody {
+            if s.response_encoded && s.response_body.edited() {
+                state.warn_once(
+                    "a filter changes the body of a response with a content-encoding: \
+                     it sees and writes encoded bytes",
+                );
+            }
+            return;
+        }
+        let mut coding = Vec::new();
+        if s.request_body.edited()
+            && state.host.variable(s.request, b"http_content_encoding", &mut coding)
+            && !coding.is_empty()
+            && !coding.eq_ignore_ascii_case(b"identity")
+        {
+            state.warn_once(
+                "a filter changes the body of a request with a content-encoding: \
+                 it sees and writes encoded bytes",
+            );
+        }
+    }
+}
+
+/// Statuses whose responses end with their headers (RFC 9112, section 6.3).
+fn is_bodiless_status(status: u16) -> bool {
+    matches!(status, 100..=199 | 204 | 304)
+}
