@@ -85,7 +85,19 @@ pub fn one_line(error: &wasmtime::Error) -> String {
         .map(ToString::to_string)
         .map(|part| part.trim_end().to_owned())
         .collect();
-    printable(&parts.join(": ")) + &frames(error)
+    let hint = if is_out_of_memory(error) { OUT_OF_MEMORY } else { "" };
+    printable(&parts.join(": ")) + hint + &frames(error)
+}
+
+/// What to do about [`is_out_of_memory`].
+const OUT_OF_MEMORY: &str = " (raise the limit of the process on addresses, ulimit -v, load fewer plugins, or lower memory_limit)";
+
+/// Whether the system gave no memory, or no addresses for it.
+pub fn is_out_of_memory(error: &wasmtime::Error) -> bool {
+    // The number is kept as an error of several crates, and has one text.
+    const ENOMEM: &str = "Cannot allocate memory";
+    error.downcast_ref::<WasmBacktrace>().is_none()
+        && error.chain().any(|part| part.to_string().contains(ENOMEM))
 }
 
 /// Text without line ends and other control characters: names in a module, which texts repeat, forge no lines of a log.

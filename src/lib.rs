@@ -16,7 +16,7 @@
 //!   mapping and the count of forks below [`shm`], and for the address of a guest's memory (`guest/view.rs`).
 //!
 //! Nothing outside `ffi` knows of nginx or Lua, reads a clock, opens a file or starts a thread (but for compiling, see
-//! `vm/engine.rs`, and for `/proc`, see `shm/process.rs`). `docs/RATIONALE.md` says why things are as they are.
+//! `vm/engine.rs`, for `/proc`, see `shm/process.rs`, and for limits of the process, see `vm/process_limits.rs`). `docs/RATIONALE.md` says why things are as they are.
 
 #![deny(unsafe_code)]
 

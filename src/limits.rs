@@ -128,6 +128,9 @@ pub const WASI_BYTES: usize = 64 * 1024;
 
 /// Stack of a guest. Regex tables of Go filters overflow 64 KiB; nginx's own stack has 8 MiB.
 pub const GUEST_STACK: usize = 1024 * 1024;
+/// The smallest stack of a guest. It has less than [`GUEST_STACK`] where the process may not have [`NESTED_ENTRIES`] of them;
+/// with less than this no filter is loaded.
+pub const MIN_GUEST_STACK: usize = 64 * 1024;
 
 /// Default of the `memory_limit` option: linear memory of one VM.
 pub const DEFAULT_MEMORY: u64 = 256 * 1024 * 1024;

@@ -49,6 +49,7 @@ mod ops;
 mod path;
 mod phases;
 mod process;
+mod process_limits;
 mod property;
 mod property_tls;
 mod queue;

@@ -6,23 +6,25 @@ use std::sync::OnceLock;
 use wasmparser::{Chunk, Parser, Payload};
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
-use super::{magic, proposals};
-use crate::error::{Error, one_line};
-use crate::limits;
+use super::{magic, process_limits, proposals};
+use crate::error::{Error, is_out_of_memory, one_line};
 
 /// The engine; workers inherit it by fork, with all code that was compiled before.
 pub fn engine() -> Result<&'static Engine, Error> {
     static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
     ENGINE
-        .get_or_init(|| Engine::new(&config()).map_err(|e| one_line(&e)))
+        .get_or_init(|| {
+            Engine::new(&config()?)
+                .map_err(|e| format!("wasmtime cannot start here: {}", one_line(&e)))
+        })
         .as_ref()
-        .map_err(|cause| Error::Module(format!("wasmtime cannot start here: {cause}")))
+        .map_err(|cause| Error::Module(cause.clone()))
 }
 
-fn config() -> Config {
+fn config() -> Result<Config, String> {
     let mut config = Config::new();
+    process_limits::apply(&mut config)?;
     config
-        .max_wasm_stack(limits::GUEST_STACK)
         .wasm_backtrace_details(WasmBacktraceDetails::Disable)
         .wasm_memory64(false)
         .wasm_multi_memory(false)
@@ -31,7 +33,7 @@ fn config() -> Config {
         .epoch_interruption(true)
         // Always inside a pool of our own, see `compile`.
         .parallel_compilation(true);
-    config
+    Ok(config)
 }
 
 /// Compiles a module.
@@ -43,7 +45,9 @@ pub fn compile(bytes: &[u8]) -> Result<wasmtime::Module, Error> {
     in_pool(threads, || wasmtime::Module::from_binary(engine, bytes))
         .map_err(|e| Error::Module(format!("no threads to compile with: {e}")))?
         .map_err(|e| {
-            Error::Module(if is_cut_off(bytes) {
+            Error::Module(if is_out_of_memory(&e) {
+                format!("the module cannot be compiled: {}", one_line(&e))
+            } else if is_cut_off(bytes) {
                 magic::CUT_OFF.into()
             } else if let Some(missing) = proposals::missing(bytes) {
                 missing

@@ -19,6 +19,7 @@ mod linker;
 mod magic;
 mod module;
 mod plugin;
+mod process_limits;
 mod profile;
 pub mod proposals;
 mod queues;

@@ -10,7 +10,7 @@ use super::engine::engine;
 use super::exports::{Exports, allocator};
 use super::linked::Linked;
 use super::start::StartCode;
-use super::{Code, Vm, linker};
+use super::{Code, Vm, linker, process_limits};
 use crate::abi::{Callback, Version};
 use crate::error::{Error, one_line};
 use crate::guest::{
@@ -91,6 +91,7 @@ impl Module {
     pub fn new(code: Arc<Code>, options: Options, host: &Arc<dyn Host>) -> Result<Self, Error> {
         let module = &code.module;
         let mut warnings = code.warnings.clone();
+        warnings.extend(process_limits::warning());
         check_memory(module, options.memory_limit)?;
         let memory_limit =
             usize::try_from(options.memory_limit.min(limits::MAX_MEMORY)).unwrap_or(usize::MAX);

@@ -1,6 +1,6 @@
 //! What a test asks of its nginx, and the configuration file made from it.
 
-use super::process::{self, Process, valgrind};
+use super::process::{self, Limit, Process, valgrind};
 use super::{Running, root};
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
@@ -24,6 +24,7 @@ pub struct Nginx {
     connections: usize,
     user: Option<String>,
     env: Vec<(String, String)>,
+    limits: Vec<Limit>,
 }
 
 /// How nginx before 1.29.7 speaks to upstreams. Later ones speak HTTP/1.1 and keep connections unless told otherwise, and
@@ -55,6 +56,7 @@ impl Nginx {
             connections: 256,
             user: None,
             env: Vec::new(),
+            limits: Vec::new(),
         }
     }
 
@@ -116,6 +118,12 @@ impl Nginx {
     /// A variable of nginx's environment; Lua in a worker sees it only with nginx's `env` directive.
     pub fn env(mut self, name: &str, value: &str) -> Nginx {
         self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// A limit of the process, as of `ulimit`: `libc::RLIMIT_STACK` and bytes.
+    pub fn limit(mut self, resource: libc::__rlimit_resource_t, bytes: u64) -> Nginx {
+        self.limits.push((resource, bytes));
         self
     }
 
@@ -220,7 +228,7 @@ impl Nginx {
             None => self.render(port),
         };
         fs::write(self.prefix.path().join("conf/nginx.conf"), conf).expect("a file");
-        Process::spawn(self.prefix.path(), port, &self.env, self.daemon)
+        Process::spawn(self.prefix.path(), port, &self.env, &self.limits, self.daemon)
     }
 
     fn render(&self, port: u16) -> String {

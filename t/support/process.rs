@@ -17,6 +17,9 @@ pub struct Process {
     daemon: bool,
 }
 
+/// A limit of a process, and its value.
+pub type Limit = (libc::__rlimit_resource_t, u64);
+
 /// Is nginx to run under valgrind, and so as one process?
 pub fn valgrind() -> bool {
     std::env::var_os("RPW_VALGRIND").is_some_and(|value| value != "0")
@@ -43,7 +46,13 @@ pub fn free_port() -> u16 {
 }
 
 impl Process {
-    pub fn spawn(prefix: &Path, port: u16, env: &[(String, String)], daemon: bool) -> Process {
+    pub fn spawn(
+        prefix: &Path,
+        port: u16,
+        env: &[(String, String)],
+        limits: &[Limit],
+        daemon: bool,
+    ) -> Process {
         let said = File::create(prefix.join("logs/said")).expect("a file");
         let mut command = if valgrind() {
             let mut command = Command::new("valgrind");
@@ -66,11 +75,18 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(said.try_clone().expect("a file"))
             .stderr(said);
+        let limits = limits.to_vec();
         // A test that is killed leaves no server behind.
-        // SAFETY: prctl is async-signal-safe.
+        // SAFETY: prctl and setrlimit are async-signal-safe.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
                 libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM);
+                for (resource, bytes) in &limits {
+                    let limit = libc::rlimit { rlim_cur: *bytes, rlim_max: *bytes };
+                    if libc::setrlimit(*resource, &raw const limit) != 0 {
+                        return Err(std::io::Error::last_os_error());
+                    }
+                }
                 Ok(())
             });
         }
