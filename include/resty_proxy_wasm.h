@@ -232,6 +232,17 @@
 #define RPW_WORK_WAKE 7
 
 /**
+ * `rpw_work_next`: jobs have had their share of the time. Sleep for `wait_ms`, by a timer of nginx that counts from now, and
+ * ask again; 0 for whoever asked without running callbacks, to leave that to the one who does.
+ */
+#define RPW_WORK_REST 8
+
+/**
+ * `rpw_work_next`: see to it that this is called again when the process is to end.
+ */
+#define RPW_WORK_WATCH 9
+
+/**
  * `rpw_call_advance`: receive more.
  */
 #define RPW_CALL_RECEIVE 1
@@ -431,6 +442,10 @@ typedef struct rpw_io_t {
      * 1 when the connection may serve another call.
      */
     int32_t reusable;
+    /**
+     * Milliseconds to sleep before more is received; 0 as a rule.
+     */
+    uint32_t rest_ms;
 } rpw_io_t;
 
 /**
@@ -715,6 +730,10 @@ typedef struct rpw_work_t {
      * Milliseconds to wait before asking again.
      */
     uint32_t wait_ms;
+    /**
+     * 1 when the process ends and nothing is left to do in it.
+     */
+    int32_t over;
     /**
      * The port, 0 for a unix socket.
      */
@@ -1056,7 +1075,7 @@ int32_t rpw_listen_heard(void);
  * Has the cosocket receive a datagram, so that its light thread wakes.
  *
  * # Returns
- * `RPW_CONTINUE`.
+ * 1 when that was tried in vain, and must be tried again; else 0.
  */
 int32_t rpw_listen_wake(void);
 
@@ -1277,7 +1296,8 @@ int32_t rpw_stream_run(const rpw_context_t *context,
  * `RPW_PAUSE` with the milliseconds to wait in `*timeout_ms`; `RPW_CONTINUE` when the pause has ended
  * already; `RPW_ERROR`.
  * # Safety
- * `semaphore` is an `ngx_http_lua_sema_t` that lives until `rpw_stream_resume`; else as `rpw_stream_run`.
+ * `semaphore` is an `ngx_http_lua_sema_t`, and `rpw_semaphore_gone` is called before it is freed; else as
+ * `rpw_stream_run`.
  */
 int32_t rpw_stream_wait(const rpw_context_t *context,
                         void *request,
@@ -1352,6 +1372,16 @@ int32_t rpw_upstreams(const struct rpw_pair_t *list,
                       struct rpw_error_t *error);
 
 /**
+ * Says that a semaphore which the library may know is about to be freed.
+ *
+ * # Returns
+ * Nothing.
+ * # Safety
+ * None: the pointer is only compared.
+ */
+void rpw_semaphore_gone(void *semaphore);
+
+/**
  * Tells where to look whether there is work: not 0 when `rpw_work_next` should be called.
  *
  * # Returns
@@ -1365,21 +1395,25 @@ const int32_t *rpw_work_waits(void);
  * # Returns
  * `RPW_CONTINUE`.
  * # Safety
- * `semaphore` is NULL, or an `ngx_http_lua_sema_t` that lives until the next call of this function.
+ * `semaphore` is NULL, or an `ngx_http_lua_sema_t`, and `rpw_semaphore_gone` is called before it is freed.
  */
 int32_t rpw_work_listen(void *semaphore);
 
 /**
- * Runs the ticks that are due, tells guests of messages in queues, and says what is to be done next.
+ * Says what is to be done next outside of requests.
  *
+ * # Arguments
+ * `turn`: 0 to take calls and functions only; 1 to run what is due of ticks, queues and answers, too; 2 for the same, after
+ * `RPW_WORK_REST`, or after another wait, when a timer of nginx has ended it.
  * # Returns
  * `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_RUN` (run a function), `RPW_WORK_LISTEN` (see
- * `rpw_listen_begin`), `RPW_WORK_WAIT`, with the details in `*work`, whose
+ * `rpw_listen_begin`), `RPW_WORK_WATCH`, `RPW_WORK_REST`, `RPW_WORK_WAIT`, with the details in `*work`, whose
  * strings are good until the call of that id ends; `RPW_ERROR`.
  * # Safety
  * `work` and `error` are valid.
  */
-int32_t rpw_work_next(struct rpw_work_t *work,
+int32_t rpw_work_next(int32_t turn,
+                      struct rpw_work_t *work,
                       struct rpw_error_t *error);
 
 /**
@@ -1427,10 +1461,19 @@ int32_t rpw_call_end(uint32_t id,
                      struct rpw_error_t *error);
 
 /**
+ * A function that was handed out is called now.
+ *
+ * # Returns
+ * `RPW_CONTINUE`.
+ */
+int32_t rpw_foreign_begin(uint32_t id);
+
+/**
  * Ends a function that was run: hands its guest the result.
  *
  * # Arguments
- * `ok`: 1, or 0 when it failed. `result` is copied.
+ * `ok`: 1, or 0 when it failed. `yielded`: 1 when nginx did something else meanwhile, so that its time does not count.
+ * `result` is copied.
  * # Returns
  * `RPW_CONTINUE`; `RPW_ERROR` when the guest failed.
  * # Safety
@@ -1438,6 +1481,7 @@ int32_t rpw_call_end(uint32_t id,
  */
 int32_t rpw_foreign_end(uint32_t id,
                         int32_t ok,
+                        int32_t yielded,
                         const char *result,
                         size_t result_length,
                         struct rpw_error_t *error);

@@ -178,6 +178,12 @@ pub const QUEUE_NAMES: usize = 1024;
 pub const QUEUE_MESSAGES: u32 = 65536;
 /// Calls of `proxy_on_queue_ready` in a row before the worker does other things.
 pub const QUEUE_CALLS: u32 = 64;
+/// Milliseconds that jobs outside of requests (ticks, messages, answers of calls) take of a worker before nginx serves
+/// requests, for as long as the jobs took. Stops jobs that bring more jobs from keeping the worker.
+pub const JOBS_MS: u64 = 5;
+/// Milliseconds that a plugin context has from its `proxy_on_done` on, in a worker that ends. Stops a filter from keeping the
+/// worker.
+pub const END_MS: u64 = 5000;
 /// Metrics that one plugin may define. They are never taken back.
 pub const METRIC_NAMES: u64 = 1024;
 /// Processes that use the shared memory at the same time: the master, and workers, old and new ones together. Others are

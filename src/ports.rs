@@ -109,8 +109,10 @@ pub trait Host: Send + Sync {
     fn headers_sent(&self, request: RequestId) -> bool;
     /// The status of the response, 0 while there is none.
     fn response_status(&self, request: RequestId) -> u16;
-    /// A plugin has work for the shell: calls to make or to drop, ticks. It is asked for soon.
+    /// A plugin has calls to be made or dropped. It is asked for them soon.
     fn work_waits(&self);
+    /// A plugin has callbacks to be run outside of requests, too: ticks, queues, contexts to make again or to end.
+    fn callbacks_wait(&self);
     /// Whether this process ends as soon as its requests have.
     fn is_ending(&self) -> bool;
     /// The upstream that was registered under that name.

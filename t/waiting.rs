@@ -256,3 +256,103 @@ fn five_hundred_requests_wait_for_three_calls_each() {
     let after = resident(pid);
     assert!(after < before.1 + 4096, "{after} KiB, {} before", before.1);
 }
+
+/// Lua frees what a light thread waited on when it kills the thread. What is made next may be at the same address, and must
+/// not be posted when the filter lets its request go on.
+#[test]
+fn who_waits_no_more_is_not_woken_and_nobody_in_its_place() {
+    let nginx = Probe::new(
+        "request_headers: pause
+         request_headers: ids
+         request_body: set_effective_context 2
+         request_body: continue_stream 0",
+    )
+    .nginx(|nginx| {
+        nginx.server(GO).server(
+            r#"
+            location /other {
+                content_by_lua_block {
+                    local semaphore = require("ngx.semaphore")
+                    local function waits()
+                        probe.call("on_http_request_headers", probe.ctx)
+                        ngx.log(ngx.NOTICE, "it went on")
+                    end
+                    for _ = 1, 3 do
+                        local thread = ngx.thread.spawn(waits)
+                        assert(ngx.thread.kill(thread))
+                    end
+                    collectgarbage()
+                    collectgarbage()
+                    local others = {}
+                    for i = 1, 100 do
+                        others[i] = semaphore.new(0)
+                    end
+                    ngx.location.capture("/go")
+                    local posted = 0
+                    for i = 1, 100 do
+                        posted = posted + others[i]:count()
+                    end
+                    ngx.print(posted, " posted")
+                }
+            }
+            "#,
+        )
+    })
+    .start();
+    assert_eq!(nginx.get("/other").text(), "0 posted");
+    assert!(of(&nginx, "request_body").iter().all(|line| line.ends_with(" -> 0")));
+    assert!(!nginx.logged("it went on"));
+}
+
+/// A request that another of its light threads ends, while a filter holds it.
+#[test]
+fn a_request_that_ends_while_it_waits_leaves_nothing_to_wake() {
+    let nginx = Probe::new(
+        "request_headers: http_call unix:@PREFIX@slow.sock '' '' '' 20000
+         request_headers: pause
+         http_call_response: set_effective_context caller
+         http_call_response: continue_stream 0",
+    )
+    .nginx(|nginx| {
+        nginx
+            .http("lua_socket_log_errors off; server { listen unix:slow.sock; location / { content_by_lua_block { ngx.sleep(0.2) } } }")
+            .server(
+                r#"
+                location /exit {
+                    content_by_lua_block {
+                        ngx.thread.spawn(function() probe.call("on_http_request_headers", probe.ctx) end)
+                        ngx.print("exits")
+                        ngx.exit(200)
+                    }
+                }
+                location /fails {
+                    content_by_lua_block {
+                        ngx.thread.spawn(function() probe.call("on_http_request_headers", probe.ctx) end)
+                        error("on purpose")
+                    }
+                }
+                location /posted {
+                    content_by_lua_block {
+                        local semaphore = require("ngx.semaphore")
+                        collectgarbage()
+                        collectgarbage()
+                        local others, posted = {}, 0
+                        for i = 1, 100 do
+                            others[i] = semaphore.new(0)
+                        end
+                        ngx.sleep(0.5)
+                        for i = 1, 100 do
+                            posted = posted + others[i]:count()
+                        end
+                        ngx.print(posted, " posted")
+                    }
+                }
+                "#,
+            )
+    })
+    .start();
+    nginx.expect_log("on purpose");
+    assert_eq!(nginx.get("/exit").text(), "exits");
+    assert_eq!(nginx.get("/fails").status, 500);
+    assert_eq!(nginx.get("/posted").text(), "0 posted");
+}

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::{nginx, process};
+use super::{nginx, process, work};
 use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::ports::RequestId;
@@ -35,6 +35,11 @@ pub fn end_stream(request: Option<RequestId>, context: Rc<Context>, stream: Stre
     }
 }
 
+/// Whether anything waits.
+pub fn any_queued() -> bool {
+    QUEUE.with_borrow(|queue| !queue.is_empty())
+}
+
 /// Does what waits, as far as it can be done now.
 pub fn run_queued() {
     if QUEUE.with_borrow(Vec::is_empty) {
@@ -50,7 +55,10 @@ pub fn run_queued() {
         }
         match ending {
             Ending::Context(context) => {
-                report(None, &context, context.drop_by_owner(process::current()))
+                report(None, &context, context.drop_by_owner(process::current()));
+                if context.plugin().awaits_ends() {
+                    work::keep(context.plugin());
+                }
             }
             // The request is freed, so its streams cannot be told from which one they were.
             Ending::Stream(context, stream) => report(None, &context, context.end_stream(stream)),

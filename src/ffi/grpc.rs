@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::ticker::Entry;
 use super::{
     Failure, RPW_CONTINUE, RPW_WORK_CONNECT, RPW_WORK_STOP, RPW_WORK_WAIT, RPW_WORK_WAKE, boundary,
-    guest_boundary, nginx, rpw_error_t, rpw_io_t, rpw_work_t, types, work,
+    desk, guest_boundary, nginx, rpw_error_t, rpw_io_t, rpw_work_t, types, work,
 };
 use crate::abi::LogLevel;
 use crate::callout::{self, FailureKind, Target};
@@ -100,7 +100,7 @@ pub(super) fn hand_out(work: &mut rpw_work_t) -> Option<i32> {
                     // Nobody waits for it any more; it is closed as soon as it is made.
                     None => (String::new(), 0),
                 };
-                (work.host, work.host_length) = work::lend(&grpc.host);
+                (work.host, work.host_length) = desk::lend(&grpc.host);
                 Some(RPW_WORK_CONNECT)
             }
         }

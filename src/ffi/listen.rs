@@ -6,7 +6,7 @@
 //! polls, no thread is needed, and nothing but nginx touches its event loop. The socket has no name in a file system: its
 //! file is gone before the first worker is there, and cosockets reach it by `/proc/self/fd`.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::ffi::c_char;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -50,6 +50,8 @@ enum State {
 thread_local! {
     /// Of which process, and how far it is.
     static STATE: Cell<(u64, State)> = const { Cell::new((0, State::Unknown)) };
+    /// Workers that could not be woken yet.
+    static UNSENT: RefCell<Vec<Address>> = const { RefCell::new(Vec::new()) };
 }
 
 fn state() -> State {
@@ -161,16 +163,44 @@ pub(super) fn must_begin() -> bool {
     must
 }
 
-/// Wakes a worker.
+/// Wakes a worker, now or a little later.
 pub(super) fn wake(address: Address) {
     if address == 0 {
         return;
     }
+    // What is sent to oneself would take the room of what is sent to others.
+    if state() == State::At(address) && work::is_looked_for() {
+        work::announce_callbacks();
+    } else {
+        send(address);
+    }
+}
+
+/// Wakes the workers that could not be woken when they should.
+pub(super) fn wake_others_again() {
+    for address in UNSENT.take() {
+        send(address);
+    }
+}
+
+/// Whether there are any.
+pub(super) fn must_wake_others() -> bool {
+    UNSENT.with_borrow(|unsent| !unsent.is_empty())
+}
+
+fn send(address: Address) {
     let Ok(post) = post() else { return };
     match post.send(address) {
         Ok(_) => {}
-        // It has not read what was sent before, and so will wake anyway.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+        // All workers send through one socket, and its room is taken by what some worker has not read.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            UNSENT.with_borrow_mut(|unsent| {
+                if !unsent.contains(&address) {
+                    unsent.push(address);
+                }
+            });
+            work::announce();
+        }
         Err(_) => {
             if let Some(shared) = shared() {
                 shared.forget_listener(address);
@@ -216,7 +246,7 @@ pub unsafe extern "C" fn rpw_listen_end(error: *mut rpw_error_t) -> i32 {
         let found = shared.hello(hello, || post.hear()).map_err(super::shared::refused)?;
         let address = found.ok_or_else(|| Failure::new("nobody heard the hello"))?;
         set_state(State::At(address));
-        work::announce();
+        work::announce_callbacks();
         Ok(RPW_CONTINUE)
     })
 }
@@ -227,20 +257,20 @@ pub unsafe extern "C" fn rpw_listen_end(error: *mut rpw_error_t) -> i32 {
 /// `RPW_CONTINUE`.
 #[unsafe(no_mangle)]
 pub extern "C" fn rpw_listen_heard() -> i32 {
-    work::announce();
+    work::announce_callbacks();
     RPW_CONTINUE
 }
 
 /// Has the cosocket receive a datagram, so that its light thread wakes.
 ///
 /// # Returns
-/// `RPW_CONTINUE`.
+/// 1 when that was tried in vain, and must be tried again; else 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn rpw_listen_wake() -> i32 {
-    if let State::At(address) = state() {
-        wake(address);
-    }
-    RPW_CONTINUE
+    let State::At(address) = state() else { return 0 };
+    let Ok(post) = post() else { return 0 };
+    let sent = post.send(address);
+    i32::from(sent.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
 }
 
 /// There is no cosocket, or none any more: from now on the queues are looked at now and then.
@@ -260,7 +290,7 @@ pub unsafe extern "C" fn rpw_listen_failed(reason: *const c_char, reason_length:
         let mut line = b"wasm: queues are looked at 20 times a second: ".to_vec();
         line.extend_from_slice(reason);
         nginx::log(None, LogLevel::Warn, &line);
-        work::announce();
+        work::announce_callbacks();
         Ok(RPW_CONTINUE)
     })
 }

@@ -16,6 +16,7 @@
 
 mod cache;
 mod context;
+mod desk;
 mod ending;
 mod folder;
 mod foreign;
@@ -36,6 +37,7 @@ mod stream;
 mod ticker;
 mod types;
 mod upstreams;
+mod wakers;
 mod work;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -63,9 +65,10 @@ pub use shared::{
 pub use stream::*;
 pub use types::*;
 pub use upstreams::rpw_upstreams;
+pub use wakers::rpw_semaphore_gone;
 pub use work::{
-    rpw_call_advance, rpw_call_end, rpw_call_restart, rpw_foreign_end, rpw_init_worker,
-    rpw_work_listen, rpw_work_next, rpw_work_waits,
+    rpw_call_advance, rpw_call_end, rpw_call_restart, rpw_foreign_begin, rpw_foreign_end,
+    rpw_init_worker, rpw_work_listen, rpw_work_next, rpw_work_waits,
 };
 
 /// The number of this C ABI. It changes whenever a declaration of the header does; the Lua module refuses a

@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::functions::{Functions, functions};
 use super::{
-    Failure, foreign, listen, request, request_line, rpw_pair_t, shared, types, upstreams,
+    Failure, foreign, listen, request, request_line, rpw_pair_t, shared, types, upstreams, wakers,
 };
 use crate::abi::LogLevel;
 use crate::callout::Upstream;
@@ -403,6 +403,10 @@ impl Host for World {
         super::work::announce();
     }
 
+    fn callbacks_wait(&self) {
+        super::work::announce_callbacks();
+    }
+
     fn is_ending(&self) -> bool {
         // SAFETY: it reads a number.
         unsafe { (self.call().worker_exiting)() != 0 }
@@ -437,15 +441,14 @@ impl Host for World {
     }
 
     fn wake(&self, waker: NonZeroUsize) {
-        post(waker);
+        wakers::post(waker);
     }
 }
 
 /// Posts a semaphore of ngx_lua: that of a stream that waits, or of the light thread that waits for work.
 pub fn post(semaphore: NonZeroUsize) {
     let Some(functions) = functions() else { return };
-    // SAFETY: the shell keeps a stream's semaphore alive until it has taken the stream's outcome, and forgets it
-    // then and when the stream ends; the other one lives until another takes its place.
+    // SAFETY: the semaphore lives: its finalizer calls `rpw_semaphore_gone` first, and then nobody posts it.
     unsafe {
         (functions.semaphore_post)(semaphore.get() as *mut c_void, 1);
     }

@@ -13,7 +13,7 @@ use super::{
     RPW_BODY_UNCHANGED, RPW_CLOSE, RPW_CONTINUE, RPW_NEED_INTERPRETER, RPW_NEED_RESPONSE_HEADERS,
     RPW_PAUSE, RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY,
     RPW_RESPONSE_HEADERS, boundary, ending, foreign, guest_boundary, handle, process, request,
-    rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types, work,
+    rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types, wakers, work,
 };
 use crate::abi::{Callback, LogLevel};
 use crate::effect::Effects;
@@ -100,7 +100,8 @@ pub unsafe extern "C" fn rpw_stream_run(
 /// `RPW_PAUSE` with the milliseconds to wait in `*timeout_ms`; `RPW_CONTINUE` when the pause has ended
 /// already; `RPW_ERROR`.
 /// # Safety
-/// `semaphore` is an `ngx_http_lua_sema_t` that lives until `rpw_stream_resume`; else as `rpw_stream_run`.
+/// `semaphore` is an `ngx_http_lua_sema_t`, and `rpw_semaphore_gone` is called before it is freed; else as
+/// `rpw_stream_run`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_stream_wait(
     context: *const rpw_context_t,
@@ -116,9 +117,9 @@ pub unsafe extern "C" fn rpw_stream_wait(
         let stream = find(context, request)?;
         let waits = context.with_stream(stream, |vm| {
             let found = vm.state_mut().contexts.streams.get_mut(&stream.id);
-            Ok(found.is_some_and(|s| {
-                s.waker = NonZeroUsize::new(semaphore as usize).filter(|_| s.paused);
-                s.paused
+            Ok(found.filter(|s| s.paused).is_some_and(|s| {
+                s.waker = wakers::add(semaphore);
+                true
             }))
         })?;
         if !waits {
@@ -153,7 +154,7 @@ pub unsafe extern "C" fn rpw_stream_resume(
         let code = context.with_stream(stream, |vm| {
             let action = vm.resumed(stream.id)?;
             if let Some(s) = vm.state_mut().contexts.streams.get_mut(&stream.id) {
-                s.waker = None;
+                s.waker.take().and_then(wakers::take);
             }
             let awaits_call = vm.awaits_call(stream.id);
             let body = vm.let_request_body_go(stream.id, action);

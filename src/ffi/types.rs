@@ -102,6 +102,11 @@ pub const RPW_WORK_LISTEN: i32 = 5;
 pub const RPW_WORK_CONNECT: i32 = 6;
 /// A connection for gRPC has something to do: `id`.
 pub const RPW_WORK_WAKE: i32 = 7;
+/// `rpw_work_next`: jobs have had their share of the time. Sleep for `wait_ms`, by a timer of nginx that counts from now, and
+/// ask again; 0 for whoever asked without running callbacks, to leave that to the one who does.
+pub const RPW_WORK_REST: i32 = 8;
+/// `rpw_work_next`: see to it that this is called again when the process is to end.
+pub const RPW_WORK_WATCH: i32 = 9;
 
 /// `rpw_call_advance`: receive more.
 pub const RPW_CALL_RECEIVE: i32 = 1;
@@ -249,6 +254,8 @@ pub struct rpw_work_t {
     pub timeout_ms: u32,
     /// Milliseconds to wait before asking again.
     pub wait_ms: u32,
+    /// 1 when the process ends and nothing is left to do in it.
+    pub over: i32,
     /// The port, 0 for a unix socket.
     pub port: i32,
     /// 1 when TLS is spoken.
@@ -284,6 +291,8 @@ pub struct rpw_io_t {
     pub length: usize,
     /// 1 when the connection may serve another call.
     pub reusable: i32,
+    /// Milliseconds to sleep before more is received; 0 as a rule.
+    pub rest_ms: u32,
 }
 
 /// A value of shared data.

@@ -1,79 +1,40 @@
 //! Work of plugins that no request stands for: calls to make, ticks. A light thread of the worker asks for it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::ffi::{c_char, c_void};
 use std::num::NonZeroUsize;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use rustc_hash::FxHashMap;
-
+use super::desk::{Answer, Call, Desk, Function, Next};
 use super::ticker::{self, Entry};
 use super::{
-    Failure, RPW_CALL_DONE, RPW_CALL_GONE, RPW_CALL_RECEIVE, RPW_CONTINUE, RPW_WORK_LISTEN,
-    RPW_WORK_RUN, RPW_WORK_START, RPW_WORK_STOP, RPW_WORK_WAIT, boundary, foreign, grpc,
-    guest_boundary, listen, nginx, process, rpw_error_t, rpw_io_t, rpw_work_t, types,
+    Failure, RPW_CALL_DONE, RPW_CALL_GONE, RPW_CALL_RECEIVE, RPW_CONTINUE, boundary, ending,
+    foreign, grpc, guest_boundary, listen, nginx, process, rpw_error_t, rpw_io_t, rpw_work_t,
+    types,
 };
 use crate::abi::LogLevel;
-use crate::callout::{self, Exchange, FailureKind, Reached, Response, Step, Target};
+use crate::callout::{self, Exchange, FailureKind, Step};
 use crate::error::Error;
-use crate::guest::{Dispatched, ForeignCall};
 use crate::limits;
 use crate::ports::Host;
-use crate::vm::{CallRef, Plugin};
+use crate::vm::{Plugin, Work};
 
 /// 1 while some plugin has work. Lua looks at it after each call of the library.
 static WAITS: AtomicI32 = AtomicI32::new(0);
 
-/// The milliseconds to wait when nothing is to come; less for whatever is.
-const LONGEST_WAIT_MS: u64 = 60_000;
-
 thread_local! {
     static DESK: RefCell<Desk> = RefCell::default();
+    /// Callbacks are among the work: ticks, queues, contexts to make again or to end.
+    static CALLBACKS: Cell<bool> = const { Cell::new(false) };
     /// Whom to post when work comes, and in which process.
     static LISTENER: Cell<Option<(NonZeroUsize, u64)>> = const { Cell::new(None) };
 }
 
-#[derive(Default)]
-struct Desk {
-    plugins: Vec<Weak<Plugin>>,
-    calls: FxHashMap<u32, Call>,
-    /// Functions that run.
-    functions: FxHashMap<u32, (Rc<Plugin>, CallRef)>,
-    /// Functions to be run.
-    run: VecDeque<(u32, ForeignCall)>,
-    /// What was handed out last; Lua copies it.
-    running: Option<ForeignCall>,
-    start: VecDeque<u32>,
-    stop: VecDeque<u32>,
-    last: u32,
-    /// A guest waits for messages in a queue.
-    wants_to_listen: bool,
-    /// When ticks are due next, on the monotonic clock.
-    next: Option<u64>,
-}
-
-struct Call {
-    plugin: Rc<Plugin>,
-    of: CallRef,
-    dispatched: Dispatched,
-    /// What to connect to, and the name of its pool of connections.
-    host: String,
-    port: u16,
-    pool: String,
-    exchange: Option<Exchange>,
-    result: Option<Result<Response, callout::Failure>>,
-    out: Vec<u8>,
-}
-
 /// A plugin that may have work from now on.
 pub fn add_plugin(plugin: &Rc<Plugin>) {
-    DESK.with_borrow_mut(|desk| {
-        desk.plugins.retain(|plugin| plugin.strong_count() > 0);
-        desk.plugins.push(Rc::downgrade(plugin));
-    });
+    DESK.with_borrow_mut(|desk| desk.add_plugin(plugin));
 }
 
 /// Some plugin has work.
@@ -87,6 +48,24 @@ pub fn announce() {
         && of == process::current()
     {
         nginx::post(semaphore);
+    }
+}
+
+/// Some plugin has callbacks to be run.
+pub fn announce_callbacks() {
+    CALLBACKS.set(true);
+    announce();
+}
+
+/// Whether what is announced is found, wherever it comes from: by the Lua below, or by a light thread that is woken.
+pub fn is_looked_for() -> bool {
+    foreign::is_below_lua() || LISTENER.get().is_some_and(|(_, of)| of == process::current())
+}
+
+/// The semaphore is about to be freed.
+pub fn forget_listener(semaphore: NonZeroUsize) {
+    if LISTENER.get().is_some_and(|(listener, _)| listener == semaphore) {
+        LISTENER.set(None);
     }
 }
 
@@ -111,7 +90,7 @@ pub extern "C" fn rpw_work_waits() -> *const i32 {
 /// # Returns
 /// `RPW_CONTINUE`.
 /// # Safety
-/// `semaphore` is NULL, or an `ngx_http_lua_sema_t` that lives until the next call of this function.
+/// `semaphore` is NULL, or an `ngx_http_lua_sema_t`, and `rpw_semaphore_gone` is called before it is freed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_work_listen(semaphore: *mut c_void) -> i32 {
     let listener = NonZeroUsize::new(semaphore as usize);
@@ -119,68 +98,151 @@ pub unsafe extern "C" fn rpw_work_listen(semaphore: *mut c_void) -> i32 {
     RPW_CONTINUE
 }
 
-/// Runs the ticks that are due, tells guests of messages in queues, and says what is to be done next.
+/// Says what is to be done next outside of requests.
 ///
+/// # Arguments
+/// `turn`: 0 to take calls and functions only; 1 to run what is due of ticks, queues and answers, too; 2 for the same, after
+/// `RPW_WORK_REST`, or after another wait, when a timer of nginx has ended it.
 /// # Returns
 /// `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_RUN` (run a function), `RPW_WORK_LISTEN` (see
-/// `rpw_listen_begin`), `RPW_WORK_WAIT`, with the details in `*work`, whose
+/// `rpw_listen_begin`), `RPW_WORK_WATCH`, `RPW_WORK_REST`, `RPW_WORK_WAIT`, with the details in `*work`, whose
 /// strings are good until the call of that id ends; `RPW_ERROR`.
 /// # Safety
 /// `work` and `error` are valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rpw_work_next(work: *mut rpw_work_t, error: *mut rpw_error_t) -> i32 {
+pub unsafe extern "C" fn rpw_work_next(
+    turn: i32,
+    work: *mut rpw_work_t,
+    error: *mut rpw_error_t,
+) -> i32 {
     boundary(error, || {
         // SAFETY: as promised by the caller.
         let work = unsafe { work.as_mut() };
         let work = work.ok_or_else(|| Failure::new("rpw_work_next: NULL argument"))?;
         let host = nginx::host()?;
-        if DESK.with_borrow(|desk| desk.has_nothing()) && !grpc::has_actions() {
-            collect(&host)?;
+        let callbacks = turn > 0;
+        if callbacks {
+            prepare(&host, turn > 1)?;
         }
-        if let Some(handed) = grpc::hand_out(work) {
-            return Ok(handed);
+        loop {
+            collect(&host);
+            if let Some(handed) = grpc::hand_out(work) {
+                return Ok(handed);
+            }
+            let now = host.monotonic_clock();
+            match DESK.with_borrow_mut(|desk| desk.next(work, now, callbacks)) {
+                Next::Tell(code) => return Ok(code),
+                Next::Answer(answer) => {
+                    let _inside = inside()?;
+                    tell(&host, answer, 0);
+                }
+                Next::Callbacks(plugin) => {
+                    let _inside = inside()?;
+                    run_callbacks(&host, &plugin);
+                }
+            }
         }
-        Ok(DESK.with_borrow_mut(|desk| desk.hand_out(work, host.monotonic_clock())))
     })
 }
 
-/// Asks the plugins. Their guests run ticks meanwhile, so the desk is free for what these bring.
-fn collect(host: &Arc<dyn Host>) -> Result<(), Failure> {
-    let now = host.monotonic_clock();
-    let due = DESK.with_borrow(|desk| desk.next.is_some_and(|next| next <= now));
-    if WAITS.swap(0, Ordering::Relaxed) == 0 && !due {
-        return Ok(());
-    }
-    let _below = foreign::Below::enter(foreign::Caller::Interpreter)?;
-    let _running = ticker::enter(Entry::Request)?;
-    let plugins: Vec<Rc<Plugin>> =
-        DESK.with_borrow(|desk| desk.plugins.iter().filter_map(Weak::upgrade).collect());
-    let mut next: Option<u64> = None;
-    for plugin in plugins {
-        let work = plugin.work(process::current());
-        for error in &work.errors {
-            report(&plugin, error);
+/// Guests are entered as long as it lives.
+fn inside() -> Result<(foreign::Below, ticker::Running), Failure> {
+    Ok((foreign::Below::enter(foreign::Caller::Interpreter)?, ticker::enter(Entry::Request)?))
+}
+
+/// What comes first in a turn that runs callbacks.
+fn prepare(host: &Arc<dyn Host>, renewed: bool) -> Result<(), Failure> {
+    let kept = DESK.with_borrow_mut(|desk| {
+        if renewed {
+            desk.share.renew();
         }
-        next = [next, work.next].into_iter().flatten().min();
-        grpc::command(&plugin, work.grpc, now);
-        for of in &work.dropped {
-            grpc::drop_calls(&plugin, *of, now);
+        if host.is_ending() {
+            desk.end();
         }
-        DESK.with_borrow_mut(|desk| {
-            desk.wants_to_listen |= work.wants_to_listen;
-            for (of, dispatched) in work.calls {
-                desk.add(&plugin, of, dispatched);
-            }
-            for (of, call) in work.foreign {
-                desk.add_function(&plugin, of, call);
-            }
-            for of in work.dropped {
-                desk.drop_calls(&plugin, of);
-            }
-        });
+        desk.let_go(host.monotonic_clock())
+    });
+    listen::wake_others_again();
+    if ending::any_queued() {
+        let _inside = inside()?;
+        ending::run_queued();
     }
-    DESK.with_borrow_mut(|desk| desk.next = next);
+    drop(kept);
     Ok(())
+}
+
+/// Asks the plugins what they want done. No guest is entered.
+fn collect(host: &Arc<dyn Host>) {
+    if WAITS.swap(0, Ordering::Relaxed) == 0 {
+        return;
+    }
+    for plugin in DESK.with_borrow(Desk::plugins) {
+        let mut work = plugin.requested(process::current());
+        command_grpc(host, &plugin, &mut work);
+        DESK.with_borrow_mut(|desk| desk.enter(&plugin, work));
+    }
+    if CALLBACKS.take() {
+        DESK.with_borrow_mut(Desk::ask_all);
+    }
+}
+
+/// Hands over what gRPC calls come to.
+fn command_grpc(host: &Arc<dyn Host>, plugin: &Rc<Plugin>, work: &mut Work) {
+    let now = host.monotonic_clock();
+    grpc::command(plugin, std::mem::take(&mut work.grpc), now);
+    for of in &work.dropped {
+        grpc::drop_calls(plugin, *of, now);
+    }
+}
+
+/// Runs what is due of a plugin.
+fn run_callbacks(host: &Arc<dyn Host>, plugin: &Rc<Plugin>) {
+    let began = host.monotonic_clock();
+    let mut work = plugin.work(process::current());
+    for error in &work.errors {
+        report(plugin, error);
+    }
+    command_grpc(host, plugin, &mut work);
+    DESK.with_borrow_mut(|desk| {
+        desk.set_due(plugin, work.next, work.over);
+        desk.enter(plugin, work);
+        desk.charge(plugin, host.monotonic_clock().saturating_sub(began));
+    });
+}
+
+/// Tells a guest what came of a call or a function, and counts its time and what was taken before.
+fn tell(host: &Arc<dyn Host>, answer: Answer, before: u64) {
+    let began = host.monotonic_clock();
+    let plugin = answer.plugin().clone();
+    if let Err(error) = answer.tell() {
+        report(&plugin, &error);
+    }
+    let took = host.monotonic_clock().saturating_sub(began);
+    DESK.with_borrow_mut(|desk| desk.charge(&plugin, before + took));
+}
+
+/// Tells a guest now, or later when jobs have had their share of the time.
+fn tell_in_turn(host: &Arc<dyn Host>, answer: Answer, before: u64) {
+    let now = host.monotonic_clock();
+    let allowed = DESK.with_borrow_mut(|desk| {
+        if desk.share.allows(now) {
+            return Some(answer);
+        }
+        desk.charge(&answer.plugin().clone(), before);
+        desk.add_answer(answer);
+        None
+    });
+    match allowed {
+        Some(answer) => tell(host, answer, before),
+        None => announce(),
+    }
+}
+
+/// Keeps a plugin that Lua lets go of, until the ends of its contexts are done.
+pub fn keep(plugin: &Rc<Plugin>) {
+    let Ok(host) = nginx::host() else { return };
+    let until = host.monotonic_clock() + limits::END_MS * NANOS_PER_MS;
+    DESK.with_borrow_mut(|desk| desk.keep(plugin, until));
+    announce();
 }
 
 pub(super) fn report(plugin: &Plugin, error: &Error) {
@@ -188,116 +250,11 @@ pub(super) fn report(plugin: &Plugin, error: &Error) {
     nginx::log(None, LogLevel::Error, line.as_bytes());
 }
 
-impl Desk {
-    fn has_nothing(&self) -> bool {
-        self.start.is_empty() && self.stop.is_empty() && self.run.is_empty()
-    }
-
-    /// An id that no call and no function has.
-    fn next_id(&mut self) -> u32 {
-        loop {
-            self.last = self.last.wrapping_add(1);
-            if !self.calls.contains_key(&self.last) && !self.functions.contains_key(&self.last) {
-                return self.last;
-            }
-        }
-    }
-
-    fn add_function(&mut self, plugin: &Rc<Plugin>, of: CallRef, call: ForeignCall) {
-        let id = self.next_id();
-        self.functions.insert(id, (plugin.clone(), of));
-        self.run.push_back((id, call));
-    }
-
-    /// Whether the calls hold more of their responses than the worker has room for.
-    fn is_over_limit(&self) -> bool {
-        self.calls.values().map(Call::received).sum::<usize>() > limits::CALL_BODIES
-    }
-
-    /// Fails the call that received too much for all of them.
-    fn give_up(&mut self, id: u32) -> (i32, bool) {
-        if let Some(call) = self.calls.get_mut(&id) {
-            let failure = callout::Failure {
-                kind: FailureKind::TooLarge,
-                reached: call.reached(),
-                details: "with those of all calls under way".into(),
-            };
-            call.exchange = None;
-            call.result = Some(Err(failure));
-        }
-        (RPW_CALL_DONE, false)
-    }
-
-    fn add(&mut self, plugin: &Rc<Plugin>, of: CallRef, dispatched: Dispatched) {
-        let id = self.next_id();
-        let (host, port) = match &dispatched.upstream.target {
-            Target::Tcp(host, port) => (host.clone(), *port),
-            Target::Unix(path) => (format!("unix:{path}"), 0),
-        };
-        let call = Call {
-            plugin: plugin.clone(),
-            of,
-            host,
-            port,
-            pool: dispatched.upstream.pool(&dispatched.server_name),
-            dispatched,
-            exchange: None,
-            result: None,
-            out: Vec::new(),
-        };
-        self.calls.insert(id, call);
-        self.start.push_back(id);
-    }
-
-    fn drop_calls(&mut self, plugin: &Rc<Plugin>, dropped: CallRef) {
-        let stop = &mut self.stop;
-        self.calls.retain(|id, call| {
-            let stays = !(Rc::ptr_eq(&call.plugin, plugin) && call.of.is_of(dropped));
-            if !stays {
-                stop.push_back(*id);
-            }
-            stays
-        });
-    }
-
-    fn hand_out(&mut self, work: &mut rpw_work_t, now: u64) -> i32 {
-        if let Some(id) = self.stop.pop_front() {
-            work.id = id;
-            return RPW_WORK_STOP;
-        }
-        while let Some(id) = self.start.pop_front() {
-            let Some(call) = self.calls.get(&id) else { continue };
-            work.id = id;
-            work.timeout_ms = call.dispatched.timeout_ms;
-            work.port = call.port.into();
-            work.tls = call.dispatched.upstream.tls.into();
-            (work.host, work.host_length) = lend(&call.host);
-            (work.pool, work.pool_length) = lend(&call.pool);
-            (work.server_name, work.server_name_length) = lend(&call.dispatched.server_name);
-            return RPW_WORK_START;
-        }
-        if std::mem::take(&mut self.wants_to_listen) && listen::must_begin() {
-            return RPW_WORK_LISTEN;
-        }
-        if let Some((id, call)) = self.run.pop_front() {
-            work.id = id;
-            let call = self.running.insert(call);
-            (work.function, work.function_length) = lend(&call.name);
-            (work.arguments, work.arguments_length) = lend(&call.arguments);
-            return RPW_WORK_RUN;
-        }
-        let wait = self.next.map(|next| next.saturating_sub(now).div_ceil(NANOS_PER_MS));
-        work.wait_ms = wait.map_or(LONGEST_WAIT_MS, |wait| wait.min(LONGEST_WAIT_MS - 1)) as u32;
-        RPW_WORK_WAIT
-    }
-}
-
-pub(super) fn lend(text: &(impl AsRef<[u8]> + ?Sized)) -> (*const c_char, usize) {
-    let bytes = text.as_ref();
-    (bytes.as_ptr().cast(), bytes.len())
-}
-
 const NANOS_PER_MS: u64 = 1_000_000;
+/// What Lua and nginx need to move a piece of a response: about, since it is not measured.
+const PIECE_NANOS: u64 = 5_000;
+/// A call that fails at once has kept nginx busy for all its time; one that fails later has waited.
+const FAILED_NANOS: u64 = 200_000;
 
 /// Takes what a call's connection received, and gives what must be sent.
 ///
@@ -321,6 +278,8 @@ pub unsafe extern "C" fn rpw_call_advance(
         // SAFETY: as promised by the caller.
         let (data, io) = unsafe { (types::bytes(data, data_length), io.as_mut()) };
         let io = io.ok_or_else(|| Failure::new("rpw_call_advance: NULL argument"))?;
+        let host = nginx::host()?;
+        let began = host.monotonic_clock();
         Ok(DESK.with_borrow_mut(|desk| {
             let Some(call) = desk.calls.get_mut(&id) else { return RPW_CALL_GONE };
             call.out.clear();
@@ -333,6 +292,13 @@ pub unsafe extern "C" fn rpw_call_advance(
             } else {
                 (code, reusable)
             };
+            let now = host.monotonic_clock();
+            let Some(plugin) = desk.calls.get(&id).map(|call| call.plugin.clone()) else {
+                return RPW_CALL_GONE;
+            };
+            desk.charge(&plugin, now.saturating_sub(began) + PIECE_NANOS);
+            let rest = if desk.share.allows(now) { None } else { desk.share.rest(now) };
+            io.rest_ms = rest.unwrap_or(0) as u32;
             let Some(call) = desk.calls.get(&id) else { return RPW_CALL_GONE };
             io.data = call.out.as_ptr().cast();
             io.length = call.out.len();
@@ -343,19 +309,6 @@ pub unsafe extern "C" fn rpw_call_advance(
 }
 
 impl Call {
-    fn reached(&self) -> Reached {
-        self.exchange.as_ref().map_or(Reached::Nothing, Exchange::reached)
-    }
-
-    /// Bytes of the response's body that are held.
-    fn received(&self) -> usize {
-        match (&self.exchange, &self.result) {
-            (_, Some(Ok(response))) => response.body.len(),
-            (Some(exchange), _) => exchange.received(),
-            _ => 0,
-        }
-    }
-
     fn advance(&mut self, received: &[u8], eof: bool) -> (i32, bool) {
         let exchange = match &mut self.exchange {
             Some(exchange) => exchange,
@@ -435,17 +388,35 @@ pub unsafe extern "C" fn rpw_call_end(
             let line = format!("wasm plugin \"{name}\": HTTP call to {upstream} failed: {failure}");
             nginx::log(None, LogLevel::Warn, line.as_bytes());
         }
-        if let Err(error) = call.plugin.answer(call.of, result) {
-            report(&call.plugin, &error);
-        }
+        let host = nginx::host()?;
+        let lasted = host.monotonic_clock().saturating_sub(call.began);
+        let before = if result.is_err() { lasted.min(FAILED_NANOS) } else { 0 };
+        tell_in_turn(&host, Answer::Call(call.plugin, call.of, result), before);
         Ok(RPW_CONTINUE)
     })
+}
+
+/// A function that was handed out is called now.
+///
+/// # Returns
+/// `RPW_CONTINUE`.
+#[unsafe(no_mangle)]
+pub extern "C" fn rpw_foreign_begin(id: u32) -> i32 {
+    if let Ok(host) = nginx::host() {
+        DESK.with_borrow_mut(|desk| {
+            if let Some(function) = desk.functions.get_mut(&id) {
+                function.began = host.monotonic_clock();
+            }
+        });
+    }
+    RPW_CONTINUE
 }
 
 /// Ends a function that was run: hands its guest the result.
 ///
 /// # Arguments
-/// `ok`: 1, or 0 when it failed. `result` is copied.
+/// `ok`: 1, or 0 when it failed. `yielded`: 1 when nginx did something else meanwhile, so that its time does not count.
+/// `result` is copied.
 /// # Returns
 /// `RPW_CONTINUE`; `RPW_ERROR` when the guest failed.
 /// # Safety
@@ -454,6 +425,7 @@ pub unsafe extern "C" fn rpw_call_end(
 pub unsafe extern "C" fn rpw_foreign_end(
     id: u32,
     ok: i32,
+    yielded: i32,
     result: *const c_char,
     result_length: usize,
     error: *mut rpw_error_t,
@@ -462,10 +434,11 @@ pub unsafe extern "C" fn rpw_foreign_end(
         // SAFETY: as promised by the caller.
         let result = unsafe { types::bytes(result, result_length) };
         let found = DESK.with_borrow_mut(|desk| desk.functions.remove(&id));
-        if let Some((plugin, of)) = found
-            && let Err(error) = plugin.foreign_result(of, result.to_vec(), ok != 0)
-        {
-            report(&plugin, &error);
+        if let Some(Function { plugin, of, began }) = found {
+            let host = nginx::host()?;
+            let lasted = host.monotonic_clock().saturating_sub(began);
+            let before = if yielded == 0 { lasted } else { 0 };
+            tell_in_turn(&host, Answer::Function(plugin, of, result.to_vec(), ok != 0), before);
         }
         Ok(RPW_CONTINUE)
     })
@@ -480,9 +453,7 @@ pub unsafe extern "C" fn rpw_foreign_end(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_init_worker(error: *mut rpw_error_t) -> i32 {
     guest_boundary(Entry::Setup, true, error, || {
-        let plugins: Vec<Rc<Plugin>> =
-            DESK.with_borrow(|desk| desk.plugins.iter().filter_map(Weak::upgrade).collect());
-        for plugin in plugins {
+        for plugin in DESK.with_borrow(Desk::plugins) {
             for error in plugin.prepare(process::current()) {
                 report(&plugin, &error);
             }

@@ -77,6 +77,8 @@ pub struct CallOf {
     pub upstream: String,
     /// Bytes of the call's body.
     pub size: usize,
+    /// It was made in `proxy_on_done` of that plugin context, which lives on until it is answered.
+    pub at_end: bool,
 }
 
 /// What a context had under way that nobody waits for any more.
@@ -131,6 +133,11 @@ impl Calls {
     /// Whether a call of that stream is under way.
     pub fn awaited_by(&self, stream: ContextId) -> bool {
         self.pending.values().any(|of| of.stream == Some(stream))
+    }
+
+    /// Whether a call of a plugin context is under way; `at_end`: one that it made in its `proxy_on_done`.
+    pub fn any_of(&self, root: ContextId, at_end: bool) -> bool {
+        self.pending.values().any(|of| of.root == root && (of.at_end || !at_end))
     }
 
     /// Sends a call that was counted in.

@@ -18,6 +18,8 @@ pub struct Root {
     pub tick_due: u64,
     /// Queues that it registered, and not another one of this VM since.
     pub queues: Vec<Listener>,
+    /// `proxy_on_done` was called.
+    pub ends: bool,
     /// `proxy_on_done` answered false: deleted when the guest calls `proxy_done`.
     pub awaits_done: bool,
     /// What the guest keeps under paths of its own.
@@ -43,6 +45,7 @@ impl Root {
             tick_period: 0,
             tick_due: 0,
             queues: Vec::new(),
+            ends: false,
             awaits_done: false,
             properties: Properties::default(),
         }

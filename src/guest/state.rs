@@ -249,6 +249,14 @@ impl State {
         self.call.callback.answers_call()
             && self.contexts.streams.is_empty()
             && self.host.is_ending()
+            // One that asked for time to end has it, up to a limit.
+            && !self.contexts.root_of(self.call.effective).is_some_and(|root| root.awaits_done)
+    }
+
+    /// Whether a plugin context that was told of its end waits for calls: for those that it made when it was told, and in a
+    /// process that ends for all.
+    pub fn awaits_calls_to_end(&self, root: ContextId) -> bool {
+        self.calls.any_of(root, !self.host.is_ending())
     }
 
     /// The stream that waits for a call which the callback that runs dispatches: the one that the callback belongs to, or

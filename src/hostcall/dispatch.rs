@@ -101,7 +101,8 @@ pub(super) fn begin_holding(
     // What a stream asks for while it ends is its plugin context's to hear of.
     let ends = matches!(state.call.callback, Callback::Done | Callback::Log | Callback::Delete);
     let stream = Some(effective).filter(|id| *id != root && !ends);
-    let of = CallOf { root, stream, holds, upstream, size };
+    let at_end = state.call.callback == Callback::Done && state.call.context == root;
+    let of = CallOf { root, stream, holds, upstream, size, at_end };
     state.begin_call(of).ok_or_else(|| too_many_calls(state))
 }
 

@@ -26,7 +26,7 @@ pub fn proxy_register_shared_queue(
     };
     let effective = state.call.effective;
     state.contexts.listen(effective, id);
-    host.work_waits();
+    host.callbacks_wait();
     Ok(write_u32(memory, return_id, id)?)
 }
 

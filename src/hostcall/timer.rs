@@ -14,7 +14,7 @@ pub fn proxy_set_tick_period_milliseconds(caller: &mut Caller<'_, State>, period
     let root = state.contexts.root_of_mut(effective).ok_or(Status::BadArgument)?;
     root.tick_period = period;
     root.tick_due = due;
-    state.host.work_waits();
+    state.host.callbacks_wait();
     Ok(())
 }
 

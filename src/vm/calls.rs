@@ -20,7 +20,7 @@ impl Vm {
         }
         if self.exports.http_call_response.is_none() {
             self.answered(&of);
-            return Ok(());
+            return self.end_when_answered(of.root);
         }
         let (response, failure) = match result {
             Ok(response) => (Some(response), None),
@@ -40,7 +40,8 @@ impl Vm {
             function.map_or(Ok(()), |f| f.call(store, (of.root, token, headers, body, trailers)))
         });
         self.answered(&of);
-        told
+        told?;
+        self.end_when_answered(of.root)
     }
 
     pub(super) fn answers(&mut self, of: &CallOf, result: CallResult) {
@@ -64,7 +65,7 @@ impl Vm {
         let Some(of) = self.state_mut().end_call(token) else { return Ok(()) };
         if self.exports.foreign_function.is_none() {
             self.answered(&of);
-            return Ok(());
+            return self.end_when_answered(of.root);
         }
         let size = u32::try_from(result.len()).unwrap_or(u32::MAX);
         self.answers(&of, CallResult::Foreign(result, ok));
@@ -73,11 +74,13 @@ impl Vm {
             function.map_or(Ok(()), |f| f.call(store, (of.root, token, size)))
         });
         self.answered(&of);
-        told
+        told?;
+        self.end_when_answered(of.root)
     }
 
-    /// Runs the ticks that are due. One that comes late is not made up for. Returns when the next is due.
-    pub fn run_ticks(&mut self) -> Result<Option<u64>, Error> {
+    /// Runs the ticks that are due, one at least, and others as long as it is not later than `until`. One that comes late is
+    /// not made up for. Returns when the next is due.
+    pub fn run_ticks(&mut self, until: u64) -> Result<Option<u64>, Error> {
         let now = self.state().host.monotonic_clock();
         for id in self.due(now) {
             self.call(Callback::Tick, id, |store, exports| {
@@ -89,6 +92,9 @@ impl Vm {
             {
                 root.tick_due = now + u64::from(root.tick_period) * NANOS_PER_MS;
             }
+            if now > until {
+                break;
+            }
         }
         let roots = self.state().contexts.roots.values();
         Ok(roots.filter(|root| root.tick_period != 0).map(|root| root.tick_due).min())
@@ -97,9 +103,10 @@ impl Vm {
     fn due(&self, now: u64) -> Vec<ContextId> {
         let roots = self.state().contexts.roots.values();
         let due = roots.filter(|root| root.tick_period != 0 && root.tick_due <= now);
-        let mut due: Vec<_> = due.map(|root| root.id).collect();
+        let mut due: Vec<_> = due.map(|root| (root.tick_due, root.id)).collect();
+        // Who has waited for longest comes first: the time may not do for all.
         due.sort_unstable();
-        due
+        due.into_iter().map(|(_, id)| id).collect()
     }
 
     /// The plugin contexts that are called outside of requests.

@@ -52,16 +52,56 @@ impl Vm {
             Some(f) => f.call(store, id),
             None => Ok(1),
         })?;
-        if done != 0 {
+        let state = self.state_mut();
+        let awaits_calls = state.awaits_calls_to_end(id);
+        let Some(root) = state.contexts.roots.get_mut(&id) else { return Ok(()) };
+        root.ends = true;
+        root.awaits_done = done == 0;
+        // What it sends off with its last words is awaited.
+        if done != 0 && !awaits_calls {
             return self.delete_root(id);
-        }
-        if let Some(root) = self.state_mut().contexts.roots.get_mut(&id) {
-            root.awaits_done = true;
         }
         Ok(())
     }
 
+    /// Ends a plugin context for good that waited for the answers of calls, when the last has come.
+    pub(super) fn end_when_answered(&mut self, id: ContextId) -> Result<(), Error> {
+        let state = self.state();
+        let waited =
+            state.contexts.roots.get(&id).is_some_and(|root| root.ends && !root.awaits_done);
+        if waited && !state.awaits_calls_to_end(id) { self.delete_root(id) } else { Ok(()) }
+    }
+
+    /// Ends all plugin contexts: begins with those that were not told so far, or deletes them when it `hurries`. Returns how
+    /// many are left.
+    pub fn end_roots(&mut self, hurries: bool, until: u64) -> Result<usize, Error> {
+        let roots = self.state().contexts.roots.values();
+        let mut ids: Vec<_> =
+            roots.filter(|root| hurries || !root.ends).map(|root| root.id).collect();
+        ids.sort_unstable();
+        for id in ids {
+            if hurries {
+                self.delete_root(id)?
+            } else {
+                self.end_root(id)?
+            }
+            if self.state().host.monotonic_clock() > until {
+                break;
+            }
+        }
+        Ok(self.state().contexts.roots.len())
+    }
+
+    /// Whether a plugin context has been told of its end, and has not come to it.
+    pub fn awaits_ends(&self) -> bool {
+        self.dead.is_none() && self.state().contexts.roots.values().any(|root| root.ends)
+    }
+
+    /// Once: `proxy_done` may come in the answer of the last call that it waits for.
     fn delete_root(&mut self, id: ContextId) -> Result<(), Error> {
+        if !self.state().contexts.roots.contains_key(&id) {
+            return Ok(());
+        }
         let result = self.delete(id);
         self.drop_calls(id);
         self.state_mut().contexts.remove_root(id);

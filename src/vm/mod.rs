@@ -24,6 +24,7 @@ mod profile;
 pub mod proposals;
 mod queues;
 mod run;
+mod share;
 mod start;
 mod stopwatch;
 mod work;
@@ -39,10 +40,12 @@ pub use module::{Module, Options, host_functions};
 pub use plugin::{Context, Plugin, StreamRef};
 pub use queues::Queues;
 pub use run::Outcome;
+pub use share::Share;
 pub use work::{CallRef, Work};
 
 use crate::error::Error;
-use crate::guest::State;
+use crate::guest::{ContextId, State};
+use crate::shm::QueueId;
 use exports::Exports;
 
 /// A running instance of a module with all contexts that live in it.
@@ -54,6 +57,8 @@ pub struct Vm {
     dead: Option<Error>,
     /// Callbacks that were run: one in some is timed.
     calls: u32,
+    /// The queue whose message was told last.
+    heard: (ContextId, QueueId),
 }
 
 impl Vm {

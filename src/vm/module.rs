@@ -192,7 +192,7 @@ impl Module {
         state.allocator = allocate.as_ref().map(|function| *function.func());
         state.allocate = allocate.map(Box::new);
         start.run(&instance, &mut store)?;
-        Ok(Vm { store, exports, module: self.clone(), dead: None, calls: 0 })
+        Ok(Vm { store, exports, module: self.clone(), dead: None, calls: 0, heard: (0, 0) })
     }
 }
 

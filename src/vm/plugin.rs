@@ -11,6 +11,7 @@ use super::{CallRef, Module, Vm, Work};
 use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::guest::ContextId;
+use crate::limits;
 use crate::ports::{Host, RequestId};
 use crate::shm::Count;
 
@@ -28,6 +29,8 @@ pub struct Plugin {
     pub(super) gone: RefCell<Vec<Weak<Context>>>,
     /// Calls that nobody waits for any more.
     pub(super) dropped: RefCell<Vec<CallRef>>,
+    /// When all contexts must have ended, in a process that ends.
+    ends_by: Cell<Option<u64>>,
 }
 
 #[derive(Default)]
@@ -98,6 +101,7 @@ impl Plugin {
             contexts: RefCell::default(),
             gone: RefCell::default(),
             dropped: RefCell::default(),
+            ends_by: Cell::default(),
         };
         plugin.with_vm(process, |_, _| Ok(()))?;
         Ok(Rc::new(plugin))
@@ -170,6 +174,44 @@ impl Plugin {
         work.dropped.extend(requested.dropped.into_iter().map(of));
     }
 
+    /// Ends the contexts of the VM of this process, once it has no streams. Returns how many are left, with streams or because
+    /// they wait for something, and ends these when their time is over.
+    pub(super) fn end_roots(&self, process: u64, now: u64, until: u64) -> Result<usize, Error> {
+        let (serial, streams) = match self.slot.try_borrow() {
+            Err(_) => return Ok(1),
+            Ok(slot) => match slot.vm.as_ref().filter(|_| slot.process == process) {
+                None => return Ok(0),
+                Some(vm) => (slot.serial, vm.state().contexts.streams.len()),
+            },
+        };
+        if streams > 0 {
+            self.ends_by.set(None);
+            return Ok(streams);
+        }
+        let by = self.ends_by.get().unwrap_or(now + limits::END_MS * NANOS_PER_MS);
+        self.ends_by.set(Some(by));
+        // A request that still comes makes them anew.
+        for context in self.contexts.take().into_values().filter_map(|context| context.upgrade()) {
+            context.root.set(None);
+        }
+        let of = StreamRef { serial, id: 0 };
+        let left = self.with_vm_of(of, |vm, _| vm.end_roots(now >= by, until));
+        gone_is_ended(left.map(|_| ()))?;
+        let slot = self.slot.try_borrow();
+        Ok(slot.map_or(1, |slot| slot.vm.as_ref().map_or(0, |vm| vm.state().contexts.roots.len())))
+    }
+
+    /// Whether contexts of its VM have been told of their end, and have not come to it.
+    pub fn awaits_ends(&self) -> bool {
+        let Ok(slot) = self.slot.try_borrow() else { return true };
+        slot.vm.as_ref().is_some_and(Vm::awaits_ends)
+    }
+
+    /// The host.
+    pub(super) fn host(&self) -> &Arc<dyn Host> {
+        &self.host
+    }
+
     /// The host's monotonic clock.
     pub(super) fn now(&self) -> u64 {
         self.host.monotonic_clock()
@@ -239,7 +281,7 @@ impl Plugin {
         self.gone.borrow_mut().extend(active.iter().filter_map(|id| contexts.remove(id)));
         contexts.clear();
         if !active.is_empty() {
-            self.host.work_waits();
+            self.host.callbacks_wait();
         }
     }
 
@@ -258,6 +300,7 @@ impl Plugin {
                     vm.state().own.count(Count::Rebuilds);
                 }
                 slot.vm = Some(vm);
+                self.host.work_waits();
                 self.tell(LogLevel::Warn, slot.backoff.worked());
                 Ok(())
             }
@@ -388,6 +431,9 @@ impl Context {
 
     fn create_root(self: &Rc<Self>, vm: &mut Vm, serial: u64) -> Result<ContextId, Error> {
         let id = vm.create_root(&self.configuration)?;
+        if self.plugin.host.is_ending() {
+            self.plugin.host.callbacks_wait();
+        }
         self.root.set(Some((serial, id)));
         self.plugin.contexts.borrow_mut().insert(id, Rc::downgrade(self));
         Ok(id)
@@ -414,3 +460,5 @@ fn gone_is_ended(result: Result<(), Error>) -> Result<(), Error> {
         other => other,
     }
 }
+
+const NANOS_PER_MS: u64 = 1_000_000;

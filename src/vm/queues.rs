@@ -18,20 +18,29 @@ pub struct Queues {
 }
 
 impl Vm {
-    /// Tells the guest of messages that came, of each once, and of so many at a time that requests do not wait.
-    pub fn run_queues(&mut self) -> Result<Queues, Error> {
+    /// Tells the guest of messages that came, of each once: of one at least, and of others as long as it is not later than
+    /// `until`. The queues take turns.
+    pub fn run_queues(&mut self, until: u64) -> Result<Queues, Error> {
         let mut left = Queues::default();
         if self.exports.queue_ready.is_none() {
             return Ok(left);
         }
-        let heard = self.listeners(&mut left);
+        let mut heard = self.listeners(&mut left);
+        let first = heard.iter().position(|(root, id, _)| (*root, *id) > self.heard).unwrap_or(0);
+        heard.rotate_left(first);
         let mut calls = 0;
         for (root, id, ticket) in heard {
             while self.hears(id, ticket) {
                 self.call(Callback::QueueReady, root, |store, exports| {
                     exports.queue_ready.as_ref().map_or(Ok(()), |f| f.call(store, (root, id)))
                 })?;
+                self.heard = (root, id);
                 calls += 1;
+                let now = self.state().host.monotonic_clock();
+                if now > until {
+                    left.next = Some(now);
+                    return Ok(left);
+                }
                 if calls == limits::QUEUE_CALLS {
                     // The worker serves others first.
                     left.next = Some(self.state().host.monotonic_clock() + NANOS_PER_MS);

@@ -45,20 +45,40 @@ pub struct Work {
     pub wants_to_listen: bool,
     /// What went wrong in ticks and for queues, which no caller waits for.
     pub errors: Vec<Error>,
+    /// In a process that ends: no plugin context is left.
+    pub over: bool,
 }
 
 impl Plugin {
-    /// Runs the ticks that are due, tells of messages in queues, and says what else there is to do.
+    /// What the guest wants done, without entering it.
+    pub fn requested(&self, process: u64) -> Work {
+        let mut work = Work::default();
+        self.take_calls(process, &mut work);
+        work.dropped.append(&mut self.dropped.borrow_mut());
+        work
+    }
+
+    /// Runs some of the ticks that are due, tells of some messages in queues, and says what else there is to do. In a process
+    /// that ends, contexts without streams end.
     pub fn work(&self, process: u64) -> Work {
         let mut work = Work::default();
-        let runs = self.has_work(process);
-        if runs && let Err(error) = self.with_vm(process, |_, _| Ok(())) {
-            work.errors.push(error);
+        let until = self.now() + QUANTUM_NANOS;
+        let mut runs = self.has_work(process);
+        if self.host().is_ending() {
+            runs = self.end_contexts(process, until, &mut work);
+        } else {
+            if runs && let Err(error) = self.with_vm(process, |_, _| Ok(())) {
+                work.errors.push(error);
+            }
+            self.revive(process, until, &mut work);
         }
-        self.revive(process, &mut work);
         let mut next = work.next;
         if runs {
-            match self.with_vm(process, |vm, _| Ok((vm.run_ticks()?, vm.run_queues()?))) {
+            match self.with_vm(process, |vm, _| {
+                let due = vm.run_ticks(until)?;
+                let until = vm.state().host.monotonic_clock() + QUANTUM_NANOS;
+                Ok((due, vm.run_queues(until)?))
+            }) {
                 Ok((due, queues)) => {
                     next = [next, due, queues.next].into_iter().flatten().min();
                     work.wants_to_listen = queues.wants_to_listen;
@@ -67,15 +87,31 @@ impl Plugin {
                 Err(Error::Busy(_)) => {}
                 Err(error) => {
                     work.errors.push(error);
-                    self.revive(process, &mut work);
+                    self.revive(process, until, &mut work);
                     next = [next, work.next].into_iter().flatten().min();
                 }
             }
-            self.take_calls(process, &mut work);
         }
-        work.next = next;
-        work.dropped.append(&mut self.dropped.borrow_mut());
-        work
+        let Work { calls, foreign, grpc, dropped, .. } = self.requested(process);
+        Work { next, calls, foreign, grpc, dropped, ..work }
+    }
+
+    /// Ends the contexts of a VM without streams. Returns whether there is still something to call in it.
+    fn end_contexts(&self, process: u64, until: u64, work: &mut Work) -> bool {
+        let now = self.now();
+        match self.end_roots(process, now, until) {
+            Ok(left) => {
+                work.over = left == 0;
+                // Nobody says when the last stream ends.
+                work.next = (left > 0).then_some(now + LOOK_NANOS);
+                left > 0
+            }
+            Err(error) => {
+                work.errors.push(error);
+                work.over = true;
+                false
+            }
+        }
     }
 
     /// Tells the guest what came of a call.
@@ -112,9 +148,14 @@ impl Plugin {
     }
 
     /// Makes the contexts again that ticked, or listened to queues, in a VM that is gone.
-    fn revive(&self, process: u64, work: &mut Work) {
+    fn revive(&self, process: u64, until: u64, work: &mut Work) {
         let gone = std::mem::take(&mut *self.gone.borrow_mut());
         for context in gone {
+            if self.now() > until {
+                work.next = Some(until);
+                self.gone.borrow_mut().push(context);
+                continue;
+            }
             let Some(alive) = context.upgrade().filter(|context| !context.is_dropped()) else {
                 continue;
             };
@@ -143,5 +184,9 @@ impl Plugin {
 }
 
 const NANOS_PER_MS: u64 = 1_000_000;
+/// After this time other plugins have a turn.
+const QUANTUM_NANOS: u64 = NANOS_PER_MS;
+/// How often a process that ends looks whether streams are left.
+const LOOK_NANOS: u64 = 20 * NANOS_PER_MS;
 /// A context that failed for the first time is asked for its delay.
 const RETRY_NANOS: u64 = crate::limits::RETRY_MS * NANOS_PER_MS;

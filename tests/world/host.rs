@@ -344,6 +344,10 @@ impl Host for World {
         self.lock().work_waits = true;
     }
 
+    fn callbacks_wait(&self) {
+        self.lock().work_waits = true;
+    }
+
     fn is_ending(&self) -> bool {
         self.lock().ending
     }

@@ -7,7 +7,9 @@ local ffi_str = ffi.string
 local ngx = ngx
 local ngx_log = ngx.log
 local now = ngx.now
+local sleep = ngx.sleep
 local tcp = ngx.socket.tcp
+local update_time = ngx.update_time
 
 local lib = clib.lib
 local const = clib.const
@@ -20,6 +22,9 @@ local GONE = const.RPW_CALL_GONE
 local CHUNK = 16384
 local IDLE_MS = 60000
 local POOL_SIZE = 64
+
+-- How a cosocket says that the upstream has closed the connection: before this side sent, or after.
+local CLOSED = { closed = true, ["connection reset by peer"] = true }
 
 local io = ffi.new("rpw_io_t")
 
@@ -61,6 +66,9 @@ local function connect(id, request, deadline, fresh)
     else
         ok, err = sock:connect(request.host, options)
     end
+    if not ok or sock:getreusedtimes() == 0 then
+        request.owner.connections = request.owner.connections + 1
+    end
     if not ok then
         return nil, word(err, "connect"), err
     end
@@ -84,7 +92,7 @@ local function exchange(id, request, sock, deadline)
         elseif rc ~= RECEIVE and rc ~= DONE then
             return "protocol", last_error()
         end
-        local reusable = io.reusable == 1
+        local reusable, rest_ms = io.reusable == 1, io.rest_ms
         local left = remaining(deadline)
         if left <= 0 then
             return "timeout", ""
@@ -104,13 +112,17 @@ local function exchange(id, request, sock, deadline)
         if rc == DONE then
             return true, reusable
         end
+        if rest_ms > 0 then
+            -- An upstream may send faster than this is read, and then reading never waits.
+            update_time()
+            sleep(rest_ms / 1000)
+        end
         data, err = sock:receiveany(CHUNK)
         if data then
             got = true
+        elseif not got and CLOSED[err] and sock:getreusedtimes() > 0 then
+            return "closed", err, true
         elseif err == "closed" then
-            if not got and sock:getreusedtimes() > 0 then
-                return "closed", err, true
-            end
             data, eof = "", 1
         else
             return word(err, "closed"), err
@@ -125,9 +137,8 @@ local function attempt(id, request, deadline, fresh)
     end
     local reused = sock:getreusedtimes() > 0
     local result, more, closed = exchange(id, request, sock, deadline)
-    if result == true and more then
-        sock:setkeepalive(IDLE_MS, POOL_SIZE)
-    else
+    -- One that cannot be kept, since the upstream has closed it meanwhile, is still to be closed.
+    if not (result == true and more and sock:setkeepalive(IDLE_MS, POOL_SIZE)) then
         sock:close()
     end
     return result, more, closed and reused

@@ -56,6 +56,7 @@ typedef struct rpw_io_t {
     const char *data;
     size_t length;
     int32_t reusable;
+    uint32_t rest_ms;
 } rpw_io_t;
 typedef struct rpw_bucket_t {
     double le;
@@ -131,6 +132,7 @@ typedef struct rpw_work_t {
     uint32_t id;
     uint32_t timeout_ms;
     uint32_t wait_ms;
+    int32_t over;
     int32_t port;
     int32_t tls;
     const char *host;
@@ -275,9 +277,11 @@ int32_t rpw_stream_leave_out(const rpw_context_t *context,
 int32_t rpw_upstreams(const struct rpw_pair_t *list,
                       size_t length,
                       struct rpw_error_t *error);
+void rpw_semaphore_gone(void *semaphore);
 const int32_t *rpw_work_waits(void);
 int32_t rpw_work_listen(void *semaphore);
-int32_t rpw_work_next(struct rpw_work_t *work,
+int32_t rpw_work_next(int32_t turn,
+                      struct rpw_work_t *work,
                       struct rpw_error_t *error);
 int32_t rpw_call_advance(uint32_t id,
                          const char *data,
@@ -292,8 +296,10 @@ int32_t rpw_call_end(uint32_t id,
                      const char *details,
                      size_t details_length,
                      struct rpw_error_t *error);
+int32_t rpw_foreign_begin(uint32_t id);
 int32_t rpw_foreign_end(uint32_t id,
                         int32_t ok,
+                        int32_t yielded,
                         const char *result,
                         size_t result_length,
                         struct rpw_error_t *error);
@@ -345,6 +351,8 @@ return {
     RPW_WORK_LISTEN = 5,
     RPW_WORK_CONNECT = 6,
     RPW_WORK_WAKE = 7,
+    RPW_WORK_REST = 8,
+    RPW_WORK_WATCH = 9,
     RPW_CALL_RECEIVE = 1,
     RPW_CALL_DONE = 2,
     RPW_CALL_GONE = 3,

@@ -125,8 +125,14 @@ end
 
 -- Runs the function of a job, which a filter called before, in a light thread, and hands the filter its result.
 function _M.run(job)
+    local owner = job.owner
+    -- Its light thread has another round only when the function waits for something.
+    local rounds = owner.rounds
+    owner.semaphore:post()
+    lib.rpw_foreign_begin(job.id)
     local ok, result = run(job.name, job.arguments)
-    local rc = lib.rpw_foreign_end(job.id, ok and 1 or 0, result, #result, error_slot)
+    local yielded = owner.rounds ~= rounds
+    local rc = lib.rpw_foreign_end(job.id, ok and 1 or 0, yielded and 1 or 0, result, #result, error_slot)
     if rc < 0 then
         ngx_log(ngx.ERR, "wasm: ", last_error())
     end

@@ -25,9 +25,15 @@ local WAKE = 86400
 local ATTEMPTS = 10
 local PAUSE = 0.05
 
+-- Others may send faster than this is received, and then receiving never waits. After so many datagrams it does.
+local IN_A_ROW = 64
+local REST = 0.001
+
 -- A worker that is to end waits for its light threads. It runs its timers early then.
 local function watch(premature)
-    lib.rpw_listen_wake()
+    while lib.rpw_listen_wake() == 1 do
+        sleep(PAUSE)
+    end
     if not premature then
         timer_at(WAKE, watch)
     end
@@ -70,13 +76,19 @@ local function listen(premature, look)
     if sock then
         local ok
         ok, err = timer_at(WAKE, watch)
+        local received = 0
         while ok and not exiting() do
             look()
+            if received == IN_A_ROW then
+                received = 0
+                sleep(REST)
+            end
             local data
             data, err = sock:receive(1)
             if not data then
                 break
             end
+            received = received + 1
             lib.rpw_listen_heard()
         end
         sock:close()

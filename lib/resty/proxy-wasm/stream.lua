@@ -5,7 +5,7 @@ local base = require("resty.core.base")
 local clib = require("resty.proxy-wasm.clib")
 local effects = require("resty.proxy-wasm.effects")
 local response = require("resty.proxy-wasm.response")
-local semaphore = require("ngx.semaphore")
+local semaphore = require("resty.proxy-wasm.semaphore")
 local snapshot = require("resty.proxy-wasm.snapshot")
 local work = require("resty.proxy-wasm.work")
 
@@ -144,7 +144,7 @@ local SPARE = 64
 local function new_semaphore()
     local count = #spare
     if count == 0 then
-        return semaphore.new(0)
+        return semaphore.new()
     end
     local sema = spare[count]
     spare[count] = nil

@@ -1,8 +1,13 @@
 -- The light thread of a worker that does what filters want done outside of requests: calls, functions, ticks.
 --
 -- Calls and functions run in light threads below it, each of which goes on with the next one. A few that have nothing
--- to do are kept. ngx_lua keeps a little of each light thread until the one that started it ends, so after some of them
--- another takes over, and the old one ends with the last of its own.
+-- to do are kept. ngx_lua keeps a little of each light thread, and nginx of each connection that they open, until the
+-- one that started them ends. So after some of these another takes over, and the old one ends with the last of its own.
+--
+-- Jobs can bring jobs without end, so that a light thread would never come to wait. The library says when they have had
+-- their share of the worker's time. Then this light thread sleeps, by a timer, since nginx's loop looks at other events
+-- before it looks at timers again. Only this light thread runs callbacks that are due. Others hand out calls and
+-- functions.
 
 local ffi = require("ffi")
 local call = require("resty.proxy-wasm.call")
@@ -10,7 +15,7 @@ local clib = require("resty.proxy-wasm.clib")
 local listen = require("resty.proxy-wasm.listen")
 local foreign = require("resty.proxy-wasm.foreign")
 local grpc = require("resty.proxy-wasm.grpc")
-local semaphore = require("ngx.semaphore")
+local semaphore = require("resty.proxy-wasm.semaphore")
 
 local ffi_str = ffi.string
 local min = math.min
@@ -19,11 +24,13 @@ local ngx_log = ngx.log
 local exiting = ngx.worker.exiting
 local get_phase = ngx.get_phase
 local kill = ngx.thread.kill
+local sleep = ngx.sleep
 local spawn = ngx.thread.spawn
 local table_remove = table.remove
 local thread_wait = ngx.thread.wait
 local timer_at = ngx.timer.at
 local next = next
+local update_time = ngx.update_time
 
 local lib = clib.lib
 local const = clib.const
@@ -36,8 +43,10 @@ local WAIT = const.RPW_WORK_WAIT
 local RUN = const.RPW_WORK_RUN
 local CONNECT = const.RPW_WORK_CONNECT
 local WAKE = const.RPW_WORK_WAKE
+local REST = const.RPW_WORK_REST
+local WATCH = const.RPW_WORK_WATCH
 
--- Light threads that one starts.
+-- Light threads that one starts, and connections that these open.
 local GENERATION = 1000
 -- Light threads that are kept with nothing to do.
 local IDLE = 64
@@ -160,13 +169,18 @@ local function dismiss(owner)
 end
 
 local working = false
+local watch
 
--- Asks for work until there is none. Returns the seconds to wait.
-local function do_work()
+-- What `do_work` is asked for: see `rpw_work_next`.
+local HAND_OUT, RUN_CALLBACKS, RUN_AFTER_TIMER = 0, 1, 2
+
+-- Asks for work until there is none. Returns the seconds to wait, and whether jobs have had their share of the time.
+local function do_work(turn)
     working = true
-    local wait
+    local wait, rests
     repeat
-        local rc = lib.rpw_work_next(work, error_slot)
+        local rc = lib.rpw_work_next(turn, work, error_slot)
+        turn = min(turn, RUN_CALLBACKS)
         if rc == START then
             hand(call_job())
         elseif rc == STOP then
@@ -181,13 +195,18 @@ local function do_work()
             grpc.wake(work.id)
         elseif rc == WAIT then
             wait = work.wait_ms / 1000
+        elseif rc == REST then
+            wait, rests = work.wait_ms / 1000, true
+        elseif rc == WATCH then
+            watch()
         else
             ngx_log(ngx.ERR, "wasm: ", last_error())
-            wait = 1
+            -- Whatever is wrong must not keep a worker that is to end.
+            wait, work.over = 1, 1
         end
     until wait
     working = false
-    return wait
+    return wait, rests
 end
 
 -- Guests may call Lua below it.
@@ -203,13 +222,9 @@ local IDLE_WAITS = 8
 local begin
 
 local function is_over(owner, idle_waits)
-    if owner == current and owner.started >= GENERATION then
-        begin()
-    end
-    -- In a worker that is to end it takes no more work, ticks above all, or it would never end. What the requests that
-    -- are left ask for starts another.
+    -- In a worker that is to end it stays until all filters have ended. What requests ask for later starts another.
     local idle = next(jobs) == nil and idle_waits >= IDLE_WAITS
-    if owner == current and (exiting() or idle) then
+    if owner == current and (exiting() and work.over == 1 or idle) then
         current = nil
         lib.rpw_work_listen(nil)
     end
@@ -222,18 +237,34 @@ end
 
 local function loop(_, owner)
     local idle_waits = 0
+    local turn = RUN_CALLBACKS
     while true do
-        owner.wait = LONGEST
+        owner.rounds = owner.rounds + 1
+        local wait, rests = LONGEST, false
         if owner == current then
-            owner.wait = do_work()
+            wait, rests = do_work(turn)
             start(owner)
         end
         sweep(owner)
-        idle_waits = owner.wait >= NOTHING_COMES and idle_waits + 1 or 0
-        if is_over(owner, idle_waits) then
-            return
+        if owner == current and (owner.started >= GENERATION or owner.connections >= GENERATION) then
+            begin()
         end
-        owner.semaphore:wait(min(owner.wait, LONGEST))
+        if rests then
+            -- It asks again by itself, so nobody needs to wake it.
+            owner.wait = 0
+            -- A timer counts from the time that nginx has seen last.
+            update_time()
+            sleep(wait)
+            turn = RUN_AFTER_TIMER
+        else
+            owner.wait = wait
+            idle_waits = wait >= NOTHING_COMES and idle_waits + 1 or 0
+            if is_over(owner, idle_waits) then
+                return
+            end
+            local posted = owner.semaphore:wait(min(wait, LONGEST))
+            turn = posted and RUN_CALLBACKS or RUN_AFTER_TIMER
+        end
     end
 end
 
@@ -244,7 +275,7 @@ function look()
     end
     local owner = current
     if owner then
-        if do_work() < owner.wait then
+        if do_work(HAND_OUT) < owner.wait then
             owner.semaphore:post()
         end
     else
@@ -255,11 +286,13 @@ end
 function begin()
     local owner = {
         -- For the light thread itself, and for those below it that have nothing to do.
-        semaphore = semaphore.new(0),
-        ready = semaphore.new(0),
+        semaphore = semaphore.new(),
+        ready = semaphore.new(),
         idle = 0,
         handed = {},
         started = 0,
+        connections = 0,
+        rounds = 0,
         threads = {},
         ended = {},
         unwanted = {},
@@ -271,8 +304,24 @@ function begin()
         return
     end
     current = owner
-    -- `current` keeps the semaphore as long as the library knows it.
     lib.rpw_work_listen(owner.semaphore.sem)
+end
+
+-- nginx runs timers early in a worker that is to end: then filters are told.
+local WATCH_SECONDS = 86400
+
+local function on_watch(premature)
+    if not premature then
+        watch()
+    elseif current then
+        current.semaphore:post()
+    else
+        begin()
+    end
+end
+
+function watch()
+    timer_at(WATCH_SECONDS, on_watch)
 end
 
 return {

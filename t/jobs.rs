@@ -1,0 +1,316 @@
+//! Jobs outside of requests that bring jobs without end: the worker answers its requests meanwhile, and ends when it must.
+
+use super::support::{Nginx, Running, poll, valgrind};
+use std::time::{Duration, Instant};
+
+/// A filter that ticks each millisecond, and whose tick takes longer.
+const DEAR_TICKS: &str = r#"(module
+    (import "env" "proxy_set_tick_period_milliseconds" (func $period (param i32) (result i32)))
+    (memory (export "memory") 1)
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "proxy_on_configure") (param i32 i32) (result i32)
+        (drop (call $period (i32.const 1)))
+        (i32.const 1))
+    (func (export "proxy_on_tick") (param i32) (local i32)
+        (local.set 1 (i32.const 6000000))
+        (loop $more (br_if $more (local.tee 1 (i32.sub (local.get 1) (i32.const 1)))))))"#;
+
+/// A kind of job: plugins by name, module and configuration, and the callback in which it goes on.
+struct Kind {
+    plugins: &'static [(&'static str, &'static str, &'static str)],
+    callback: &'static str,
+    /// What it has the error log say.
+    says: &'static [&'static str],
+}
+
+const TICKS: Kind = Kind {
+    plugins: &[("tick1", "dear", ""), ("tick2", "dear", ""), ("tick3", "dear", "")],
+    callback: "proxy_on_tick",
+    says: &[],
+};
+
+const QUEUE: Kind = Kind {
+    plugins: &[(
+        "queue",
+        "probe",
+        "configure: register_shared_queue q
+         configure: enqueue_shared_queue 1 m
+         queue_ready: dequeue_shared_queue 1
+         queue_ready: enqueue_shared_queue 1 m",
+    )],
+    callback: "proxy_on_queue_ready",
+    says: &[],
+};
+
+const FAILING_CALLS: Kind = Kind {
+    plugins: &[(
+        "fails",
+        "probe",
+        "configure: set_tick_period_milliseconds 1
+         tick: set_tick_period_milliseconds 0
+         tick: http_call unix:/none.sock '' '' '' 1000
+         http_call_response: http_call unix:/none.sock '' '' '' 1000",
+    )],
+    callback: "proxy_on_http_call_response",
+    says: &["HTTP call to unix:/none.sock failed", "connect() to unix:/none.sock failed"],
+};
+
+const CALLS: Kind = Kind {
+    plugins: &[(
+        "calls",
+        "probe",
+        "configure: set_tick_period_milliseconds 1
+         tick: set_tick_period_milliseconds 0
+         tick: http_call service '' '' '' 10000
+         http_call_response: http_call service '' '' '' 10000",
+    )],
+    callback: "proxy_on_http_call_response",
+    says: &[],
+};
+
+const FUNCTIONS: Kind = Kind {
+    plugins: &[(
+        "functions",
+        "probe",
+        "configure: set_tick_period_milliseconds 1
+         tick: set_tick_period_milliseconds 0
+         tick: call_foreign_function later x
+         foreign: call_foreign_function later x",
+    )],
+    callback: "proxy_on_foreign_function",
+    says: &[],
+};
+
+const KINDS: [&Kind; 5] = [&TICKS, &QUEUE, &FAILING_CALLS, &CALLS, &FUNCTIONS];
+
+/// What calls that succeed go to: another nginx, since the service of one that ends goes first.
+fn service() -> Running {
+    Nginx::new().connections(4096).http("server { listen unix:service.sock; return 200; }").start()
+}
+
+fn start(kinds: &[&Kind], service: &Running) -> Running {
+    let service = service.path("service.sock");
+    let mut contexts = String::new();
+    for (name, module, script) in kinds.iter().flat_map(|kind| kind.plugins) {
+        contexts += &format!("make('{name}', '{module}', [==[{script}]==])\n");
+    }
+    let nginx = Nginx::new()
+        .guest("probe")
+        .wat_text("dear", DEAR_TICKS)
+        // The filters' own lines would be many.
+        .log_level("warn")
+        .http(&format!(
+            r#"
+            init_by_lua_block {{
+                wasm = require("resty.proxy-wasm")
+                wasm.setup({{ upstreams = {{ service = "unix:{service}" }} }})
+                wasm.register_foreign_function("later", function(arguments)
+                    ngx.update_time()
+                    return arguments
+                end, {{ async = true }})
+                contexts = {{}}
+                function make(name, module, script)
+                    local plugin = assert(wasm.load(name, module .. ".wasm", {{ vm_id = name }}))
+                    contexts[name] = assert(wasm.on_configure(plugin, script ~= "" and script or nil))
+                end
+                {contexts}
+            }}
+            init_worker_by_lua_block {{ assert(wasm.init_worker()) }}
+            "#
+        ))
+        .server(
+            r#"
+            location /plain { return 200 plain; }
+            location /sleep { content_by_lua_block { for _ = 1, 5 do ngx.sleep(0.001) end ngx.print("slept") } }
+            location /metrics { content_by_lua_block { ngx.print(assert(wasm.prometheus())) } }
+            "#,
+        )
+        .start();
+    for says in kinds.iter().flat_map(|kind| kind.says) {
+        nginx.expect_log(says);
+    }
+    nginx
+}
+
+/// How often a plugin's callback ran.
+fn count(nginx: &Running, plugin: &str, callback: &str) -> u64 {
+    let metrics = nginx.get("/metrics").text();
+    let line = metrics.lines().find(|line| {
+        line.starts_with("proxy_wasm_callbacks_total{")
+            && line.contains(&format!("\"{plugin}\""))
+            && line.contains(&format!("\"{callback}\""))
+    });
+    line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0)
+}
+
+/// Requests are answered while all of these go on, each of them.
+fn answers_meanwhile(nginx: &Running, kinds: &[&Kind]) {
+    for kind in kinds {
+        for (plugin, ..) in kind.plugins {
+            let before = count(nginx, plugin, kind.callback);
+            let goes_on = || (count(nginx, plugin, kind.callback) > before + 3).then_some(());
+            assert!(poll(goes_on).is_some(), "{plugin}: {} stands still", kind.callback);
+        }
+    }
+    let mut longest = Duration::ZERO;
+    for _ in 0..20 {
+        let start = Instant::now();
+        assert_eq!(nginx.get("/plain").text(), "plain");
+        assert_eq!(nginx.get("/sleep").text(), "slept");
+        longest = longest.max(start.elapsed());
+    }
+    println!("two requests, six waits: {longest:?} at the most");
+}
+
+#[test]
+fn requests_are_answered_while_jobs_bring_jobs() {
+    let service = service();
+    for kind in KINDS {
+        let nginx = start(&[kind], &service);
+        answers_meanwhile(&nginx, &[kind]);
+        // The harness ends it by SIGQUIT.
+    }
+}
+
+#[test]
+fn requests_are_answered_while_jobs_of_all_kinds_bring_jobs() {
+    let service = service();
+    let nginx = start(&KINDS, &service);
+    answers_meanwhile(&nginx, &KINDS);
+}
+
+#[test]
+fn workers_end_while_jobs_bring_jobs() {
+    let service = service();
+    let all = [&KINDS[..], &[&TICKS], &[&QUEUE], &[&FAILING_CALLS], &[&CALLS], &[&FUNCTIONS]];
+    for kinds in all {
+        let nginx = start(kinds, &service);
+        answers_meanwhile(&nginx, &kinds[..1]);
+        nginx.reload();
+        nginx.wait_for_old_workers();
+        answers_meanwhile(&nginx, &kinds[..1]);
+        if valgrind() {
+            continue;
+        }
+        let worker = nginx.worker_pids()[0];
+        // SAFETY: a process of this test.
+        unsafe { libc::kill(worker, libc::SIGTERM) };
+        let ended = poll(|| (!nginx.worker_pids().contains(&worker)).then_some(()));
+        assert!(ended.is_some(), "a worker does not end when it is told to");
+    }
+}
+
+/// The calls of a request follow one another without end, too; its time ends that.
+#[test]
+fn a_request_whose_calls_follow_one_another_holds_nobody_up() {
+    let nginx = Nginx::new()
+        .guest("probe")
+        .log_level("warn")
+        .http(
+            r#"
+            init_by_lua_block {
+                wasm = require("resty.proxy-wasm")
+                local plugin = assert(wasm.load("chain", "probe.wasm", { pause_timeout = 1000 }))
+                ctx = assert(wasm.on_configure(plugin, [[
+                    request_headers: http_call unix:/none.sock '' '' '' 1000
+                    request_headers: pause
+                    http_call_response: set_effective_context caller
+                    http_call_response: http_call unix:/none.sock '' '' '' 1000
+                ]]))
+            }
+            "#,
+        )
+        .server(
+            r#"
+            location /chain {
+                content_by_lua_block {
+                    local ok, err = wasm.on_http_request_headers(ctx)
+                    ngx.print(err)
+                }
+            }
+            location /plain { return 200 plain; }
+            "#,
+        )
+        .start();
+    nginx.expect_log("HTTP call to unix:/none.sock failed");
+    nginx.expect_log("connect() to unix:/none.sock failed");
+    let mut chain = nginx.connect();
+    chain.write(b"GET /chain HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+    for _ in 0..20 {
+        assert_eq!(nginx.get("/plain").text(), "plain");
+    }
+    let answer = chain.response().text();
+    assert!(answer.ends_with("nothing let it go on within 1000 ms"), "{answer}");
+}
+
+/// Calls that open a connection each: how often the callback ran when the memory was looked at, and what there was in KiB.
+fn memory_over_calls(upstream: &str, word: &str, calls: u64) -> (u64, u64) {
+    let script = format!(
+        "configure: set_tick_period_milliseconds 1
+         tick: set_tick_period_milliseconds 0
+         tick: http_call {upstream} '' '' '' 10000
+         http_call_response: http_call {upstream} '' '' '' 10000"
+    );
+    let nginx = Nginx::new()
+        .guest("probe")
+        .log_level("emerg")
+        .http(&format!(
+            r#"
+            init_by_lua_block {{
+                wasm = require("resty.proxy-wasm")
+                local plugin = assert(wasm.load("calls", "probe.wasm"))
+                ctx = assert(wasm.on_configure(plugin, [==[{script}]==]))
+            }}
+            init_worker_by_lua_block {{ assert(wasm.init_worker()) }}
+            "#
+        ))
+        .server(
+            "location /metrics { content_by_lua_block { ngx.print(assert(wasm.prometheus())) } }",
+        )
+        .start();
+    let worker = nginx.worker_pids()[0];
+    let answers = || count(&nginx, "calls", "proxy_on_http_call_response");
+    let wait_for = |least: u64| {
+        // Each wait is for as much as a slow machine does in the harness's patience.
+        let mut seen = answers();
+        while seen < least {
+            poll(|| (answers() > seen).then_some(()))
+                .unwrap_or_else(|| panic!("{word}: stuck at {seen}"));
+            seen = answers();
+        }
+    };
+    wait_for(calls / 10);
+    let early = nginx.rss_kib(worker);
+    wait_for(calls);
+    (early, nginx.rss_kib(worker))
+}
+
+/// nginx keeps some hundred bytes of each connection for as long as the light thread lives that opened it.
+#[test]
+fn connections_of_calls_leave_no_memory_behind() {
+    if valgrind() {
+        return;
+    }
+    let service = Nginx::new()
+        .connections(4096)
+        .http(
+            // A `return` of the server itself says keep-alive, and nginx closes the connection nevertheless.
+            "keepalive_timeout 0;
+             server { listen unix:closes.sock; location / { return 200; } }
+             server { listen unix:says.sock; return 200; }",
+        )
+        .start();
+    let [closes, says] =
+        ["closes", "says"].map(|name| format!("unix:{}", service.path(&format!("{name}.sock"))));
+    for (upstream, word) in [
+        ("unix:/none.sock", "failing"),
+        (closes.as_str(), "succeeding"),
+        (says.as_str(), "closed afterwards"),
+    ] {
+        const CALLS: u64 = 40_000;
+        let (early, late) = memory_over_calls(upstream, word, CALLS);
+        println!("{word}: {early} KiB after {}, {late} KiB after {CALLS}", CALLS / 10);
+        // They left 9 MiB, and a mean of 270 bytes.
+        assert!(late < early + 1536, "{word} calls: {early} KiB became {late} KiB");
+    }
+}
