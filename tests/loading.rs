@@ -143,6 +143,8 @@ fn works(bytes: &[u8], root_id: &str) -> Vec<String> {
     let filter = Filter::load(&World::new(), bytes, options).expect("a filter that starts");
     let effects = filter.open(&filter.context("")).whole();
     assert_eq!(effects, ["add response hello: world!"]);
+    // Of calls of functions that are not there, see `a_stand_in_that_is_called_is_told_of_once`.
+    filter.world.warned();
     filter.plugin.warnings().to_vec()
 }
 
@@ -218,6 +220,40 @@ fn a_call_of_another_unknown_env_function_traps() {
         "proxy_on_request_headers failed: {import} was called, which this host does not have"
     );
     assert!(error.starts_with(&cause), "{error}");
+}
+
+#[test]
+fn a_stand_in_that_is_called_is_told_of_once() {
+    let world = World::new();
+    let text = r#"(module
+        (import "env" "proxy_redis_call" (func $call (param i32 i32) (result i32)))
+        (import "env" "proxy_not_called" (func $other (param i32) (result i32)))
+        (import "wasi_snapshot_preview1" "path_of_mine" (func $wasi (result i32)))
+        (memory (export "memory") 1)
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (drop (call $call (i32.const 0) (i32.const 0)))
+            (drop (call $call (i32.const 0) (i32.const 0)))
+            (drop (call $wasi))
+            (i32.const 0)))"#;
+    let filter = Filter::new(&world, &wat::parse_str(text).expect("WebAssembly text"));
+    let context = filter.context("");
+    let called = |name: &str, answer: i32| {
+        format!(
+            "proxy_on_request_headers: {name} was called, which this host does not have: it did nothing, what the filter \
+             handed over is lost, and the call answered {answer}"
+        )
+    };
+    filter.open(&context).request_headers();
+    assert_eq!(
+        world.warned(),
+        [
+            called("env.proxy_redis_call(i32, i32) -> (i32)", 12),
+            called("wasi_snapshot_preview1.path_of_mine() -> (i32)", 52)
+        ]
+    );
+    filter.open(&context).request_headers();
+    assert_eq!(world.warned(), [""; 0]);
 }
 
 #[test]

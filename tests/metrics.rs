@@ -212,3 +212,18 @@ fn the_numbers_of_processes_that_ended_are_taken_over() {
     assert_eq!(number("proxy_wasm_calls_total"), Some(Value::Number(counted)));
     assert_eq!(number("proxy_wasm_vm_memory_bytes"), Some(Value::Number(5)), "of the living");
 }
+
+#[test]
+fn calls_of_functions_that_are_not_there_are_counted() {
+    let world = World::new();
+    let text = r#"(module
+        (import "env" "proxy_redis_call" (func $call (result i32)))
+        (memory (export "memory") 1)
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+            (drop (call $call)) (drop (call $call)) (i32.const 0)))"#;
+    let filter = Filter::new(&world, &wat::parse_str(text).expect("WebAssembly text"));
+    filter.open(&filter.context("")).request_headers();
+    assert_eq!(one(&world, "proxy_wasm_stand_ins_total", "filter"), 2);
+    assert_eq!(world.warned().len(), 1);
+}

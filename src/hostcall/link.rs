@@ -29,11 +29,11 @@ pub fn link_any(
     linker: &mut Linker<State>,
     (module, name): (&str, &str),
     ty: FuncType,
-    function: impl Fn(&mut [Val]) -> wasmtime::Result<()> + Send + Sync + 'static,
+    function: impl Fn(&State, &mut [Val]) -> wasmtime::Result<()> + Send + Sync + 'static,
 ) -> wasmtime::Result<()> {
     linker.func_new(module, name, ty, move |caller, _, results| {
         check_time(&caller)?;
-        function(results)
+        function(caller.data(), results)
     })?;
     Ok(())
 }

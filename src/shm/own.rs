@@ -51,12 +51,14 @@ pub enum Count {
     Calls,
     /// Those that failed.
     FailedCalls,
+    /// Calls of functions that the host does not have.
+    StandIns,
 }
 
 type Label = Option<(&'static str, &'static str)>;
 
 /// Each with its name, its help and a label.
-const COUNTS: [(Count, &str, &str, Label); 7] = [
+const COUNTS: [(Count, &str, &str, Label); 8] = [
     (
         Count::Traps,
         "proxy_wasm_traps_total",
@@ -69,6 +71,12 @@ const COUNTS: [(Count, &str, &str, Label); 7] = [
     (Count::Rebuilds, "proxy_wasm_rebuilds_total", "VMs that took the place of a lost one", None),
     (Count::Calls, "proxy_wasm_calls_total", "Calls that filters made", None),
     (Count::FailedCalls, "proxy_wasm_failed_calls_total", "Calls of filters that failed", None),
+    (
+        Count::StandIns,
+        "proxy_wasm_stand_ins_total",
+        "Calls of functions that the host does not have",
+        None,
+    ),
 ];
 const LIMITS: &str = "Limits that filters ran into";
 

@@ -1,6 +1,8 @@
 //! Imports: the host functions, and stand-ins for what a module asks for besides.
 
 use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use wasmtime::{ExternType, FuncType, ImportType, Linker, Store, Val, ValType};
 
@@ -10,6 +12,7 @@ use crate::abi::Status;
 use crate::error::{Error, one_line, printable, shown};
 use crate::guest::State;
 use crate::hostcall::link::link_any;
+use crate::shm::{Count, generation};
 use crate::{hostcall, limits, wasi};
 
 /// WASI's ENOSYS.
@@ -98,7 +101,12 @@ fn stand_in(
     let added = match answer {
         Some(status) => {
             warnings.push(format!("{odd}: calls answer {status}"));
-            link_any(linker, (module, name), ty, move |out| {
+            let called = Called::new(format!(
+                "{text} was called, which this host does not have: it did nothing, what the filter handed over is lost, and \
+                 the call answered {status}"
+            ));
+            link_any(linker, (module, name), ty, move |state, out| {
+                called.tell(state);
                 for (slot, ty) in out.iter_mut().zip(&results) {
                     *slot = answer_of(ty, status);
                 }
@@ -107,7 +115,8 @@ fn stand_in(
         }
         None => {
             warnings.push(format!("{odd}: a call of it traps"));
-            link_any(linker, (module, name), ty, move |_| {
+            link_any(linker, (module, name), ty, move |state, _| {
+                state.own.count(Count::StandIns);
                 Err(wasmtime::Error::msg(format!(
                     "{text} was called, which this host does not have"
                 )))
@@ -115,6 +124,28 @@ fn stand_in(
         }
     };
     added.map_err(|e| Error::Import(one_line(&e)))
+}
+
+/// The warning when a stand-in is called, once in each process: what a filter wanted of it does not happen, and it may not
+/// look at the answer.
+struct Called {
+    text: String,
+    /// The generation of the process that was told, and one more.
+    told: AtomicU64,
+}
+
+impl Called {
+    fn new(text: String) -> Self {
+        Self { text, told: AtomicU64::new(0) }
+    }
+
+    fn tell(&self, state: &State) {
+        state.own.count(Count::StandIns);
+        let now = u64::from(generation()) + 1;
+        if self.told.swap(now, Relaxed) != now {
+            state.warn(&self.text);
+        }
+    }
 }
 
 fn answer_of(ty: &ValType, status: i32) -> Val {
