@@ -109,6 +109,8 @@ fn wrong_arguments_are_told() {
         response_body without ctx: nil bad plugin ctx\n\
         response_body with a plugin as ctx: nil bad plugin ctx\n";
     assert_eq!(nginx.get("/t").text(), expected);
+    // The text of the error is what callers compare; how to do without a configuration is in the log.
+    assert!(nginx.logged("for no configuration leave it out or give nil"));
 }
 
 #[test]

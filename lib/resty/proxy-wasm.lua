@@ -134,6 +134,10 @@ function _M.on_configure(plugin, conf)
     if type(conf) == "nil" then
         conf = ""
     elseif type(conf) ~= "string" or conf == "" then
+        if conf == "" then
+            -- The error is a part of the documented API and stays as it is.
+            ngx.log(ngx.INFO, 'wasm: on_configure: "" is bad conf; for no configuration leave it out or give nil')
+        end
         return nil, "bad conf"
     end
     local rc = lib.rpw_context_new(plugin, conf, #conf, 0, context_slot, error_slot)
