@@ -193,6 +193,14 @@ impl Vm {
             return Err(if is_cut { cut_off(state, failure) } else { failure });
         }
         let output = s.response_body.end(action, event.end_of_stream);
+        let begins = s.response_bytes.0 == 0 && event.body.is_empty();
+        let output = if begins && matches!(&output, Output::Replace(bytes) if !bytes.is_empty()) {
+            self.within_length_0(stream, output)
+        } else {
+            output
+        };
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
         s.response_bytes.0 += event.body.len() as u64;
         s.response_bytes.1 += match &output {
             Output::Unchanged => event.body.len() as u64,

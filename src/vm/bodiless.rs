@@ -3,7 +3,7 @@
 use super::Vm;
 use crate::abi::Callback;
 use crate::event::Event;
-use crate::guest::{ContextId, Stream};
+use crate::guest::{ContextId, Output, Stream};
 
 impl Vm {
     /// Whether HTTP has no body in this response, whatever its headers say.
@@ -21,6 +21,22 @@ impl Vm {
     pub(super) fn has_length_0(&self, stream: ContextId) -> bool {
         self.response_header(stream, b"content-length", b"sent_http_content_length")
             .is_some_and(|length| length == b"0")
+    }
+
+    /// What goes on of a body that a guest wrote where there was an empty one: nothing when a length of 0 was sent.
+    pub(super) fn within_length_0(&mut self, stream: ContextId, output: Output) -> Output {
+        let state = self.state_mut();
+        let mut length = Vec::new();
+        let sent = state.contexts.streams.get(&stream).is_some_and(|s| {
+            state.host.variable(s.request, b"sent_http_content_length", &mut length)
+        });
+        if !sent || length != b"0" {
+            return output;
+        }
+        state.warn_once(
+            "a filter writes a body where the response has a content-length of 0: it is dropped",
+        );
+        Output::Unchanged
     }
 
     /// Whether the response says that its body is encoded, with what the guest did to that header.

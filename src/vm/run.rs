@@ -167,7 +167,9 @@ impl Vm {
     /// How many headers the response has, and whether it is known to have no body.
     fn response_summary(&self, stream: ContextId) -> (u32, bool) {
         let headers = self.state().contexts.streams.get(&stream).map(|s| s.response_headers.len());
-        let ends = self.is_bodiless(stream) || self.has_length_0(stream);
+        // A filter that was loaded to rewrite bodies may write one where there was an empty one.
+        let empty = !self.module.rewrites_bodies() && self.has_length_0(stream);
+        let ends = self.is_bodiless(stream) || empty;
         (headers.unwrap_or_default() as u32, ends)
     }
 
