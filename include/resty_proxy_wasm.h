@@ -222,7 +222,7 @@
 #define RPW_WORK_LISTEN 5
 
 /**
- * A connection for gRPC is to be made: `id`, `host`, `port`.
+ * A connection for gRPC is to be made: `id`, `host`, `port`, `tls`.
  */
 #define RPW_WORK_CONNECT 6
 
@@ -1352,6 +1352,20 @@ int32_t rpw_stream_leave_out(const rpw_context_t *context,
                              void *request,
                              int32_t started_too,
                              struct rpw_error_t *error);
+
+/**
+ * Trusts these certificates from now on, until `rpw_setup` is called for another Lua VM.
+ *
+ * # Arguments
+ * `pem`: certificates as text; what they are signed by is not looked at.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` when there is none among them. Then those of before stay.
+ * # Safety
+ * `pem` has the given length; `error` is NULL or valid.
+ */
+int32_t rpw_trust(const char *pem, size_t pem_length, struct rpw_error_t *error);
 
 /**
  * Gives upstreams names that filters may call them by, in place of those of before, until `rpw_setup` is called for

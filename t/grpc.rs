@@ -20,7 +20,13 @@ pub struct Server(Child);
 
 impl Server {
     pub fn start(socket: &Path) -> Server {
-        let mut command = python(&["server", &socket.display().to_string()]);
+        Server::start_with(socket, &[])
+    }
+
+    /// One that speaks TLS, by files of keys and certificates.
+    pub fn start_with(socket: &Path, files: &[&str]) -> Server {
+        let socket = socket.display().to_string();
+        let mut command = python(&[&["server", &socket], files].concat());
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3");
         let mut line = String::new();

@@ -31,6 +31,10 @@ mod gateway;
 mod grpc;
 #[cfg(feature = "grpc")]
 mod grpc_call;
+#[cfg(feature = "grpc")]
+mod grpc_stream;
+#[cfg(feature = "grpc")]
+mod grpc_tls;
 mod harness;
 mod header_lines;
 mod headers;

@@ -108,7 +108,7 @@ impl World {
     /// A connection whose server has said that much of its settings.
     fn connected(&mut self, streams: Option<u32>) -> u32 {
         let connects = self.connects();
-        self.pool.connected(connects[0], self.now);
+        self.pool.connected(connects[0], None, self.now);
         self.sent(connects[0]);
         self.receive(connects[0], &settings(streams));
         connects[0]
@@ -302,7 +302,7 @@ fn more_calls_than_connections_have_room_for() {
     for _ in 0..2 * limits::GRPC_CONNECTIONS {
         world.call();
         for connection in world.connects() {
-            world.pool.connected(connection, world.now);
+            world.pool.connected(connection, None, world.now);
             world.receive(connection, &settings(Some(1)));
         }
     }
@@ -410,7 +410,7 @@ fn resets_without_end() {
         world.call();
         let connects = world.connects();
         for connection in &connects {
-            world.pool.connected(*connection, world.now);
+            world.pool.connected(*connection, None, world.now);
             world.receive(*connection, &settings(None));
         }
         let connection = 1;

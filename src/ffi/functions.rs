@@ -9,7 +9,7 @@ use super::request_line::LinePlace;
 use super::server_flag::ServerFlag;
 use super::{
     Failure, RPW_CONTINUE, boundary, cache, foreign, process, rpw_error_t, rpw_pair_t, shared,
-    upstreams,
+    trust, upstreams,
 };
 
 /// Functions of nginx and ngx_lua, each named as there. All are required.
@@ -145,6 +145,7 @@ pub unsafe extern "C" fn rpw_setup(functions: *const rpw_nginx_t, error: *mut rp
         cache::set_folder(None);
         shared::begin_lua_vm();
         upstreams::clear();
+        trust::clear();
         foreign::clear();
         // Never freed: a reload may bring ngx_lua at another address while requests of before still end.
         FUNCTIONS.store(Box::into_raw(Box::new(found)), Ordering::Release);

@@ -9,7 +9,7 @@ use rustc_hash::FxHashMap;
 use super::ticker::Entry;
 use super::{
     Failure, RPW_CONTINUE, RPW_WORK_CONNECT, RPW_WORK_STOP, RPW_WORK_WAIT, RPW_WORK_WAKE, boundary,
-    desk, guest_boundary, nginx, rpw_error_t, rpw_io_t, rpw_work_t, types, work,
+    desk, guest_boundary, nginx, rpw_error_t, rpw_io_t, rpw_work_t, trust, types, work,
 };
 use crate::abi::LogLevel;
 use crate::callout::{self, FailureKind, Target};
@@ -86,23 +86,23 @@ pub(super) fn has_actions() -> bool {
 /// What light threads are to do: `RPW_WORK_CONNECT` or `RPW_WORK_WAKE` with the number of a connection.
 pub(super) fn hand_out(work: &mut rpw_work_t) -> Option<i32> {
     GRPC.with_borrow_mut(|grpc| {
-        match grpc.pool.take_action()? {
-            Action::Wake(id) => {
-                work.id = id;
-                Some(RPW_WORK_WAKE)
-            }
-            Action::Connect(id) => {
-                work.id = id;
-                let target = grpc.pool.target(id).map(|opening| opening.upstream.target.clone());
-                (grpc.host, work.port) = match target {
-                    Some(Target::Tcp(host, port)) => (host, port.into()),
-                    Some(Target::Unix(path)) => (format!("unix:{path}"), 0),
-                    // Nobody waits for it any more; it is closed as soon as it is made.
-                    None => (String::new(), 0),
-                };
-                (work.host, work.host_length) = desk::lend(&grpc.host);
-                Some(RPW_WORK_CONNECT)
-            }
+        loop {
+            let id = match grpc.pool.take_action()? {
+                Action::Wake(id) => {
+                    work.id = id;
+                    return Some(RPW_WORK_WAKE);
+                }
+                Action::Connect(id) => id,
+            };
+            let Some((upstream, _)) = grpc.pool.target(id) else { continue };
+            let (host, port) = match &upstream.target {
+                Target::Tcp(host, port) => (host.clone(), (*port).into()),
+                Target::Unix(path) => (format!("unix:{path}"), 0),
+            };
+            (work.id, work.port, work.tls) = (id, port, upstream.tls.into());
+            grpc.host = host;
+            (work.host, work.host_length) = desk::lend(&grpc.host);
+            return Some(RPW_WORK_CONNECT);
         }
     })
 }
@@ -157,7 +157,14 @@ fn log_failure(plugin: &Plugin, opening: &Opening, event: &Event) {
 pub unsafe extern "C" fn rpw_grpc_connected(id: u32, error: *mut rpw_error_t) -> i32 {
     guest_boundary(Entry::Request, true, error, || {
         let now = nginx::host()?.monotonic_clock();
-        GRPC.with_borrow_mut(|grpc| grpc.pool.connected(id, now));
+        GRPC.with_borrow_mut(|grpc| {
+            let Some((upstream, name)) = grpc.pool.target(id) else { return };
+            let tls = if upstream.tls { trust::begin(name).map(Some) } else { Ok(None) };
+            match tls {
+                Ok(tls) => grpc.pool.connected(id, tls, now),
+                Err(failure) => grpc.pool.failed(id, &failure, now),
+            }
+        });
         deliver();
         Ok(RPW_CONTINUE)
     })

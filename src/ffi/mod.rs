@@ -35,6 +35,7 @@ mod server_flag;
 mod shared;
 mod stream;
 mod ticker;
+mod trust;
 mod types;
 mod upstreams;
 mod wakers;
@@ -63,6 +64,7 @@ pub use shared::{
     rpw_shared_set,
 };
 pub use stream::*;
+pub use trust::rpw_trust;
 pub use types::*;
 pub use upstreams::rpw_upstreams;
 pub use wakers::rpw_semaphore_gone;

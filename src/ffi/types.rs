@@ -98,7 +98,7 @@ pub const RPW_WORK_RUN: i32 = 4;
 
 /// `rpw_work_next`: begin to listen, by `rpw_listen_begin`.
 pub const RPW_WORK_LISTEN: i32 = 5;
-/// A connection for gRPC is to be made: `id`, `host`, `port`.
+/// A connection for gRPC is to be made: `id`, `host`, `port`, `tls`.
 pub const RPW_WORK_CONNECT: i32 = 6;
 /// A connection for gRPC has something to do: `id`.
 pub const RPW_WORK_WAKE: i32 = 7;

@@ -15,7 +15,7 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
 use rustc_hash::FxHashMap;
 
-use super::{Code, Decoder, Event, Message, Opening, Status, metadata};
+use super::{Code, Decoder, Event, Message, Opening, Status, Tls, metadata};
 use crate::callout::{Failure, FailureKind, Pipe};
 use crate::limits;
 use crate::snapshot::HeaderMap;
@@ -33,6 +33,9 @@ const FRAME_HEAD: usize = 9;
 /// See the module.
 pub struct Connection {
     pipe: Pipe,
+    tls: Option<Tls>,
+    /// TLS has failed, which is told at the next turn.
+    broken: Option<Failure>,
     machine: Option<Pin<Box<h2::client::Connection<Pipe, Bytes>>>>,
     sender: SendRequest<Bytes>,
     streams: FxHashMap<u32, Stream>,
@@ -99,7 +102,7 @@ enum Turn {
 
 impl Connection {
     /// Begins; what must be sent first is there at once.
-    pub fn new() -> Result<Self, Failure> {
+    pub fn new(tls: Option<Tls>) -> Result<Self, Failure> {
         let pipe = Pipe::default();
         let mut builder = Builder::new();
         builder
@@ -118,6 +121,8 @@ impl Connection {
         let (sender, machine) = made.map_err(|error| failure(&error))?;
         Ok(Self {
             pipe,
+            tls,
+            broken: None,
             machine: Some(Box::pin(machine)),
             sender,
             streams: FxHashMap::default(),
@@ -217,15 +222,22 @@ impl Connection {
     /// Takes what was received; `eof` when it was the last.
     pub fn receive(&mut self, data: &[u8], eof: bool) {
         let mut buffers = self.pipe.0.borrow_mut();
-        buffers.incoming.extend_from_slice(data);
+        let before = buffers.incoming.len();
+        match &mut self.tls {
+            None => buffers.incoming.extend_from_slice(data),
+            Some(tls) => self.broken = tls.receive(data, &mut buffers.incoming).err(),
+        }
         buffers.eof |= eof;
-        self.received = self.received.saturating_add(data.len());
+        self.received = self.received.saturating_add(buffers.incoming.len() - before);
         self.woken.machine.store(true, Ordering::Relaxed);
     }
 
     /// Goes on until there is nothing to do before more is received. An error is the end of all streams, which are told
     /// nothing here.
     pub fn run(&mut self, events: &mut VecDeque<(u32, Event)>) -> Result<(), Failure> {
+        if let Some(failure) = self.broken.take() {
+            return Err(failure);
+        }
         // What was written has been sent: there is room again.
         self.woken.machine.store(true, Ordering::Relaxed);
         loop {
@@ -249,7 +261,11 @@ impl Connection {
 
     /// Appends what must be sent.
     pub fn take_output(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut self.pipe.0.borrow_mut().outgoing);
+        let outgoing = &mut self.pipe.0.borrow_mut().outgoing;
+        match &mut self.tls {
+            None => out.append(outgoing),
+            Some(tls) => tls.send(outgoing, out),
+        }
     }
 
     fn run_machine(&mut self) -> Result<(), Failure> {

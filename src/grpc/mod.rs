@@ -13,8 +13,15 @@ mod message;
 mod metadata;
 mod pool;
 mod request;
+#[cfg(feature = "grpc")]
+mod service;
 mod status;
 mod target;
+#[cfg(feature = "grpc")]
+mod tls;
+#[cfg(not(feature = "grpc"))]
+#[path = "without_tls.rs"]
+mod tls;
 
 pub use connection::Connection;
 pub use message::{Decoder, Held, Message};
@@ -23,6 +30,7 @@ pub use pool::{Action, Pool, Wait};
 pub use request::Request;
 pub use status::{Code, Status};
 pub use target::Target;
+pub use tls::{Tls, Trust};
 
 use crate::callout::Upstream;
 use crate::guest::Token;

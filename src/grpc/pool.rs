@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, VecDeque};
 
 use rustc_hash::FxHashMap;
 
-use super::{Code, Connection, Event, Message, Opening, Status};
-use crate::callout::{Failure, FailureKind};
+use super::{Code, Connection, Event, Message, Opening, Status, Tls};
+use crate::callout::{Failure, FailureKind, Upstream};
 use crate::limits;
 
 const NANOS_PER_MS: u64 = 1_000_000;
@@ -48,6 +48,8 @@ struct Call<O> {
 struct Entry {
     /// The connections of one key may serve each other's calls.
     key: String,
+    upstream: Upstream,
+    server_name: String,
     /// `None` before there is one.
     machine: Option<Connection>,
     waiting: VecDeque<u32>,
@@ -102,8 +104,7 @@ impl<O> Pool<O> {
     /// Begins a call. Returns its number.
     pub fn open(&mut self, owner: O, opening: Opening, now: u64) -> u32 {
         let id = next(&mut self.last_call, &self.calls);
-        let key = opening.upstream.pool(&opening.server_name);
-        let connection = self.connection(&key, now);
+        let connection = self.connection(&opening.upstream, &opening.server_name, now);
         let deadline = opening.timeout_ms.map(|ms| now + u64::from(ms) * NANOS_PER_MS);
         let call = Call { owner, opening, begun: false, waiting: Vec::new(), connection, deadline };
         self.calls.insert(id, call);
@@ -121,7 +122,8 @@ impl<O> Pool<O> {
     }
 
     /// The connection for another call: one with room, else a new one, else one that will have room.
-    fn connection(&mut self, key: &str, now: u64) -> u32 {
+    fn connection(&mut self, upstream: &Upstream, server_name: &str, now: u64) -> u32 {
+        let key = upstream.pool(server_name);
         let mut least: Option<(usize, u32)> = None;
         let mut count = 0;
         for (id, entry) in &mut self.entries {
@@ -145,7 +147,9 @@ impl<O> Pool<O> {
         self.entries.insert(
             id,
             Entry {
-                key: key.into(),
+                key,
+                upstream: upstream.clone(),
+                server_name: server_name.into(),
                 machine: None,
                 waiting: VecDeque::new(),
                 deadlines: BTreeSet::new(),
@@ -209,15 +213,15 @@ impl<O> Pool<O> {
         !self.actions.is_empty()
     }
 
-    /// What a call on a new connection goes to: whom the shell connects to.
-    pub fn target(&self, connection: u32) -> Option<&Opening> {
+    /// What a connection goes to, and the name that its certificate must have.
+    pub fn target(&self, connection: u32) -> Option<(&Upstream, &str)> {
         let entry = self.entries.get(&connection)?;
-        entry.waiting.front().and_then(|id| self.calls.get(id)).map(|call| &call.opening)
+        Some((&entry.upstream, &entry.server_name))
     }
 
-    /// A connection was made.
-    pub fn connected(&mut self, connection: u32, now: u64) {
-        match Connection::new() {
+    /// A connection was made, on which TLS is spoken or not.
+    pub fn connected(&mut self, connection: u32, tls: Option<Tls>, now: u64) {
+        match Connection::new(tls) {
             Ok(machine) => {
                 if let Some(entry) = self.entries.get_mut(&connection) {
                     entry.machine = Some(machine);
@@ -358,9 +362,9 @@ impl<O> Pool<O> {
     fn move_waiting(&mut self, connection: u32, now: u64) {
         let Some(entry) = self.entries.get_mut(&connection) else { return };
         let waiting = std::mem::take(&mut entry.waiting);
-        let key = entry.key.clone();
+        let (upstream, server_name) = (entry.upstream.clone(), entry.server_name.clone());
         for id in waiting {
-            let to = self.connection(&key, now);
+            let to = self.connection(&upstream, &server_name, now);
             self.wait_for_room(id, to);
         }
     }

@@ -5,6 +5,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use super::metadata;
 use crate::callout::{Malformed, Pairs};
+use crate::limits;
 
 const AGENT: &str = concat!("lua-resty-proxy-wasm/", env!("CARGO_PKG_VERSION"));
 
@@ -80,6 +81,7 @@ fn timeout_text(ms: u64) -> String {
 
 fn is_name(name: &[u8]) -> bool {
     !name.is_empty()
+        && name.len() <= limits::UPSTREAM_NAME
         && name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'))
         && name[0] != b'/'
 }

@@ -20,9 +20,16 @@ pub struct Target {
 
 impl Target {
     /// Reads a name: one that was registered; `host`, `host:port`, an IP address or `unix:/path`, with `grpc://`,
-    /// `grpcs://`, `http://` or `https://` in front or not. `None` when it is none.
+    /// `grpcs://`, `http://` or `https://` in front or not; or a serialized `envoy.config.core.v3.GrpcService`. `None` when
+    /// it is none.
     pub fn parse(name: &[u8], registered: impl Fn(&[u8]) -> Option<Upstream>) -> Option<Self> {
-        let upstream = registered(name).or_else(|| plain(name))?;
+        let Some(upstream) = registered(name).or_else(|| plain(name)) else {
+            #[cfg(feature = "grpc")]
+            if name.len() <= limits::UPSTREAM_NAME {
+                return super::service::parse(name, registered);
+            }
+            return None;
+        };
         Some(Self {
             upstream,
             authority: None,
@@ -47,7 +54,8 @@ impl Target {
     }
 }
 
-fn plain(name: &[u8]) -> Option<Upstream> {
+/// A name that was not registered.
+pub(super) fn plain(name: &[u8]) -> Option<Upstream> {
     if name.len() > limits::UPSTREAM_NAME {
         return None;
     }

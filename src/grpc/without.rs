@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Event, Message, Opening};
+use super::{Event, Message, Opening, Tls};
 use crate::callout::{Failure, FailureKind};
 
 /// See the module.
@@ -11,7 +11,7 @@ pub struct Connection;
 
 impl Connection {
     /// There is none.
-    pub fn new() -> Result<Self, Failure> {
+    pub fn new(_: Option<Tls>) -> Result<Self, Failure> {
         Err(Failure::new(FailureKind::Connect, "this build has no gRPC (feature \"grpc\")"))
     }
 

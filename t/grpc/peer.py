@@ -1,6 +1,8 @@
 """A gRPC server and client for t/grpc.rs, on messages of plain bytes.
 
-peer.py server SOCKET       serves at unix:SOCKET until its standard input ends; prints "ready"
+peer.py server SOCKET [KEY CERTIFICATE [CLIENTS]]
+                            serves at unix:SOCKET until its standard input ends; prints "ready". With TLS when files are
+                            given, and for clients with a certificate that CLIENTS verifies
 peer.py client TARGET CALL [NAME=VALUE...]
                             makes a call with this metadata; prints lines "message TEXT", "initial NAME=VALUE",
                             "trailing NAME=VALUE" and at last "status CODE DETAILS"
@@ -90,7 +92,12 @@ def compressed(request, context):
     return b"x" * 10000
 
 
-def serve(socket):
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def serve(socket, files):
     handlers = {
         "echo": grpc.unary_unary_rpc_method_handler(echo),
         "fail": grpc.unary_unary_rpc_method_handler(fail),
@@ -106,7 +113,12 @@ def serve(socket):
     }
     server = grpc.server(futures.ThreadPoolExecutor(16), options=OPTIONS)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.Peer", handlers),))
-    server.add_insecure_port("unix:" + socket)
+    if files:
+        pair, clients = (read(files[0]), read(files[1])), [read(path) for path in files[2:]]
+        credentials = grpc.ssl_server_credentials([pair], clients[0] if clients else None, bool(clients))
+        server.add_secure_port("unix:" + socket, credentials)
+    else:
+        server.add_insecure_port("unix:" + socket)
     server.start()
     print("ready", flush=True)
     sys.stdin.read()
@@ -164,6 +176,6 @@ def call(target, name, metadata):
 
 
 if sys.argv[1] == "server":
-    serve(sys.argv[2])
+    serve(sys.argv[2], sys.argv[3:])
 else:
     call(sys.argv[2], sys.argv[3], [tuple(pair.split("=", 1)) for pair in sys.argv[4:]])

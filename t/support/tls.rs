@@ -22,7 +22,8 @@ pub fn self_signed(dir: &Path, name: &str, subject: &str) {
 pub fn signed_by(dir: &Path, ca: &str, name: &str, host: &str) {
     let (ca_key, ca_pem) = (format!("{ca}.key"), format!("{ca}.pem"));
     let alternative = format!("subjectAltName=DNS:{host}");
-    let by = ["-x509", "-CA", &ca_pem, "-CAkey", &ca_key, "-addext", &alternative];
+    let leaf = "basicConstraints=critical,CA:FALSE";
+    let by = ["-x509", "-CA", &ca_pem, "-CAkey", &ca_key, "-addext", &alternative, "-addext", leaf];
     request(dir, name, &format!("/CN={host}"), &by);
 }
 

@@ -274,6 +274,7 @@ int32_t rpw_stream_leave_out(const rpw_context_t *context,
                              void *request,
                              int32_t started_too,
                              struct rpw_error_t *error);
+int32_t rpw_trust(const char *pem, size_t pem_length, struct rpw_error_t *error);
 int32_t rpw_upstreams(const struct rpw_pair_t *list,
                       size_t length,
                       struct rpw_error_t *error);

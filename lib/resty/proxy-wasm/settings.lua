@@ -1,6 +1,7 @@
 -- The settings of the process: names, types, and when they can be set.
 
 local clib = require("resty.proxy-wasm.clib")
+local grpc = require("resty.proxy-wasm.grpc")
 local pairs_of = require("resty.proxy-wasm.pairs")
 
 local format = string.format
@@ -55,6 +56,7 @@ local CHECKS = {
     eviction = is_eviction,
     body_limit = is_body_limit,
     upstreams = pairs_of.are_strings,
+    trusted_certificate = is_absolute_path,
 }
 
 -- Both of this Lua VM: a reload brings a new one, and with it new settings.
@@ -128,6 +130,12 @@ function _M.apply(opts)
     end
     if opts.shared_memory and not share(bytes(opts.shared_memory)) then
         return nil, "failed to set shared_memory: " .. clib.last_error()
+    end
+    if opts.trusted_certificate then
+        local ok, err = grpc.trust(opts.trusted_certificate)
+        if not ok then
+            return nil, "failed to set trusted_certificate: " .. err
+        end
     end
     if not evict(opts.eviction) then
         return nil, "failed to set eviction: " .. clib.last_error()
