@@ -200,6 +200,24 @@ fn lines_that_the_client_repeats_are_replaced_and_removed() {
     );
 }
 
+#[test]
+fn a_request_without_a_list_of_headers_changes_nothing_for_others() {
+    let sink = Upstream::sink();
+    let run = Probe::new("request_headers: add_header_map_value 0 via filter")
+        .content(&format!("proxy_pass {};", sink.url()))
+        .start();
+    // The first request of the worker shows where the lists are, and one of HTTP/0.9 has none.
+    for _ in 0..2 {
+        run.raw("GET /t\r\n");
+        sink.take();
+        run.request("GET", "/t").header("via", "client").send();
+        let got = sink.take().headers;
+        let got = got.iter().filter(|(name, _)| name.eq_ignore_ascii_case("via"));
+        let got: Vec<&str> = got.map(|(_, value)| value.as_str()).collect();
+        assert_eq!(got, ["client", "filter"]);
+    }
+}
+
 /// An upstream that answers with these header lines.
 fn answering(lines: &str) -> Upstream {
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{lines}\r\nhi");

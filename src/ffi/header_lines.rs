@@ -368,13 +368,14 @@ unsafe fn request_list(request: *mut c_void) -> Option<*mut List> {
     unsafe {
         let of_response = response_list(request)?;
         find(request, &REQUEST_AT, |list| {
-            // ngx_lua makes room for fewer when it takes lines out.
-            (*list).capacity <= HEADERS_AT_ONCE
+            // A request of HTTP/0.9 has none, and the next one is the response's.
+            list < of_response
+                // ngx_lua makes room for fewer when it takes lines out.
+                && (*list).capacity <= HEADERS_AT_ONCE
                 && looks_like(list, (*list).capacity)
                 && (*list).pool == (*of_response).pool
                 && (*list).line_size == (*of_response).line_size
         })
-        .filter(|list| *list < of_response)
     }
 }
 
