@@ -293,6 +293,27 @@ fn deadlines_and_lost_connections() {
 }
 
 #[test]
+fn a_server_that_is_quiet_for_long_is_asked_whether_it_is_there() {
+    let mut world = World::default();
+    world.begin(None, None);
+    let connection = world.connected(None);
+    world.sent(connection);
+    let next = |world: &mut World| world.pool.next(connection, None, world.now);
+    let Wait::Until(at) = next(&mut world) else { panic!("too early") };
+    world.now = at;
+    let sent = world.sent(connection);
+    assert_eq!(frames(&sent), [(PING, 0, 0)]);
+    world.receive(connection, &frame(PING, 1, 0, &sent[9..]));
+    let Wait::Until(at) = next(&mut world) else { panic!("too early") };
+    world.now = at;
+    assert!(frames(&world.sent(connection)).contains(&(PING, 0, 0)));
+    let Wait::Until(at) = next(&mut world) else { panic!("too early") };
+    world.now = at;
+    assert_eq!(next(&mut world), Wait::Close);
+    assert_eq!(world.told(), ["1 trailing 0", "1 close UNAVAILABLE over"]);
+}
+
+#[test]
 fn more_calls_than_connections_have_room_for() {
     let mut world = World::default();
     world.call();

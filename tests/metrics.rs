@@ -150,8 +150,9 @@ fn what_plugins_do_is_counted() {
         let count = |name: &str| one(&world, name, "p");
         assert_eq!(count("proxy_wasm_traps_total"), n);
         assert_eq!(count("proxy_wasm_rebuilds_total"), n - 1);
-        assert_eq!(count("proxy_wasm_calls_total"), n);
-        assert_eq!(count("proxy_wasm_failed_calls_total"), n);
+        assert_eq!(one(&world, "proxy_wasm_calls_total", "p http"), n);
+        assert_eq!(one(&world, "proxy_wasm_calls_total", "p grpc"), 0);
+        assert_eq!(one(&world, "proxy_wasm_failed_calls_total", "p http"), n);
         assert_eq!(one(&world, "proxy_wasm_limits_total", "p memory"), n);
         assert_eq!(one(&world, "proxy_wasm_limits_total", "p time"), 0);
         let of_requests = one(&world, "proxy_wasm_callbacks_total", "p proxy_on_request_headers");
@@ -205,8 +206,10 @@ fn the_numbers_of_processes_that_ended_are_taken_over() {
     }
     let all = shared.metrics().expect("the lock");
     let number = |name: &str| {
-        let found = all.iter().find(|series| series.name == name);
-        found.map(|series| series.value.clone())
+        let is = |series: &&Series| {
+            series.name == name && !series.labels.contains(&("kind", "grpc".into()))
+        };
+        all.iter().find(is).map(|series| series.value.clone())
     };
     let counted = (limits::SHARED_PROCESSES + 10) as i128;
     assert_eq!(number("proxy_wasm_calls_total"), Some(Value::Number(counted)));

@@ -4,6 +4,7 @@
 
 mod callout;
 mod events;
+mod grpc;
 mod header;
 mod header_map;
 mod hostcalls;
@@ -20,6 +21,7 @@ pub const TARGETS: &[(&str, Body)] = &[
     ("header_map", header_map::run),
     ("path", path::run),
     ("callout", callout::run),
+    ("grpc", grpc::run),
     ("hostcalls", hostcalls::run),
     ("events", events::run),
     ("module", module::run),

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use bytes::Bytes;
 use h2::client::{Builder, ResponseFuture, SendRequest};
-use h2::{RecvStream, SendStream};
+use h2::{Ping, PingPong, RecvStream, SendStream};
 use rustc_hash::FxHashMap;
 
 use super::{Code, Decoder, Event, Message, Opening, Status, Tls, metadata};
@@ -38,6 +38,7 @@ pub struct Connection {
     broken: Option<Failure>,
     machine: Option<Pin<Box<h2::client::Connection<Pipe, Bytes>>>>,
     sender: SendRequest<Bytes>,
+    pings: Option<PingPong>,
     streams: FxHashMap<u32, Stream>,
     woken: Arc<Woken>,
     waker: Waker,
@@ -118,13 +119,15 @@ impl Connection {
         let Poll::Ready(made) = handshake.poll(&mut Context::from_waker(&waker)) else {
             return Err(protocol("the client did not start"));
         };
-        let (sender, machine) = made.map_err(|error| failure(&error))?;
+        let (sender, mut machine) = made.map_err(|error| failure(&error))?;
+        let pings = machine.ping_pong();
         Ok(Self {
             pipe,
             tls,
             broken: None,
             machine: Some(Box::pin(machine)),
             sender,
+            pings,
             streams: FxHashMap::default(),
             woken,
             waker,
@@ -167,6 +170,15 @@ impl Connection {
     /// Bytes of messages that are not whole.
     pub fn held(&self) -> usize {
         self.held
+    }
+
+    /// Asks the server whether it is there; whatever it sends is the answer.
+    pub fn ping(&mut self) {
+        if let Some(pings) = &mut self.pings {
+            // The answer to the last one, if it has come, must be taken first.
+            let _ = pings.poll_pong(&mut Context::from_waker(&self.waker));
+            let _ = pings.send_ping(Ping::opaque());
+        }
     }
 
     /// Begins a call or a stream, for which there is room, with the time that is left for it.

@@ -16,6 +16,13 @@ const NANOS_PER_MS: u64 = 1_000_000;
 /// A connection without calls is kept for so long.
 const IDLE_NANOS: u64 = 60_000 * NANOS_PER_MS;
 
+/// A connection with calls on which nothing came for so long is asked whether the server is there. Servers take more for an
+/// attack.
+const QUIET_NANOS: u64 = 300_000 * NANOS_PER_MS;
+
+/// The time that an answer to that may take.
+const ANSWER_NANOS: u64 = 20_000 * NANOS_PER_MS;
+
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -56,6 +63,9 @@ struct Entry {
     /// When the time of calls is over. Those of calls that have ended lie about until then.
     deadlines: BTreeSet<(u64, u32)>,
     idle_since: u64,
+    /// When something came last, and when the server was asked since.
+    heard: u64,
+    asked: Option<u64>,
     woken: bool,
 }
 
@@ -154,6 +164,8 @@ impl<O> Pool<O> {
                 waiting: VecDeque::new(),
                 deadlines: BTreeSet::new(),
                 idle_since: now,
+                heard: now,
+                asked: None,
                 woken: true,
             },
         );
@@ -225,6 +237,7 @@ impl<O> Pool<O> {
             Ok(machine) => {
                 if let Some(entry) = self.entries.get_mut(&connection) {
                     entry.machine = Some(machine);
+                    entry.heard = now;
                 }
                 self.run(connection, now);
             }
@@ -234,7 +247,10 @@ impl<O> Pool<O> {
 
     /// Takes what was received; `eof` when it was the last.
     pub fn receive(&mut self, connection: u32, data: &[u8], eof: bool, now: u64) {
-        if let Some(machine) = self.machine(connection) {
+        if let Some(entry) = self.entries.get_mut(&connection)
+            && let Some(machine) = &mut entry.machine
+        {
+            (entry.heard, entry.asked) = (now, None);
             machine.receive(data, eof);
             self.run(connection, now);
         }
@@ -254,8 +270,28 @@ impl<O> Pool<O> {
         }
     }
 
+    /// Asks a server that was quiet for long whether it is there. Returns when to ask again,
+    /// or when the answer must have come.
+    fn ask(entry: &mut Entry, now: u64) -> Option<u64> {
+        let machine = entry.machine.as_mut()?;
+        let quiet = entry.heard + QUIET_NANOS;
+        if entry.asked.is_none() && now >= quiet {
+            machine.ping();
+            entry.asked = Some(now);
+        }
+        Some(entry.asked.map_or(quiet, |at| at + ANSWER_NANOS))
+    }
+
     /// Appends what a connection must send, when there is where to, and says when to look at it again.
     pub fn next(&mut self, connection: u32, out: Option<&mut Vec<u8>>, now: u64) -> Wait {
+        let quiet_until = self
+            .entries
+            .get_mut(&connection)
+            .and_then(|entry| if entry.calls() > 0 { Self::ask(entry, now) } else { None });
+        if quiet_until.is_some_and(|at| at <= now) {
+            let silent = Failure::new(FailureKind::Closed, "the server does not answer");
+            self.failed(connection, &silent, now);
+        }
         self.run(connection, now);
         let ending = self.ending;
         let Some(entry) = self.entries.get_mut(&connection) else { return Wait::Close };
@@ -271,7 +307,8 @@ impl<O> Pool<O> {
         }
         let idle_at = entry.idle_since + IDLE_NANOS;
         let deadline = entry.deadlines.first().map(|(at, _)| *at);
-        Wait::Until(if idle { idle_at } else { deadline.unwrap_or(u64::MAX) })
+        let busy_until = [deadline, quiet_until].into_iter().flatten().min();
+        Wait::Until(if idle { idle_at } else { busy_until.unwrap_or(u64::MAX) })
     }
 
     /// Ends the calls whose time is over.

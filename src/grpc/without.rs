@@ -19,6 +19,8 @@ impl Connection {
         0
     }
 
+    pub fn ping(&mut self) {}
+
     pub fn is_settled(&self) -> bool {
         false
     }

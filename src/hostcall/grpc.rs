@@ -138,7 +138,7 @@ fn open(caller: &mut Caller<'_, State>, wanted: Wanted, return_id: u32) -> Answe
     };
     let kind = if call.is_some() { GrpcKind::Call } else { GrpcKind::Stream };
     state.calls.grpc.begin(token, kind, Command::Open(Box::new(opening)));
-    state.own.count(Count::Calls);
+    state.own.count(Count::GrpcCalls);
     state.host.work_waits();
     Ok(write_u32(memory, return_id, token)?)
 }

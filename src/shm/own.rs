@@ -53,12 +53,16 @@ pub enum Count {
     FailedCalls,
     /// Calls of functions that the host does not have.
     StandIns,
+    /// Calls and streams of gRPC that guests began.
+    GrpcCalls,
+    /// Those that failed.
+    FailedGrpcCalls,
 }
 
 type Label = Option<(&'static str, &'static str)>;
 
 /// Each with its name, its help and a label.
-const COUNTS: [(Count, &str, &str, Label); 8] = [
+const COUNTS: [(Count, &str, &str, Label); 10] = [
     (
         Count::Traps,
         "proxy_wasm_traps_total",
@@ -69,8 +73,10 @@ const COUNTS: [(Count, &str, &str, Label); 8] = [
     (Count::MemoryLimits, "proxy_wasm_limits_total", LIMITS, Some(("limit", "memory"))),
     (Count::PauseLimits, "proxy_wasm_limits_total", LIMITS, Some(("limit", "pause"))),
     (Count::Rebuilds, "proxy_wasm_rebuilds_total", "VMs that took the place of a lost one", None),
-    (Count::Calls, "proxy_wasm_calls_total", "Calls that filters made", None),
-    (Count::FailedCalls, "proxy_wasm_failed_calls_total", "Calls of filters that failed", None),
+    (Count::Calls, "proxy_wasm_calls_total", CALLS, HTTP),
+    (Count::GrpcCalls, "proxy_wasm_calls_total", CALLS, GRPC),
+    (Count::FailedCalls, "proxy_wasm_failed_calls_total", FAILED_CALLS, HTTP),
+    (Count::FailedGrpcCalls, "proxy_wasm_failed_calls_total", FAILED_CALLS, GRPC),
     (
         Count::StandIns,
         "proxy_wasm_stand_ins_total",
@@ -78,6 +84,10 @@ const COUNTS: [(Count, &str, &str, Label); 8] = [
         None,
     ),
 ];
+const CALLS: &str = "Calls that filters made";
+const FAILED_CALLS: &str = "Calls of filters that failed";
+const HTTP: Label = Some(("kind", "http"));
+const GRPC: Label = Some(("kind", "grpc"));
 const LIMITS: &str = "Limits that filters ran into";
 
 /// See the module.

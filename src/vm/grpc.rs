@@ -24,7 +24,7 @@ impl Vm {
             Event::TrailingMetadata(map) => (Callback::GrpcTrailingMetadata, map.len() as u32),
             Event::Close(status) => {
                 if status.code != Code::Ok {
-                    self.state().own.count(Count::FailedCalls);
+                    self.state().own.count(Count::FailedGrpcCalls);
                 }
                 (Callback::GrpcClose, status.code as u32)
             }
