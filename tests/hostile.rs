@@ -209,6 +209,23 @@ fn numbers_that_name_nothing() {
 }
 
 #[test]
+fn metadata_of_grpc_calls_counts_until_they_end() {
+    let probe = Probe::new("request_headers: grpc_stream up s m 'k=\\R{1000000}x'");
+    let open = |_| {
+        let stream = probe.open();
+        stream.request_headers();
+        stream
+    };
+    let streams: Vec<_> = (0..70).map(open).collect();
+    assert_eq!(streams.len(), 70);
+    let answers = probe.answers();
+    let most = resty_proxy_wasm::limits::CALL_REQUEST_BODIES / 1_000_000;
+    assert_eq!(answers.iter().filter(|answer| answer.starts_with("0 ")).count(), most);
+    assert_eq!(answers.last().map(|answer| &**answer), Some("10"));
+    assert_eq!(probe.warned().len(), 1);
+}
+
+#[test]
 fn grpc_answers_so_that_no_sdk_panics() {
     let probe = Probe::new(
         "request_headers: grpc_call 'no host' s m '' x max

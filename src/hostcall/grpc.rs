@@ -78,6 +78,7 @@ fn open(caller: &mut Caller<'_, State>, wanted: Wanted, return_id: u32) -> Answe
     let at = |(pointer, size)| slice(memory, pointer, size);
     let (name, service, method) = (at(wanted.upstream)?, at(wanted.service)?, at(wanted.method)?);
     let metadata = at(wanted.metadata)?;
+    let metadata_size = metadata.len();
     let call = match wanted.call {
         Some((message, timeout)) => Some((at(message)?, timeout)),
         None => None,
@@ -102,10 +103,12 @@ fn open(caller: &mut Caller<'_, State>, wanted: Wanted, return_id: u32) -> Answe
             return Err(Status::ParseFailure.into());
         }
     };
+    // Messages are counted by themselves, until they are sent.
+    let size = metadata_size + service.len() + method.len();
     // A stream may go on for long: who waits for a message of it pauses.
     let holds = call.and_then(|_| state.stream_to_hold());
     let token =
-        begin_holding(state, String::new(), 0, holds).map_err(|_| Status::InternalFailure)?;
+        begin_holding(state, String::new(), size, holds).map_err(|_| Status::InternalFailure)?;
     if state.outlives_its_requests() {
         state.end_call(token);
         return Ok(write_u32(memory, return_id, token)?);
