@@ -415,7 +415,7 @@ fn beside_local_responses() {
         both_ways(
             "X_Internal_Token: secret\r\nETag: \"a\"\r\nETag: \"b\"\r\nX-Other: 1\r\nContent-Type: text/html; charset=utf-8\r\n",
             &format!(
-                "{callback}: send_local_response 403 '' no x_why=1|X_Why=2|etag=\"c\"|etag=\"d\"|server=a|server=b|x-empty=|expires= -1"
+                "{callback}: send_local_response 403 '' no x_why=1|X_Why=2|etag=\"c\"|etag=\"d\"|server=a|server=b|x-empty=|te=1|expires= -1"
             ),
             |all, path| {
                 let path = format!("{callback} {path}");

@@ -180,6 +180,61 @@ fn requests_are_answered_while_jobs_of_all_kinds_bring_jobs() {
 }
 
 #[test]
+fn functions_that_do_not_yield_give_nginx_a_turn_between_them() {
+    const FUNCTIONS: usize = 40;
+    let nginx = Nginx::new()
+        .guest("probe")
+        .file("script", "request_headers: call_foreign_function busy x\n".repeat(FUNCTIONS))
+        .log_level("warn")
+        .http(
+            r#"
+            init_by_lua_block {
+                wasm = require("resty.proxy-wasm")
+                local plugin = assert(wasm.load("probe", "probe.wasm", { calls_hold = false }))
+                filter = assert(wasm.on_configure(plugin, io.open("script"):read("*a")))
+                round, ran, asked, most, in_round = 0, 0, 0, 0, {}
+                wasm.register_foreign_function("busy", function()
+                    ngx.update_time()
+                    local begin = ngx.now()
+                    repeat ngx.update_time() until ngx.now() >= begin + 0.01
+                    ran = ran + 1
+                    in_round[round] = (in_round[round] or 0) + 1
+                    most = math.max(most, in_round[round])
+                    return ""
+                end, { async = true })
+            }
+            "#,
+        )
+        .server(&format!(
+            r#"
+            location /ask {{
+                access_by_lua_block {{ assert(wasm.on_http_request_headers(filter)) }}
+                content_by_lua_block {{
+                    asked = asked + {FUNCTIONS}
+                    repeat
+                        round = round + 1
+                        ngx.sleep(0.001)
+                    until ran >= asked
+                    ngx.print(ran, " ", most)
+                }}
+            }}
+            "#
+        ))
+        .start();
+    // Light threads that have nothing to do are kept for the second time.
+    for times in 1..=2 {
+        let (ran, most) = nginx
+            .get("/ask")
+            .text()
+            .split_once(' ')
+            .map(|(ran, most)| (ran.to_string(), most.parse::<usize>().expect("a number")))
+            .expect("two numbers");
+        assert_eq!(ran, (times * FUNCTIONS).to_string());
+        assert!(most <= 2, "{most} functions ran in one pass of nginx's loop");
+    }
+}
+
+#[test]
 fn workers_end_while_jobs_bring_jobs() {
     let service = service();
     let all = [&KINDS[..], &[&TICKS], &[&QUEUE], &[&FAILING_CALLS], &[&CALLS], &[&FUNCTIONS]];

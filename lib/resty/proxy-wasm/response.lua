@@ -17,9 +17,9 @@ local FRAMING = {
     ["proxy-connection"] = true,
 }
 
--- Not in HTTP/2, where clients take a response with it for malformed.
+-- Not in HTTP/2, where clients take a response with one of the last two for malformed.
 local function is_of_connection(lower)
-    return FRAMING[lower] or lower == "upgrade" and http_version() >= 2
+    return FRAMING[lower] or (lower == "upgrade" or lower == "te") and http_version() >= 2
 end
 
 local function set_header(name, lower, value)

@@ -18,6 +18,7 @@ local grpc = require("resty.proxy-wasm.grpc")
 local semaphore = require("resty.proxy-wasm.semaphore")
 
 local ffi_str = ffi.string
+local max = math.max
 local min = math.min
 local ngx = ngx
 local ngx_log = ngx.log
@@ -30,6 +31,7 @@ local table_remove = table.remove
 local thread_wait = ngx.thread.wait
 local timer_at = ngx.timer.at
 local next = next
+local now = ngx.now
 local update_time = ngx.update_time
 
 local lib = clib.lib
@@ -90,7 +92,8 @@ end
 local function hand(job)
     jobs[job.id] = job
     local owner = current
-    if owner.idle > 0 then
+    -- Light threads that are woken run all in one go, which functions may make long.
+    if owner.idle > 0 and job.task ~= foreign.run then
         owner.idle = owner.idle - 1
         job.owner = owner
         owner.handed[#owner.handed + 1] = job
@@ -133,14 +136,30 @@ local function stop(id)
     end
 end
 
--- Starts light threads for the jobs that have none.
+-- Seconds that functions may take before nginx has a turn: that of the other jobs, see `rpw_work_next`.
+local SHARE = 0.005
+
+-- Starts light threads for the jobs that have none. Returns nil; or, when functions took their share of the time and
+-- jobs are left, the seconds that they took.
 local function start(owner)
+    local began
     while #pending > 0 do
         local job = table_remove(pending, 1)
+        if job.task == foreign.run and not began then
+            update_time()
+            began = now()
+        end
         local number = owner.started + 1
         owner.started = number
         job.owner = owner
         owner.threads[number] = spawn(serve, owner, number, job)
+        if began and #pending > 0 then
+            update_time()
+            local taken = now() - began
+            if taken >= SHARE then
+                return taken
+            end
+        end
     end
 end
 
@@ -244,7 +263,10 @@ local function loop(_, owner)
         local wait, rests = LONGEST, false
         if owner == current then
             wait, rests = do_work(turn)
-            start(owner)
+            local taken = start(owner)
+            if taken then
+                wait, rests = rests and max(wait, taken) or taken, true
+            end
         end
         sweep(owner)
         if owner == current and (owner.started >= GENERATION or owner.connections >= GENERATION) then
