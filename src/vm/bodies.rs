@@ -9,6 +9,9 @@ use crate::guest::{ContextId, Course, Output, State};
 use crate::hostcall::trailers;
 use crate::limits;
 
+pub(super) const LENGTH_CHANGED: &str = "the size of a response body changed after its Content-Length was sent; \
+     remove the header content-length in proxy_on_response_headers";
+
 impl Vm {
     pub(super) fn request_body(
         &mut self,
@@ -199,6 +202,7 @@ impl Vm {
         } else {
             output
         };
+        let output = self.within_length(stream, event, output);
         let state = self.state_mut();
         let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
         s.response_bytes.0 += event.body.len() as u64;
@@ -215,10 +219,7 @@ impl Vm {
             if state.host.variable(request, b"sent_http_content_length", &mut length)
                 && !length.is_empty()
             {
-                state.warn_once(
-                    "the size of a response body changed after its Content-Length was sent; \
-                     remove the header content-length in proxy_on_response_headers",
-                );
+                state.warn_once(LENGTH_CHANGED);
             }
         }
         let action = self.settle(stream, Action::Continue);

@@ -1,6 +1,7 @@
 //! What a response's headers tell of its body: that there is none, and that it is encoded.
 
 use super::Vm;
+use super::bodies::LENGTH_CHANGED;
 use crate::abi::Callback;
 use crate::event::Event;
 use crate::guest::{ContextId, Output, Stream};
@@ -37,6 +38,40 @@ impl Vm {
             "a filter writes a body where the response has a content-length of 0: it is dropped",
         );
         Output::Unchanged
+    }
+
+    /// What goes on without the bytes past the length that was sent: a client would take them for its next response.
+    pub(super) fn within_length(
+        &mut self,
+        stream: ContextId,
+        event: Event,
+        output: Output,
+    ) -> Output {
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get(&stream) else { return output };
+        let bytes: &[u8] = match &output {
+            Output::Unchanged => event.body,
+            Output::Replace(bytes) | Output::Pass(bytes) => bytes,
+            Output::Hold => return output,
+        };
+        let (taken, given) = s.response_bytes;
+        if given + bytes.len() as u64 <= taken + event.body.len() as u64 {
+            return output;
+        }
+        let mut length = Vec::new();
+        if !state.host.variable(s.request, b"sent_http_content_length", &mut length) {
+            return output;
+        }
+        let length = std::str::from_utf8(&length).ok().and_then(|text| text.parse::<u64>().ok());
+        let room = length.and_then(|length| usize::try_from(length.saturating_sub(given)).ok());
+        match room.and_then(|room| bytes.get(..room)) {
+            Some(left) if left.len() < bytes.len() => {
+                let left = left.to_vec();
+                state.warn_once(LENGTH_CHANGED);
+                Output::Replace(left)
+            }
+            _ => output,
+        }
     }
 
     /// Whether the response says that its body is encoded, with what the guest did to that header.
