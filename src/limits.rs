@@ -112,6 +112,8 @@ pub const CONNECTION_OPTIONS: usize = 1024;
 pub const FOREIGN_NAME: usize = 4 * 1024;
 /// The arguments of a foreign function.
 pub const FOREIGN_ARGUMENTS: usize = 16 * 1024 * 1024;
+/// Lines of the log about calls that one stream leaves behind; the rest is counted.
+pub const DROPPED_CALLS: usize = 16;
 
 /// Guests that may be entered from inside each other, by foreign functions that run filters. Each takes up to
 /// [`GUEST_STACK`] of the worker's stack, and LuaJIT's share.

@@ -443,4 +443,13 @@ fn calls_without_end() {
     probe.open().request_headers();
     assert!(probe.answers().iter().all(|answer| answer == "10"));
     assert_eq!(probe.warned(), [told]);
+
+    let most = limits::DROPPED_CALLS;
+    let probe = Probe::new(&repeated("request_headers: http_call up '' '' '' 1000", most + 3));
+    let stream = probe.open();
+    stream.request_headers();
+    stream.end().expect("an end");
+    let lines = probe.warned();
+    assert_eq!(lines.len(), most + 1);
+    assert_eq!(lines[most], "3 more HTTP calls dropped: its stream ended");
 }

@@ -4,7 +4,9 @@ use super::Vm;
 use crate::abi::{Callback, LogLevel};
 use crate::callout::{Failure, Response};
 use crate::error::Error;
-use crate::guest::{CallOf, CallResult, ContextId, Token};
+use crate::guest::{CallOf, CallResult, ContextId, State, Token};
+use crate::limits;
+use crate::ports::RequestId;
 use crate::shm::Count;
 
 impl Vm {
@@ -128,18 +130,27 @@ impl Vm {
         if dropped.any {
             state.host.work_waits();
         }
-        let ended = state.contexts.streams.get(&of).map(|stream| stream.request);
-        if let Some(request) = ended
-            && state.host.log_level(ended) <= LogLevel::Info
-        {
-            for upstream in dropped.upstreams {
-                let name = &state.plugin.name;
-                let line = format!(
-                    "wasm plugin \"{name}\": HTTP call to {upstream} dropped: its stream ended"
-                );
-                state.host.log(Some(request), LogLevel::Info, line.as_bytes());
-            }
+        if let Some(request) = state.contexts.streams.get(&of).map(|stream| stream.request) {
+            log_dropped(state, request, &dropped.upstreams);
         }
+    }
+}
+
+/// A stream ended before its calls were answered.
+fn log_dropped(state: &State, request: RequestId, upstreams: &[String]) {
+    if upstreams.is_empty() || state.host.log_level(Some(request)) > LogLevel::Info {
+        return;
+    }
+    let name = &state.plugin.name;
+    let log = |what: String| {
+        let line = format!("wasm plugin \"{name}\": {what} dropped: its stream ended");
+        state.host.log(Some(request), LogLevel::Info, line.as_bytes());
+    };
+    for upstream in upstreams.iter().take(limits::DROPPED_CALLS) {
+        log(format!("HTTP call to {upstream}"));
+    }
+    if upstreams.len() > limits::DROPPED_CALLS {
+        log(format!("{} more HTTP calls", upstreams.len() - limits::DROPPED_CALLS));
     }
 }
 
