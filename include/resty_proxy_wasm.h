@@ -569,6 +569,14 @@ typedef struct rpw_options_t {
      */
     int32_t body;
     /**
+     * What the filter may call, as `rpw_call_rules` takes it.
+     */
+    const struct rpw_pair_t *calls;
+    /**
+     * How many; 0 leaves it to `rpw_call_rules`.
+     */
+    size_t calls_length;
+    /**
      * 1 when requests wait for the calls that this filter dispatches, 0 when not, -1 when events say.
      */
     int32_t calls_hold;
@@ -742,6 +750,10 @@ typedef struct rpw_work_t {
      * 1 when TLS is spoken.
      */
     int32_t tls;
+    /**
+     * 1 when the host is a name whose address `rpw_call_permits` must judge before a connection is made.
+     */
+    int32_t judged;
     /**
      * What to connect to, as nginx's cosockets take it.
      */
@@ -1181,6 +1193,33 @@ int32_t rpw_request_method(void *request,
                            struct rpw_error_t *error);
 
 /**
+ * Writes the address that the process's UDP socket with that remote port is connected to.
+ *
+ * # Returns
+ * The bytes written to `text`: an IPv4 address, or an IPv6 address in brackets; `RPW_CONTINUE` (0) when there is no such
+ * socket, or more than one; `RPW_ERROR`.
+ * # Safety
+ * `text` has room for `capacity` bytes.
+ */
+int32_t rpw_udp_peer(int32_t port,
+                     char *text,
+                     size_t capacity,
+                     struct rpw_error_t *error);
+
+/**
+ * Judges the address of a call's upstream, see `rpw_work_t`.
+ *
+ * # Returns
+ * 1 when the call may be made to it, 0 when not; `RPW_ERROR` when it is no address.
+ * # Safety
+ * `address` has the given length.
+ */
+int32_t rpw_call_permits(uint32_t id,
+                         const char *address,
+                         size_t address_length,
+                         struct rpw_error_t *error);
+
+/**
  * Makes what workers share. To be called in the master before it forks; what is made later belongs to one worker.
  *
  * What another Lua VM of this process made, before a reload, stays, with a warning when its size is another one.
@@ -1384,6 +1423,23 @@ int32_t rpw_trust(const char *pem, size_t pem_length, struct rpw_error_t *error)
 int32_t rpw_upstreams(const struct rpw_pair_t *list,
                       size_t length,
                       struct rpw_error_t *error);
+
+/**
+ * Says what filters may call that are loaded from now on and have no rules of their own.
+ *
+ * # Arguments
+ * `list`: entries, each with the name `allow` or `deny`. An empty `allow` is no entry, and says that nothing is allowed but
+ * what other entries say.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` names the first that is no entry. Then those of before stay.
+ * # Safety
+ * `list` has that many pairs.
+ */
+int32_t rpw_call_rules(const struct rpw_pair_t *list,
+                       size_t length,
+                       struct rpw_error_t *error);
 
 /**
  * Says that a semaphore which the library may know is about to be freed.

@@ -112,6 +112,9 @@ pub const CONNECTION_OPTIONS: usize = 1024;
 pub const FOREIGN_NAME: usize = 4 * 1024;
 /// The arguments of a foreign function.
 pub const FOREIGN_ARGUMENTS: usize = 16 * 1024 * 1024;
+/// Targets that a filter may not call and that a warning names; the rest is one more. Stops a filter from filling the log.
+pub const REFUSED_TARGETS: usize = 64;
+
 /// Lines of the log about calls that one stream leaves behind; the rest is counted.
 pub const DROPPED_CALLS: usize = 16;
 

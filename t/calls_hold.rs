@@ -223,7 +223,7 @@ fn loaded(setup: &str, options: &str, script: &str) -> Nginx {
             wasm = require("resty.proxy-wasm")
             {setup}
             local script = ([==[{script}]==]):gsub("@PREFIX@", ngx.config.prefix())
-            ctx = assert(wasm.on_configure(assert(wasm.load("probe", "probe.wasm", {{ {options} }})), script))
+            ctx = assert(wasm.on_configure(assert(wasm.load("probe", "probe.wasm", {{ calls = {{ allow = {{ "unix:*" }} }}, {options} }})), script))
         }}"#
     ))
 }
@@ -241,7 +241,7 @@ fn both(setup: &str, options: &str, paths: [&str; 2]) -> Running {
     let contexts = format!(
         r#"
         {setup}
-        plugin = assert(wasm.load("probe", "probe.wasm", {{ {options} }}))
+        plugin = assert(wasm.load("probe", "probe.wasm", {{ calls = {{ allow = {{ "unix:*" }} }}, {options} }}))
         local script = ([==[{script}]==]):gsub("@PREFIX@", ngx.config.prefix())
         a = assert(wasm.on_configure(plugin, (script:gsub("/deny", "{calls}"))))
         chain = wasm.new_chain({{ assert(wasm.on_configure(plugin, (script:gsub("/deny", "{chain}")))) }})

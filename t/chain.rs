@@ -10,7 +10,7 @@ pub fn chain(options: [&str; 3], scripts: [&str; 3]) -> Running {
     for (i, name) in ["a", "b", "c"].iter().enumerate() {
         let (options, script) = (options[i], scripts[i]);
         lua += &format!(
-            "local plugin = assert(wasm.load('{name}', 'probe.wasm', {{ {options} }}))
+            "local plugin = assert(wasm.load('{name}', 'probe.wasm', {{ calls = {{ allow = {{ 'unix:*' }} }}, {options} }}))
              list[#list + 1] = assert(wasm.on_configure(plugin, script([==[{script}]==])))\n"
         );
     }

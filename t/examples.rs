@@ -116,6 +116,9 @@ fn remote_config_follows_its_service() {
     nginx.expect_log("HTTP call to service failed: ");
     service.get("/say?rules=cut");
     nginx.wait_for_log("HTTP call to service failed: closed");
+    // What a call that was closed is told as.
+    nginx.expect_log("no rules: status 503; those of before stay");
+    nginx.wait_for_log("no rules: status 503");
     assert_eq!(nginx.get("/c").status, 403);
 }
 

@@ -302,7 +302,7 @@ fn calls_from_on_configure_of_a_worker_arrive_without_a_request() {
                     http_call_response@first: http_call unix:@PREFIX@upstream.sock :path=/count '' '' 5000
                 ]]
                 script = script:gsub("@PREFIX@", ngx.config.prefix())
-                ctx = assert(wasm.on_configure(assert(wasm.load("probe", "probe.wasm")), script))
+                ctx = assert(wasm.on_configure(assert(wasm.load("probe", "probe.wasm", { calls = { allow = { "unix:*" } } })), script))
             }
             init_worker_by_lua_block { assert(wasm.init_worker()) }
             "#,

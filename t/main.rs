@@ -17,6 +17,7 @@ mod body_memory;
 mod body_none;
 mod buffer;
 mod cache;
+mod calls_allow;
 mod calls_hold;
 mod chain;
 mod chain_held;

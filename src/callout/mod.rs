@@ -6,6 +6,7 @@
 mod exchange;
 mod pipe;
 mod request;
+mod rules;
 mod upstream;
 
 use std::fmt;
@@ -13,6 +14,7 @@ use std::fmt;
 pub use exchange::{Exchange, Step};
 pub use pipe::Pipe;
 pub use request::{Malformed, Pairs, Request, server_name, wants_tls};
+pub use rules::{Rules, Verdict};
 pub use upstream::{Target, Upstream};
 
 use crate::snapshot::HeaderMap;
@@ -69,7 +71,7 @@ impl Failure {
         let (status, text) = match (self.kind, self.reached) {
             (_, Reached::Head) => return None,
             (FailureKind::Resolver, _) => ("503", "no healthy upstream"),
-            (FailureKind::Connect | FailureKind::Tls, _) => {
+            (FailureKind::Connect | FailureKind::Refused | FailureKind::Tls, _) => {
                 ("503", concat!(before_headers!(), "remote connection failure"))
             }
             (FailureKind::Timeout, _) => ("504", "upstream request timeout"),
@@ -113,6 +115,8 @@ kinds! {
     Resolver = "resolver";
     /// No connection.
     Connect = "connect";
+    /// The name was resolved to an address that the filter may not call.
+    Refused = "refused";
     /// The handshake failed, or the certificate is not to be trusted.
     Tls = "tls";
     /// The deadline of the call passed.

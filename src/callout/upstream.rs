@@ -1,5 +1,6 @@
 //! Where a call goes.
 
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// An upstream as a guest names it: `host`, `host:port`, an IP address, `unix:/path`, each with `http://` or
@@ -21,6 +22,15 @@ pub enum Target {
     Unix(String),
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host, port) => write!(f, "{host}:{port}"),
+            Self::Unix(path) => write!(f, "unix:{path}"),
+        }
+    }
+}
+
 impl Upstream {
     /// Reads a name. `tls_by_default` is for names without a scheme. `None` for what is no name of a host.
     pub fn parse(name: &[u8], tls_by_default: bool) -> Option<Self> {
@@ -33,7 +43,9 @@ impl Upstream {
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if let Some(path) = rest.strip_prefix("unix:") {
-            let sound = path.starts_with('/') && !path.bytes().any(|b| b.is_ascii_control());
+            let sound = path.starts_with('/')
+                && path.len() <= MAX_SOCKET_PATH
+                && !path.bytes().any(|b| b.is_ascii_control());
             return sound.then(|| Self { target: Target::Unix(path.into()), tls });
         }
         let (host, port) = split_port(rest)?;
@@ -52,10 +64,7 @@ impl Upstream {
 
     /// A name for connections that may serve each other's calls.
     pub fn pool(&self, server_name: &str) -> String {
-        let address = match &self.target {
-            Target::Tcp(host, port) => format!("{host}:{port}"),
-            Target::Unix(path) => format!("unix:{path}"),
-        };
+        let address = &self.target;
         if self.tls {
             format!("wasm:tls:{address}:{server_name}")
         } else {
@@ -63,6 +72,9 @@ impl Upstream {
         }
     }
 }
+
+/// What fits into a `sockaddr_un` with its NUL.
+const MAX_SOCKET_PATH: usize = 107;
 
 /// The host, an IPv6 address in brackets, and the port.
 fn split_port(text: &str) -> Option<(String, Option<u16>)> {
@@ -83,7 +95,7 @@ fn split_port(text: &str) -> Option<(String, Option<u16>)> {
     Some((host.into(), port))
 }
 
-fn is_host(host: &str) -> bool {
+pub(super) fn is_host(host: &str) -> bool {
     if let Some(inner) = host.strip_prefix('[') {
         return inner.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
     }

@@ -130,6 +130,11 @@ impl Answer {
 }
 
 impl Call {
+    /// The port to connect to, 0 for a unix socket.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// How far the response has come.
     pub fn reached(&self) -> Reached {
         self.exchange.as_ref().map_or(Reached::Nothing, Exchange::reached)
@@ -396,6 +401,7 @@ impl Desk {
         work.id = id;
         work.timeout_ms = call.dispatched.timeout_ms;
         work.port = call.port.into();
+        work.judged = call.dispatched.judged.is_some().into();
         work.tls = call.dispatched.upstream.tls.into();
         (work.host, work.host_length) = lend(&call.host);
         (work.pool, work.pool_length) = lend(&call.pool);

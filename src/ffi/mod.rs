@@ -31,6 +31,7 @@ mod plugin;
 mod process;
 mod request;
 mod request_line;
+mod resolved;
 mod server_flag;
 mod shared;
 mod stream;

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::ticker::Entry;
 use super::{
     Failure, RPW_CONTINUE, cache, guest_boundary, handle, nginx, process, rpw_error_t,
-    rpw_options_t, types, work,
+    rpw_options_t, types, upstreams, work,
 };
 use crate::abi::LogLevel;
 use crate::vm::{Module, Options, Plugin, TimeLimits};
@@ -93,6 +93,8 @@ unsafe fn read(options: &rpw_options_t) -> Result<Options, Failure> {
             types::pairs(options.env, options.env_length),
         )
     };
+    // SAFETY: as promised by the caller.
+    let calls = unsafe { upstreams::rules(options.calls, options.calls_length) }?;
     let mut variables = Vec::new();
     for (key, value) in env {
         if key.is_empty() || key.contains(&b'=') || key.contains(&0) || value.contains(&0) {
@@ -114,6 +116,7 @@ unsafe fn read(options: &rpw_options_t) -> Result<Options, Failure> {
         body_limit: usize::try_from(options.body_limit).unwrap_or(usize::MAX),
         fail_open: options.fail_open != 0,
         body: options.body != 0,
+        calls: calls.unwrap_or_else(upstreams::default_rules),
         calls_hold: (options.calls_hold >= 0).then_some(options.calls_hold != 0),
         ..Options::new("")
     })

@@ -178,6 +178,10 @@ pub struct rpw_options_t {
     pub fail_open: i32,
     /// 1 when the filter rewrites bodies.
     pub body: i32,
+    /// What the filter may call, as `rpw_call_rules` takes it.
+    pub calls: *const rpw_pair_t,
+    /// How many; 0 leaves it to `rpw_call_rules`.
+    pub calls_length: usize,
     /// 1 when requests wait for the calls that this filter dispatches, 0 when not, -1 when events say.
     pub calls_hold: i32,
 }
@@ -260,6 +264,8 @@ pub struct rpw_work_t {
     pub port: i32,
     /// 1 when TLS is spoken.
     pub tls: i32,
+    /// 1 when the host is a name whose address `rpw_call_permits` must judge before a connection is made.
+    pub judged: i32,
     /// What to connect to, as nginx's cosockets take it.
     pub host: *const c_char,
     /// Its bytes.

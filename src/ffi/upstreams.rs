@@ -5,7 +5,9 @@ use std::sync::{LazyLock, PoisonError, RwLock};
 use rustc_hash::FxHashMap;
 
 use super::{Failure, RPW_CONTINUE, boundary, rpw_error_t, rpw_pair_t, types};
-use crate::callout::Upstream;
+use crate::callout::{Rules, Upstream};
+
+static RULES: LazyLock<RwLock<Rules>> = LazyLock::new(RwLock::default);
 
 static UPSTREAMS: LazyLock<RwLock<FxHashMap<Vec<u8>, Upstream>>> = LazyLock::new(RwLock::default);
 
@@ -49,8 +51,74 @@ fn set(upstreams: FxHashMap<Vec<u8>, Upstream>) {
     *UPSTREAMS.write().unwrap_or_else(PoisonError::into_inner) = upstreams;
 }
 
+/// Says what filters may call that are loaded from now on and have no rules of their own.
+///
+/// # Arguments
+/// `list`: entries, each with the name `allow` or `deny`. An empty `allow` is no entry, and says that nothing is allowed but
+/// what other entries say.
+/// # Returns
+/// `RPW_CONTINUE`.
+/// # Errors
+/// `RPW_ERROR` names the first that is no entry. Then those of before stay.
+/// # Safety
+/// `list` has that many pairs.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_call_rules(
+    list: *const rpw_pair_t,
+    length: usize,
+    error: *mut rpw_error_t,
+) -> i32 {
+    boundary(error, || {
+        // SAFETY: as promised by the caller.
+        let rules = unsafe { rules(list, length) }?.unwrap_or_default();
+        set_rules(rules.with_registered());
+        Ok(RPW_CONTINUE)
+    })
+}
+
+fn set_rules(rules: Rules) {
+    *RULES.write().unwrap_or_else(PoisonError::into_inner) = rules;
+}
+
+/// See [`rpw_call_rules`].
+pub(super) fn default_rules() -> Rules {
+    RULES.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Reads rules, see [`rpw_call_rules`]. `None` when there are none.
+///
+/// # Safety
+/// `list` has that many pairs.
+pub(super) unsafe fn rules(
+    list: *const rpw_pair_t,
+    length: usize,
+) -> Result<Option<Rules>, Failure> {
+    if length == 0 {
+        return Ok(None);
+    }
+    let (mut allow, mut deny) = (None, Vec::new());
+    // SAFETY: as promised by the caller.
+    for (kind, entry) in unsafe { types::pairs(list, length) } {
+        match kind {
+            b"allow" if entry.is_empty() => drop(allow.get_or_insert_with(Vec::new)),
+            b"allow" => allow.get_or_insert_with(Vec::new).push(entry),
+            _ if entry.is_empty() => {}
+            _ => deny.push(entry),
+        }
+    }
+    let rules = Rules::parse(allow.as_deref(), &deny, |name| find(name).is_some());
+    rules.map(Some).map_err(|entry| {
+        Failure::new(format!(
+            "calls: \"{}\" is not a host, *.host, an address, a block of addresses or *, with :port or not, and not \
+             unix:/path",
+            entry.escape_ascii()
+        ))
+    })
+}
+
 /// Forgets the names.
 pub(super) fn clear() {
+    set_rules(Rules::default());
     set(FxHashMap::default());
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_void};
+use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -332,6 +333,16 @@ impl Call {
             }
         }
     }
+}
+
+/// Whether a call may be made to an address. One that is gone is refused.
+pub(super) fn permits(id: u32, address: IpAddr) -> bool {
+    DESK.with_borrow(|desk| {
+        desk.calls.get(&id).is_some_and(|call| {
+            let named = call.dispatched.judged.unwrap_or(true);
+            call.plugin.module().info().calls.permits_address(address, call.port(), named)
+        })
+    })
 }
 
 /// Begins a call anew on another connection: the one that it was sent on had been closed meanwhile.

@@ -23,6 +23,8 @@ pub struct Dispatched {
     pub server_name: String,
     /// What is asked.
     pub request: Request,
+    /// Its address must be judged by the plugin's rules before a connection is made; true when its name is allowed.
+    pub judged: Option<bool>,
     /// Milliseconds that the whole call may take.
     pub timeout_ms: u32,
 }

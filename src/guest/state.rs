@@ -12,6 +12,7 @@ use super::{
     Token,
 };
 use crate::abi::{Callback, LogLevel, Version};
+use crate::callout::Rules;
 use crate::limits;
 use crate::ports::{Host, RequestId};
 use crate::shm::{Metric, Own, QueueId};
@@ -29,6 +30,8 @@ pub struct PluginInfo {
     pub vm_config: Vec<u8>,
     /// The `env` option.
     pub env: Vec<(String, String)>,
+    /// The `calls` option.
+    pub calls: Rules,
     /// The version of the ABI that the module declares.
     pub version: Version,
     /// The module imports a function that shows it headers.
@@ -228,6 +231,8 @@ pub struct State {
     pub own: Arc<Own>,
     /// Values on their way to it.
     pub handovers: Handovers,
+    /// Targets of calls that were refused with a warning.
+    pub refused_calls: Vec<String>,
     /// Warnings that are given once per VM, by their text.
     pub warned: Vec<&'static str>,
 }

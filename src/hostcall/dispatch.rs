@@ -5,7 +5,7 @@ use wasmtime::Caller;
 use super::memory::{Answer, give, slice, split, write_u32};
 use super::shown;
 use crate::abi::{Callback, Status};
-use crate::callout::{self, Upstream};
+use crate::callout::{self, Upstream, Verdict};
 use crate::codec::header_map;
 use crate::grpc::Event;
 use crate::guest::{CallOf, CallResult, ContextId, Dispatched, Return, State, Token};
@@ -54,6 +54,7 @@ pub fn proxy_http_call(
         return Err(too_many_calls(state).into());
     }
     let registered = state.host.upstream(name);
+    let is_registered = registered.is_some();
     let parsed = || Upstream::parse(name, callout::wants_tls(&headers));
     let Some(upstream) = registered.or_else(parsed) else {
         state.warn(&format!(
@@ -62,6 +63,7 @@ pub fn proxy_http_call(
         ));
         return Err(Status::BadArgument.into());
     };
+    let judged = judge(state, "proxy_http_call", is_registered.then_some(name), &upstream)?;
     let request = match callout::Request::build(&upstream, &headers, body, &trailers) {
         Ok(request) => request,
         Err(malformed) => {
@@ -76,10 +78,59 @@ pub fn proxy_http_call(
         return Ok(write_u32(memory, return_token, token)?);
     }
     let server_name = callout::server_name(&headers, &upstream);
-    state.calls.send(Dispatched { token, name, upstream, server_name, request, timeout_ms });
+    state.calls.send(Dispatched {
+        token,
+        name,
+        upstream,
+        server_name,
+        request,
+        judged,
+        timeout_ms,
+    });
     state.own.count(Count::Calls);
     state.host.work_waits();
     Ok(write_u32(memory, return_token, token)?)
+}
+
+/// Asks the rules of the filter. `Some` when the address of the upstream must be judged, too: whether its name is allowed.
+pub(super) fn judge(
+    state: &mut State,
+    function: &str,
+    registered: Option<&[u8]>,
+    upstream: &Upstream,
+) -> Result<Option<bool>, Status> {
+    let rules = &state.plugin.calls;
+    let verdict = match registered {
+        Some(name) => rules.of_registered(name),
+        None => rules.of_target(&upstream.target),
+    };
+    match verdict {
+        Verdict::Permitted => Ok(None),
+        Verdict::ByAddress { name_allowed } => Ok(Some(name_allowed)),
+        Verdict::Refused => {
+            let target = match registered {
+                Some(name) => name.escape_ascii().to_string(),
+                None => upstream.target.to_string(),
+            };
+            warn_refused(state, function, target);
+            Err(Status::BadArgument)
+        }
+    }
+}
+
+/// One warning for each target.
+pub(super) fn warn_refused(state: &mut State, function: &str, target: String) {
+    if state.refused_calls.contains(&target) {
+        return;
+    }
+    if state.refused_calls.len() >= limits::REFUSED_TARGETS {
+        state.warn_once("a filter calls more targets that it may not call than the host names");
+        return;
+    }
+    state.warn(&format!(
+        "{function}: the filter may not call \"{target}\" (see `calls` of load and setup)"
+    ));
+    state.refused_calls.push(target);
 }
 
 /// Counts a call of the effective context in. `upstream` is empty for a function.

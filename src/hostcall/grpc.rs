@@ -3,7 +3,7 @@
 
 use wasmtime::Caller;
 
-use super::dispatch::begin_holding;
+use super::dispatch::{begin_holding, judge, warn_refused};
 use super::memory::{Answer, slice, split, write_u32};
 use super::shown;
 use crate::abi::Status;
@@ -89,13 +89,25 @@ fn open(caller: &mut Caller<'_, State>, wanted: Wanted, return_id: u32) -> Answe
         state.warn(&format!("{function}: malformed metadata"));
         return Err(Status::ParseFailure.into());
     };
-    let Some(target) = Target::parse(name, |name| state.host.upstream(name)) else {
+    let registered = state.host.upstream(name);
+    let is_registered = registered.is_some();
+    let found = Target::parse(name, |_| registered.clone());
+    let Some(target) = found else {
         state.warn(&format!(
             "{function}: \"{}\" is neither a registered upstream nor the name of a host",
             shown(name)
         ));
         return Err(Status::ParseFailure.into());
     };
+    // The address of a name is not judged here, so where rules ask for that the call is refused.
+    match judge(state, function, is_registered.then_some(name), &target.upstream) {
+        Ok(None) => {}
+        Ok(Some(_)) => {
+            warn_refused(state, function, target.upstream.target.to_string());
+            return Err(Status::BadArgument.into());
+        }
+        Err(status) => return Err(status.into()),
+    }
     let request = match request(&target, service, method, &metadata) {
         Ok(request) => request,
         Err(wrong) => {

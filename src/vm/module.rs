@@ -12,6 +12,7 @@ use super::linked::Linked;
 use super::start::StartCode;
 use super::{Code, Vm, linker, process_limits};
 use crate::abi::{Callback, Version};
+use crate::callout::Rules;
 use crate::error::{Error, one_line};
 use crate::guest::{
     Call, Calls, Contexts, Deadline, Handovers, Limiter, PluginInfo, State, StdioLines,
@@ -45,6 +46,8 @@ pub struct Options {
     pub fail_open: bool,
     /// The filter rewrites bodies.
     pub body: bool,
+    /// What the filter may call.
+    pub calls: Rules,
     /// Whether requests wait for the calls that this filter dispatches; `None` leaves that to the shell.
     pub calls_hold: Option<bool>,
 }
@@ -64,6 +67,7 @@ impl Options {
             body_limit: limits::HELD_BODY,
             fail_open: false,
             body: false,
+            calls: Rules::default(),
             calls_hold: None,
         }
     }
@@ -101,6 +105,7 @@ impl Module {
             vm_id: options.vm_id,
             vm_config: options.vm_config,
             env: options.env,
+            calls: options.calls,
             version: code.version,
             reads_headers: code.profile.reads_headers,
             body_limit: options.body_limit.min(limits::MAX_HELD_BODY),
@@ -204,6 +209,7 @@ pub fn host_functions(host: &Arc<dyn Host>) -> Result<Vec<(String, String, FuncT
         vm_id: String::new(),
         vm_config: Vec::new(),
         env: Vec::new(),
+        calls: Rules::default(),
         version: Version::V0_2_1,
         reads_headers: false,
         body_limit: limits::HELD_BODY,
@@ -241,6 +247,7 @@ fn store(
         own: limits.own().clone(),
         limits,
         handovers: Handovers::default(),
+        refused_calls: Vec::new(),
         warned: Vec::new(),
     };
     let mut store = Store::new(engine()?, state);

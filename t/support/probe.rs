@@ -135,7 +135,7 @@ init_by_lua_block {
     local file = assert(io.open("probe.script"))
     local script = file:read("*a"):gsub("@PREFIX@", ngx.config.prefix())
     file:close()
-    local plugin = call("load", "probe", "GUEST.wasm", { OPTIONS })
+    local plugin = call("load", "probe", "GUEST.wasm", { calls = { allow = { "*", "unix:*" } }, OPTIONS })
     local ctx = plugin and call("on_configure", plugin, script ~= "" and script or nil)
 
     probe = { call = call, ctx = ctx }

@@ -2,6 +2,7 @@
 
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
+local resolve = require("resty.proxy-wasm.resolve")
 
 local ffi_str = ffi.string
 local ngx = ngx
@@ -10,6 +11,9 @@ local now = ngx.now
 local sleep = ngx.sleep
 local tcp = ngx.socket.tcp
 local update_time = ngx.update_time
+
+local by_nginx = resolve.by_nginx
+local from_hosts = resolve.from_hosts
 
 local lib = clib.lib
 local const = clib.const
@@ -46,9 +50,44 @@ local function word(err, otherwise)
     return otherwise
 end
 
+-- What to connect to, and from which pool. Nil, a word and details when the call cannot be made.
+local function target(id, request, left)
+    local host, pool = request.host, request.pool
+    if not request.port then
+        return host, pool
+    end
+    local address = from_hosts(host)
+    if not request.judged then
+        return address or host, pool
+    end
+    if not address then
+        local err
+        address, err = by_nginx(host, left)
+        if not address then
+            return nil, word(err, "connect"), err
+        end
+    end
+    local permitted = lib.rpw_call_permits(id, address, #address, error_slot)
+    if permitted < 0 then
+        return nil, "resolver", last_error()
+    elseif permitted == 0 then
+        return nil, "refused", host .. " is " .. address .. ", which the filter may not call"
+    end
+    -- Connections that others made without such a look are in another pool.
+    return address, pool .. "@" .. address
+end
+
 -- A connection: a pooled one unless `fresh`.
 local function connect(id, request, deadline, fresh)
     local left = remaining(deadline)
+    if left <= 0 then
+        return nil, "timeout", ""
+    end
+    local host, pool, why = target(id, request, left)
+    if not host then
+        return nil, pool, why
+    end
+    left = remaining(deadline)
     if left <= 0 then
         return nil, "timeout", ""
     end
@@ -59,12 +98,12 @@ local function connect(id, request, deadline, fresh)
     sockets[id] = sock
     request.set_ms = left
     sock:settimeouts(left, left, left)
-    local options = { pool = fresh and request.pool .. ":fresh" or request.pool }
+    local options = { pool = fresh and pool .. ":fresh" or pool }
     local ok
     if request.port then
-        ok, err = sock:connect(request.host, request.port, options)
+        ok, err = sock:connect(host, request.port, options)
     else
-        ok, err = sock:connect(request.host, options)
+        ok, err = sock:connect(host, options)
     end
     if not ok or sock:getreusedtimes() == 0 then
         request.owner.connections = request.owner.connections + 1

@@ -89,6 +89,8 @@ typedef struct rpw_options_t {
     uint64_t body_limit;
     int32_t fail_open;
     int32_t body;
+    const struct rpw_pair_t *calls;
+    size_t calls_length;
     int32_t calls_hold;
 } rpw_options_t;
 typedef struct rpw_flags_t {
@@ -135,6 +137,7 @@ typedef struct rpw_work_t {
     int32_t over;
     int32_t port;
     int32_t tls;
+    int32_t judged;
     const char *host;
     size_t host_length;
     const char *pool;
@@ -221,6 +224,14 @@ int32_t rpw_request_method(void *request,
                            const char *name,
                            size_t name_length,
                            struct rpw_error_t *error);
+int32_t rpw_udp_peer(int32_t port,
+                     char *text,
+                     size_t capacity,
+                     struct rpw_error_t *error);
+int32_t rpw_call_permits(uint32_t id,
+                         const char *address,
+                         size_t address_length,
+                         struct rpw_error_t *error);
 int32_t rpw_shared_memory(uint64_t size,
                           struct rpw_error_t *error);
 int32_t rpw_shared_eviction(int32_t evicts,
@@ -278,6 +289,9 @@ int32_t rpw_trust(const char *pem, size_t pem_length, struct rpw_error_t *error)
 int32_t rpw_upstreams(const struct rpw_pair_t *list,
                       size_t length,
                       struct rpw_error_t *error);
+int32_t rpw_call_rules(const struct rpw_pair_t *list,
+                       size_t length,
+                       struct rpw_error_t *error);
 void rpw_semaphore_gone(void *semaphore);
 const int32_t *rpw_work_waits(void);
 int32_t rpw_work_listen(void *semaphore);

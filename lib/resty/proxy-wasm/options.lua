@@ -3,6 +3,7 @@
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
 local pairs_of = require("resty.proxy-wasm.pairs")
+local rules = require("resty.proxy-wasm.rules")
 local settings = require("resty.proxy-wasm.settings")
 
 local format = string.format
@@ -47,6 +48,7 @@ local CHECKS = {
     fail = is_fail,
     body = is_boolean,
     calls_hold = is_boolean,
+    calls = rules.are_rules,
 }
 
 local DEFAULT_MEMORY = 256 * MIB
@@ -97,12 +99,14 @@ function _M.build(name, opts)
     options.body_limit = opts.body_limit or settings.body_limit()
     options.fail_open = opts.fail == "open" and 1 or 0
     options.body = opts.body and 1 or 0
+    local calls, calls_count, calls_kept = rules.pairs(opts.calls)
+    options.calls, options.calls_length = calls, calls_count
     local calls_hold = opts.calls_hold
     if calls_hold == nil then
         calls_hold = settings.calls_hold
     end
     options.calls_hold = calls_hold == nil and -1 or calls_hold and 1 or 0
-    return options, { vm_config, root_id, vm_id, env, opts.env, clib.lib }
+    return options, { vm_config, root_id, vm_id, env, opts.env, clib.lib, calls, calls_kept }
 end
 
 return _M

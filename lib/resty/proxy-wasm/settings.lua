@@ -3,6 +3,7 @@
 local clib = require("resty.proxy-wasm.clib")
 local grpc = require("resty.proxy-wasm.grpc")
 local pairs_of = require("resty.proxy-wasm.pairs")
+local rules = require("resty.proxy-wasm.rules")
 
 local format = string.format
 local get_phase = ngx.get_phase
@@ -51,6 +52,7 @@ end
 
 local CHECKS = {
     calls_hold = is_boolean,
+    calls = rules.are_rules,
     cache_dir = is_absolute_path,
     shared_memory = is_size,
     eviction = is_eviction,
@@ -119,6 +121,11 @@ function _M.check(opts)
     if lib.rpw_upstreams(list, count, clib.error_slot) < 0 then
         return format("bad argument #1 to 'setup' (%s)", clib.last_error())
     end
+    local entries, entries_count, kept = rules.pairs(opts.calls)
+    if lib.rpw_call_rules(entries, entries_count, clib.error_slot) < 0 then
+        return format("bad argument #1 to 'setup' (%s)", clib.last_error())
+    end
+    return nil, kept and nil
 end
 
 -- Nil and the cause when the system refuses; then it can be tried again.

@@ -110,6 +110,7 @@ local function call_job()
         task = call.run,
         host = ffi_str(work.host, work.host_length),
         port = work.port ~= 0 and work.port or nil,
+        judged = work.judged == 1,
         pool = ffi_str(work.pool, work.pool_length),
         server_name = work.tls == 1 and ffi_str(work.server_name, work.server_name_length) or nil,
         timeout_ms = work.timeout_ms,
