@@ -31,7 +31,7 @@ fn worker(script: &str) -> Running {
             r#"
             init_by_lua_block {{
                 wasm = require("resty.proxy-wasm")
-                local plugin = assert(wasm.load("probe", "probe.wasm"))
+                local plugin = assert(wasm.load("probe", "probe.wasm", {{ calls = {{ allow = {{ "unix:*" }} }} }}))
                 ctx = assert(wasm.on_configure(plugin, [==[{script}]==]))
             }}
             init_worker_by_lua_block {{ assert(wasm.init_worker()) }}
@@ -180,7 +180,7 @@ fn contexts_end_after_their_lua_vm() {
             r#"location / {{
                 content_by_lua_block {{
                     local wasm = require("resty.proxy-wasm")
-                    local plugin = assert(wasm.load("probe", "probe.wasm"))
+                    local plugin = assert(wasm.load("probe", "probe.wasm", {{ calls = {{ allow = {{ "unix:*" }} }} }}))
                     local ctx = assert(wasm.on_configure(plugin,
                         "root_done: {call}; root_delete: ids; http_call_response: args"))
                     assert(wasm.on_http_request_headers(ctx))

@@ -110,7 +110,7 @@ fn start(kinds: &[&Kind], service: &Running) -> Running {
                 end, {{ async = true }})
                 contexts = {{}}
                 function make(name, module, script)
-                    local plugin = assert(wasm.load(name, module .. ".wasm", {{ vm_id = name }}))
+                    local plugin = assert(wasm.load(name, module .. ".wasm", {{ vm_id = name, calls = {{ allow = {{ "unix:*" }} }} }}))
                     contexts[name] = assert(wasm.on_configure(plugin, script ~= "" and script or nil))
                 end
                 {contexts}
@@ -265,7 +265,7 @@ fn a_request_whose_calls_follow_one_another_holds_nobody_up() {
             r#"
             init_by_lua_block {
                 wasm = require("resty.proxy-wasm")
-                local plugin = assert(wasm.load("chain", "probe.wasm", { pause_timeout = 1000 }))
+                local plugin = assert(wasm.load("chain", "probe.wasm", { pause_timeout = 1000, calls = { allow = { "unix:*" } } }))
                 ctx = assert(wasm.on_configure(plugin, [[
                     request_headers: http_call unix:/none.sock '' '' '' 1000
                     request_headers: pause
@@ -313,7 +313,7 @@ fn memory_over_calls(upstream: &str, word: &str, calls: u64) -> (u64, u64) {
             r#"
             init_by_lua_block {{
                 wasm = require("resty.proxy-wasm")
-                local plugin = assert(wasm.load("calls", "probe.wasm"))
+                local plugin = assert(wasm.load("calls", "probe.wasm", {{ calls = {{ allow = {{ "unix:*" }} }} }}))
                 ctx = assert(wasm.on_configure(plugin, [==[{script}]==]))
             }}
             init_worker_by_lua_block {{ assert(wasm.init_worker()) }}
