@@ -110,7 +110,7 @@ fn start(kinds: &[&Kind], service: &Running) -> Running {
                 end, {{ async = true }})
                 contexts = {{}}
                 function make(name, module, script)
-                    local plugin = assert(wasm.load(name, module .. ".wasm", {{ vm_id = name, calls = {{ allow = {{ "unix:*" }} }} }}))
+                    local plugin = assert(wasm.load(name, module .. ".wasm", {{ vm_id = name, calls = {{ allow = {{ "*", "unix:*" }} }} }}))
                     contexts[name] = assert(wasm.on_configure(plugin, script ~= "" and script or nil))
                 end
                 {contexts}
