@@ -194,6 +194,19 @@ fn a_length_that_was_sent_and_does_not_fit_is_told_once() {
 }
 
 #[test]
+fn a_callback_that_fails_writes_nothing_past_the_length() {
+    let script = "response_body@first: set_buffer_bytes 1 max 0 'HTTP/1.1 200 OK'; \
+                  response_body@first: trap";
+    let nginx = Probe::new(script).content(FIXED).start();
+    nginx.expect_log(WARNING);
+    nginx.expect_log("failed to run proxy_on_http_response_body");
+    let answer = nginx.raw("GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let text = String::from_utf8(answer).expect("text");
+    assert!(text.contains("\r\nContent-Length: 5\r\n"), "{text}");
+    assert!(text.ends_with("\r\n\r\nhello"), "{text}");
+}
+
+#[test]
 fn a_body_of_the_same_size_needs_no_warning() {
     let run =
         respond("response_body: pause\nresponse_body@eos: set_buffer_bytes 1 0 max HELLO", FIXED);

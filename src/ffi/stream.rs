@@ -253,9 +253,7 @@ fn run(
         }
         let result = vm.run(stream.id, event);
         if result.is_err() && event.callback == Callback::ResponseBody {
-            let streams = &mut vm.state_mut().contexts.streams;
-            let body =
-                streams.get_mut(&stream.id).map_or(Output::Unchanged, |s| s.response_body.rescue());
+            let body = vm.rescue_response_body(stream.id, event);
             export(&mut Effects::default(), Outcome::of(body), outcome);
         }
         let result = result?;

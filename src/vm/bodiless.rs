@@ -74,6 +74,28 @@ impl Vm {
         }
     }
 
+    /// What goes on of a response's body whose event failed: what the guest was shown and holds. Where a length was sent,
+    /// that is no more than what came: the rest of the body goes on as it comes.
+    pub fn rescue_response_body(&mut self, stream: ContextId, event: Event) -> Output {
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else { return Output::Unchanged };
+        let mut bytes = match s.response_body.rescue() {
+            Output::Replace(bytes) => bytes,
+            other => return other,
+        };
+        let (taken, given) = s.response_bytes;
+        let came = (taken + event.body.len() as u64).saturating_sub(given);
+        let mut length = Vec::new();
+        if bytes.len() as u64 > came
+            && state.host.variable(s.request, b"sent_http_content_length", &mut length)
+            && !length.is_empty()
+        {
+            bytes.truncate(usize::try_from(came).unwrap_or(usize::MAX));
+            state.warn_once(LENGTH_CHANGED);
+        }
+        Output::Replace(bytes)
+    }
+
     /// Whether the response says that its body is encoded, with what the guest did to that header.
     pub(super) fn is_encoded(&self, stream: ContextId) -> bool {
         let changed =
