@@ -252,6 +252,8 @@ const UNKNOWN: &[(&str, &str)] = &[
     ("set_effective_context self", "0"),
 ];
 
+const NO_STATUS: &str = "a local response is refused: its status is not one from 200 to 999";
+
 /// What is nobody's to call in a stream that nothing has happened to.
 const UNTIMELY: &[(&str, &str)] = &[
     ("done", "1"),
@@ -268,6 +270,7 @@ fn numbers_that_name_nothing_are_refused() {
     for callback in ["request_headers", "response_headers", "log"] {
         let run = check(callback, &[UNKNOWN, UNTIMELY].concat());
         assert_eq!(run.response.status, 200);
+        run.nginx.expect_log(NO_STATUS);
     }
 }
 
@@ -275,7 +278,7 @@ fn numbers_that_name_nothing_are_refused() {
 fn numbers_that_name_nothing_are_refused_outside_a_request() {
     let without_a_stream: Vec<(&str, &str)> =
         UNKNOWN.iter().take(UNKNOWN.len() - 3).copied().collect();
-    check("configure", &without_a_stream);
+    check("configure", &without_a_stream).nginx.expect_log(NO_STATUS);
 }
 
 /// Changes that only a stream, or only an earlier callback, may make.

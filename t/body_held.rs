@@ -10,7 +10,7 @@ const BODY_TO_FILE: &str = "a client request body is buffered to a temporary fil
 fn held(options: &str, script: &str) -> Running {
     let load = format!(
         "local wasm = require('resty.proxy-wasm')
-         local plugin = assert(wasm.load('a', 'probe.wasm', {{ {options} }}))
+         local plugin = assert(wasm.load('a', 'probe.wasm', {{ calls = {{ allow = {{ '*', 'unix:*' }} }}, {options} }}))
          local text = ([==[{script}]==]):gsub('@PREFIX@', ngx.config.prefix())
          ctx = assert(wasm.on_configure(plugin, text .. '\\n'))
          chain = wasm.new_chain({{ ctx }})
@@ -299,7 +299,7 @@ fn a_response_is_denied_by_the_answer_to_a_call() {
     );
     let mut lua = String::from("local wasm = require('resty.proxy-wasm')\n");
     lua += &format!(
-        "local plugin = assert(wasm.load('a', 'probe.wasm'))
+        "local plugin = assert(wasm.load('a', 'probe.wasm', {{ calls = {{ allow = {{ 'unix:*' }} }} }}))
          local text = ([==[{script}]==]):gsub('@PREFIX@', ngx.config.prefix())
          chain = wasm.new_chain({{ assert(wasm.on_configure(plugin, text .. '\\n')) }})"
     );

@@ -114,7 +114,7 @@ fn bodies_of_http2_that_nothing_announces_are_expected() {
         .http(
             r#"init_by_lua_block {
                 local wasm = require("resty.proxy-wasm")
-                local plugin = assert(wasm.load("probe", "probe.wasm"))
+                local plugin = assert(wasm.load("probe", "probe.wasm", { calls = { allow = { "unix:*" } } }))
                 chain = wasm.new_chain({ assert(wasm.on_configure(plugin, [[
                     request_headers: args
                     request_headers: pause

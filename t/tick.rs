@@ -23,7 +23,7 @@ fn with_init_worker(script: &str, workers: usize) -> Running {
             r#"
             init_by_lua_block {{
                 wasm = require("resty.proxy-wasm")
-                plugin = assert(wasm.load("probe", "probe.wasm"))
+                plugin = assert(wasm.load("probe", "probe.wasm", {{ calls = {{ allow = {{ "unix:*" }} }} }}))
                 ctx = assert(wasm.on_configure(plugin, [==[{script}
                 ]==]))
             }}
@@ -120,7 +120,7 @@ fn ticks_end_with_their_context() {
             r#"
             init_by_lua_block {
                 wasm = require("resty.proxy-wasm")
-                plugin = assert(wasm.load("probe", "probe.wasm"))
+                plugin = assert(wasm.load("probe", "probe.wasm", { calls = { allow = { "unix:*" } } }))
                 held = {}
             }
             "#,
