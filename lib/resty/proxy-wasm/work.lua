@@ -292,9 +292,12 @@ local function loop(_, owner)
     end
 end
 
+-- Phases without timers.
+local HAS_NO_TIMERS = { init = true, exit_worker = true }
+
 -- To be called after the library was, since it may have got work: has it done.
 function look()
-    if waits[0] == 0 or working or get_phase() == "init" then
+    if waits[0] == 0 or working or HAS_NO_TIMERS[get_phase()] then
         return
     end
     local owner = current
