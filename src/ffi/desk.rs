@@ -18,7 +18,7 @@ use crate::callout::{self, Exchange, FailureKind, Reached, Response, Target};
 use crate::error::Error;
 use crate::guest::{Dispatched, ForeignCall};
 use crate::limits;
-use crate::vm::{CallRef, Plugin, Share, Work};
+use crate::vm::{CallRef, NEVER, Plugin, Share, Work};
 
 /// The milliseconds to wait when nothing is to come; less for whatever is.
 const LONGEST_WAIT_MS: u64 = 60_000;
@@ -58,8 +58,8 @@ struct Seat {
     run: VecDeque<(u32, ForeignCall)>,
     /// What came of calls and functions, and was not told yet.
     answers: VecDeque<Answer>,
-    /// When its callbacks are due, on the monotonic clock.
-    due: Option<u64>,
+    /// When its callbacks are due, on the monotonic clock; [`NEVER`] when they are not.
+    due: u64,
     /// The kind of job that is to be looked for first.
     turn: usize,
     /// In a process that ends: none of its contexts is left.
@@ -158,14 +158,14 @@ impl Seat {
             start: VecDeque::new(),
             run: VecDeque::new(),
             answers: VecDeque::new(),
-            due: None,
+            due: NEVER,
             turn: 0,
             over: false,
         }
     }
 
     fn has_callbacks(&self, now: u64) -> bool {
-        !self.answers.is_empty() || self.due.is_some_and(|due| due <= now)
+        !self.answers.is_empty() || self.due <= now
     }
 
     fn has_any(&self, now: u64, callbacks: bool) -> bool {
@@ -194,7 +194,7 @@ impl Desk {
     /// The callbacks of all plugins are to be looked at.
     pub fn ask_all(&mut self) {
         for seat in &mut self.seats {
-            seat.due = Some(0);
+            seat.due = 0;
         }
     }
 
@@ -245,7 +245,7 @@ impl Desk {
     /// When a plugin's callbacks are due next, after they were run.
     pub fn set_due(&mut self, plugin: &Rc<Plugin>, due: Option<u64>, over: bool) {
         let seat = self.seat_of(plugin);
-        seat.due = due;
+        seat.due = due.unwrap_or(NEVER);
         seat.over = over;
     }
 
@@ -375,8 +375,8 @@ impl Desk {
                         return Some(Next::Answer(answer));
                     }
                 }
-                1 if callbacks && seat.due.is_some_and(|due| due <= now) => {
-                    seat.due = None;
+                1 if callbacks && seat.due <= now => {
+                    seat.due = NEVER;
                     return seat.plugin.upgrade().map(Next::Callbacks);
                 }
                 2 => {
@@ -428,9 +428,9 @@ impl Desk {
             work.wait_ms = rest as u32;
             return RPW_WORK_REST;
         }
-        let due = self.seats.iter().filter_map(|seat| seat.due).min();
-        let wait = due.map(|due| due.saturating_sub(now).div_ceil(NANOS_PER_MS));
-        let wait = wait.map_or(LONGEST_WAIT_MS, |wait| wait.min(LONGEST_WAIT_MS - 1));
+        let due = self.seats.iter().map(|seat| seat.due).min().unwrap_or(NEVER);
+        let wait = due.saturating_sub(now).div_ceil(NANOS_PER_MS).min(LONGEST_WAIT_MS - 1);
+        let wait = if due == NEVER { LONGEST_WAIT_MS } else { wait };
         let soon = self.share.is_used() || listen::must_wake_others();
         let wait = if soon { wait.min(Share::ROUND_MS) } else { wait };
         let waits = !callbacks && self.seats.iter().any(|seat| seat.has_callbacks(now));

@@ -40,7 +40,7 @@ pub use module::{Module, Options, host_functions};
 pub use plugin::{Context, Plugin, StreamRef};
 pub use queues::Queues;
 pub use run::Outcome;
-pub use share::Share;
+pub use share::{NEVER, Share};
 pub use work::{CallRef, Work};
 
 use crate::error::Error;
