@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 #[path = "../tests/world/mod.rs"]
 mod world;
-use world::{Filter, PROCESS, Request, World, guest, module};
+use world::{Filter, PROCESS, Request, SimHost, guest, module, sim_host};
 
 /// A filter with all callbacks, empty but for `body` in the one called `callback`; `each` is what it does 100 times.
 fn filter(callback: &str, body: &str, each: &str) -> Vec<u8> {
@@ -71,7 +71,7 @@ fn filter(callback: &str, body: &str, each: &str) -> Vec<u8> {
 
 /// A stream to which the same thing happens again and again.
 struct Bench {
-    world: Arc<World>,
+    host: Arc<SimHost>,
     context: Rc<Context>,
     at: StreamRef,
     request: RequestId,
@@ -79,12 +79,12 @@ struct Bench {
 
 impl Bench {
     fn new(bytes: &[u8], request: Request) -> Self {
-        let world = World::new();
-        let filter = Filter::new(&world, bytes);
+        let host = sim_host();
+        let filter = Filter::new(&host, bytes);
         let context = filter.context("");
-        let request = world.add(request);
+        let request = host.add(request);
         let at = context.start_stream(request, false, PROCESS).expect("a stream");
-        Self { world, context, at, request }
+        Self { host, context, at, request }
     }
 
     fn of(callback: &str, body: &str) -> Self {
@@ -120,16 +120,16 @@ fn streams(c: &mut Criterion) {
     let empty = Bench::of("", "");
     c.bench_function("empty stream", |b| b.iter(|| whole_stream(&empty.context, empty.request)));
     let bare = Bench::new(&guest("bare.wat"), Request::default());
-    bare.world.with(bare.request, |r| r.phase = Phase::ResponseHeaders);
+    bare.host.with(bare.request, |r| r.phase = Phase::ResponseHeaders);
     c.bench_function("bare filter", |b| b.iter(|| whole_stream(&bare.context, bare.request)));
     let example = format!("{}/examples/add-header/build/release.wasm", env!("CARGO_MANIFEST_DIR"));
     let mut options = Options::new("add_header");
     options.root_id = "add_header".into();
     let example = std::fs::read(example).expect("the example");
-    let filter = Filter::load(&World::new(), &example, options).expect("a filter that starts");
+    let filter = Filter::load(&sim_host(), &example, options).expect("a filter that starts");
     let context = filter.context("add_header");
-    let request = filter.world.add(Request::default());
-    filter.world.with(request, |r| r.phase = Phase::ResponseHeaders);
+    let request = filter.host.add(Request::default());
+    filter.host.with(request, |r| r.phase = Phase::ResponseHeaders);
     c.bench_function("example filter", |b| b.iter(|| whole_stream(&context, request)));
 }
 
@@ -201,7 +201,7 @@ fn calls(c: &mut Criterion) {
 }
 
 fn starts(c: &mut Criterion) {
-    let world = World::new();
+    let world = sim_host();
     let host: Arc<dyn Host> = world.clone();
     for (name, bytes) in
         [("instantiate", filter("", "", "")), ("instantiate Rust SDK", guest("rust_filter.wasm"))]

@@ -11,6 +11,7 @@
 //! - [`guest`]: the contexts that live in a VM.
 //! - [`hostcall`], [`wasi`]: what a guest can call. They read and change contexts, so they sit above them.
 //! - [`vm`]: compiling guests and finding them compiled, starting and calling them; plugins over the VMs that come and go.
+//! - `sim` (a Cargo feature): a simulated host, for tests, fuzz targets, benchmarks and tools.
 //! - [`ffi`]: the C ABI that Lua drives, nginx as a [`ports::Host`], and the folder of the module cache as a
 //!   [`vm::CodeStore`]. The only place with `unsafe`, but for the one where compiled code is taken from that folder, for the
 //!   mapping and the count of forks below [`shm`], and for the address of a guest's memory (`guest/view.rs`).
@@ -38,6 +39,8 @@ pub mod ports;
     reason = "memory that other processes change is reached by address, by region.rs alone; process.rs is told of forks"
 )]
 pub mod shm;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod snapshot;
 pub mod vm;
 pub mod wasi;

@@ -1,13 +1,13 @@
 //! What a filter might try to have the host hold, or do, without end. What one call may ask for is in `caps`.
 
-use crate::world::{Answer, Filter, Probe, Request, Stream, World};
+use crate::world::{Answer, Filter, Probe, Request, Stream, sim_host};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::event::Action;
 use resty_proxy_wasm::guest::Output;
 use resty_proxy_wasm::limits;
 
 fn filter(text: &str) -> Filter {
-    Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"))
+    Filter::new(&sim_host(), &wat::parse_str(text).expect("WebAssembly text"))
 }
 
 /// The same line `times` times.
@@ -23,7 +23,7 @@ fn log_lines_of_one_callback() {
     let stream = probe.open();
     for _ in 0..2 {
         stream.request_headers();
-        let said = probe.filter.world.said_at();
+        let said = probe.filter.host.said_at();
         let long = said.iter().filter(|line| line.starts_with("Error x")).count();
         assert!((lines - 10..lines).contains(&long), "{long} of {lines}: its answers count, too");
         assert_eq!(
@@ -55,7 +55,7 @@ fn warnings_of_one_callback() {
     );
     let filter = filter(&text);
     filter.open(&filter.context("")).request_headers();
-    let warned = filter.world.warned();
+    let warned = filter.host.warned();
     assert!(warned.len() < 10_000, "{}", warned.len());
     assert!(warned.last().is_some_and(|last| last.ends_with("the rest is dropped")));
 }
@@ -161,12 +161,12 @@ fn what_a_response_grows_by_over_its_chunks() {
         let answers: Vec<String> = (0..4)
             .flat_map(|_| {
                 body(&stream, b"x", false);
-                filter.world.said()
+                filter.host.said()
             })
             .collect();
         // 48 + 10 is a colon.
         assert_eq!(answers, ["0", "0", ":", ":"], "two pieces fit");
-        assert_eq!(filter.world.warned().len(), 2);
+        assert_eq!(filter.host.warned().len(), 2);
     }
 }
 
@@ -337,8 +337,8 @@ fn allocators_that_ask_for_more_while_they_make_room() {
             (i32.const 0)))"#;
     let filter = filter(text);
     filter.open(&filter.context("")).request_headers();
-    assert_eq!(filter.world.said(), [limits::HANDOVERS.to_string()]);
-    assert_eq!(filter.world.warned().len(), 1);
+    assert_eq!(filter.host.said(), [limits::HANDOVERS.to_string()]);
+    assert_eq!(filter.host.warned().len(), 1);
 }
 
 #[test]
@@ -376,9 +376,9 @@ fn memory_and_tables_grow_to_their_limits_and_no_further() {
     let mut options = resty_proxy_wasm::vm::Options::new("filter");
     options.memory_limit = 3 << 20;
     let bytes = wat::parse_str(text).expect("WebAssembly text");
-    let filter = Filter::load(&World::new(), &bytes, options).expect("a filter");
+    let filter = Filter::load(&sim_host(), &bytes, options).expect("a filter");
     filter.open(&filter.context("")).request_headers();
-    let said: Vec<usize> = filter.world.said().iter().map(String::len).collect();
+    let said: Vec<usize> = filter.host.said().iter().map(String::len).collect();
     assert_eq!(said, [(3 << 20) / 65536, limits::TABLE_ELEMENTS / 1000], "pages and thousands");
 }
 
@@ -409,9 +409,9 @@ fn memory_that_grows_between_host_functions_and_while_one_runs() {
     let mut options = resty_proxy_wasm::vm::Options::new("filter");
     options.memory_limit = 1 << 20;
     let bytes = wat::parse_str(text).expect("WebAssembly text");
-    let filter = Filter::load(&World::new(), &bytes, options).expect("a filter");
+    let filter = Filter::load(&sim_host(), &bytes, options).expect("a filter");
     filter.open(&filter.context("")).request_headers();
-    assert_eq!(filter.world.said(), ["A", "filter"].repeat(8), "sixteen pages, two at a time");
+    assert_eq!(filter.host.said(), ["A", "filter"].repeat(8), "sixteen pages, two at a time");
 }
 
 #[test]

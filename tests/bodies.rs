@@ -227,7 +227,7 @@ fn respond(stream: &Stream, headers: &[(&str, &str)], chunk: &str) {
     stream.response_headers(headers);
     if let Some((_, length)) = headers.iter().find(|(name, _)| *name == "content-length") {
         stream
-            .world
+            .host
             .with(stream.request, |r| r.put("sent_http_content_length", length.as_bytes(), false));
     }
     stream.response_body(chunk.as_bytes(), true);
@@ -248,7 +248,7 @@ fn a_changed_length_is_told_once() {
 
 #[test]
 fn a_filter_without_the_callback_is_not_in_the_way() {
-    let world = crate::world::World::new();
+    let world = crate::world::sim_host();
     let filter = crate::world::Filter::new(&world, &crate::world::guest("bare.wat"));
     let stream = filter.open_for(&filter.context(""), Request::default());
     assert_eq!(stream.request_body(b"x", true).body, Output::Unchanged);

@@ -1,6 +1,6 @@
 //! The cache of compiled modules, over a store that lives in memory.
 
-use crate::world::{Filter, PROCESS, World, guest};
+use crate::world::{Filter, PROCESS, guest, sim_host};
 use resty_proxy_wasm::ports::Host;
 use resty_proxy_wasm::vm::{Cache, CodeStore, Loaded, Module, Options, Origin, Plugin, StoreError};
 use std::collections::BTreeMap;
@@ -61,7 +61,7 @@ fn load(shelf: &Shelf, bytes: &[u8]) -> Loaded {
 
 /// The filter of this code adds its header.
 fn works(loaded: &Loaded) {
-    let world = World::new();
+    let world = sim_host();
     let host: Arc<dyn Host> = world.clone();
     let module = Module::new(loaded.code.clone(), Options::new("filter"), &host).expect("a module");
     let filter = Filter::of(&world, Plugin::new(module, host, PROCESS).expect("a plugin"));
@@ -88,7 +88,7 @@ fn what_a_plugin_uses_is_found_in_memory() {
 
 #[test]
 fn a_plugin_keeps_its_code_in_memory() {
-    let (cache, bytes, world) = (Cache::default(), guest("bare.wat"), World::new());
+    let (cache, bytes, world) = (Cache::default(), guest("bare.wat"), sim_host());
     let host: Arc<dyn Host> = world.clone();
     let code = cache.load(&bytes, None).expect("code").code;
     let module = Module::new(code, Options::new("filter"), &host).expect("a module");

@@ -1,6 +1,6 @@
 //! The caps of `limits.rs`, each from both sides.
 
-use crate::world::{Filter, Probe, Request, Stream, World};
+use crate::world::{Filter, Probe, Request, Stream, sim_host};
 use resty_proxy_wasm::abi::{Callback, LogLevel};
 use resty_proxy_wasm::effect::{EffectKind, Effects, Full};
 use resty_proxy_wasm::event::Action;
@@ -111,17 +111,17 @@ fn effects_of_a_guest_that_never_stops() {
         (data (i32.const 0) "ab"))"#,
         limits::EFFECTS + 1
     );
-    let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+    let filter = Filter::new(&sim_host(), &wat::parse_str(text).expect("WebAssembly text"));
     let stream = filter.open(&filter.context(""));
     assert_eq!(stream.response_headers(&[]).effects.len(), limits::EFFECTS);
     assert_eq!(
-        filter.world.warned(),
+        filter.host.warned(),
         [
             "proxy_on_response_headers: a filter asked for more header changes in one callback than the host holds"
         ]
     );
     assert_eq!(stream.response_headers(&[]).effects.len(), limits::EFFECTS, "room again");
-    assert_eq!(filter.world.warned(), [""; 0], "once is enough");
+    assert_eq!(filter.host.warned(), [""; 0], "once is enough");
 }
 
 /// Why an event of a body fails.
@@ -214,7 +214,7 @@ fn header_maps_by_bytes() {
 fn log_lines() {
     let probe = Probe::new(&format!("request_headers: log 4 \\R{{{}}}x", limits::LOG_LINE + 1));
     probe.open().request_headers();
-    let lines = probe.filter.world.said_at();
+    let lines = probe.filter.host.said_at();
     let cut = lines.iter().find(|line| line.starts_with("Error ")).expect("the line");
     assert_eq!(*cut, format!("Error {} [cut]", "x".repeat(limits::LOG_LINE)));
 }
@@ -252,13 +252,13 @@ fn local_responses() {
     };
     for (body, sent) in [(size, size), (size + 1, 0)] {
         let filter =
-            Filter::new(&World::new(), &wat::parse_str(text(body)).expect("WebAssembly text"));
+            Filter::new(&sim_host(), &wat::parse_str(text(body)).expect("WebAssembly text"));
         let answer = filter.open(&filter.context("")).request_headers();
         assert_eq!(answer.action, Action::Respond);
         // A NUL is shown as \x00.
         assert_eq!(answer.effects[0].len(), "answer 200 [] ".len() + 4 * sent);
-        assert_eq!(filter.world.said(), ["0"]);
-        assert_eq!(filter.world.warned().len(), usize::from(sent == 0));
+        assert_eq!(filter.host.said(), ["0"]);
+        assert_eq!(filter.host.warned().len(), usize::from(sent == 0));
     }
 }
 
@@ -290,7 +290,7 @@ fn random_bytes_and_polls() {
         iovecs = limits::STDIO_IOVECS,
         iovecs_more = limits::STDIO_IOVECS + 1,
     );
-    let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+    let filter = Filter::new(&sim_host(), &wat::parse_str(text).expect("WebAssembly text"));
     assert_eq!(filter.open(&filter.context("")).request_headers().action, Action::Continue);
 }
 
@@ -303,8 +303,7 @@ fn tables() {
     };
     let load = |elements| {
         let bytes = wat::parse_str(text(elements)).expect("WebAssembly text");
-        Filter::load(&World::new(), &bytes, resty_proxy_wasm::vm::Options::new("filter"))
-            .map(|_| ())
+        Filter::load(&sim_host(), &bytes, resty_proxy_wasm::vm::Options::new("filter")).map(|_| ())
     };
     assert_eq!(load(limits::TABLE_ELEMENTS), Ok(()));
     let many = |tables: usize| {
@@ -314,7 +313,7 @@ fn tables() {
         );
         let bytes = wat::parse_str(text).expect("WebAssembly text");
         let options = resty_proxy_wasm::vm::Options::new("filter");
-        Filter::load(&World::new(), &bytes, options).map(|_| ()).map_err(|e| e.to_string())
+        Filter::load(&sim_host(), &bytes, options).map(|_| ()).map_err(|e| e.to_string())
     };
     assert_eq!(many(limits::TABLES), Ok(()));
     assert_eq!(
@@ -333,17 +332,17 @@ fn levels_below_the_worlds_are_not_written() {
     let probe = Probe::new(
         "request_headers: log 0 a; request_headers: log 3 b; request_headers: log 5 c; request_headers: log 6 d; request_headers: get_log_level",
     );
-    probe.filter.world.set_log_level(LogLevel::Trace);
+    probe.filter.host.set_log_level(LogLevel::Trace);
     probe.open_for(Request::default()).request_headers();
-    let all: Vec<String> = probe.filter.world.said_at();
+    let all: Vec<String> = probe.filter.host.said_at();
     let by_guest: Vec<&String> = all.iter().filter(|line| !line.contains(" -> ")).collect();
     assert_eq!(by_guest, ["Trace a", "Warn b", "Critical c"]);
     let answers: Vec<&str> =
         all.iter().filter_map(|line| line.split_once(" -> ")).map(|(_, a)| a).collect();
     assert_eq!(answers, ["0", "0", "0", "2", "0 0"]);
-    probe.filter.world.set_log_level(LogLevel::Critical);
+    probe.filter.host.set_log_level(LogLevel::Critical);
     probe.open().request_headers();
-    assert_eq!(probe.filter.world.said_at(), ["Critical c"]);
+    assert_eq!(probe.filter.host.said_at(), ["Critical c"]);
 }
 
 #[test]
@@ -404,7 +403,7 @@ fn what_a_guest_asks_for_again_and_again() {
                 (local.set $n (i32.add (local.get $n) (i32.const 1)))
                 (br_if $again (i32.lt_u (local.get $n) (i32.const 10000))))
             (i32.const 0)))"#;
-    let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+    let filter = Filter::new(&sim_host(), &wat::parse_str(text).expect("WebAssembly text"));
     let stream = filter.open(&filter.context(""));
     assert_eq!(stream.request_headers().action, Action::Close);
     let held = stream.context.with_stream(stream.at, |vm| Ok(vm.state().call.resumed.capacity()));
@@ -427,7 +426,7 @@ fn lists_of_buffers_for_wasi() {
             (i32.const 0)))"#,
         more = most + 1,
     );
-    let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+    let filter = Filter::new(&sim_host(), &wat::parse_str(text).expect("WebAssembly text"));
     assert_eq!(filter.open(&filter.context("")).request_headers().action, Action::Continue);
 }
 

@@ -1,6 +1,6 @@
 //! What goes wrong: traps, exits, faults of the host, calls from inside a call, forks.
 
-use crate::world::{Filter, Probe, Request, Stream, World, guest};
+use crate::world::{Filter, Probe, Request, Stream, guest, sim_host};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::event::Event;
@@ -65,7 +65,7 @@ fn every_way_to_die() {
         assert!(
             probe
                 .filter
-                .try_open(&probe.context, probe.filter.world.add(Request::default()))
+                .try_open(&probe.context, probe.filter.host.add(Request::default()))
                 .is_ok()
         );
     }
@@ -95,7 +95,7 @@ fn a_trap_names_its_callback_and_where_it_was() {
                 (func $callback (export "{callback}") (param i32 i32 i32) (result i32)
                     (call_indirect (type $t) (i32.const 0) (i32.const 0))))"#
         );
-        let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+        let filter = Filter::new(&sim_host(), &wat::parse_str(text).expect("WebAssembly text"));
         assert_eq!(
             fails(&filter.open(&filter.context("")), callback),
             format!(
@@ -126,7 +126,7 @@ fn a_trap_at_the_end_ends_the_vm_too() {
 #[test]
 fn a_trap_while_a_stream_is_made() {
     let probe = Probe::new("create: trap");
-    let request = probe.filter.world.add(Request::default());
+    let request = probe.filter.host.add(Request::default());
     for _ in 0..2 {
         let error =
             probe.filter.try_open(&probe.context, request).err().expect("a trap").to_string();
@@ -159,7 +159,7 @@ fn who_waits_is_woken_to_learn_that_the_vm_is_gone() {
     stream.wait(77);
     let other = probe.filter.context("request_headers: trap");
     fails(&probe.filter.open(&other), Callback::RequestHeaders);
-    assert_eq!(probe.filter.world.woken(), [77]);
+    assert_eq!(probe.filter.host.woken(), [77]);
     let error = stream.resumed().expect_err("a lost stream").to_string();
     assert_eq!(cause(&error), format!("the filter's VM was lost: {TRAP}"));
 }
@@ -170,7 +170,7 @@ fn last_words_are_logged() {
         "request_headers: stdout out; request_headers: stderr err; request_headers: trap",
     );
     fails(&probe.open(), Callback::RequestHeaders);
-    let said = probe.filter.world.said_at();
+    let said = probe.filter.host.said_at();
     assert_eq!(said[said.len() - 2..], ["Info out", "Error err"]);
 }
 
@@ -185,7 +185,7 @@ fn nothing_enters_a_guest_that_runs() {
         "probe is running: a filter cannot be entered from inside one of its own callbacks"
     );
     let context = &probe.context;
-    let request = probe.filter.world.add(Request::default());
+    let request = probe.filter.host.add(Request::default());
     let result = context.with_stream(outer.at, |vm| {
         assert!(probe.filter.plugin.is_busy());
         assert_eq!(inner.run(Callback::RequestHeaders, b"", false), Err(busy.clone()));
@@ -213,7 +213,7 @@ fn nothing_enters_a_guest_that_runs() {
 
 #[test]
 fn another_plugin_may_run_at_the_same_time() {
-    let world = World::new();
+    let world = sim_host();
     let [one, two] = [0, 1].map(|_| Filter::new(&world, &guest("bare.wat")));
     let (one_context, two_context) = (one.context(""), two.context(""));
     let (outer, inner) = (one.open(&one_context), two.open(&two_context));
@@ -256,7 +256,7 @@ fn a_context_that_is_refused_after_a_fork_says_so_each_time() {
     let context = probe.filter.context("request_headers: trap");
     fails(&probe.filter.open(&context), Callback::RequestHeaders);
     probe.filter.fork();
-    let request = probe.filter.world.add(Request::default());
+    let request = probe.filter.host.add(Request::default());
     assert!(probe.filter.try_open(&context, request).is_ok());
 }
 
@@ -277,12 +277,12 @@ fn a_fault_of_the_host_ends_the_vm_and_nothing_else() {
     let waiting = probe.open();
     waiting.request_headers();
     waiting.wait(4);
-    let other = Filter::new(&probe.filter.world, &guest("bare.wat"));
+    let other = Filter::new(&probe.filter.host, &guest("bare.wat"));
     let unharmed = other.open(&other.context(""));
 
     let stream = broken(&probe);
     assert!(!probe.filter.plugin.is_busy());
-    assert_eq!(probe.filter.world.woken(), [4]);
+    assert_eq!(probe.filter.host.woken(), [4]);
     assert_eq!(fails(&stream, Callback::RequestHeaders), LOST);
     assert_eq!(waiting.resumed().expect_err("a lost stream").to_string(), LOST);
     assert_eq!((stream.end(), waiting.end()), (Ok(()), Ok(())));
@@ -299,7 +299,7 @@ fn plugins_outlive_their_handles() {
     let probe = Probe::new("done: ids");
     let stream = probe.open();
     let Probe { filter, context } = probe;
-    let world = Arc::clone(&filter.world);
+    let world = Arc::clone(&filter.host);
     drop(filter);
     drop(context);
     assert_eq!(run(&stream, Callback::RequestHeaders), Ok(()));

@@ -96,7 +96,7 @@ fn a_process_that_is_to_end_has_no_calls_that_follow_one_another() {
     );
     let (waits, stream) = (probe.open(), probe.open());
     stream.request_headers();
-    probe.filter.world.end();
+    probe.filter.host.end();
     let answer = |call| {
         probe.filter.plugin.foreign_result(call, Vec::new(), true).expect("an answer");
         let asked = work(&probe);

@@ -1,7 +1,7 @@
 //! Values on their way to a guest, which makes room for them: through WebAssembly of the host's own in front of host
 //! functions, or from these themselves where a module has a start section.
 
-use crate::world::{Filter, World};
+use crate::world::{Filter, sim_host};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::limits;
 use resty_proxy_wasm::vm::Options;
@@ -46,7 +46,7 @@ fn text(start: bool, allocate: &str) -> String {
 
 fn load(text: &str) -> Result<Filter, String> {
     let bytes = wat::parse_str(text).expect("WebAssembly text");
-    Filter::load(&World::new(), &bytes, Options::new("filter")).map_err(|error| error.to_string())
+    Filter::load(&sim_host(), &bytes, Options::new("filter")).map_err(|error| error.to_string())
 }
 
 fn filter(text: &str) -> Filter {
@@ -56,8 +56,8 @@ fn filter(text: &str) -> Filter {
 fn said(text: &str) -> Vec<String> {
     let filter = filter(text);
     filter.open(&filter.context("")).request_headers();
-    assert_eq!(filter.world.warned(), [""; 0]);
-    filter.world.said()
+    assert_eq!(filter.host.warned(), [""; 0]);
+    filter.host.said()
 }
 
 #[test]

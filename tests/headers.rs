@@ -1,7 +1,7 @@
 //! Header maps: what a filter reads, what it changes, and the effects that come of it.
 
 use crate::world::probe::request_headers;
-use crate::world::{Filter, Probe, Request, Stream, World, guest};
+use crate::world::{Filter, Probe, Request, Stream, guest, sim_host};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::ports::Phase;
 
@@ -71,7 +71,7 @@ fn response_headers_are_those_of_the_snapshot() {
          request_headers: get_header_map_value 2 a",
     );
     let stream = probe.open();
-    stream.world.with(stream.request, |r| r.status = 404);
+    stream.host.with(stream.request, |r| r.status = 404);
     stream.request_headers();
     stream.response_headers(&[("A", "1"), ("a", "2"), ("B", "")]);
     stream.end().expect("an end");
@@ -313,7 +313,7 @@ fn late(map: u32, callback: Callback, phase: Phase, sent: bool) -> (String, Vec<
         callback.name().replace("proxy_on_", "")
     ));
     let stream = probe.open();
-    stream.world.with(stream.request, |r| (r.phase, r.headers_sent) = (phase, sent));
+    stream.host.with(stream.request, |r| (r.phase, r.headers_sent) = (phase, sent));
     stream.run(callback, b"x", true).expect("an answer");
     (probe.answers().remove(0), probe.warned())
 }
@@ -355,7 +355,7 @@ fn headers_change_only_while_it_makes_sense() {
 
 #[test]
 fn a_filter_that_only_writes_reads_nothing() {
-    let filter = Filter::new(&World::new(), &guest("bare.wat"));
+    let filter = Filter::new(&sim_host(), &guest("bare.wat"));
     let stream: Stream = filter.open(&filter.context(""));
     let effects = stream.response_headers(&[("a", "1")]).effects;
     assert_eq!(effects, ["add response hello: world!"]);
@@ -370,7 +370,7 @@ fn request_headers_are_read_anew_in_each_callback() {
     let probe = Probe::new("request_headers,log: get_header_map_value 0 a");
     let stream = probe.open_for(Request::default().header("a", "1"));
     stream.request_headers();
-    stream.world.with(stream.request, |r| r.headers[0].1 = b"2".to_vec());
+    stream.host.with(stream.request, |r| r.headers[0].1 = b"2".to_vec());
     stream.end().expect("an end");
     assert_eq!(probe.answers(), ["0 1", "0 2"]);
 }

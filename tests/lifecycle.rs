@@ -1,6 +1,6 @@
 //! Plugin contexts and streams: which callbacks come, in which order, with which ids.
 
-use crate::world::{Filter, Probe, Request, World, guest};
+use crate::world::{Filter, Probe, Request, guest, sim_host};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::error::Error;
 
@@ -82,7 +82,7 @@ fn a_filter_that_refuses_is_deleted() {
     for (file, callback) in
         [("vm_start_false.wat", Callback::VmStart), ("configure_false.wat", Callback::Configure)]
     {
-        let filter = Filter::new(&World::new(), &guest(file));
+        let filter = Filter::new(&sim_host(), &guest(file));
         let error = filter.configure("x").err().expect("a refusal");
         assert_eq!(error, Error::Refused(callback));
         assert_eq!(
@@ -205,7 +205,7 @@ fn a_response_without_a_body_ends_with_its_headers() {
     ] {
         let probe = Probe::new(script);
         let stream = probe.open_for(Request::default().variable("request_method", method));
-        stream.world.with(stream.request, |r| r.status = status);
+        stream.host.with(stream.request, |r| r.status = status);
         stream.request_headers();
         stream.response_headers(&[("content-length", length)]);
         assert_eq!(probe.answers(), ["num_headers=4 eos=1", told], "{method} {status} {length}");

@@ -1,7 +1,7 @@
 //! Imports: every function of the tables is there, with the table's type.
 
 use crate::world::player::{import, wasm_type};
-use crate::world::{Filter, Request, World};
+use crate::world::{Filter, Request, sim_host};
 use resty_proxy_wasm::abi::{HOST_FUNCTIONS, WASI_FUNCTIONS};
 use std::collections::HashSet;
 
@@ -16,7 +16,7 @@ fn importing(imports: &str) -> Vec<u8> {
 #[test]
 fn every_function_is_linked_with_the_type_of_the_table() {
     for function in HOST_FUNCTIONS {
-        let filter = Filter::new(&World::new(), &importing(&import(function)));
+        let filter = Filter::new(&sim_host(), &importing(&import(function)));
         assert_eq!(filter.plugin.warnings(), [""; 0], "{}", function.name);
     }
 }
@@ -25,7 +25,7 @@ fn every_function_is_linked_with_the_type_of_the_table() {
 fn another_type_is_noticed() {
     for function in HOST_FUNCTIONS {
         let other = import(function).replace("(param ", "(param i32 ");
-        let filter = Filter::new(&World::new(), &importing(&other));
+        let filter = Filter::new(&sim_host(), &importing(&other));
         let [warning] = filter.plugin.warnings() else { panic!("{}: one warning", function.name) };
         let types: Vec<&str> = function.params.iter().map(|(_, ty)| wasm_type(ty)).collect();
         let own = types.join(", ");
@@ -74,7 +74,7 @@ fn wasi_is_there_under_both_names() {
     for module in ["wasi_snapshot_preview1", "wasi_unstable"] {
         for (name, _) in WASI_FUNCTIONS {
             let import = format!(r#"(import "{module}" "{name}" (func {}))"#, types(name));
-            let filter = Filter::new(&World::new(), &importing(&import));
+            let filter = Filter::new(&sim_host(), &importing(&import));
             assert_eq!(filter.plugin.warnings(), [""; 0], "{module}.{name}");
         }
     }
@@ -92,7 +92,7 @@ fn emscriptens_helpers_are_there() {
             (if (call $equal (i32.const 1) (i32.const 2)) (then unreachable))
             (if (i32.eqz (call $equal (i32.const 3) (i32.const 3))) (then unreachable))
             (i32.const 0)))"#;
-    let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+    let filter = Filter::new(&sim_host(), &wat::parse_str(text).expect("WebAssembly text"));
     assert_eq!(filter.plugin.warnings(), [""; 0]);
     filter.open_for(&filter.context(""), Request::default()).request_headers();
 }

@@ -1,6 +1,6 @@
 //! Loading modules: what is refused and with which words, what is stood in for, and how a module starts.
 
-use crate::world::{Filter, Probe, World, guest, module};
+use crate::world::{Filter, Probe, guest, module, sim_host};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::vm::{Options, Plugin};
 
@@ -10,7 +10,7 @@ fn refused(bytes: &[u8]) -> String {
 }
 
 fn refused_with(bytes: &[u8], options: Options) -> String {
-    match Filter::load(&World::new(), bytes, options) {
+    match Filter::load(&sim_host(), bytes, options) {
         Ok(_) => "loaded".into(),
         Err(error) => error.to_string(),
     }
@@ -140,11 +140,11 @@ fn exports_of_the_wrong_kind_are_refused() {
 fn works(bytes: &[u8], root_id: &str) -> Vec<String> {
     let mut options = Options::new("filter");
     options.root_id = root_id.into();
-    let filter = Filter::load(&World::new(), bytes, options).expect("a filter that starts");
+    let filter = Filter::load(&sim_host(), bytes, options).expect("a filter that starts");
     let effects = filter.open(&filter.context("")).whole();
     assert_eq!(effects, ["add response hello: world!"]);
     // Of calls of functions that are not there, see `a_stand_in_that_is_called_is_told_of_once`.
-    filter.world.warned();
+    filter.host.warned();
     filter.plugin.warnings().to_vec()
 }
 
@@ -210,7 +210,7 @@ fn a_call_of_another_unknown_env_function_traps() {
         (func (export "proxy_abi_version_0_2_1"))
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
             (call $abort (i32.const 0)) (i32.const 0)))"#;
-    let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+    let filter = Filter::new(&sim_host(), &wat::parse_str(text).expect("WebAssembly text"));
     let import = "env.abort(i32) -> ()";
     let warning = format!("import {import} is not a function of this host: a call of it traps");
     assert_eq!(filter.plugin.warnings(), [warning]);
@@ -224,7 +224,7 @@ fn a_call_of_another_unknown_env_function_traps() {
 
 #[test]
 fn a_stand_in_that_is_called_is_told_of_once() {
-    let world = World::new();
+    let world = sim_host();
     let text = r#"(module
         (import "env" "proxy_redis_call" (func $call (param i32 i32) (result i32)))
         (import "env" "proxy_not_called" (func $other (param i32) (result i32)))
@@ -269,7 +269,7 @@ fn filters_of_other_toolchains_work() {
 
 #[test]
 fn the_first_marker_decides_what_a_missing_header_is() {
-    let filter = Filter::new(&World::new(), &guest("markers_two.wat"));
+    let filter = Filter::new(&sim_host(), &guest("markers_two.wat"));
     assert_eq!(filter.open(&filter.context("")).whole(), ["add response x-status: 01"]);
     for (file, answer) in
         [("probe_0_1_0.wasm", "0 ''"), ("probe_0_2_0.wasm", "1"), ("probe.wasm", "1")]
@@ -282,7 +282,7 @@ fn the_first_marker_decides_what_a_missing_header_is() {
 
 #[test]
 fn a_filter_may_have_no_callback_at_all() {
-    let filter = Filter::new(&World::new(), &guest("no_callbacks.wat"));
+    let filter = Filter::new(&sim_host(), &guest("no_callbacks.wat"));
     let stream = filter.open(&filter.context("anything"));
     assert_eq!(stream.whole(), [""; 0]);
 }
@@ -336,7 +336,7 @@ fn the_memory_limit_holds() {
 
 #[test]
 fn a_module_can_be_looked_at_before_it_starts() {
-    let world = World::new();
+    let world = sim_host();
     let mut options = Options::new("filter");
     options.pause_timeout = 5;
     let loaded = module(&world, &guest("start_exit_3.wat"), options).expect("a sound module");
@@ -348,7 +348,7 @@ fn a_module_can_be_looked_at_before_it_starts() {
 fn response_headers_are_asked_for_only_when_the_guest_can_see_them() {
     const READS: &str = "i32.const 0 i32.const 0 i32.const 0 i32.const 0 call 0";
     let sees = |text: &str, callback: Callback| {
-        let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+        let filter = Filter::new(&sim_host(), &wat::parse_str(text).expect("WebAssembly text"));
         let stream = filter.open(&filter.context(""));
         let wants = |vm: &mut resty_proxy_wasm::vm::Vm| {
             Ok(vm.wants_response_headers(stream.at.id, callback))
@@ -386,7 +386,7 @@ fn names_in_a_module_forge_no_lines_of_a_log() {
     let load = |body: &str| {
         let text = format!(r#"(module {body} (memory (export "memory") 1))"#);
         let bytes = wat::parse_str(text).expect("WebAssembly text");
-        Filter::load(&World::new(), &bytes, Options::new("filter"))
+        Filter::load(&sim_host(), &bytes, Options::new("filter"))
     };
     let error = |body: &str| load(body).map(|_| ()).expect_err("an error").to_string();
     assert_eq!(
@@ -435,7 +435,7 @@ fn long_names_in_a_module_are_cut_in_errors_and_warnings() {
         r#"(module (import "env" "proxy_{long}" (func (param {}) (result i32))) (memory (export "memory") 1))"#,
         "i32 ".repeat(1000)
     );
-    let filter = Filter::new(&World::new(), &wat::parse_str(text).expect("WebAssembly text"));
+    let filter = Filter::new(&sim_host(), &wat::parse_str(text).expect("WebAssembly text"));
     assert!(filter.plugin.warnings().iter().all(|text| text.len() < 4096));
 }
 

@@ -1,4 +1,4 @@
-//! The core without nginx: loading, contexts, events and host functions, on a simulated [`world`].
+//! The core without nginx: loading, contexts, events and host functions, on a simulated host, see [`world`].
 //!
 //! The scriptable guest of `t/guests` does most of the asking; `world/probe.rs` runs its scripts. Tests against a real
 //! nginx are in `t/`.

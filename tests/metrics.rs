@@ -1,7 +1,7 @@
 //! Metrics of guests and of our own.
 
-use crate::world::host::SHARED_MEMORY;
-use crate::world::{Filter, PROCESS, Probe, Ticker, World, guest};
+use crate::world::SHARED_MEMORY;
+use crate::world::{Filter, PROCESS, Probe, SimHost, Ticker, guest, sim_host};
 use resty_proxy_wasm::abi::{Callback, MetricType};
 use resty_proxy_wasm::callout::{Failure, FailureKind};
 use resty_proxy_wasm::limits;
@@ -9,12 +9,12 @@ use resty_proxy_wasm::ports::Host;
 use resty_proxy_wasm::shm::{Refusal, Series, Shared, Value};
 use resty_proxy_wasm::vm::{Options, TimeLimits};
 
-fn of(world: &World) -> Vec<Series> {
+fn of(world: &SimHost) -> Vec<Series> {
     world.shared().expect("memory").metrics().expect("the lock")
 }
 
 /// The values of a metric, by their labels but the process.
-fn values(world: &World, name: &str) -> Vec<(String, i128)> {
+fn values(world: &SimHost, name: &str) -> Vec<(String, i128)> {
     let all = of(world);
     let found = all.iter().filter(|series| series.name == name).map(|series| {
         let labels = series.labels.iter().filter(|(label, _)| *label != "pid");
@@ -27,7 +27,7 @@ fn values(world: &World, name: &str) -> Vec<(String, i128)> {
     found.collect()
 }
 
-fn one(world: &World, name: &str, labels: &str) -> i128 {
+fn one(world: &SimHost, name: &str, labels: &str) -> i128 {
     let found = values(world, name);
     let found = found.iter().find(|(of, _)| of == labels);
     found.unwrap_or_else(|| panic!("no {name} of {labels}")).1
@@ -56,13 +56,13 @@ fn what_guests_define() {
         probe.answers().join(", "),
         "0 1, 0 2, 0 3, 0 1, 2, 0, 2, 2, 0, 2, 0 7, 0, 0 -3, 0, 0, 0 8, 2, 2, 0, 2, 1, 1, 1"
     );
-    assert_eq!(values(&probe.filter.world, "hits"), [("probe".into(), 7)]);
-    assert_eq!(values(&probe.filter.world, "level"), [("probe".into(), 8)]);
+    assert_eq!(values(&probe.filter.host, "hits"), [("probe".into(), 7)]);
+    assert_eq!(values(&probe.filter.host, "level"), [("probe".into(), 8)]);
 }
 
 #[test]
 fn each_plugin_has_its_own_and_every_vm_of_it_the_same() {
-    let world = World::new();
+    let world = sim_host();
     let load = |name: &str| Filter::load(&world, &guest("probe.wasm"), Options::new(name));
     let script = "configure: define_metric 0 hits >m; configure: increment_metric $m 1
                   request_headers: trap";
@@ -79,7 +79,7 @@ fn each_plugin_has_its_own_and_every_vm_of_it_the_same() {
 
 #[test]
 fn a_name_may_change_its_type() {
-    let world = World::new();
+    let world = sim_host();
     for (kind, n) in [(0, 1), (1, 2), (0, 3)] {
         let filter = Filter::load(&world, &guest("probe.wasm"), Options::new("p")).expect("it");
         filter.context(&format!(
@@ -135,8 +135,8 @@ fn what_plugins_do_is_counted() {
         "request_headers: grow 1; request_headers: grow 1000; request_headers: http_call up '' '' '' 1000
          response_headers: trap",
     );
-    let world = probe.filter.world.clone();
-    let memory = |world: &World| one(world, "proxy_wasm_vm_memory_bytes", "p");
+    let world = probe.filter.host.clone();
+    let memory = |world: &SimHost| one(world, "proxy_wasm_vm_memory_bytes", "p");
     let before = memory(&world);
     assert!(before >= 65536 && before % 65536 == 0, "{before}");
     for n in 1..=3 {
@@ -171,7 +171,7 @@ fn limits_of_time_are_counted_and_long_callbacks_timed() {
     for _ in 0..3 {
         probe.open().run(Callback::RequestHeaders, b"", false).expect_err("its time");
     }
-    let world = &probe.filter.world;
+    let world = &probe.filter.host;
     assert_eq!(one(world, "proxy_wasm_limits_total", "p time"), 3);
     let all = of(world);
     let times = all.iter().find(|series| series.name == "proxy_wasm_callback_seconds");
@@ -218,7 +218,7 @@ fn the_numbers_of_processes_that_ended_are_taken_over() {
 
 #[test]
 fn calls_of_functions_that_are_not_there_are_counted() {
-    let world = World::new();
+    let world = sim_host();
     let text = r#"(module
         (import "env" "proxy_redis_call" (func $call (result i32)))
         (memory (export "memory") 1)

@@ -51,13 +51,13 @@ fn another_stream_lets_it_go_on() {
     let probe = Probe::new("request_headers: pause");
     let (one, two) = (paused(&probe, 11), paused(&probe, 22));
     meanwhile(&probe, &on(&two, "continue_stream 0"));
-    assert_eq!(probe.filter.world.woken(), [22]);
+    assert_eq!(probe.filter.host.woken(), [22]);
     assert_eq!(action(&two), Action::Continue);
     meanwhile(&probe, &on(&one, "continue_stream 1"));
-    assert_eq!(probe.filter.world.woken(), [11]);
+    assert_eq!(probe.filter.host.woken(), [11]);
     assert_eq!(action(&one), Action::Continue);
     meanwhile(&probe, &on(&one, "continue_stream 0"));
-    assert_eq!(probe.filter.world.woken(), [0; 0], "not paused: harmless");
+    assert_eq!(probe.filter.host.woken(), [0; 0], "not paused: harmless");
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn a_caller_that_gives_up_ends_the_pause() {
     let stream = paused(&probe, 1);
     assert_eq!([action(&stream), action(&stream)], [Action::Pause, Action::Continue]);
     meanwhile(&probe, &on(&stream, "continue_stream 0"));
-    assert_eq!(probe.filter.world.woken(), [0; 0]);
+    assert_eq!(probe.filter.host.woken(), [0; 0]);
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn the_first_abi_has_a_function_for_each_direction() {
         let probe = Probe::of("probe_0_1_0.wasm", "request_headers: pause");
         let stream = paused(&probe, 7);
         meanwhile(&probe, &on(&stream, op));
-        assert_eq!(probe.filter.world.woken(), [7]);
+        assert_eq!(probe.filter.host.woken(), [7]);
         assert_eq!(action(&stream), Action::Continue);
     }
 }
@@ -84,7 +84,7 @@ fn the_first_abi_has_a_function_for_each_direction() {
 fn going_on_in_the_very_callback_is_no_pause() {
     let probe = Probe::new("request_headers: continue_stream 0; request_headers: pause");
     assert_eq!(probe.open().request_headers().action, Action::Continue);
-    assert_eq!(probe.filter.world.woken(), [0; 0]);
+    assert_eq!(probe.filter.host.woken(), [0; 0]);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn a_local_response_ends_the_wait() {
         probe.warned(),
         ["proxy_on_request_headers: a second local response on one stream is refused"]
     );
-    assert_eq!(probe.filter.world.woken(), [5]);
+    assert_eq!(probe.filter.host.woken(), [5]);
     let answer = stream.resumed().expect("an answer");
     assert_eq!(
         (answer.action, answer.effects),
@@ -123,7 +123,7 @@ fn closing_ends_the_wait() {
     let probe = Probe::new("request_headers: pause");
     let stream = paused(&probe, 5);
     meanwhile(&probe, &on(&stream, "close_stream 0"));
-    assert_eq!(probe.filter.world.woken(), [5]);
+    assert_eq!(probe.filter.host.woken(), [5]);
     assert_eq!(action(&stream), Action::Close);
 }
 
@@ -173,7 +173,7 @@ fn the_body_may_hold_and_release_too() {
     assert_eq!(stream.request_body(b"x", true).action, Action::Pause);
     stream.wait(3);
     meanwhile(&probe, &on(&stream, "continue_stream 0"));
-    assert_eq!(probe.filter.world.woken(), [3]);
+    assert_eq!(probe.filter.host.woken(), [3]);
     assert_eq!(action(&stream), Action::Continue);
 }
 
@@ -198,7 +198,7 @@ fn a_waiting_stream_may_end() {
     probe.said();
     stream.end().expect("an end");
     assert_eq!(probe.said(), ["done ids -> id=2 root=1"]);
-    assert_eq!(probe.filter.world.woken(), [0; 0]);
+    assert_eq!(probe.filter.host.woken(), [0; 0]);
     assert_eq!(action(&stream), Action::Continue);
 }
 

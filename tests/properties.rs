@@ -235,7 +235,7 @@ fn variables_of_nginx_are_read_and_set() {
     stream.request_headers();
     assert_eq!(probe.answers(), ["0 1", "0 1", "1", "0 ''", "0", "0 3", "0", "0 ''", "10", "0 1"]);
     assert_eq!(
-        stream.world.with(stream.request, |r| r.get("free").map(<[u8]>::to_vec)),
+        stream.host.with(stream.request, |r| r.get("free").map(<[u8]>::to_vec)),
         Some(Vec::new())
     );
     assert_eq!(

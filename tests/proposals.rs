@@ -1,6 +1,6 @@
 //! Proposals of WebAssembly: what is on works, and of what is off the error says so.
 
-use crate::world::{Filter, World};
+use crate::world::{Filter, sim_host};
 use resty_proxy_wasm::vm::Options;
 use resty_proxy_wasm::vm::proposals::PROPOSALS;
 
@@ -52,7 +52,7 @@ fn load(text: &str, legacy: bool) -> Result<(), String> {
         let block = bytes.windows(4).position(|code| code == [0x02, 0x40, 0x0b, 0x0b]);
         bytes[block.expect("a block")] = 0x06;
     }
-    let loaded = Filter::load(&World::new(), &bytes, Options::new("filter"));
+    let loaded = Filter::load(&sim_host(), &bytes, Options::new("filter"));
     loaded.map(|_| ()).map_err(|error| error.to_string())
 }
 
@@ -90,7 +90,7 @@ fn all_that_a_module_uses_is_named() {
 #[test]
 fn a_module_that_is_valid_nowhere_is_not_taken_for_one() {
     let bytes = b"\0asm\x01\0\0\0\x01\x04\x01\x99\0\0";
-    let error = Filter::load(&World::new(), bytes, Options::new("filter")).map(|_| ());
+    let error = Filter::load(&sim_host(), bytes, Options::new("filter")).map(|_| ());
     let error = error.expect_err("an error").to_string();
     assert!(error.starts_with("not a valid WebAssembly module: "), "{error}");
 }

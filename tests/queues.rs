@@ -1,7 +1,7 @@
 //! Shared queues: messages in order, bounded, and one listener that hears of each.
 
-use crate::world::host::SHARED_MEMORY;
-use crate::world::{Filter, PROCESS, Probe, World, guest};
+use crate::world::SHARED_MEMORY;
+use crate::world::{Filter, PROCESS, Probe, SimHost, guest, sim_host};
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::limits;
 use resty_proxy_wasm::ports::{Host, Listening};
@@ -70,7 +70,7 @@ fn a_guest_that_fills_a_queue_is_warned_once() {
     assert_eq!(probe.warned().len(), 1);
 }
 
-fn load(world: &Arc<World>, name: &str) -> Filter {
+fn load(world: &Arc<SimHost>, name: &str) -> Filter {
     let options = Options { vm_id: "vm".into(), ..Options::new(name) };
     Filter::load(world, &guest("probe.wasm"), options).expect("the probe")
 }
@@ -86,7 +86,7 @@ const LISTENS: &str =
 
 #[test]
 fn the_last_one_to_register_hears_of_each_message() {
-    let world = World::new();
+    let world = sim_host();
     let (a, b) = (load(&world, "a"), load(&world, "b"));
     let _listens = a.context(LISTENS);
     let sends = b.context("request_headers: enqueue_shared_queue 1 m");
@@ -128,7 +128,7 @@ fn the_last_one_to_register_hears_of_each_message() {
 
 #[test]
 fn who_cannot_be_reached_looks_now_and_then() {
-    let world = World::new();
+    let world = sim_host();
     let filter = load(&world, "a");
     world.set_listening(Listening::NotYet);
     let _context = filter.context(LISTENS);
@@ -146,7 +146,7 @@ fn who_cannot_be_reached_looks_now_and_then() {
 
 #[test]
 fn many_messages_are_told_of_in_turns() {
-    let world = World::new();
+    let world = sim_host();
     let filter = load(&world, "a");
     let _context = filter.context(LISTENS);
     let shared = world.shared().expect("memory");
@@ -162,7 +162,7 @@ fn many_messages_are_told_of_in_turns() {
 
 #[test]
 fn a_listener_whose_vm_is_lost_listens_in_the_next_one() {
-    let world = World::new();
+    let world = sim_host();
     let filter = load(&world, "a");
     let _context = filter.context("configure: register_shared_queue q; queue_ready: trap");
     let shared = world.shared().expect("memory");

@@ -4,7 +4,7 @@
 use crate::cases::runner;
 use crate::world::model::{Model, Step};
 use crate::world::player::{FUNCTIONS, Operation, player, tape};
-use crate::world::{Filter, World};
+use crate::world::{Filter, sim_host};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::sample::select;
@@ -38,7 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 fn model() -> Model {
-    Model::new(&Filter::new(&World::new(), &player("0_2_1")))
+    Model::new(&Filter::new(&sim_host(), &player("0_2_1")))
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! VMs and plugin contexts that fail to start again: tried later and later, and the log hears of changes only.
 
-use crate::world::{Filter, Request, World};
+use crate::world::{Filter, Request, SimHost, sim_host};
 use resty_proxy_wasm::abi::LogLevel;
 use resty_proxy_wasm::vm::Context;
 use std::rc::Rc;
@@ -26,33 +26,33 @@ const NO_CONFIGURE: LogLevel = LogLevel::Error;
 const TRAP: LogLevel = LogLevel::Trace;
 
 struct Moody {
-    world: Arc<World>,
+    host: Arc<SimHost>,
     filter: Filter,
     context: Rc<Context>,
 }
 
 impl Moody {
     fn new() -> Self {
-        let world = World::new();
-        let filter = Filter::new(&world, &wat::parse_str(MOODY).expect("a module"));
+        let host = sim_host();
+        let filter = Filter::new(&host, &wat::parse_str(MOODY).expect("a module"));
         let context = filter.context("");
-        Self { world, filter, context }
+        Self { host, filter, context }
     }
 
     /// What a request's first callback answers: nothing, or an error without the guest's backtrace.
     fn request(&self) -> String {
-        let request = self.world.add(Request::default());
+        let request = self.host.add(Request::default());
         let opened = self.filter.try_open(&self.context, request);
         opened.map_or_else(|error| without_frames(&error.to_string()), |_| String::new())
     }
 
     fn lose_vm(&self) {
-        self.world.set_log_level(TRAP);
+        self.host.set_log_level(TRAP);
         assert!(self.request().starts_with("proxy_on_context_create failed: wasm trap"));
     }
 
     fn warned(&self) -> Vec<String> {
-        self.world.warned().iter().map(|line| without_frames(line)).collect()
+        self.host.warned().iter().map(|line| without_frames(line)).collect()
     }
 }
 
@@ -79,35 +79,35 @@ fn a_configuration_that_is_refused_by_a_new_vm_is_tried_later_and_later() {
 fn check(level: LogLevel, cause: &str) {
     let moody = Moody::new();
     moody.lose_vm();
-    moody.world.set_log_level(level);
+    moody.host.set_log_level(level);
     assert_eq!(moody.request(), cause);
     assert_eq!(moody.warned(), [format!("{cause}; next try in 100 ms")]);
-    moody.world.pass(40);
+    moody.host.pass(40);
     assert_eq!(moody.request(), format!("{cause}; next try in 60 ms"));
     for wait in [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000, 30_000] {
         // Not even a filter that has recovered is tried before the time.
-        moody.world.set_log_level(WELL);
+        moody.host.set_log_level(WELL);
         let early = moody.request();
         assert!(early.starts_with(&format!("{cause}; next try in ")), "{early}");
-        moody.world.set_log_level(level);
-        moody.world.pass(wait);
+        moody.host.set_log_level(level);
+        moody.host.pass(wait);
         assert_eq!(moody.request(), cause, "after {wait} ms");
     }
     assert_eq!(moody.warned(), [""; 0], "the same cause is told once");
 
-    moody.world.set_log_level(WELL);
-    moody.world.pass(30_000);
+    moody.host.set_log_level(WELL);
+    moody.host.pass(30_000);
     assert_eq!(moody.request(), "");
     assert_eq!(moody.warned(), ["works again after 12 failed tries"]);
     moody.lose_vm();
-    moody.world.set_log_level(level);
+    moody.host.set_log_level(level);
     assert_eq!(moody.request(), cause);
     assert_eq!(moody.warned(), [format!("{cause}; next try in 100 ms")], "the delay starts anew");
 }
 
 #[test]
 fn a_refusal_to_load_or_to_configure_is_not_delayed() {
-    let world = World::new();
+    let world = sim_host();
     let bytes = wat::parse_str(MOODY).expect("a module");
     world.set_log_level(NO_CONFIGURE);
     let filter = Filter::new(&world, &bytes);

@@ -29,7 +29,7 @@ fn in_place_of_the_upstream() {
     assert_eq!(stream.request_headers(), pass(), "no more request callbacks");
     assert_eq!(stream.request_body(b"x", true), pass());
     assert_eq!(probe.said(), [""; 0]);
-    stream.world.with(stream.request, |r| r.status = 403);
+    stream.host.with(stream.request, |r| r.status = 403);
     assert_eq!(stream.response_headers(&[]), pass(), "the filter sees its own response");
     stream.end().expect("an end");
     assert_eq!(

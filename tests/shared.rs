@@ -1,7 +1,7 @@
 //! Shared data: what guests see of it, its room, and what is left of it when processes are killed.
 
-use crate::world::host::SHARED_MEMORY;
-use crate::world::{Filter, Probe, World, guest};
+use crate::world::SHARED_MEMORY;
+use crate::world::{Filter, Probe, guest, sim_host};
 use resty_proxy_wasm::limits;
 use resty_proxy_wasm::shm::{Refusal, Shared};
 use resty_proxy_wasm::vm::Options;
@@ -36,7 +36,7 @@ fn values_and_versions() {
 
 #[test]
 fn each_vm_id_has_its_own_keys() {
-    let world = World::new();
+    let world = sim_host();
     let load = |name: &str, vm_id: &str| {
         let options = Options { vm_id: vm_id.into(), ..Options::new(name) };
         Filter::load(&world, &guest("probe.wasm"), options).expect("the probe")
@@ -112,7 +112,7 @@ fn a_guest_that_fills_it_is_warned_once_and_nothing_is_lost() {
           or set eviction = \"lru\""
         ]
     );
-    let shared = resty_proxy_wasm::ports::Host::shared(&*probe.filter.world).expect("memory");
+    let shared = resty_proxy_wasm::ports::Host::shared(&*probe.filter.host).expect("memory");
     assert_eq!(shared.keys(b"", usize::MAX).expect("keys").len(), kept);
 }
 

@@ -1,6 +1,6 @@
 //! Guests without loops whose time is over: each host function ends them.
 
-use crate::world::{Answer, Filter, Ticker, World, host};
+use crate::world::{Answer, Filter, SLOW, Ticker, sim_host};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::ports::Host;
@@ -37,7 +37,7 @@ impl Function {
     /// A filter that writes a line which takes longer than it may run, makes the calls, and writes another line. `more` is
     /// put into the module.
     fn filter(&self, more: &str, calls: &str) -> Vec<u8> {
-        let slow = String::from_utf8_lossy(host::SLOW);
+        let slow = String::from_utf8_lossy(SLOW);
         let text = format!(
             r#"(module
             (import "{}" "{}" (func $function (param {}) (result {})))
@@ -64,7 +64,7 @@ impl Function {
 
 /// Functions of this host, and of others, which have something in their place.
 fn all() -> Vec<Function> {
-    let host: Arc<dyn Host> = World::new();
+    let host: Arc<dyn Host> = sim_host();
     let known = host_functions(&host).expect("functions");
     let all = known.into_iter().map(|(module, name, ty)| Function {
         module,
@@ -85,7 +85,7 @@ fn all() -> Vec<Function> {
 /// A filter that was run for longer than it may, and what came of that.
 fn overrun(bytes: &[u8]) -> (Filter, Result<Answer, Error>) {
     let options = Options { time_limits: LIMITS, ..Options::new("filter") };
-    let filter = Filter::load(&World::new(), bytes, options).expect("a filter that starts");
+    let filter = Filter::load(&sim_host(), bytes, options).expect("a filter that starts");
     let stream = filter.open(&filter.context(""));
     let answer = stream.run(Callback::RequestHeaders, b"", false);
     (filter, answer)
@@ -109,8 +109,8 @@ fn every_host_function_ends_a_guest_whose_time_is_over() {
         let error = answer.expect_err(name).to_string();
         let cause = "proxy_on_request_headers failed: time limit of 10 ms passed (in ";
         assert!(error.starts_with(cause), "{module}.{name}: {error}");
-        assert_eq!(filter.world.said(), ["slow"], "{module}.{name}");
-        filter.world.warned();
+        assert_eq!(filter.host.said(), ["slow"], "{module}.{name}");
+        filter.host.warned();
     }
 }
 

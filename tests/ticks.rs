@@ -15,7 +15,7 @@ fn ticked(probe: &Probe, now: u64) -> (usize, Option<u64>) {
 #[test]
 fn a_tick_comes_when_its_period_is_over_and_late_ones_are_not_made_up_for() {
     let probe = Probe::new("configure: set_tick_period_milliseconds 20\ntick: ids");
-    let pass = |ms| probe.filter.world.pass(ms);
+    let pass = |ms| probe.filter.host.pass(ms);
     probe.said();
     assert_eq!(ticked(&probe, 0), (0, Some(20)));
     pass(19);
@@ -35,7 +35,7 @@ fn a_period_is_set_anew_and_ended_from_inside() {
          tick@first: set_tick_period_milliseconds 100
          tick@again: set_tick_period_milliseconds 0",
     );
-    let pass = |ms| probe.filter.world.pass(ms);
+    let pass = |ms| probe.filter.host.pass(ms);
     probe.said();
     pass(20);
     assert_eq!(ticked(&probe, 20), (1, Some(100)));
@@ -49,7 +49,7 @@ fn a_period_is_set_anew_and_ended_from_inside() {
 fn each_context_has_a_period_of_its_own() {
     let probe = Probe::new("configure: set_tick_period_milliseconds 20\ntick: ids");
     let other = probe.filter.context("configure: set_tick_period_milliseconds 50\ntick: ids");
-    let pass = |ms| probe.filter.world.pass(ms);
+    let pass = |ms| probe.filter.host.pass(ms);
     probe.said();
     pass(50);
     assert_eq!(ticked(&probe, 50), (2, Some(20)));

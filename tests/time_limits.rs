@@ -1,6 +1,6 @@
 //! Guests that do not end are stopped, wherever they loop.
 
-use crate::world::{Filter, Probe, Ticker, World, guest};
+use crate::world::{Filter, Probe, Ticker, guest, sim_host};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::vm::{Options, TimeLimits};
 
@@ -46,7 +46,7 @@ fn a_loop_in_the_life_of_a_context_is_stopped() {
         [("vm_start: loop", "vm_start", 60), ("configure: loop", "configure", 60)]
     {
         let filter =
-            Filter::load(&World::new(), &guest("probe.wasm"), options("probe")).expect("a filter");
+            Filter::load(&sim_host(), &guest("probe.wasm"), options("probe")).expect("a filter");
         let error = filter.configure(script).map(|_| ()).unwrap_err();
         let stopped = format!("proxy_on_{export} failed: time limit of {limit} ms passed");
         assert_eq!(cause(&error), stopped);
@@ -57,7 +57,7 @@ fn a_loop_in_the_life_of_a_context_is_stopped() {
         assert_eq!(cause(&error), format!("proxy_on_{export} failed: time limit of 30 ms passed"));
     }
     let probe = Probe::with(options("probe"), "create: loop");
-    let request = probe.filter.world.add(crate::world::Request::default());
+    let request = probe.filter.host.add(crate::world::Request::default());
     let error = probe.filter.try_open(&probe.context, request).map(|_| ()).unwrap_err();
     assert_eq!(cause(&error), "proxy_on_context_create failed: time limit of 30 ms passed");
 }
@@ -77,7 +77,7 @@ fn start_code_has_one_limit_for_all_of_its_steps() {
     };
     for (name, step) in [("start", "instantiation"), ("_initialize_", "_initialize")] {
         let bytes = wat::parse_str(looping(name)).expect("a module");
-        let error = Filter::load(&World::new(), &bytes, options("spin")).map(|_| ()).unwrap_err();
+        let error = Filter::load(&sim_host(), &bytes, options("spin")).map(|_| ()).unwrap_err();
         assert_eq!(cause(&error), format!("{step} failed: time limit of 60 ms passed"));
     }
 }

@@ -3,17 +3,17 @@
 use super::input::Input;
 use crate::world::model::{Model, Step};
 use crate::world::player::player;
-use crate::world::{Filter, World};
+use crate::world::{Filter, sim_host};
 
 /// What takes longer is only slower.
 const STEPS: usize = 48;
 
 pub fn run(bytes: &[u8]) {
     thread_local! {
-        static FILTER: Filter = Filter::new(&World::new(), &player("0_2_1"));
+        static FILTER: Filter = Filter::new(&sim_host(), &player("0_2_1"));
     }
     FILTER.with(|filter| {
-        filter.world.reset();
+        filter.host.reset();
         let mut model = Model::new(filter);
         let mut input = Input(bytes);
         for _ in 0..STEPS {

@@ -2,7 +2,7 @@
 
 use super::input::Input;
 use crate::world::player::{check_statuses, player};
-use crate::world::{Filter, Request, Stream, World};
+use crate::world::{Filter, Request, Stream, sim_host};
 use resty_proxy_wasm::abi::{Callback, LogLevel, PROPERTIES, Source};
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::ports::Phase;
@@ -14,13 +14,13 @@ const EVENTS: usize = 12;
 pub fn run(bytes: &[u8]) {
     thread_local! {
         static FILTERS: [Filter; 2] =
-            ["0_2_1", "0_1_0"].map(|version| Filter::new(&World::new(), &player(version)));
+            ["0_2_1", "0_1_0"].map(|version| Filter::new(&sim_host(), &player(version)));
     }
     FILTERS.with(|filters| {
         let mut input = Input(bytes);
         let flavour = usize::from(input.byte());
         let filter = &filters[flavour % 2];
-        let world = &filter.world;
+        let world = &filter.host;
         world.reset();
         world.set_log_level(LogLevel::try_from(flavour as u32 / 2 % 6).expect("a level"));
         // A VM of its own, so that an input does the same in every run.
@@ -53,7 +53,7 @@ fn events(stream: &Stream, input: &mut Input<'_>, wild: &[&[u8]]) -> Result<(), 
         }
         let (callback, whence) = (input.byte(), input.byte());
         let tape = input.tape(16, wild);
-        stream.world.with(stream.request, |r| {
+        stream.host.with(stream.request, |r| {
             r.put("tape", &tape, false);
             r.phase = phase(whence, callback);
             r.headers_sent = r.phase == Phase::Log || whence & 0x20 != 0;

@@ -1,6 +1,6 @@
 //! Bytes as a module: it loads or not, starts or not, and one stream goes through it or not; each time with a reason.
 
-use crate::world::{Filter, Request, Stream, World};
+use crate::world::{Filter, Request, SimHost, Stream, sim_host};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::ports::Host;
@@ -15,7 +15,7 @@ pub fn run(bytes: &[u8]) {
     if bytes.len() > LARGEST {
         return;
     }
-    let world = World::new();
+    let world = sim_host();
     if let Err(error) = load(&world, bytes) {
         says_why(&error.to_string());
     }
@@ -27,7 +27,7 @@ fn says_why(text: &str) {
     assert!(!text.trim().is_empty() && !text.contains(char::is_control), "{text:?}");
 }
 
-fn load(world: &Arc<World>, bytes: &[u8]) -> Result<(), Error> {
+fn load(world: &Arc<SimHost>, bytes: &[u8]) -> Result<(), Error> {
     let mut options = Options::new("filter");
     options.memory_limit = 4 * 1024 * 1024;
     options.env = vec![("A".into(), "b".into())];

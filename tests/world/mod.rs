@@ -1,5 +1,4 @@
-//! A simulated world: requests that live in memory, a log that can be read back, a clock that tests move, and a shell
-//! that tells filters of events and keeps what comes out.
+//! The simulated host with what tests need on it, and guests: the scriptable one, and one that plays random calls.
 
 #![allow(
     dead_code,
@@ -7,25 +6,60 @@
     reason = "the tests, the benchmarks and the fuzz targets share it, and none uses all of it"
 )]
 
-mod code;
-mod filter;
-pub mod host;
 pub mod model;
 pub mod player;
 pub mod probe;
-mod time;
 
-pub use code::module;
-pub use filter::{Answer, Filter, Stream};
-pub use host::{MONOTONIC_CLOCK, Request, World};
 pub use probe::Probe;
-pub use time::Ticker;
+pub use resty_proxy_wasm::sim::{
+    Answer, Filter, MONOTONIC_CLOCK, PROCESS, Request, SHARED_MEMORY, SimHost, Stream, Ticker,
+    module,
+};
 
-use resty_proxy_wasm::ports::RequestId;
-use std::num::NonZeroUsize;
+use resty_proxy_wasm::callout::Upstream;
+use resty_proxy_wasm::guest::deadline;
+use resty_proxy_wasm::ports::{ForeignError, ForeignKind};
+use resty_proxy_wasm::sim::{ForeignFunction, Settings};
+use std::sync::Arc;
+use std::time::Duration;
 
-/// The process that tests are in, unless they say that it forked.
-pub const PROCESS: u64 = 1;
+/// A host with some functions and an upstream. A test that leaves warnings in its log fails.
+pub fn sim_host() -> Arc<SimHost> {
+    let foreign = |name: &str, kind, function: ForeignFunction| (name.into(), kind, function);
+    let now = ForeignKind::Now;
+    SimHost::with_settings(Settings {
+        upstreams: vec![(
+            b"registered".to_vec(),
+            Upstream::parse(b"https://127.0.0.1:8443", false).expect("an upstream"),
+        )],
+        foreign: vec![
+            foreign("reverse", now, Box::new(|text| Ok(text.iter().rev().copied().collect()))),
+            foreign("fails", now, Box::new(|_| Err(ForeignError::Failed))),
+            foreign("nowhere", now, Box::new(|_| Err(ForeignError::NotHere))),
+            foreign("later", ForeignKind::Later, Box::new(|_| Err(ForeignError::Failed))),
+        ],
+        on_log: Some(Box::new(be_slow)),
+        on_variable: Some(Box::new(|name| assert_ne!(name, BROKEN, "the host panics here"))),
+        warnings_are_taken: true,
+        ..Settings::default()
+    })
+}
+
+/// A variable whose reading makes the host panic.
+pub const BROKEN: &[u8] = b"broken";
+
+/// The end of log lines that take [`SLOW_TICKS`] to write. A [`Ticker`] must run meanwhile.
+pub const SLOW: &[u8] = b"slow";
+const SLOW_TICKS: u64 = 3;
+
+fn be_slow(line: &[u8]) {
+    if line.ends_with(SLOW) {
+        let until = deadline::passed() + SLOW_TICKS;
+        while deadline::passed() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
 
 /// Reads a filter of `t/guests`: `bare.wat`, `probe.wasm`.
 pub fn guest(name: &str) -> Vec<u8> {
@@ -36,12 +70,4 @@ pub fn guest(name: &str) -> Vec<u8> {
         }
         None => std::fs::read(format!("{root}/t/guests/build/{name}")).expect("a filter"),
     }
-}
-
-fn number(request: RequestId) -> usize {
-    request.0.get() - 1
-}
-
-fn request_id(number: usize) -> RequestId {
-    RequestId(NonZeroUsize::MIN.saturating_add(number))
 }

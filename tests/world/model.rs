@@ -1,7 +1,7 @@
 //! Sequences of events for the [`player`](super::player), and what must be true after each.
 
 use super::player::check_statuses;
-use super::{Filter, Request, Stream, World};
+use super::{Filter, Request, SimHost, Stream};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::event::Action;
@@ -32,7 +32,7 @@ pub enum Step {
 
 /// The streams of the VM that lives, as they must be.
 pub struct Model {
-    world: Arc<World>,
+    host: Arc<SimHost>,
     filter: Filter,
     /// The first one plays nothing and is never dropped.
     contexts: Vec<Rc<Context>>,
@@ -52,8 +52,8 @@ impl Model {
     pub fn new(filter: &Filter) -> Self {
         filter.fork();
         let contexts = vec![filter.context("")];
-        let (world, filter) = (filter.world.clone(), filter.clone());
-        Self { world, filter, contexts, streams: Vec::new(), newest: 1 }
+        let (host, filter) = (filter.host.clone(), filter.clone());
+        Self { host, filter, contexts, streams: Vec::new(), newest: 1 }
     }
 
     /// How many streams live.
@@ -64,7 +64,7 @@ impl Model {
     /// Takes a step; what it calls plays the tape.
     pub fn take(&mut self, step: &Step, tape: &[u8]) {
         // Part of the delay after a start that failed.
-        self.world.pass(30);
+        self.host.pass(30);
         let result = match step {
             Step::Configure if self.contexts.len() >= CONTEXTS => Ok(()),
             Step::Configure => {
@@ -95,7 +95,7 @@ impl Model {
             Step::Fork => {
                 self.filter.fork();
                 // The next stream makes the new VM; the old ones are lost then.
-                let request = self.world.add(Request::default());
+                let request = self.host.add(Request::default());
                 let first = self.filter.try_open(&self.contexts[0], request).expect("a new VM");
                 assert_eq!(first.at.id, 2);
                 self.lost("it belonged to another process");
@@ -130,7 +130,7 @@ impl Model {
         self.take(&Step::Open { context: 0 }, b"");
         assert_eq!(self.streams(), 1, "a stream that plays nothing");
         assert_eq!(self.streams[0].end(), Ok(()));
-        self.world.warned();
+        self.host.warned();
     }
 
     /// The VM is gone: so are its streams, each is told why, and ids begin anew.
@@ -157,13 +157,13 @@ impl Model {
     }
 
     fn set_tape(&self, stream: &Stream, tape: &[u8]) {
-        self.world.with(stream.request, |r| r.put("tape", tape, false));
+        self.host.with(stream.request, |r| r.put("tape", tape, false));
     }
 
     fn open(&mut self, context: usize, tape: &[u8]) -> Result<(), Error> {
         let request =
             Request::default().header("a", "1").writable("free", "").variable("tape", tape);
-        let request = self.world.add(request);
+        let request = self.host.add(request);
         let stream = self.filter.try_open(&self.contexts[context], request)?;
         assert!(stream.at.id > self.newest, "{} is not new", stream.at.id);
         self.newest = stream.at.id;
@@ -182,7 +182,7 @@ impl Model {
         let stream = &self.streams[at];
         self.set_tape(stream, tape);
         let phases = [Phase::Request, Phase::Request, Phase::ResponseHeaders, Phase::ResponseBody];
-        self.world.with(stream.request, |r| {
+        self.host.with(stream.request, |r| {
             r.phase = phases[callback];
             r.headers_sent = r.phase == Phase::ResponseBody;
         });

@@ -1,6 +1,6 @@
 //! The scriptable guest of `t/guests/README.md`, loaded with its script as configuration.
 
-use super::{Filter, Request, Stream, World, guest};
+use super::{Filter, Request, Stream, guest, sim_host};
 use resty_proxy_wasm::vm::{Context, Options};
 use std::rc::Rc;
 
@@ -25,7 +25,7 @@ impl Probe {
     }
 
     fn load(file: &str, options: Options, script: &str) -> Self {
-        let filter = Filter::load(&World::new(), &guest(file), options).expect("the probe");
+        let filter = Filter::load(&sim_host(), &guest(file), options).expect("the probe");
         let context = filter.context(script);
         Self { filter, context }
     }
@@ -40,7 +40,7 @@ impl Probe {
 
     /// Lines that it logged since the last look.
     pub fn said(&self) -> Vec<String> {
-        self.filter.world.said()
+        self.filter.host.said()
     }
 
     /// The values behind the arrows of those lines: `STATUS VALUES`.
@@ -50,7 +50,7 @@ impl Probe {
     }
 
     pub fn warned(&self) -> Vec<String> {
-        self.filter.world.warned()
+        self.filter.host.warned()
     }
 }
 

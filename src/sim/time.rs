@@ -1,13 +1,13 @@
-//! The passing of time for guests: what the ticker thread is in nginx.
+//! Time for the limits of guests.
 
-use resty_proxy_wasm::vm::deadline;
+use crate::vm::deadline;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Ticks as long as it lives. The engine is one for all tests that run at the same time, so there is one ticker at
-/// a time, at the pace of the clock: the guests of other tests have their full limits.
+/// A thread that counts the time of guests as long as this lives. The engine is one for the process, so there is one
+/// ticker at a time, at the pace of the clock: guests that run meanwhile have their full limits.
 pub struct Ticker {
     _only: MutexGuard<'static, ()>,
     over: Arc<AtomicBool>,
@@ -15,7 +15,8 @@ pub struct Ticker {
 }
 
 impl Ticker {
-    #[allow(clippy::disallowed_methods, reason = "it stands for the shell")]
+    /// Waits until there is no other one, and starts.
+    #[allow(clippy::disallowed_methods, reason = "embedders start this thread")]
     pub fn start() -> Self {
         static ONLY: Mutex<()> = Mutex::new(());
         let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,26 +1,28 @@
-//! The world's side of [`Host`].
+//! A host whose requests live in memory.
 
 use super::{number, request_id};
-use resty_proxy_wasm::abi::LogLevel;
-use resty_proxy_wasm::callout::Upstream;
-use resty_proxy_wasm::guest::deadline;
-use resty_proxy_wasm::ports::{
+use crate::abi::LogLevel;
+use crate::callout::Upstream;
+use crate::ports::{
     ForeignError, ForeignKind, Host, Listening, Phase, RequestId, RequestSummary, SetVariableError,
 };
-use resty_proxy_wasm::shm::{Address, Own, Shared};
-use resty_proxy_wasm::snapshot::HeaderMap;
+use crate::shm::{Address, Own, Shared};
+use crate::snapshot::HeaderMap;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
 
-/// What is known of a request; tests set the fields as they like.
+/// A request. Its fields can be changed at any time with [`SimHost::with`].
 pub struct Request {
+    /// Its headers, without `Host`.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
     variables: Vec<Variable>,
+    /// Where it stands.
     pub phase: Phase,
+    /// Whether the response's headers went out.
     pub headers_sent: bool,
+    /// The status of the response; 0 while there is none.
     pub status: u16,
-    /// What filters made of the path.
+    /// Path and query as filters set them.
     pub path: Option<Vec<u8>>,
     scheme: Option<Vec<u8>>,
 }
@@ -52,6 +54,7 @@ impl Default for Request {
 }
 
 impl Request {
+    /// Adds a header.
     pub fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.into(), value.into()));
         self
@@ -69,11 +72,13 @@ impl Request {
         self
     }
 
+    /// Sets a variable, or adds it.
     pub fn put(&mut self, name: &str, value: &[u8], writable: bool) {
         self.variables.retain(|v| v.name != name.as_bytes());
         self.variables.push(Variable { name: name.into(), value: value.to_vec(), writable });
     }
 
+    /// The value of a variable.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
         self.find(name.as_bytes()).map(|v| v.value.as_slice())
     }
@@ -83,10 +88,49 @@ impl Request {
     }
 }
 
-/// See the module.
-pub struct World {
+/// Called with each line of the log, and with the name of each variable that is read, before that is done.
+pub type Hook = Box<dyn Fn(&[u8]) + Send + Sync>;
+
+/// A function of the embedder: its result for those arguments.
+pub type ForeignFunction = Box<dyn Fn(&[u8]) -> Result<Vec<u8>, ForeignError> + Send + Sync>;
+
+/// A [`Host`] with requests, a log, clocks and shared memory of its own, which can be read and changed from outside.
+pub struct SimHost {
     inner: Mutex<Inner>,
     shared: OnceLock<Shared>,
+    settings: Settings,
+}
+
+/// What a [`SimHost`] has from the beginning.
+pub struct Settings {
+    /// What the wall clock shows, in nanoseconds since the Unix epoch. It stands still.
+    pub wall_clock: u64,
+    /// Bytes of the memory that is shared by all plugins.
+    pub shared_memory: usize,
+    /// Upstreams by name.
+    pub upstreams: Vec<(Vec<u8>, Upstream)>,
+    /// Functions of the embedder by name. Those of [`ForeignKind::Later`] are not called: they become work of the plugin.
+    pub foreign: Vec<(Vec<u8>, ForeignKind, ForeignFunction)>,
+    /// Called with each line of the log before it is kept.
+    pub on_log: Option<Hook>,
+    /// Called with the name of each variable that is read, before it is looked up.
+    pub on_variable: Option<Hook>,
+    /// Panics when the host is dropped with warnings that were not taken by [`SimHost::warned`]: for tests.
+    pub warnings_are_taken: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            wall_clock: WALL_CLOCK,
+            shared_memory: SHARED_MEMORY,
+            upstreams: Vec::new(),
+            foreign: Vec::new(),
+            on_log: None,
+            on_variable: None,
+            warnings_are_taken: false,
+        }
+    }
 }
 
 struct Inner {
@@ -102,22 +146,22 @@ struct Inner {
     listeners_woken: Vec<Address>,
 }
 
-/// A variable whose reading makes the host panic.
-pub const BROKEN: &[u8] = b"broken";
-
-/// What a line of the log ends in that takes [`SLOW_TICKS`] to write. Somebody must let time pass meanwhile.
-pub const SLOW: &[u8] = b"slow";
-const SLOW_TICKS: u64 = 3;
-
-/// Bytes of what workers share: little, so that tests can fill it.
+/// Bytes of shared memory by default: little, so that tests can fill it.
 pub const SHARED_MEMORY: usize = 512 * 1024;
 
-/// What the clocks show at first.
+/// What the wall clock shows by default.
 pub const WALL_CLOCK: u64 = 1_700_000_000_000_000_000;
+/// What the monotonic clock shows at first.
 pub const MONOTONIC_CLOCK: u64 = 5_000_000_000;
 
-impl World {
+impl SimHost {
+    /// A host without requests.
     pub fn new() -> Arc<Self> {
+        Self::with_settings(Settings::default())
+    }
+
+    /// A host without requests, other than the default one.
+    pub fn with_settings(settings: Settings) -> Arc<Self> {
         let inner = Inner {
             requests: Vec::new(),
             log: Vec::new(),
@@ -129,21 +173,22 @@ impl World {
             listening: Listening::At(7),
             listeners_woken: Vec::new(),
         };
-        Arc::new(Self { inner: Mutex::new(inner), shared: OnceLock::new() })
+        Arc::new(Self { inner: Mutex::new(inner), shared: OnceLock::new(), settings })
     }
 
+    /// Adds a request.
     pub fn add(&self, request: Request) -> RequestId {
         let mut inner = self.lock();
         inner.requests.push(request);
         request_id(inner.requests.len() - 1)
     }
 
-    /// Looks at a request, or changes it.
+    /// Reads or changes a request.
     pub fn with<R>(&self, request: RequestId, f: impl FnOnce(&mut Request) -> R) -> R {
         f(&mut self.lock().requests[number(request)])
     }
 
-    /// As it was at first, but for the level of its log.
+    /// Forgets all requests and what was logged, and sets the monotonic clock back.
     pub fn reset(&self) {
         let mut inner = self.lock();
         inner.requests.clear();
@@ -152,52 +197,58 @@ impl World {
         inner.monotonic = MONOTONIC_CLOCK;
     }
 
+    /// Sets the least severe level that is kept.
     pub fn set_log_level(&self, level: LogLevel) {
         self.lock().level = level;
     }
 
-    /// Whether a plugin said that it has work since the last look.
+    /// Whether a plugin has said since the last call that it has work.
     pub fn work_waits(&self) -> bool {
         std::mem::take(&mut self.lock().work_waits)
     }
 
-    /// The process is to end.
+    /// From now on the process is about to end.
     pub fn end(&self) {
         self.lock().ending = true;
     }
 
-    /// Time passes.
+    /// Moves the monotonic clock.
     pub fn pass(&self, milliseconds: u64) {
         self.lock().monotonic += milliseconds * 1_000_000;
     }
 
+    /// Sets how the process hears of messages in queues.
     pub fn set_listening(&self, listening: Listening) {
         self.lock().listening = listening;
     }
 
-    /// The listeners of queues that were woken, in order.
+    /// Takes the listeners of queues that were woken, in order.
     pub fn listeners_woken(&self) -> Vec<Address> {
         std::mem::take(&mut self.lock().listeners_woken)
     }
 
-    /// The wakers that were called, in order.
+    /// Takes the wakers that were called, in order.
     pub fn woken(&self) -> Vec<usize> {
         std::mem::take(&mut self.lock().woken)
     }
 
-    /// What filters logged at info, without `wasm log NAME: `. Taken out of the log.
+    /// Takes the whole log: levels and lines.
+    pub fn take_log(&self) -> Vec<(LogLevel, String)> {
+        std::mem::take(&mut self.lock().log)
+    }
+
+    /// Takes what filters logged out of the log, without `wasm log NAME: `.
     pub fn said(&self) -> Vec<String> {
         self.take("wasm log ").into_iter().map(|(_, text)| text).collect()
     }
 
-    /// What filters logged, with the level in front.
+    /// Like [`SimHost::said`], with the level in front.
     pub fn said_at(&self) -> Vec<String> {
         let lines = self.take("wasm log ");
         lines.into_iter().map(|(level, text)| format!("{level:?} {text}")).collect()
     }
 
-    /// What the host warned of: `CALLBACK: TEXT`. Taken out of the log; a world that ends with warnings that no test
-    /// took fails the test.
+    /// Takes what the library logged of plugins out of the log, without `wasm plugin NAME: `.
     pub fn warned(&self) -> Vec<String> {
         self.take("wasm plugin ").into_iter().map(|(_, text)| text).collect()
     }
@@ -210,7 +261,11 @@ impl World {
         taken.map(|(level, line)| (level, text(line))).collect()
     }
 
-    /// A panic of the host in one test leaves the world as it was.
+    fn find_foreign(&self, name: &[u8]) -> Option<&(Vec<u8>, ForeignKind, ForeignFunction)> {
+        self.settings.foreign.iter().find(|(known, _, _)| known == name)
+    }
+
+    /// A panic while it was locked leaves the host as it was.
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -220,21 +275,18 @@ impl World {
     }
 }
 
-impl Drop for World {
+impl Drop for SimHost {
     fn drop(&mut self) {
-        if !std::thread::panicking() {
-            assert_eq!(self.warned(), [""; 0], "nobody looked at these warnings");
+        if self.settings.warnings_are_taken && !std::thread::panicking() {
+            assert_eq!(self.warned(), [""; 0], "warnings that were not taken");
         }
     }
 }
 
-impl Host for World {
+impl Host for SimHost {
     fn log(&self, _: Option<RequestId>, level: LogLevel, message: &[u8]) {
-        if message.ends_with(SLOW) {
-            let until = deadline::passed() + SLOW_TICKS;
-            while deadline::passed() < until {
-                std::thread::sleep(Duration::from_millis(1));
-            }
+        if let Some(hook) = &self.settings.on_log {
+            hook(message);
         }
         self.lock().log.push((level, String::from_utf8_lossy(message).into_owned()));
     }
@@ -244,7 +296,7 @@ impl Host for World {
     }
 
     fn wall_clock(&self) -> u64 {
-        WALL_CLOCK
+        self.settings.wall_clock
     }
 
     fn monotonic_clock(&self) -> u64 {
@@ -257,7 +309,9 @@ impl Host for World {
     }
 
     fn variable(&self, request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
-        assert_ne!(name, BROKEN, "somebody looked at the variable that breaks the host");
+        if let Some(hook) = &self.settings.on_variable {
+            hook(name);
+        }
         out.clear();
         self.read(request, |r| match r.find(name) {
             Some(found) => {
@@ -353,11 +407,17 @@ impl Host for World {
     }
 
     fn upstream(&self, name: &[u8]) -> Option<Upstream> {
-        (name == b"registered").then(|| Upstream::parse(b"https://127.0.0.1:8443", false))?
+        let found = self.settings.upstreams.iter().find(|(known, _)| known == name);
+        found.map(|(_, upstream)| upstream.clone())
     }
 
     fn shared(&self) -> Option<&Shared> {
-        let make = || Shared::new(SHARED_MEMORY, |_| panic!("nobody was killed")).expect("memory");
+        let make = || {
+            Shared::new(self.settings.shared_memory, |_| {
+                panic!("a repair, although no process was killed")
+            })
+            .expect("shared memory")
+        };
         Some(self.shared.get_or_init(make))
     }
 
@@ -374,19 +434,12 @@ impl Host for World {
     }
 
     fn foreign(&self, name: &[u8]) -> Option<ForeignKind> {
-        match name {
-            b"reverse" | b"fails" | b"nowhere" => Some(ForeignKind::Now),
-            b"later" => Some(ForeignKind::Later),
-            _ => None,
-        }
+        self.find_foreign(name).map(|(_, kind, _)| *kind)
     }
 
     fn call_foreign(&self, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignError> {
-        match name {
-            b"reverse" => Ok(arguments.iter().rev().copied().collect()),
-            b"fails" => Err(ForeignError::Failed),
-            _ => Err(ForeignError::NotHere),
-        }
+        let (_, _, function) = self.find_foreign(name).ok_or(ForeignError::Failed)?;
+        function(arguments)
     }
 
     fn wake(&self, waker: NonZeroUsize) {

@@ -1,23 +1,23 @@
-//! Compiled modules, each compiled once for all tests.
+//! Compiled modules, each compiled once in a process.
 
-use super::World;
-use resty_proxy_wasm::error::Error;
-use resty_proxy_wasm::ports::Host;
-use resty_proxy_wasm::vm::{Code, Module, Options};
+use super::SimHost;
+use crate::error::Error;
+use crate::ports::Host;
+use crate::vm::{Code, Module, Options};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 type Cell = Arc<OnceLock<Result<Arc<Code>, Error>>>;
 
-/// A plugin's module of these bytes.
-pub fn module(world: &Arc<World>, bytes: &[u8], options: Options) -> Result<Module, Error> {
-    let host: Arc<dyn Host> = world.clone();
+/// A plugin's module of these bytes, which are compiled once and kept for the life of the process.
+pub fn module(host: &Arc<SimHost>, bytes: &[u8], options: Options) -> Result<Module, Error> {
+    let host: Arc<dyn Host> = host.clone();
     let cell = cell(bytes);
     let code = cell.get_or_init(|| Code::compile(bytes).map(Arc::new)).clone()?;
     Module::new(code, options, &host)
 }
 
-/// Tests that want other modules do not wait for the one that compiles.
+/// Threads that want other modules do not wait for the one that compiles.
 fn cell(bytes: &[u8]) -> Cell {
     static CELLS: Mutex<Option<HashMap<Vec<u8>, Cell>>> = Mutex::new(None);
     let mut cells = CELLS.lock().unwrap_or_else(PoisonError::into_inner);

@@ -1,120 +1,167 @@
-//! The shell of the simulated world: it does what the Lua module does in nginx, and nothing more.
+//! Plugins on a simulated host, and their streams: what a shell does with the effects and the outcome of each event.
 
-use super::{PROCESS, Request, World, module};
-use resty_proxy_wasm::abi::Callback;
-use resty_proxy_wasm::effect::{Effect, EffectKind, Effects};
-use resty_proxy_wasm::error::Error;
-use resty_proxy_wasm::event::{Action, Event};
-use resty_proxy_wasm::guest::Output;
-use resty_proxy_wasm::ports::{Host, Phase, RequestId};
-use resty_proxy_wasm::vm::{Context, Module, Options, Plugin, StreamRef};
+use super::{PROCESS, Request, SimHost, module};
+use crate::abi::Callback;
+use crate::effect::{Effect, EffectKind, Effects};
+use crate::error::Error;
+use crate::event::{Action, Event};
+use crate::guest::Output;
+use crate::ports::{Host, Phase, RequestId};
+use crate::vm::{Context, Module, Options, Plugin, StreamRef};
 use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// A loaded plugin in a world.
+/// A loaded plugin on a host.
 #[derive(Clone)]
 pub struct Filter {
-    pub world: Arc<World>,
+    /// The host.
+    pub host: Arc<SimHost>,
+    /// The plugin.
     pub plugin: Rc<Plugin>,
     process: Rc<Cell<u64>>,
 }
 
 impl Filter {
-    pub fn new(world: &Arc<World>, bytes: &[u8]) -> Self {
-        Self::load(world, bytes, Options::new("filter")).expect("a filter that starts")
+    /// Loads a module by the name `filter`.
+    ///
+    /// # Panics
+    /// When the module does not start.
+    pub fn new(host: &Arc<SimHost>, bytes: &[u8]) -> Self {
+        Self::load(host, bytes, Options::new("filter")).expect("a filter that starts")
     }
 
-    pub fn load(world: &Arc<World>, bytes: &[u8], options: Options) -> Result<Self, Error> {
-        Self::of_module(world, module(world, bytes, options)?)
+    /// Loads a module.
+    pub fn load(host: &Arc<SimHost>, bytes: &[u8], options: Options) -> Result<Self, Error> {
+        Self::of_module(host, module(host, bytes, options)?)
     }
 
-    pub fn of_module(world: &Arc<World>, module: Module) -> Result<Self, Error> {
-        let host: Arc<dyn Host> = world.clone();
-        Ok(Self::of(world, Plugin::new(module, host, PROCESS)?))
+    /// Makes a plugin of a module.
+    pub fn of_module(host: &Arc<SimHost>, module: Module) -> Result<Self, Error> {
+        let shared: Arc<dyn Host> = host.clone();
+        Ok(Self::of(host, Plugin::new(module, shared, PROCESS)?))
     }
 
-    pub fn of(world: &Arc<World>, plugin: Rc<Plugin>) -> Self {
-        Self { world: world.clone(), plugin, process: Rc::new(Cell::new(PROCESS)) }
+    /// A plugin that is loaded already.
+    pub fn of(host: &Arc<SimHost>, plugin: Rc<Plugin>) -> Self {
+        Self { host: host.clone(), plugin, process: Rc::new(Cell::new(PROCESS)) }
     }
 
-    /// From here on all calls come from another process.
+    /// From now on all calls come from another process, as after a fork.
     pub fn fork(&self) {
         self.process.set(self.process.get() + 1);
     }
 
+    /// Makes a plugin context.
     pub fn configure(&self, configuration: &str) -> Result<Rc<Context>, Error> {
         self.configure_bytes(configuration.as_bytes())
     }
 
+    /// Makes a plugin context of a configuration that may not be text.
     pub fn configure_bytes(&self, configuration: &[u8]) -> Result<Rc<Context>, Error> {
         Context::new(&self.plugin, configuration, self.process.get())
     }
 
+    /// Makes a plugin context.
+    ///
+    /// # Panics
+    /// When the filter refuses the configuration.
     pub fn context(&self, configuration: &str) -> Rc<Context> {
         self.configure(configuration).expect("a configuration that the filter takes")
     }
 
-    /// Lua lets go of a context.
+    /// Ends a plugin context with its last stream.
     pub fn drop_context(&self, context: &Context) -> Result<(), Error> {
         context.drop_by_owner(self.process.get())
     }
 
-    /// A stream of a new `GET /`.
+    /// Starts a stream of a new `GET /`.
+    ///
+    /// # Panics
+    /// When the filter fails.
     pub fn open(&self, context: &Rc<Context>) -> Stream {
         self.open_for(context, Request::default())
     }
 
+    /// Starts a stream of that request.
+    ///
+    /// # Panics
+    /// When the filter fails.
     pub fn open_for(&self, context: &Rc<Context>, request: Request) -> Stream {
-        self.try_open(context, self.world.add(request)).expect("a stream")
+        self.try_open(context, self.host.add(request)).expect("a stream")
     }
 
+    /// Starts a stream of a request that the host has.
     pub fn try_open(&self, context: &Rc<Context>, request: RequestId) -> Result<Stream, Error> {
         let at = context.start_stream(request, calls_hold(context), self.process.get())?;
-        Ok(Stream { world: self.world.clone(), context: context.clone(), at, request })
+        Ok(Stream { host: self.host.clone(), context: context.clone(), at, request })
     }
 }
 
-/// A stream of one plugin context. It ends when a test says so.
+/// A stream of one plugin context. It ends with [`Stream::end`], and not when it is dropped.
 pub struct Stream {
-    pub world: Arc<World>,
+    /// The host.
+    pub host: Arc<SimHost>,
+    /// Its plugin context.
     pub context: Rc<Context>,
+    /// The stream in its VM.
     pub at: StreamRef,
+    /// Its request.
     pub request: RequestId,
 }
 
-/// What came of an event.
+/// The result of an event.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Answer {
+    /// Whether the request continues.
     pub action: Action,
+    /// What becomes of the body chunk.
     pub body: Output,
-    /// The effects in order, see [`shown`].
+    /// The effects in order, as text: `set request NAME: VALUE`, `add response NAME: VALUE`, `remove request NAME`,
+    /// `method VALUE`, `path PATH as TARGET`, `status NUMBER`, `answer STATUS [REASON] BODY`, `answer NAME: VALUE`.
+    /// Bytes that are not printable ASCII are escaped.
     pub effects: Vec<String>,
 }
 
 impl Stream {
+    /// Runs `proxy_on_request_headers`.
+    ///
+    /// # Panics
+    /// When the filter fails.
     pub fn request_headers(&self) -> Answer {
         self.run(Callback::RequestHeaders, b"", false).expect("an answer")
     }
 
+    /// Runs `proxy_on_request_body`.
+    ///
+    /// # Panics
+    /// When the filter fails.
     pub fn request_body(&self, chunk: &[u8], end_of_stream: bool) -> Answer {
         self.run(Callback::RequestBody, chunk, end_of_stream).expect("an answer")
     }
 
-    /// A piece of a request body whose outcome is taken at once.
+    /// Like [`Stream::request_body`], for a piece whose outcome is taken at once.
+    ///
+    /// # Panics
+    /// When the filter fails.
     pub fn request_piece(&self, piece: &[u8], end_of_stream: bool) -> Answer {
         let body = piece.to_vec().leak();
         let callback = Callback::RequestBody;
         self.tell(self.event(callback, body, end_of_stream, true)).expect("an answer")
     }
 
+    /// Runs `proxy_on_response_headers` with those headers and the request's status (200 when it has none).
+    ///
+    /// # Panics
+    /// When the filter fails.
     pub fn response_headers(&self, headers: &[(&str, &str)]) -> Answer {
         self.try_response_headers(headers).expect("an answer")
     }
 
+    /// Like [`Stream::response_headers`], with the error of a filter that fails.
     pub fn try_response_headers(&self, headers: &[(&str, &str)]) -> Result<Answer, Error> {
-        self.world.with(self.request, |r| {
+        self.host.with(self.request, |r| {
             r.phase = Phase::ResponseHeaders;
             if r.status == 0 {
                 r.status = 200;
@@ -133,26 +180,29 @@ impl Stream {
         self.run(Callback::ResponseHeaders, b"", false)
     }
 
+    /// Runs `proxy_on_response_body`.
+    ///
+    /// # Panics
+    /// When the filter fails.
     pub fn response_body(&self, chunk: &[u8], end_of_stream: bool) -> Answer {
-        self.world.with(self.request, |r| {
+        self.host.with(self.request, |r| {
             r.phase = Phase::ResponseBody;
             r.headers_sent = true;
         });
         self.run(Callback::ResponseBody, chunk, end_of_stream).expect("an answer")
     }
 
-    /// Tells the filter of an event in the phase that the request is in.
+    /// Runs the callback of an event in the phase that the request is in. The chunk is leaked.
     pub fn run(
         &self,
         callback: Callback,
         chunk: &[u8],
         end_of_stream: bool,
     ) -> Result<Answer, Error> {
-        // Chunks are lent for one call; in a test they may as well live for ever.
         self.lend(callback, chunk.to_vec().leak(), end_of_stream)
     }
 
-    /// Like [`Stream::run`], for chunks that do live for ever.
+    /// Like [`Stream::run`], for chunks that are never freed.
     pub fn lend(
         &self,
         callback: Callback,
@@ -177,7 +227,10 @@ impl Stream {
         Ok(Answer { action: outcome.action, body: outcome.body, effects: self.effects() })
     }
 
-    /// Says whom to wake when the stream's pause ends.
+    /// Sets the waker that is called when the stream's pause ends.
+    ///
+    /// # Panics
+    /// When the VM has ended.
     pub fn wait(&self, waker: usize) {
         self.context
             .with_stream(self.at, |vm| {
@@ -188,7 +241,7 @@ impl Stream {
             .expect("a VM");
     }
 
-    /// What came of a pause that ended.
+    /// Takes the outcome of a pause that ended.
     pub fn resumed(&self) -> Result<Answer, Error> {
         let (action, body) = self.context.with_stream(self.at, |vm| {
             let action = vm.resumed(self.at.id)?;
@@ -197,13 +250,16 @@ impl Stream {
         Ok(Answer { action, body, effects: self.effects() })
     }
 
-    /// nginx frees the request.
+    /// Ends the stream: `proxy_on_done`, `proxy_on_log`, `proxy_on_delete`.
     pub fn end(&self) -> Result<(), Error> {
-        self.world.with(self.request, |r| r.phase = Phase::Log);
+        self.host.with(self.request, |r| r.phase = Phase::Log);
         self.context.end_stream(self.at)
     }
 
-    /// All callbacks of a request without bodies.
+    /// Runs all callbacks of a request without bodies and returns the effects.
+    ///
+    /// # Panics
+    /// When the filter fails.
     pub fn whole(&self) -> Vec<String> {
         let mut effects = self.request_headers().effects;
         effects.extend(self.response_headers(&[]).effects);
@@ -222,18 +278,18 @@ impl Stream {
         });
         let taken = taken.unwrap_or_default();
         for effect in taken.iter().filter(|effect| effect.kind == EffectKind::SetPath) {
-            self.world.with(self.request, |r| r.path = Some(effect.value.to_vec()));
+            self.host.with(self.request, |r| r.path = Some(effect.value.to_vec()));
         }
         taken.iter().inspect(sound).map(shown).collect()
     }
 }
 
-/// Without the option of `load` this shell is a chain, whose requests do not wait.
+/// Without the option of the plugin, requests do not wait for calls.
 fn calls_hold(context: &Context) -> bool {
     context.plugin().module().calls_hold().unwrap_or(false)
 }
 
-/// Fails the test when nginx would send what a filter must not be able to send. Other words for it than the product's own.
+/// Panics when an effect has bytes that no filter may send. Written independently of the checks in the library.
 fn sound(effect: &Effect<'_>) {
     use EffectKind as K;
     let Effect { kind, number, name, value } = *effect;
