@@ -51,7 +51,7 @@ pub enum Error {
     BodiesTooLarge { direction: &'static str, limit: usize },
     /// A guest pauses the end of a response to wait for a call.
     #[error(
-        "the filter pauses the end of the response body to wait for a call, which nginx cannot"
+        "the filter pauses the end of the response body to wait for a call, which is not possible"
     )]
     WaitsAtEnd,
     /// Nothing more of a response may go out, and the client is to see that it is incomplete.

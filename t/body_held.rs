@@ -264,11 +264,11 @@ fn the_end_of_a_response_is_not_sent_before_its_verdict() {
     let nginx = held("", &script);
     expect_cut(
         &nginx,
-        "the filter pauses the end of the response body to wait for a call, which nginx cannot",
+        "the filter pauses the end of the response body to wait for a call, which is not possible",
     );
     let nginx = held("fail = 'open'", &script);
     nginx.expect_log(
-        "the filter pauses the end of the response body to wait for a call, which nginx cannot",
+        "the filter pauses the end of the response body to wait for a call, which is not possible",
     );
     for path in ["/up", "/lua?length=1", "/plain"] {
         assert_eq!(nginx.get(path).text(), "secret", "{path}");

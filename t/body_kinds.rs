@@ -207,7 +207,7 @@ fn a_filter_that_says_that_it_rewrites_bodies_takes_the_length_away() {
     ] {
         let nginx = chain(NONE, ["", &script, "response_body@eos: args"]);
         if script.contains("pause") {
-            nginx.expect_log("Pause on response headers is not possible in nginx");
+            nginx.expect_log("Pause on response headers is not possible");
         }
         let response = told(&nginx);
         assert_eq!(response.text(), "hello<<<", "{script}");

@@ -130,7 +130,7 @@ fn where_a_request_is_freed_functions_run_later_or_not_at_all() {
          foreign: get_buffer_bytes 8 0 max",
     )
     .start();
-    nginx.expect_log("a foreign function cannot run here, where there is no Lua");
+    nginx.expect_log("a foreign function cannot run here: there is no Lua");
     assert_eq!(nginx.get("/").status, 200);
     assert_eq!(wait_for(&nginx, "foreign", 1), ["get_buffer_bytes 8 0 max -> 0 ABC"]);
     let answers = of(&nginx, "log");

@@ -171,19 +171,23 @@ fn what_a_response_grows_by_over_its_chunks() {
 }
 
 #[test]
-fn reading_nginx_variables() {
+fn reading_properties() {
     let reads = limits::VARIABLE_BYTES / (1 << 20);
     let script = repeated("request_headers: get_property big", reads + 2);
     let probe = Probe::new(&format!("{script}request_headers: get_property plugin_name"));
-    probe.open_for(Request::default().variable("big", vec![b'x'; 1 << 20])).request_headers();
+    probe.open_for(Request::default().property("big", vec![b'x'; 1 << 20])).request_headers();
     let answers: Vec<String> =
         probe.answers().iter().map(|a| a.split(' ').next().expect("a status").into()).collect();
     assert_eq!(answers[..reads], vec!["0"; reads]);
-    assert_eq!(answers[reads..], ["10", "10", "0"], "what is no variable is still there");
+    assert_eq!(
+        answers[reads..],
+        ["10", "10", "0"],
+        "what the host need not be asked for is still there"
+    );
     assert_eq!(
         probe.warned(),
         [
-            "proxy_on_request_headers: a filter read and set more of nginx variables in one request than nginx can keep"
+            "proxy_on_request_headers: a filter read and set more of the properties of one request than the host keeps"
         ]
     );
     probe.open().request_headers();
@@ -191,7 +195,7 @@ fn reading_nginx_variables() {
 }
 
 #[test]
-fn setting_nginx_variables() {
+fn setting_properties() {
     // Each costs a little more than its value.
     let sets = limits::VARIABLE_BYTES / (1 << 20) - 1;
     let script = repeated("request_headers: set_property big \\R{1048576}x", sets + 1);

@@ -1,7 +1,7 @@
 //! Bodies: what a filter is shown of them, and what goes on.
 
 use crate::world::{Probe, Request, Stream};
-use resty_proxy_wasm::abi::Callback;
+use resty_proxy_wasm::abi::{Attribute, Callback};
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::event::Action;
 use resty_proxy_wasm::guest::Output;
@@ -226,9 +226,9 @@ fn pause_with_the_last_chunk_holds_the_request() {
 fn respond(stream: &Stream, headers: &[(&str, &str)], chunk: &str) {
     stream.response_headers(headers);
     if let Some((_, length)) = headers.iter().find(|(name, _)| *name == "content-length") {
-        stream
-            .host
-            .with(stream.request, |r| r.put("sent_http_content_length", length.as_bytes(), false));
+        stream.host.with(stream.request, |r| {
+            r.set_attribute(Attribute::ResponseContentLength, length.as_bytes())
+        });
     }
     stream.response_body(chunk.as_bytes(), true);
 }

@@ -4,8 +4,9 @@
 //! `RPW_BLESS=1 cargo test --release --test core docs` writes what is stale.
 
 use resty_proxy_wasm::abi::{
-    Callback, HOST_FUNCTIONS, PROPERTIES, Source, Support, ValueType, WASI_FUNCTIONS,
+    Attribute, Callback, HOST_FUNCTIONS, PROPERTIES, Source, Support, ValueType, WASI_FUNCTIONS,
 };
+use resty_proxy_wasm::ffi::attributes;
 use resty_proxy_wasm::limits;
 use resty_proxy_wasm::vm::proposals::PROPOSALS;
 use std::fmt::Write as _;
@@ -199,8 +200,9 @@ fn properties() -> String {
     table(&["property", "type", "from"], rows)
 }
 
-fn variables(names: &[&str]) -> String {
-    names.iter().map(|name| format!("`${name}`")).collect::<Vec<_>>().join(", else ")
+fn variables(attribute: Attribute<'_>) -> String {
+    let names = attributes::names(attribute).iter();
+    names.map(|name| format!("`${name}`")).collect::<Vec<_>>().join(", else ")
 }
 
 fn from(source: Source) -> String {
@@ -215,18 +217,23 @@ fn from(source: Source) -> String {
             "[trailers](semantics.md#trailers) of the response, at its end".into()
         }
         Source::GrpcStatus => "response header or trailer `grpc-status`".into(),
-        Source::Variable(names) => variables(names),
-        Source::Size(name) => format!("`${name}`, 0 without one"),
-        Source::Protocol => "`$server_protocol`; `HTTP/2`, not `HTTP/2.0`".into(),
-        Source::StartTime => "`$msec` less `$request_time`".into(),
-        Source::Duration => "`$request_time`".into(),
+        Source::Attribute(Attribute::RequestProtocol) => {
+            "`$server_protocol`; `HTTP/2`, not `HTTP/2.0`".into()
+        }
+        Source::Attribute(Attribute::RequestStart) => "`$msec` less `$request_time`".into(),
+        Source::Attribute(Attribute::UpstreamAddress) => {
+            "the last server in `$upstream_addr`".into()
+        }
+        Source::Attribute(Attribute::UpstreamPort) => "its port".into(),
+        Source::Attribute(attribute) => variables(attribute),
+        Source::Size(attribute) => format!("{}, 0 without one", variables(attribute)),
         Source::ResponseCode => "the status of the response, once there is one".into(),
         Source::CodeDetails => {
             "the details of a local response, else `via_upstream` or `direct_response`".into()
         }
-        Source::Address(address, port) => format!("`${address}` and `${port}`, as `address:port`"),
-        Source::Upstream { port: false } => "the last server in `$upstream_addr`".into(),
-        Source::Upstream { port: true } => "its port".into(),
+        Source::Address(address, port) => {
+            format!("{} and {}, as `address:port`", variables(address), variables(port))
+        }
         Source::Mtls => "whether `$ssl_client_verify` is `SUCCESS`".into(),
         Source::PeerDigest => "SHA-256 of `$ssl_client_raw_cert`, in hexadecimal".into(),
         Source::PluginName => "the name given to `load`".into(),

@@ -2,7 +2,7 @@
 
 use crate::world::probe::request_headers;
 use crate::world::{Filter, Probe, Request, Stream, guest, sim_host};
-use resty_proxy_wasm::abi::Callback;
+use resty_proxy_wasm::abi::{Attribute, Callback};
 use resty_proxy_wasm::ports::Phase;
 
 /// The effects of operations on request headers (map 0) in `proxy_on_request_headers`, and their answers.
@@ -34,7 +34,7 @@ fn accepting() -> Request {
 #[test]
 fn request_headers_read_in_order_with_pseudo_headers_first() {
     let answers = request_headers(
-        accepting().variable("request_uri", "/a?b=c"),
+        accepting().attribute(Attribute::RequestPath, "/a?b=c"),
         "get_header_map_pairs 0
          get_header_map_size 0
          get_header_map_value 0 ACCEPT

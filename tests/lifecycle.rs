@@ -1,7 +1,7 @@
 //! Plugin contexts and streams: which callbacks come, in which order, with which ids.
 
 use crate::world::{Filter, Probe, Request, guest, sim_host};
-use resty_proxy_wasm::abi::Callback;
+use resty_proxy_wasm::abi::{Attribute, Callback};
 use resty_proxy_wasm::error::Error;
 
 /// `CALLBACK id=N root=N` of every callback.
@@ -204,7 +204,7 @@ fn a_response_without_a_body_ends_with_its_headers() {
         ("HEAD", 200, "5", "num_headers=2 eos=1"),
     ] {
         let probe = Probe::new(script);
-        let stream = probe.open_for(Request::default().variable("request_method", method));
+        let stream = probe.open_for(Request::default().attribute(Attribute::RequestMethod, method));
         stream.host.with(stream.request, |r| r.status = status);
         stream.request_headers();
         stream.response_headers(&[("content-length", length)]);
@@ -242,13 +242,13 @@ fn the_effective_context_lasts_for_one_call() {
 
 #[test]
 fn a_filter_may_work_on_another_stream() {
-    let probe = Probe::new("request_headers@first: get_property ngx.who");
-    let one = probe.open_for(Request::default().variable("who", "one"));
+    let probe = Probe::new("request_headers@first: get_property who");
+    let one = probe.open_for(Request::default().property("who", "one"));
     let other = probe.filter.context(&format!(
-        "request_headers: set_effective_context {}; request_headers: get_property ngx.who",
+        "request_headers: set_effective_context {}; request_headers: get_property who",
         one.at.id
     ));
-    let two = probe.filter.open_for(&other, Request::default().variable("who", "two"));
+    let two = probe.filter.open_for(&other, Request::default().property("who", "two"));
     two.request_headers();
     assert_eq!(probe.answers(), ["0", "0 one"]);
 }

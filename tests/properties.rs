@@ -1,43 +1,44 @@
-//! Properties: each of the table, the nginx variables, and what filters keep.
+//! Properties: each of the table, the host's own, and what filters keep.
 
 use crate::world::probe::request_headers;
 use crate::world::{Probe, Request};
-use resty_proxy_wasm::abi::{PROPERTIES, ValueType};
+use resty_proxy_wasm::abi::{Attribute, Attribute as A, PROPERTIES, ValueType};
 
 /// A request that has a value for every property that can have one.
 fn rich() -> Request {
     let mut request = Request::default()
         .header("referer", "http://from/")
         .header("user-agent", "curl")
-        .variable("request_uri", "/a%20b?c=d");
-    for (name, value) in [
-        ("http_x_request_id", "id-1"),
-        ("server_protocol", "HTTP/1.1"),
-        ("args", "c=d"),
-        ("msec", "1700000010.250"),
-        ("request_time", "1.250"),
-        ("content_length", "12"),
-        ("request_length", "345"),
-        ("body_bytes_sent", "6"),
-        ("bytes_sent", "78"),
-        ("remote_addr", "192.0.2.1"),
-        ("remote_port", "1234"),
-        ("server_addr", "2001:db8::1"),
-        ("server_port", "443"),
-        ("connection", "99"),
-        ("ssl_server_name", "sni.example"),
-        ("ssl_protocol", "TLSv1.3"),
-        ("ssl_client_verify", "SUCCESS"),
-        ("ssl_client_s_dn", "CN=client"),
-        ("ssl_client_raw_cert", "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n"),
-        ("upstream_addr", "10.0.0.1:80, 10.0.0.2:8080"),
-        ("upstream_status", "502, 200"),
-        ("hostname", "box"),
-        ("cluster_name", "backend"),
-        ("route_name", "r1"),
-        ("sent_http_grpc_status", "7"),
+        .attribute(Attribute::RequestPath, "/a%20b?c=d");
+    for (attribute, value) in [
+        (A::RequestId, "id-1"),
+        (A::RequestProtocol, "HTTP/1.1"),
+        (A::RequestQuery, "c=d"),
+        (A::RequestStart, "1700000009000000000"),
+        (A::RequestDuration, "1250000000"),
+        (A::RequestBodySize, "12"),
+        (A::RequestSize, "345"),
+        (A::ResponseBodySize, "6"),
+        (A::ResponseSize, "78"),
+        (A::SourceAddress, "192.0.2.1"),
+        (A::SourcePort, "1234"),
+        (A::DestinationAddress, "2001:db8::1"),
+        (A::DestinationPort, "443"),
+        (A::ConnectionId, "99"),
+        (A::TlsServerName, "sni.example"),
+        (A::TlsVersion, "TLSv1.3"),
+        (A::PeerVerified, ""),
+        (A::PeerSubject, "CN=client"),
+        (A::PeerCertificate, "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n"),
+        (A::UpstreamAddress, "10.0.0.2:8080"),
+        (A::UpstreamPort, "8080"),
+        (A::UpstreamAnswered, ""),
+        (A::Node, "box"),
+        (A::ClusterName, "backend"),
+        (A::RouteName, "r1"),
+        (A::ResponseHeader(b"grpc-status"), "7"),
     ] {
-        request.put(name, value.as_bytes(), false);
+        request.set_attribute(attribute, value.as_bytes());
     }
     request.status = 201;
     request
@@ -196,52 +197,42 @@ fn single_headers_and_spellings() {
 }
 
 #[test]
-fn odd_values_of_variables() {
-    let get = |name: &str, value: &str, op: &str| {
-        request_headers(Request::default().variable(name, value), op).remove(0)
+fn odd_values_of_attributes() {
+    let get = |attribute, value: &str, op: &str| {
+        request_headers(Request::default().attribute(attribute, value), op).remove(0)
     };
-    for (name, value, path, wanted) in [
-        ("server_protocol", "HTTP/2.0", "get_property request.protocol", "0 HTTP/2"),
-        ("server_protocol", "HTTP/3.0", "get_property request.protocol", "0 HTTP/3"),
-        ("server_protocol", "HTTP/1.0", "get_property request.protocol", "0 HTTP/1.0"),
-        ("upstream_addr", "unix:/tmp/x", "get_property upstream.address", "0 unix:/tmp/x"),
-        ("upstream_addr", "unix:/tmp/x", "get_property_int upstream.port", "1"),
-        ("upstream_addr", "", "get_property upstream.address", "1"),
-        ("upstream_addr", "[::1]:80 : 10.0.0.3:81", "get_property_int upstream.port", "0 81"),
-        ("remote_addr", "unix:", "get_property source.address", "0 unix:"),
-        ("ssl_client_verify", "FAILED:expired", "get_property_bool connection.mtls", "0 false"),
-        ("ssl_client_raw_cert", "", "get_property connection.sha256_peer_certificate_digest", "1"),
-        ("ssl_client_raw_cert", "!", "get_property connection.sha256_peer_certificate_digest", "1"),
-        ("server_port", "no number", "get_property_int destination.port", "1"),
-        ("server_port", "", "get_property_int destination.port", "1"),
-        ("request_time", "oddly", "get_property_int request.time", "1"),
+    let digest = "get_property connection.sha256_peer_certificate_digest";
+    for (attribute, value, op, wanted) in [
+        (A::SourceAddress, "unix:", "get_property source.address", "0 unix:"),
+        (A::PeerCertificate, "", digest, "1"),
+        (A::PeerCertificate, "!", digest, "1"),
+        (A::DestinationPort, "no number", "get_property_int destination.port", "1"),
+        (A::DestinationPort, "", "get_property_int destination.port", "1"),
+        (A::RequestStart, "oddly", "get_property_int request.time", "1"),
     ] {
-        assert_eq!(get(name, value, path), wanted, "${name} = {value:?}");
+        assert_eq!(get(attribute, value, op), wanted, "{attribute:?} = {value:?}");
     }
 }
 
 #[test]
-fn variables_of_nginx_are_read_and_set() {
+fn properties_of_the_host_are_read_and_set() {
     let request =
-        Request::default().variable("fixed", "1").writable("free", "2").writable("empty", "");
+        Request::default().property("fixed", "1").writable("free", "2").writable("empty", "");
     let probe = Probe::new(
-        "request_headers: get_property ngx.fixed; request_headers: get_property fixed
-         request_headers: get_property ngx.absent; request_headers: get_property empty
-         request_headers: set_property ngx.free 3; request_headers: get_property free
-         request_headers: set_property free ''; request_headers: get_property ngx.free
-         request_headers: set_property fixed 4; request_headers: get_property fixed",
+        "request_headers: get_property fixed; request_headers: get_property absent
+         request_headers: get_property empty; request_headers: set_property free 3
+         request_headers: get_property free; request_headers: set_property free ''
+         request_headers: get_property free; request_headers: set_property fixed 4
+         request_headers: get_property fixed",
     );
     let stream = probe.open_for(request);
     stream.request_headers();
-    assert_eq!(probe.answers(), ["0 1", "0 1", "1", "0 ''", "0", "0 3", "0", "0 ''", "10", "0 1"]);
+    assert_eq!(probe.answers(), ["0 1", "1", "0 ''", "0", "0 3", "0", "0 ''", "10", "0 1"]);
     assert_eq!(
-        stream.host.with(stream.request, |r| r.get("free").map(<[u8]>::to_vec)),
+        stream.host.with(stream.request, |r| r.get_property("free").map(<[u8]>::to_vec)),
         Some(Vec::new())
     );
-    assert_eq!(
-        probe.warned(),
-        ["proxy_on_request_headers: nginx variable \"fixed\" cannot be set"]
-    );
+    assert_eq!(probe.warned(), ["proxy_on_request_headers: property \"fixed\" cannot be set"]);
 }
 
 #[test]

@@ -105,14 +105,8 @@ fn a_guest_that_fills_it_is_warned_once_and_nothing_is_lost() {
     assert!((20..60).contains(&kept), "{answers:?}");
     assert!(answers[..kept].iter().all(|answer| answer == "0"));
     assert!(answers[kept..].iter().all(|answer| answer == "10"));
-    assert_eq!(
-        probe.warned(),
-        [
-            "proxy_on_request_headers: the shared memory is full: raise shared_memory in wasm.setup, \
-          or set eviction = \"lru\""
-        ]
-    );
-    let shared = resty_proxy_wasm::ports::Host::shared(&*probe.filter.host).expect("memory");
+    assert_eq!(probe.warned(), ["proxy_on_request_headers: the shared memory is full"]);
+    let shared = resty_proxy_wasm::ports::Stores::shared(&*probe.filter.host).expect("memory");
     assert_eq!(shared.keys(b"", usize::MAX).expect("keys").len(), kept);
 }
 

@@ -3,7 +3,7 @@
 use super::input::Input;
 use crate::world::player::{check_statuses, player};
 use crate::world::{Filter, Request, Stream, sim_host};
-use resty_proxy_wasm::abi::{Callback, LogLevel, PROPERTIES, Source};
+use resty_proxy_wasm::abi::{Attribute, Callback, LogLevel, PROPERTIES, Source};
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::ports::Phase;
 use std::sync::LazyLock;
@@ -28,7 +28,7 @@ pub fn run(bytes: &[u8]) {
         let context = filter.context("");
         let request = world.add(request(&mut input));
         let wild = input.wild();
-        world.with(request, |r| r.put("tape", &input.tape(16, &wild), false));
+        world.with(request, |r| r.set_property("tape", &input.tape(16, &wild), false));
         let Ok(stream) = filter.try_open(&context, request).map_err(fine) else { return };
         // Another context to work on by its number.
         let other = filter.open(&context);
@@ -54,7 +54,7 @@ fn events(stream: &Stream, input: &mut Input<'_>, wild: &[&[u8]]) -> Result<(), 
         let (callback, whence) = (input.byte(), input.byte());
         let tape = input.tape(16, wild);
         stream.host.with(stream.request, |r| {
-            r.put("tape", &tape, false);
+            r.set_property("tape", &tape, false);
             r.phase = phase(whence, callback);
             r.headers_sent = r.phase == Phase::Log || whence & 0x20 != 0;
             r.status = [0, 200, 204, 404][usize::from(whence >> 6)];
@@ -73,7 +73,7 @@ fn events(stream: &Stream, input: &mut Input<'_>, wild: &[&[u8]]) -> Result<(), 
     Ok(())
 }
 
-/// Mostly the phase that the callback has in nginx.
+/// Mostly the phase that the callback has in a server.
 fn phase(whence: u8, callback: u8) -> Phase {
     match (whence & 0xf, callback % 5) {
         (0, _) => Phase::Other,
@@ -84,32 +84,27 @@ fn phase(whence: u8, callback: u8) -> Phase {
     }
 }
 
-/// The variables that properties are made of.
-static VARIABLES: LazyLock<Vec<&str>> = LazyLock::new(|| {
+/// The attributes that properties are made of, and those that the host looks at for itself.
+static ATTRIBUTES: LazyLock<Vec<Attribute<'static>>> = LazyLock::new(|| {
     let sources = PROPERTIES.iter().flat_map(|property| match property.source {
-        Source::Variable(names) => names.to_vec(),
-        Source::Size(name) => vec![name],
+        Source::Attribute(attribute) | Source::Size(attribute) => vec![attribute],
         Source::Address(address, port) => vec![address, port],
         _ => Vec::new(),
     });
     let more = [
-        "server_protocol",
-        "request_time",
-        "msec",
-        "upstream_addr",
-        "upstream_status",
-        "ssl_client_verify",
-        "ssl_client_raw_cert",
-        "http_host",
-        "request_method",
-        "request_uri",
-        "sent_http_content_length",
-        "sent_http_a",
+        Attribute::UpstreamAnswered,
+        Attribute::PeerVerified,
+        Attribute::PeerCertificate,
+        Attribute::RequestAuthority,
+        Attribute::RequestMethod,
+        Attribute::RequestPath,
+        Attribute::ResponseContentLength,
+        Attribute::ResponseHeader(b"a"),
     ];
     sources.chain(more).collect()
 });
 
-/// A request with arbitrary headers and variables: clients and upstreams choose what is in them.
+/// A request with arbitrary headers and attributes: clients and upstreams choose what is in them.
 fn request(input: &mut Input<'_>) -> Request {
     let mut request = Request::default().header("a", "1").writable("free", "");
     for _ in 0..input.byte() % 4 {
@@ -121,8 +116,8 @@ fn request(input: &mut Input<'_>) -> Request {
         request.headers.push((name.into(), value.to_vec()));
     }
     for _ in 0..input.byte() % 4 {
-        let name = VARIABLES[usize::from(input.byte()) % VARIABLES.len()];
-        request.put(name, input.string(1024), false);
+        let attribute = ATTRIBUTES[usize::from(input.byte()) % ATTRIBUTES.len()];
+        request.set_attribute(attribute, input.string(1024));
     }
     request
 }

@@ -3,12 +3,14 @@
 //! Source: the specification's `abi-versions/v0.2.1/README.md` and its forerunners; where those leave a
 //! choice, `docs/RATIONALE.md` says what was chosen.
 
+mod attribute;
 mod callback;
 mod hostcalls;
 mod property;
 
 use std::fmt;
 
+pub use attribute::Attribute;
 pub use callback::Callback;
 pub(crate) use hostcalls::for_each_hostcall;
 pub use hostcalls::{HOST_FUNCTIONS, HostFunction, Support, WASI_FUNCTIONS};

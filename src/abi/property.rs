@@ -1,5 +1,7 @@
 //! The table of properties: where each comes from and how its value is encoded.
 
+use super::Attribute;
+
 /// How a value reaches the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueType {
@@ -34,28 +36,20 @@ pub enum Source {
     RequestHeaders,
     /// All headers of the response, or one by its name as a third segment.
     ResponseHeaders,
-    /// The trailers of the response that nginx shows; empty before the end of its body.
+    /// The trailers of the response that the host knows; empty before the end of its body.
     ResponseTrailers,
     /// `grpc-status` of the response, a header or a trailer.
     GrpcStatus,
-    /// The first nginx variable of the list that has a value.
-    Variable(&'static [&'static str]),
-    /// A variable that counts bytes; 0 when it is missing.
-    Size(&'static str),
-    /// `$server_protocol`, in the spelling of the specification's examples (`HTTP/2`, not `HTTP/2.0`).
-    Protocol,
-    /// When the request began.
-    StartTime,
-    /// How long ago that was.
-    Duration,
+    /// An attribute.
+    Attribute(Attribute<'static>),
+    /// An attribute that counts bytes; 0 when it is missing.
+    Size(Attribute<'static>),
     /// The status of the response.
     ResponseCode,
     /// Why the response is what it is: a local response's own words, `via_upstream` or `direct_response`.
     CodeDetails,
-    /// Two variables joined as `address:port`.
-    Address(&'static str, &'static str),
-    /// The address or the port of the last upstream that was tried.
-    Upstream { port: bool },
+    /// Two attributes joined as `address:port`.
+    Address(Attribute<'static>, Attribute<'static>),
     /// Whether the client's certificate was verified.
     Mtls,
     /// SHA-256 of the client's certificate, in hexadecimal.
@@ -68,7 +62,7 @@ pub enum Source {
     VmId,
     /// A number that never changes.
     Constant(i64),
-    /// nginx has nothing of the kind: always missing.
+    /// Hosts have nothing of the kind: always missing.
     Missing,
 }
 
@@ -87,6 +81,7 @@ const fn p(path: &'static str, value: ValueType, source: Source) -> Property {
     Property { path, value, source }
 }
 
+use Attribute as A;
 use Source as S;
 use ValueType as V;
 
@@ -100,47 +95,47 @@ pub static PROPERTIES: &[Property] = &[
     p("request.headers", V::Map, S::RequestHeaders),
     p("request.referer", V::String, S::RequestHeader("referer")),
     p("request.useragent", V::String, S::RequestHeader("user-agent")),
-    p("request.id", V::String, S::Variable(&["http_x_request_id", "request_id"])),
-    p("request.protocol", V::String, S::Protocol),
-    p("request.query", V::String, S::Variable(&["args"])),
-    p("request.time", V::Timestamp, S::StartTime),
-    p("request.duration", V::Duration, S::Duration),
-    p("request.size", V::Int, S::Size("content_length")),
-    p("request.total_size", V::Int, S::Size("request_length")),
+    p("request.id", V::String, S::Attribute(A::RequestId)),
+    p("request.protocol", V::String, S::Attribute(A::RequestProtocol)),
+    p("request.query", V::String, S::Attribute(A::RequestQuery)),
+    p("request.time", V::Timestamp, S::Attribute(A::RequestStart)),
+    p("request.duration", V::Duration, S::Attribute(A::RequestDuration)),
+    p("request.size", V::Int, S::Size(A::RequestBodySize)),
+    p("request.total_size", V::Int, S::Size(A::RequestSize)),
     p("response.code", V::Int, S::ResponseCode),
     p("response.code_details", V::String, S::CodeDetails),
     p("response.flags", V::Int, S::Constant(0)),
     p("response.grpc_status", V::Int, S::GrpcStatus),
     p("response.headers", V::Map, S::ResponseHeaders),
     p("response.trailers", V::Map, S::ResponseTrailers),
-    p("response.size", V::Int, S::Size("body_bytes_sent")),
-    p("response.total_size", V::Int, S::Size("bytes_sent")),
-    p("source.address", V::String, S::Address("remote_addr", "remote_port")),
-    p("source.port", V::Int, S::Variable(&["remote_port"])),
-    p("destination.address", V::String, S::Address("server_addr", "server_port")),
-    p("destination.port", V::Int, S::Variable(&["server_port"])),
-    p("connection.id", V::Uint, S::Variable(&["connection"])),
+    p("response.size", V::Int, S::Size(A::ResponseBodySize)),
+    p("response.total_size", V::Int, S::Size(A::ResponseSize)),
+    p("source.address", V::String, S::Address(A::SourceAddress, A::SourcePort)),
+    p("source.port", V::Int, S::Attribute(A::SourcePort)),
+    p("destination.address", V::String, S::Address(A::DestinationAddress, A::DestinationPort)),
+    p("destination.port", V::Int, S::Attribute(A::DestinationPort)),
+    p("connection.id", V::Uint, S::Attribute(A::ConnectionId)),
     p("connection.mtls", V::Bool, S::Mtls),
-    p("connection.requested_server_name", V::String, S::Variable(&["ssl_server_name"])),
-    p("connection.tls_version", V::String, S::Variable(&["ssl_protocol"])),
+    p("connection.requested_server_name", V::String, S::Attribute(A::TlsServerName)),
+    p("connection.tls_version", V::String, S::Attribute(A::TlsVersion)),
     p("connection.subject_local_certificate", V::String, S::Missing),
-    p("connection.subject_peer_certificate", V::String, S::Variable(&["ssl_client_s_dn"])),
+    p("connection.subject_peer_certificate", V::String, S::Attribute(A::PeerSubject)),
     p("connection.sha256_peer_certificate_digest", V::String, S::PeerDigest),
     p("connection.termination_details", V::String, S::Missing),
-    p("upstream.address", V::String, S::Upstream { port: false }),
-    p("upstream.port", V::Int, S::Upstream { port: true }),
+    p("upstream.address", V::String, S::Attribute(A::UpstreamAddress)),
+    p("upstream.port", V::Int, S::Attribute(A::UpstreamPort)),
     p("upstream.tls_version", V::String, S::Missing),
     p("upstream.local_address", V::String, S::Missing),
     p("upstream.transport_failure_reason", V::String, S::Missing),
     p("plugin_name", V::String, S::PluginName),
     p("plugin_root_id", V::String, S::RootId),
     p("plugin_vm_id", V::String, S::VmId),
-    p("node", V::String, S::Variable(&["node", "hostname"])),
-    p("cluster_name", V::String, S::Variable(&["cluster_name"])),
-    p("route_name", V::String, S::Variable(&["route_name"])),
+    p("node", V::String, S::Attribute(A::Node)),
+    p("cluster_name", V::String, S::Attribute(A::ClusterName)),
+    p("route_name", V::String, S::Attribute(A::RouteName)),
     p("listener_direction", V::Int, S::Constant(1)),
-    p("xds.node", V::String, S::Variable(&["node", "hostname"])),
-    p("xds.cluster_name", V::String, S::Variable(&["cluster_name"])),
-    p("xds.route_name", V::String, S::Variable(&["route_name"])),
+    p("xds.node", V::String, S::Attribute(A::Node)),
+    p("xds.cluster_name", V::String, S::Attribute(A::ClusterName)),
+    p("xds.route_name", V::String, S::Attribute(A::RouteName)),
     p("xds.listener_direction", V::Int, S::Constant(1)),
 ];

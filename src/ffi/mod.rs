@@ -14,6 +14,7 @@
 //!
 //! `include/resty_proxy_wasm.h` and `lib/resty/proxy-wasm/cdef.lua` are generated from this module.
 
+pub mod attributes;
 mod cache;
 mod context;
 mod desk;
@@ -39,6 +40,7 @@ mod ticker;
 mod trust;
 mod types;
 mod upstreams;
+mod variables;
 mod wakers;
 mod work;
 

@@ -7,13 +7,15 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::functions::{Functions, functions};
 use super::{
-    Failure, foreign, listen, request, request_line, rpw_pair_t, shared, types, upstreams, wakers,
+    Failure, attributes, foreign, listen, request, request_line, rpw_pair_t, shared, types,
+    upstreams, variables, wakers,
 };
-use crate::abi::LogLevel;
+use crate::abi::{Attribute, LogLevel};
 use crate::callout::Upstream;
-use crate::codec::target;
+use crate::codec::{header, target};
 use crate::ports::{
-    ForeignError, ForeignKind, Host, Listening, Phase, RequestId, RequestSummary, SetVariableError,
+    Clock, ForeignError, ForeignKind, Hint, Host, Jobs, Listening, Log, Phase, RequestId,
+    RequestSummary, Requests, SetPropertyError, Stores,
 };
 use crate::shm::{Address, Own, Shared};
 use crate::snapshot::HeaderMap;
@@ -29,7 +31,7 @@ mod context {
     pub const SERVER_REWRITE: i32 = 0x8000;
 }
 
-const NGX_OK: c_int = 0;
+pub(super) const NGX_OK: c_int = 0;
 const NGX_LOG_CRIT: c_int = 3;
 const NGX_LOG_ERR: c_int = 4;
 const NGX_LOG_WARN: c_int = 5;
@@ -91,37 +93,7 @@ pub fn allocate(request: RequestId, size: usize) -> Option<*mut u8> {
     record.map(|record| record.data.cast()).filter(|data: &*mut u8| !data.is_null())
 }
 
-/// Where nginx has the value of a variable, and its length; `None` when it has none.
-pub fn lend_variable(request: RequestId, name: &[u8]) -> Option<(*const u8, usize)> {
-    let functions = functions()?;
-    let mut lower = name.to_vec();
-    let (mut value, mut length) = (std::ptr::null::<u8>(), 0);
-    let mut error = std::ptr::null();
-    // SAFETY: `lower` has room for the name.
-    let rc = unsafe {
-        (functions.var_get)(
-            pointer(request),
-            name.as_ptr(),
-            name.len(),
-            lower.as_mut_ptr(),
-            0,
-            &raw mut value,
-            &raw mut length,
-            &raw mut error,
-        )
-    };
-    (rc == NGX_OK).then_some((value, length))
-}
-
-/// # Safety
-/// The request does not change while the value is in use.
-unsafe fn borrow_variable<'a>(request: RequestId, name: &[u8]) -> Option<&'a [u8]> {
-    let (value, length) = lend_variable(request, name)?;
-    // SAFETY: nginx lends the value until the request changes.
-    Some(unsafe { types::bytes(value.cast(), length) })
-}
-
-fn pointer(request: RequestId) -> *mut c_void {
+pub(super) fn pointer(request: RequestId) -> *mut c_void {
     request.0.get() as *mut c_void
 }
 
@@ -194,19 +166,42 @@ impl World {
 }
 
 impl World {
+    /// The path and the query of the request now: what a filter or the client wrote, while it stands for that, else as
+    /// nginx writes it.
+    fn request_path(&self, request: RequestId, out: &mut Vec<u8>) {
+        // SAFETY: nothing changes the request while these are in use.
+        let value = |name| unsafe { variables::borrow(request, name) };
+        let uri = value(b"uri").unwrap_or_default();
+        let args = value(b"args").unwrap_or_default();
+        let merge_slashes = self.merges_slashes(request);
+        let is_now = |target: &[u8]| target::stands_for(target, uri, args, merge_slashes);
+        // SAFETY: as above.
+        let target = || unsafe { request_line::target(request) }.or_else(|| value(b"request_uri"));
+        out.clear();
+        if let Some(written) = request::path(request).filter(|path| is_now(path)) {
+            *out = written;
+        } else if let Some(of_client) = target().filter(|target| is_now(target)) {
+            out.extend_from_slice(of_client);
+        } else {
+            target::write(uri, args, out);
+        }
+    }
+
     /// From HTTP/2 on a body needs no header that announces it. GET and HEAD have none as a rule.
     fn may_have_body_of_http2(&self, request: RequestId) -> bool {
         let mut value = Vec::new();
-        self.variable(request, b"server_protocol", &mut value)
+        variables::read(request, b"server_protocol", &mut value)
             && !value.starts_with(b"HTTP/1")
             && !value.starts_with(b"HTTP/0")
-            && self.variable(request, b"request_method", &mut value)
+            && variables::read(request, b"request_method", &mut value)
             && value != b"GET"
             && value != b"HEAD"
     }
 }
 
-impl Host for World {
+impl Host for World {}
+
+impl Log for World {
     fn log(&self, request: Option<RequestId>, level: LogLevel, message: &[u8]) {
         let level = match level {
             LogLevel::Trace | LogLevel::Debug => NGX_LOG_DEBUG,
@@ -241,6 +236,18 @@ impl Host for World {
         }
     }
 
+    fn hint(&self, about: Hint) -> &'static str {
+        match about {
+            Hint::ForeignNotHere => "there is no Lua: register it with { async = true }",
+            Hint::LocalResponseBody => "on_http_response_body was not called in body_filter_by_lua",
+            Hint::SharedMemoryFull => {
+                "raise shared_memory in wasm.setup, or set eviction = \"lru\""
+            }
+        }
+    }
+}
+
+impl Clock for World {
     #[allow(clippy::disallowed_methods, reason = "this is the core's clock")]
     fn wall_clock(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -251,53 +258,75 @@ impl Host for World {
     fn monotonic_clock(&self) -> u64 {
         u64::try_from(STARTED.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
+}
 
-    fn random(&self, out: &mut [u8]) -> bool {
-        getrandom::fill(out).is_ok()
-    }
-
-    fn variable(&self, request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
-        out.clear();
-        if name == b"http_host" {
-            return self.host_header(request, out);
+impl Requests for World {
+    fn attribute(&self, request: RequestId, attribute: Attribute<'_>, out: &mut Vec<u8>) -> bool {
+        match attribute {
+            Attribute::RequestPath => {
+                self.request_path(request, out);
+                true
+            }
+            Attribute::RequestAuthority => {
+                out.clear();
+                self.host_header(request, out)
+            }
+            Attribute::RequestScheme => {
+                if let Some(written) = request::scheme(request) {
+                    *out = written;
+                    return true;
+                }
+                attributes::read(request, attribute, out)
+            }
+            other => attributes::read(request, other, out),
         }
-        let Some((value, length)) = lend_variable(request, name) else { return false };
-        // SAFETY: nginx lends the value, which is copied at once.
-        out.extend_from_slice(unsafe { types::bytes(value.cast(), length) });
-        true
     }
 
-    fn set_variable(
+    fn has_property(&self, path: &[u8]) -> bool {
+        variables::named_by(path).is_some()
+    }
+
+    fn property(&self, request: RequestId, path: &[u8], out: &mut Vec<u8>) -> bool {
+        match variables::named_by(path) {
+            Some(b"http_host") => {
+                out.clear();
+                self.host_header(request, out)
+            }
+            Some(name) => variables::read(request, name, out),
+            None => false,
+        }
+    }
+
+    fn set_property(
         &self,
         request: RequestId,
-        name: &[u8],
+        path: &[u8],
         value: &[u8],
-    ) -> Result<(), SetVariableError> {
-        let mut lower = name.to_vec();
-        let mut error = [0u8; 512];
-        let mut error_length = error.len();
-        // A NULL value would make the variable undefined; an empty one is a value.
-        let data = if value.is_empty() { c"".as_ptr().cast() } else { value.as_ptr() };
-        // SAFETY: `lower` has room for the name; nginx copies the value and writes at most `error_length` bytes of
-        // error, and then their number there.
-        let rc = unsafe {
-            (self.call().var_set)(
-                pointer(request),
-                name.as_ptr(),
-                name.len(),
-                lower.as_mut_ptr(),
-                data,
-                value.len(),
-                error.as_mut_ptr(),
-                &raw mut error_length,
-            )
-        };
-        if rc == NGX_OK {
-            return Ok(());
+    ) -> Result<(), SetPropertyError> {
+        let name = variables::named_by(path).ok_or(SetPropertyError::NotFound)?;
+        let shown = || name.escape_ascii();
+        // nginx writes variables into messages as they are.
+        if !header::is_value(value) && self.property(request, path, &mut Vec::new()) {
+            return Err(SetPropertyError::BadValue(format!(
+                "nginx variable \"{}\" is not set: a value may hold no CR, LF or NUL",
+                shown()
+            )));
         }
-        let text = error.get(..error_length).unwrap_or_default();
-        let unknown = text.windows(NOT_FOUND.len()).any(|part| part == NOT_FOUND);
-        Err(if unknown { SetVariableError::NotFound } else { SetVariableError::ReadOnly })
+        if name.eq_ignore_ascii_case(QUERY) && !target::is_query(value) {
+            return Err(SetPropertyError::BadValue(
+                "nginx variable \"args\" is not set: a query may hold no white space, control character or #"
+                    .into(),
+            ));
+        }
+        variables::set(request, name, value)
+    }
+
+    fn response_trailers(&self, request: RequestId, out: &mut HeaderMap) {
+        attributes::trailers(request, out);
+    }
+
+    fn response_trailer(&self, request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
+        attributes::trailer(request, name, out)
     }
 
     fn request_headers(&self, request: RequestId, out: &mut HeaderMap) {
@@ -332,29 +361,10 @@ impl Host for World {
         summary
     }
 
-    fn request_path(&self, request: RequestId, out: &mut Vec<u8>) {
-        // SAFETY: nothing changes the request while these are in use.
-        let value = |name| unsafe { borrow_variable(request, name) };
-        let uri = value(b"uri").unwrap_or_default();
-        let args = value(b"args").unwrap_or_default();
-        let merge_slashes = self.merges_slashes(request);
-        let is_now = |target: &[u8]| target::stands_for(target, uri, args, merge_slashes);
-        // SAFETY: as above.
-        let target = || unsafe { request_line::target(request) }.or_else(|| value(b"request_uri"));
-        out.clear();
-        if let Some(written) = request::path(request).filter(|path| is_now(path)) {
-            *out = written;
-        } else if let Some(of_client) = target().filter(|target| is_now(target)) {
-            out.extend_from_slice(of_client);
-        } else {
-            target::write(uri, args, out);
-        }
-    }
-
     fn is_head(&self, request: RequestId) -> bool {
         request_line::is_head(request).unwrap_or_else(|| {
             let mut method = Vec::new();
-            self.variable(request, b"request_method", &mut method) && method == b"HEAD"
+            variables::read(request, b"request_method", &mut method) && method == b"HEAD"
         })
     }
 
@@ -365,10 +375,6 @@ impl Host for World {
     fn merges_slashes(&self, request: RequestId) -> bool {
         // SAFETY: the request lives: it is the running one.
         unsafe { self.call().merge_slashes.of(pointer(request)) }
-    }
-
-    fn request_scheme(&self, request: RequestId, out: &mut Vec<u8>) -> bool {
-        request::scheme(request).map(|scheme| *out = scheme).is_some()
     }
 
     fn set_request_scheme(&self, request: RequestId, scheme: &[u8]) {
@@ -399,6 +405,12 @@ impl Host for World {
         u16::try_from(unsafe { (self.call().response_status)(pointer(request)) }).unwrap_or(0)
     }
 
+    fn wake(&self, waker: NonZeroUsize) {
+        wakers::post(waker);
+    }
+}
+
+impl Jobs for World {
     fn work_waits(&self) {
         super::work::announce();
     }
@@ -423,7 +435,9 @@ impl Host for World {
     fn call_foreign(&self, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignError> {
         foreign::call(name, arguments)
     }
+}
 
+impl Stores for World {
     fn shared(&self) -> Option<&Shared> {
         shared::shared_by_all()
     }
@@ -439,10 +453,6 @@ impl Host for World {
     fn wake_listener(&self, address: Address) {
         listen::wake(address);
     }
-
-    fn wake(&self, waker: NonZeroUsize) {
-        wakers::post(waker);
-    }
 }
 
 /// Posts a semaphore of ngx_lua: that of a stream that waits, or of the light thread that waits for work.
@@ -454,8 +464,8 @@ pub fn post(semaphore: NonZeroUsize) {
     }
 }
 
-/// How ngx_lua says that a variable does not exist (`ngx_http_lua_ffi_var_set`).
-const NOT_FOUND: &[u8] = b"not found for writing";
+/// nginx passes it on to upstreams as it is.
+const QUERY: &[u8] = b"args";
 
 fn escape_controls(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + 8);

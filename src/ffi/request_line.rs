@@ -10,7 +10,7 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::functions::functions;
-use super::{RPW_CONTINUE, boundary, nginx, request, rpw_error_t, stream, types};
+use super::{RPW_CONTINUE, boundary, nginx, request, rpw_error_t, stream, types, variables};
 use crate::ports::RequestId;
 
 /// `ngx_str_t`
@@ -86,7 +86,7 @@ fn line(request: RequestId) -> Option<*mut Line> {
 /// `$request_uri`: where the configuration names it nginx keeps the value that was read first.
 fn find(request: RequestId) -> Option<usize> {
     let text = |name: &[u8]| {
-        let (data, length) = nginx::lend_variable(request, name)?;
+        let (data, length) = variables::lend(request, name)?;
         Some(Text { length, data })
     };
     let known = [text(b"request")?, text(b"uri")?, text(b"server_protocol")?];

@@ -14,7 +14,7 @@ use super::{
 use crate::abi::{Callback, LogLevel, Version};
 use crate::callout::Rules;
 use crate::limits;
-use crate::ports::{Host, RequestId};
+use crate::ports::{Hint, Host, RequestId};
 use crate::shm::{Metric, Own, QueueId};
 
 /// What a plugin is, the same for all of its VMs.
@@ -81,7 +81,7 @@ pub struct Contexts {
     property_bytes: usize,
 }
 
-/// What nginx adds to a line: the time, the process, the request.
+/// What hosts add to a line: the time, the process, the request.
 const LINE_OVERHEAD: usize = 100;
 
 /// Ended streams kept for reuse; more would only be memory held for a burst that is over.
@@ -345,6 +345,11 @@ impl State {
         }
     }
 
+    /// Like [`State::warn`], with what the host adds to it.
+    pub fn warn_with(&self, message: &str, about: Hint) {
+        self.warn(&with_hint(message, self.host.hint(about)));
+    }
+
     fn write_warning(&self, message: &str) {
         let line =
             format!("wasm plugin \"{}\": {}: {message}", self.plugin.name, self.call.callback);
@@ -367,6 +372,14 @@ impl State {
         after <= limits::LOG_BYTES
     }
 
+    /// Like [`State::warn_once`], with what the host adds to it.
+    pub fn warn_once_with(&mut self, message: &'static str, about: Hint) {
+        if !self.warned.contains(&message) {
+            self.warned.push(message);
+            self.warn_with(message, about);
+        }
+    }
+
     /// Like [`State::warn`], once per VM.
     pub fn warn_once(&mut self, message: &'static str) {
         if !self.warned.contains(&message) {
@@ -374,6 +387,10 @@ impl State {
             self.warn(message);
         }
     }
+}
+
+fn with_hint(message: &str, hint: &str) -> String {
+    if hint.is_empty() { message.into() } else { format!("{message}: {hint}") }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::memory::{Answer, give_bytes, slice, split};
 use crate::abi::Status;
 use crate::guest::{ForeignCall, Return, State};
 use crate::limits;
-use crate::ports::{ForeignError, ForeignKind};
+use crate::ports::{ForeignError, ForeignKind, Hint};
 
 /// The result of a function that runs now; of one that runs later, the id by which proxy_on_foreign_function will know
 /// it, as four bytes in little endian. A guest that wants no result passes 0 for an address.
@@ -38,9 +38,7 @@ pub fn proxy_call_foreign_function(
             Ok(result) => result,
             Err(ForeignError::Failed) => return Err(Status::InternalFailure.into()),
             Err(ForeignError::NotHere) => {
-                state.warn_once(
-                    "a foreign function cannot run here, where there is no Lua: register it with { async = true }",
-                );
+                state.warn_once_with("a foreign function cannot run here", Hint::ForeignNotHere);
                 return Err(Status::InternalFailure.into());
             }
         },

@@ -4,7 +4,7 @@ use wasmtime::Caller;
 
 use super::memory::{Answer, give, give_bytes, give_current, slice, split, write_u32};
 use super::trailers;
-use crate::abi::{MapType, Status, Version};
+use crate::abi::{Attribute, MapType, Status, Version};
 use crate::codec::header_map;
 use crate::effect::{EffectKind, Effects};
 use crate::grpc::Event;
@@ -113,7 +113,7 @@ pub fn load(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
             Some(Event::TrailingMetadata(map)) => Some(map),
             _ => None,
         },
-        // nginx shows no trailers of requests.
+        // Hosts show no trailers of requests.
         MapType::RequestTrailers => None,
     }
 }
@@ -128,14 +128,13 @@ fn request_headers(state: &mut State) -> Option<&mut HeaderMap> {
         let headers = &mut stream.request_headers;
         headers.clear();
         let mut value = Vec::new();
-        if host.variable(request, b"request_method", &mut value) {
+        if host.attribute(request, Attribute::RequestMethod, &mut value) {
             headers.push(b":method", &value);
         }
-        if host.request_scheme(request, &mut value) || host.variable(request, b"scheme", &mut value)
-        {
+        if host.attribute(request, Attribute::RequestScheme, &mut value) {
             headers.push(b":scheme", &value);
         }
-        if host.variable(request, b"http_host", &mut value) {
+        if host.attribute(request, Attribute::RequestAuthority, &mut value) {
             headers.push(AUTHORITY, &value);
         }
         path_now(&**host, &stream.effects, request, &mut value);
@@ -146,7 +145,7 @@ fn request_headers(state: &mut State) -> Option<&mut HeaderMap> {
     Some(&mut stream.request_headers)
 }
 
-/// Path and query of a request. What a callback wrote nginx hears of when the callback has returned.
+/// Path and query of a request. The host does what a callback wrote when the callback has returned.
 pub fn path_now(host: &dyn Host, effects: &Effects, request: RequestId, out: &mut Vec<u8>) {
     let written = effects.iter().filter(|effect| effect.kind == EffectKind::SetPath).last();
     match written {
@@ -154,6 +153,10 @@ pub fn path_now(host: &dyn Host, effects: &Effects, request: RequestId, out: &mu
             out.clear();
             out.extend_from_slice(effect.value);
         }
-        None => host.request_path(request, out),
+        None => {
+            if !host.attribute(request, Attribute::RequestPath, out) {
+                out.clear();
+            }
+        }
     }
 }

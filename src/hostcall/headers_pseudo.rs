@@ -71,7 +71,7 @@ fn check_method(state: &State, value: &[u8]) -> Result<(), &'static str> {
         return Err(": the client asked for a body, and a response to HEAD has none");
     }
     if goes_by_name(is_head, value) && value != HEAD && !state.host.names_methods(request) {
-        return Err(": this nginx cannot pass on that method here");
+        return Err(": the host cannot pass on that method here");
     }
     Ok(())
 }

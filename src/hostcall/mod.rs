@@ -1,6 +1,7 @@
 //! The host functions of module `env`, a file per family. Each takes the caller and the guest's numbers
 //! and returns an [`Answer`](memory::Answer); the table in `abi/hostcalls.rs` says which there are.
 
+mod attribute;
 mod buffer;
 mod context;
 mod dispatch;

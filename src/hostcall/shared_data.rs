@@ -5,6 +5,7 @@ use wasmtime::Caller;
 use super::memory::{Answer, give_current, slice, split};
 use crate::abi::Status;
 use crate::guest::{Return, State};
+use crate::ports::Hint;
 use crate::shm::Refusal;
 
 pub fn proxy_get_shared_data(
@@ -48,15 +49,17 @@ pub fn proxy_set_shared_data(
 
 /// A guest cannot tell these from one another, so a warning does.
 pub fn refused(state: &mut State, refusal: Refusal) -> super::memory::Stop {
-    state.warn_once(match refusal {
-        Refusal::Full => {
-            "the shared memory is full: raise shared_memory in wasm.setup, or set eviction = \"lru\""
+    match refusal {
+        Refusal::Full => state.warn_once_with("the shared memory is full", Hint::SharedMemoryFull),
+        Refusal::TooLarge => {
+            state.warn_once("a key or a value is larger than the shared memory takes");
         }
-        Refusal::TooLarge => "a key or a value is larger than the shared memory takes",
-        Refusal::TooMany => "the filter has more queues or metrics than the host keeps",
+        Refusal::TooMany => {
+            state.warn_once("the filter has more queues or metrics than the host keeps");
+        }
         Refusal::Mismatch | Refusal::TooManyProcesses => {
-            "more processes use the shared memory than it has room for"
+            state.warn_once("more processes use the shared memory than it has room for");
         }
-    });
+    }
     Status::InternalFailure.into()
 }

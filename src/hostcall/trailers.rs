@@ -1,18 +1,11 @@
-//! Trailers of a response, as far as nginx shows them: each in a variable of its name, and none of them as a list. So the
-//! names are those that the response announces, and those that gRPC has.
+//! Trailers of a response, as far as the host knows them.
 
-use super::property::variable;
+use super::attribute::{charge, has_room};
 use crate::abi::{Callback, MapType};
 use crate::codec::header;
 use crate::guest::State;
 use crate::limits;
 use crate::snapshot::HeaderMap;
-
-/// Where names of trailers are announced: as it came, and as it goes out.
-const ANNOUNCED: [&[u8]; 2] = [b"upstream_http_trailer", b"sent_http_trailer"];
-
-/// What gRPC sends without announcing it.
-const OF_GRPC: [&[u8]; 3] = [b"grpc-status", b"grpc-message", b"grpc-status-details-bin"];
 
 /// The trailers of the effective stream's response; `None` before its body has come to its end.
 pub fn response_trailers(state: &mut State) -> Option<&mut HeaderMap> {
@@ -23,11 +16,11 @@ pub fn response_trailers(state: &mut State) -> Option<&mut HeaderMap> {
     }
     if !std::mem::replace(&mut stream.response_trailers_loaded, true) {
         let mut trailers = HeaderMap::new();
-        for name in names(state) {
-            if let Some(value) = trailer(state, &name) {
-                trailers.push(&name, &value);
-            }
+        let request = state.stream().filter(|s| has_room(s, 0)).map(|s| s.request);
+        if let Some(request) = request {
+            state.host.response_trailers(request, &mut trailers);
         }
+        trailers.iter().for_each(|(_, value)| charge(state, value));
         state.stream_mut()?.response_trailers = trailers;
     }
     Some(&mut state.stream_mut()?.response_trailers)
@@ -41,32 +34,13 @@ pub fn one(state: &mut State, map: MapType, name: &[u8]) -> Option<Vec<u8>> {
     trailer(state, name)
 }
 
-fn names(state: &State) -> Vec<Vec<u8>> {
-    let mut names: Vec<Vec<u8>> = Vec::new();
-    let mut add = |name: &[u8]| {
-        let name = name.trim_ascii().to_ascii_lowercase();
-        if names.len() < limits::TRAILERS && !names.contains(&name) {
-            names.push(name);
-        }
-    };
-    if variable(state, b"content_type").is_some_and(|value| value.starts_with(b"application/grpc"))
-    {
-        OF_GRPC.iter().for_each(|name| add(name));
-    }
-    for list in ANNOUNCED {
-        let announced = variable(state, list).unwrap_or_default();
-        announced.split(|&byte| byte == b',').for_each(&mut add);
-    }
-    names
-}
-
 fn trailer(state: &State, name: &[u8]) -> Option<Vec<u8>> {
     if name.len() > limits::SHOWN_BYTES || !header::is_token(name) {
         return None;
     }
-    let name: Vec<u8> = name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }).collect();
-    [&b"upstream_trailer_"[..], b"sent_trailer_"]
-        .iter()
-        .find_map(|prefix| variable(state, &[prefix, &name[..]].concat()))
-        .filter(|value| !value.is_empty())
+    let stream = state.stream().filter(|s| has_room(s, 0))?;
+    let mut value = Vec::new();
+    let found = state.host.response_trailer(stream.request, name, &mut value);
+    charge(state, &value);
+    (found && !value.is_empty()).then_some(value)
 }

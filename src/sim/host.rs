@@ -1,10 +1,12 @@
 //! A host whose requests live in memory.
 
 use super::{number, request_id};
-use crate::abi::LogLevel;
+use crate::abi::{Attribute, LogLevel};
 use crate::callout::Upstream;
+use crate::limits;
 use crate::ports::{
-    ForeignError, ForeignKind, Host, Listening, Phase, RequestId, RequestSummary, SetVariableError,
+    Clock, ForeignError, ForeignKind, Host, Jobs, Listening, Log, Phase, RequestId, RequestSummary,
+    Requests, SetPropertyError, Stores,
 };
 use crate::shm::{Address, Own, Shared};
 use crate::snapshot::HeaderMap;
@@ -15,7 +17,10 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 pub struct Request {
     /// Its headers, without `Host`.
     pub headers: Vec<(Vec<u8>, Vec<u8>)>,
-    variables: Vec<Variable>,
+    attributes: Vec<(Attribute<'static>, Vec<u8>)>,
+    properties: Vec<Property>,
+    /// Trailers of its response.
+    pub trailers: Vec<(Vec<u8>, Vec<u8>)>,
     /// Where it stands.
     pub phase: Phase,
     /// Whether the response's headers went out.
@@ -24,11 +29,10 @@ pub struct Request {
     pub status: u16,
     /// Path and query as filters set them.
     pub path: Option<Vec<u8>>,
-    scheme: Option<Vec<u8>>,
 }
 
-struct Variable {
-    name: Vec<u8>,
+struct Property {
+    path: Vec<u8>,
     value: Vec<u8>,
     writable: bool,
 }
@@ -38,18 +42,19 @@ impl Default for Request {
     fn default() -> Self {
         let request = Self {
             headers: Vec::new(),
-            variables: Vec::new(),
+            attributes: Vec::new(),
+            properties: Vec::new(),
+            trailers: Vec::new(),
             phase: Phase::Request,
             headers_sent: false,
             status: 0,
             path: None,
-            scheme: None,
         };
         request
-            .variable("request_method", "GET")
-            .variable("scheme", "http")
-            .variable("http_host", "example.com")
-            .variable("request_uri", "/")
+            .attribute(Attribute::RequestMethod, "GET")
+            .attribute(Attribute::RequestScheme, "http")
+            .attribute(Attribute::RequestAuthority, "example.com")
+            .attribute(Attribute::RequestPath, "/")
     }
 }
 
@@ -60,35 +65,61 @@ impl Request {
         self
     }
 
-    /// A variable that cannot be set.
-    pub fn variable(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        self.put(name, value.as_ref(), false);
+    /// Adds a trailer of the response.
+    pub fn trailer(mut self, name: &str, value: &str) -> Self {
+        self.trailers.push((name.into(), value.into()));
         self
     }
 
-    /// A variable that filters may set.
+    /// Sets an attribute.
+    pub fn attribute(mut self, attribute: Attribute<'static>, value: impl AsRef<[u8]>) -> Self {
+        self.set_attribute(attribute, value.as_ref());
+        self
+    }
+
+    /// Like [`Request::attribute`].
+    pub fn set_attribute(&mut self, attribute: Attribute<'static>, value: &[u8]) {
+        self.attributes.retain(|(known, _)| *known != attribute);
+        self.attributes.push((attribute, value.to_vec()));
+    }
+
+    /// Sets a property of the host's own, with one segment in its path, that filters cannot set.
+    pub fn property(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        self.set_property(name, value.as_ref(), false);
+        self
+    }
+
+    /// Like [`Request::property`], for one that filters may set.
     pub fn writable(mut self, name: &str, value: &str) -> Self {
-        self.put(name, value.as_bytes(), true);
+        self.set_property(name, value.as_bytes(), true);
         self
     }
 
-    /// Sets a variable, or adds it.
-    pub fn put(&mut self, name: &str, value: &[u8], writable: bool) {
-        self.variables.retain(|v| v.name != name.as_bytes());
-        self.variables.push(Variable { name: name.into(), value: value.to_vec(), writable });
+    /// Sets a property of the host's own, or adds it.
+    pub fn set_property(&mut self, name: &str, value: &[u8], writable: bool) {
+        self.properties.retain(|property| property.path != name.as_bytes());
+        self.properties.push(Property { path: name.into(), value: value.to_vec(), writable });
     }
 
-    /// The value of a variable.
-    pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.find(name.as_bytes()).map(|v| v.value.as_slice())
+    /// The value of a property of the host's own.
+    pub fn get_property(&self, name: &str) -> Option<&[u8]> {
+        self.find(name.as_bytes()).map(|property| property.value.as_slice())
     }
 
-    fn find(&self, name: &[u8]) -> Option<&Variable> {
-        self.variables.iter().find(|v| v.name == name)
+    fn find(&self, path: &[u8]) -> Option<&Property> {
+        self.properties.iter().find(|property| property.path == path)
+    }
+
+    fn find_attribute(&self, attribute: Attribute<'_>) -> Option<&[u8]> {
+        if attribute == Attribute::RequestPath && self.path.is_some() {
+            return self.path.as_deref();
+        }
+        let found = self.attributes.iter().find(|(known, _)| *known == attribute);
+        found.map(|(_, value)| value.as_slice())
     }
 }
 
-/// Called with each line of the log, and with the name of each variable that is read, before that is done.
+/// Called with a line of the log.
 pub type Hook = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// A function of the embedder: its result for those arguments.
@@ -113,8 +144,6 @@ pub struct Settings {
     pub foreign: Vec<(Vec<u8>, ForeignKind, ForeignFunction)>,
     /// Called with each line of the log before it is kept.
     pub on_log: Option<Hook>,
-    /// Called with the name of each variable that is read, before it is looked up.
-    pub on_variable: Option<Hook>,
     /// Panics when the host is dropped with warnings that were not taken by [`SimHost::warned`]: for tests.
     pub warnings_are_taken: bool,
 }
@@ -127,7 +156,6 @@ impl Default for Settings {
             upstreams: Vec::new(),
             foreign: Vec::new(),
             on_log: None,
-            on_variable: None,
             warnings_are_taken: false,
         }
     }
@@ -283,7 +311,9 @@ impl Drop for SimHost {
     }
 }
 
-impl Host for SimHost {
+impl Host for SimHost {}
+
+impl Log for SimHost {
     fn log(&self, _: Option<RequestId>, level: LogLevel, message: &[u8]) {
         if let Some(hook) = &self.settings.on_log {
             hook(message);
@@ -294,7 +324,9 @@ impl Host for SimHost {
     fn log_level(&self, _: Option<RequestId>) -> LogLevel {
         self.lock().level
     }
+}
 
+impl Clock for SimHost {
     fn wall_clock(&self) -> u64 {
         self.settings.wall_clock
     }
@@ -307,34 +339,17 @@ impl Host for SimHost {
         out.fill(0x2a);
         true
     }
+}
 
-    fn variable(&self, request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
-        if let Some(hook) = &self.settings.on_variable {
-            hook(name);
-        }
-        out.clear();
-        self.read(request, |r| match r.find(name) {
-            Some(found) => {
-                out.extend_from_slice(&found.value);
-                true
-            }
-            None => false,
-        })
+impl Requests for SimHost {
+    fn phase(&self, request: RequestId) -> Phase {
+        self.read(request, |r| r.phase)
     }
 
-    fn set_variable(
-        &self,
-        request: RequestId,
-        name: &[u8],
-        value: &[u8],
-    ) -> Result<(), SetVariableError> {
-        self.with(request, |r| match r.variables.iter_mut().find(|v| v.name == name) {
-            Some(found) if found.writable => {
-                found.value = value.to_vec();
-                Ok(())
-            }
-            Some(_) => Err(SetVariableError::ReadOnly),
-            None => Err(SetVariableError::NotFound),
+    fn attribute(&self, request: RequestId, attribute: Attribute<'_>, out: &mut Vec<u8>) -> bool {
+        out.clear();
+        self.read(request, |r| {
+            r.find_attribute(attribute).map(|value| out.extend_from_slice(value)).is_some()
         })
     }
 
@@ -345,45 +360,9 @@ impl Host for SimHost {
     fn request_summary(&self, request: RequestId) -> RequestSummary {
         self.read(request, |r| RequestSummary {
             headers: r.headers.len() as u32,
-            authority: r.find(b"http_host").is_some(),
+            authority: r.find_attribute(Attribute::RequestAuthority).is_some(),
             body: r.headers.iter().any(|(name, _)| name == b"content-length"),
         })
-    }
-
-    fn request_path(&self, request: RequestId, out: &mut Vec<u8>) {
-        out.clear();
-        self.read(request, |r| {
-            let path = r.path.as_deref().or_else(|| r.get("request_uri"));
-            out.extend_from_slice(path.unwrap_or_default());
-        });
-    }
-
-    fn is_head(&self, request: RequestId) -> bool {
-        self.read(request, |r| r.get("request_method") == Some(b"HEAD"))
-    }
-
-    fn names_methods(&self, _: RequestId) -> bool {
-        true
-    }
-
-    fn merges_slashes(&self, _: RequestId) -> bool {
-        true
-    }
-
-    fn request_scheme(&self, request: RequestId, out: &mut Vec<u8>) -> bool {
-        out.clear();
-        self.read(request, |r| {
-            r.scheme.as_ref().map(|scheme| out.extend_from_slice(scheme)).is_some()
-        })
-    }
-
-    fn set_request_scheme(&self, request: RequestId, scheme: &[u8]) {
-        assert!(scheme.iter().all(u8::is_ascii_graphic), "{:?}", scheme.escape_ascii());
-        self.with(request, |r| r.scheme = Some(scheme.to_vec()));
-    }
-
-    fn phase(&self, request: RequestId) -> Phase {
-        self.read(request, |r| r.phase)
     }
 
     fn headers_sent(&self, request: RequestId) -> bool {
@@ -394,23 +373,67 @@ impl Host for SimHost {
         self.read(request, |r| r.status)
     }
 
-    fn work_waits(&self) {
-        self.lock().work_waits = true;
+    fn merges_slashes(&self, _: RequestId) -> bool {
+        true
     }
 
-    fn callbacks_wait(&self) {
-        self.lock().work_waits = true;
+    fn set_request_scheme(&self, request: RequestId, scheme: &[u8]) {
+        assert!(scheme.iter().all(u8::is_ascii_graphic), "{:?}", scheme.escape_ascii());
+        self.with(request, |r| r.set_attribute(Attribute::RequestScheme, scheme));
     }
 
-    fn is_ending(&self) -> bool {
-        self.lock().ending
+    fn response_trailers(&self, request: RequestId, out: &mut HeaderMap) {
+        self.read(request, |r| {
+            let shown = r.trailers.iter().take(limits::TRAILERS);
+            shown.for_each(|(name, value)| out.push(name, value));
+        });
     }
 
-    fn upstream(&self, name: &[u8]) -> Option<Upstream> {
-        let found = self.settings.upstreams.iter().find(|(known, _)| known == name);
-        found.map(|(_, upstream)| upstream.clone())
+    fn response_trailer(&self, request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
+        out.clear();
+        self.read(request, |r| {
+            let found = r.trailers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| out.extend_from_slice(value)).is_some()
+        })
     }
 
+    fn has_property(&self, path: &[u8]) -> bool {
+        !path.contains(&0)
+    }
+
+    fn property(&self, request: RequestId, path: &[u8], out: &mut Vec<u8>) -> bool {
+        out.clear();
+        self.read(request, |r| {
+            r.find(path).map(|property| out.extend_from_slice(&property.value)).is_some()
+        })
+    }
+
+    fn set_property(
+        &self,
+        request: RequestId,
+        path: &[u8],
+        value: &[u8],
+    ) -> Result<(), SetPropertyError> {
+        let text = |what| format!("property \"{}\" {what}", path.escape_ascii());
+        self.with(request, |r| match r.properties.iter_mut().find(|p| p.path == path) {
+            Some(_) if value.contains(&0) => {
+                Err(SetPropertyError::BadValue(text("is not set: a value may hold no NUL")))
+            }
+            Some(found) if found.writable => {
+                found.value = value.to_vec();
+                Ok(())
+            }
+            Some(_) => Err(SetPropertyError::ReadOnly(text("cannot be set"))),
+            None => Err(SetPropertyError::NotFound),
+        })
+    }
+
+    fn wake(&self, waker: NonZeroUsize) {
+        self.lock().woken.push(waker.get());
+    }
+}
+
+impl Stores for SimHost {
     fn shared(&self) -> Option<&Shared> {
         let make = || {
             Shared::new(self.settings.shared_memory, |_| {
@@ -432,6 +455,25 @@ impl Host for SimHost {
     fn wake_listener(&self, address: Address) {
         self.lock().listeners_woken.push(address);
     }
+}
+
+impl Jobs for SimHost {
+    fn work_waits(&self) {
+        self.lock().work_waits = true;
+    }
+
+    fn callbacks_wait(&self) {
+        self.lock().work_waits = true;
+    }
+
+    fn is_ending(&self) -> bool {
+        self.lock().ending
+    }
+
+    fn upstream(&self, name: &[u8]) -> Option<Upstream> {
+        let found = self.settings.upstreams.iter().find(|(known, _)| known == name);
+        found.map(|(_, upstream)| upstream.clone())
+    }
 
     fn foreign(&self, name: &[u8]) -> Option<ForeignKind> {
         self.find_foreign(name).map(|(_, kind, _)| *kind)
@@ -440,9 +482,5 @@ impl Host for SimHost {
     fn call_foreign(&self, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignError> {
         let (_, _, function) = self.find_foreign(name).ok_or(ForeignError::Failed)?;
         function(arguments)
-    }
-
-    fn wake(&self, waker: NonZeroUsize) {
-        self.lock().woken.push(waker.get());
     }
 }

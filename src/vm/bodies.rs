@@ -2,7 +2,7 @@
 
 use super::run::{action, gone};
 use super::{Outcome, Vm};
-use crate::abi::Callback;
+use crate::abi::{Attribute, Callback};
 use crate::error::Error;
 use crate::event::{Action, Event};
 use crate::guest::{ContextId, Course, Output, State};
@@ -216,7 +216,7 @@ impl Vm {
         state.contexts.count_held(stream);
         if event.end_of_stream && taken != given {
             let mut length = Vec::new();
-            if state.host.variable(request, b"sent_http_content_length", &mut length)
+            if state.host.attribute(request, Attribute::ResponseContentLength, &mut length)
                 && !length.is_empty()
             {
                 state.warn_once(LENGTH_CHANGED);

@@ -2,7 +2,7 @@
 
 use super::Vm;
 use super::bodies::LENGTH_CHANGED;
-use crate::abi::Callback;
+use crate::abi::{Attribute, Callback};
 use crate::event::Event;
 use crate::guest::{ContextId, Output, Stream};
 
@@ -14,13 +14,13 @@ impl Vm {
         let status = state.host.response_status(s.request);
         let mut method = Vec::new();
         is_bodiless_status(status)
-            || (state.host.variable(s.request, b"request_method", &mut method)
+            || (state.host.attribute(s.request, Attribute::RequestMethod, &mut method)
                 && (method == b"HEAD" || (method == b"CONNECT" && (200..300).contains(&status))))
     }
 
     /// Whether the response says that its body is empty.
     pub(super) fn has_length_0(&self, stream: ContextId) -> bool {
-        self.response_header(stream, b"content-length", b"sent_http_content_length")
+        self.response_header(stream, b"content-length", Attribute::ResponseContentLength)
             .is_some_and(|length| length == b"0")
     }
 
@@ -29,7 +29,7 @@ impl Vm {
         let state = self.state_mut();
         let mut length = Vec::new();
         let sent = state.contexts.streams.get(&stream).is_some_and(|s| {
-            state.host.variable(s.request, b"sent_http_content_length", &mut length)
+            state.host.attribute(s.request, Attribute::ResponseContentLength, &mut length)
         });
         if !sent || length != b"0" {
             return output;
@@ -59,7 +59,7 @@ impl Vm {
             return output;
         }
         let mut length = Vec::new();
-        if !state.host.variable(s.request, b"sent_http_content_length", &mut length) {
+        if !state.host.attribute(s.request, Attribute::ResponseContentLength, &mut length) {
             return output;
         }
         let length = std::str::from_utf8(&length).ok().and_then(|text| text.parse::<u64>().ok());
@@ -87,7 +87,7 @@ impl Vm {
         let came = (taken + event.body.len() as u64).saturating_sub(given);
         let mut length = Vec::new();
         if bytes.len() as u64 > came
-            && state.host.variable(s.request, b"sent_http_content_length", &mut length)
+            && state.host.attribute(s.request, Attribute::ResponseContentLength, &mut length)
             && !length.is_empty()
         {
             bytes.truncate(usize::try_from(came).unwrap_or(usize::MAX));
@@ -103,18 +103,24 @@ impl Vm {
         let changed = self.state().contexts.streams.get(&stream).is_some_and(|s| changed(s));
         !changed
             && self
-                .response_header(stream, b"content-encoding", b"sent_http_content_encoding")
+                .response_header(stream, b"content-encoding", Attribute::ResponseContentEncoding)
                 .is_some_and(|value| !value.eq_ignore_ascii_case(b"identity"))
     }
 
-    fn response_header(&self, stream: ContextId, name: &[u8], variable: &[u8]) -> Option<Vec<u8>> {
+    /// From the snapshot, else as it is sent.
+    fn response_header(
+        &self,
+        stream: ContextId,
+        name: &[u8],
+        sent: Attribute<'_>,
+    ) -> Option<Vec<u8>> {
         let state = self.state();
         let s = state.contexts.streams.get(&stream)?;
         if s.response_headers_loaded {
             return s.response_headers.get(name).map(<[u8]>::to_vec);
         }
         let mut value = Vec::new();
-        (state.host.variable(s.request, variable, &mut value) && !value.is_empty()).then_some(value)
+        (state.host.attribute(s.request, sent, &mut value) && !value.is_empty()).then_some(value)
     }
 
     /// Whether an event of the response's body has nothing for the guest: it was told of the end with the headers, or would
@@ -154,7 +160,7 @@ impl Vm {
         }
         let mut coding = Vec::new();
         if s.request_body.edited()
-            && state.host.variable(s.request, b"http_content_encoding", &mut coding)
+            && state.host.attribute(s.request, Attribute::RequestContentEncoding, &mut coding)
             && !coding.is_empty()
             && !coding.eq_ignore_ascii_case(b"identity")
         {

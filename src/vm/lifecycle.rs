@@ -1,10 +1,10 @@
 //! Contexts come and go.
 
 use super::Vm;
-use crate::abi::Callback;
+use crate::abi::{Attribute, Callback};
 use crate::error::Error;
 use crate::guest::{ContextId, Root};
-use crate::ports::RequestId;
+use crate::ports::{Hint, RequestId};
 
 impl Vm {
     /// Makes a plugin context: create, vm_start, configure. One that refuses is deleted again.
@@ -160,17 +160,14 @@ impl Vm {
         }
         let request = stream.request;
         let mut method = Vec::new();
-        let is_head =
-            state.host.variable(request, b"request_method", &mut method) && method == b"HEAD";
+        let is_head = state.host.attribute(request, Attribute::RequestMethod, &mut method)
+            && method == b"HEAD";
         if is_head || matches!(state.host.response_status(request), 204 | 304) {
             return;
         }
         state.call.callback = Callback::ResponseHeaders;
         state.call.effective = id;
-        state.warn(
-            "the body of its local response was not sent: \
-             on_http_response_body was not called in body_filter_by_lua",
-        );
+        state.warn_with("the body of its local response was not sent", Hint::LocalResponseBody);
     }
 
     fn tell_end(&mut self, id: ContextId) -> Result<(), Error> {

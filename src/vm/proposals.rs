@@ -62,7 +62,7 @@ pub static PROPOSALS: &[Proposal] = &[
     off(
         "threads",
         F::THREADS,
-        "a filter runs on nginx's one thread, and waiting on shared memory would stop the worker",
+        "a filter runs on the one thread of its worker, and waiting on shared memory would stop that",
         "without threads, atomics and shared memory (C: no -pthread)",
     ),
     off(

@@ -138,7 +138,7 @@ impl Vm {
             })?;
         if action == Action::Pause {
             self.state_mut().warn_once(
-                "Pause on response headers is not possible in nginx: the response goes on (hold the body instead)",
+                "Pause on response headers is not possible: the response goes on (hold the body instead)",
             );
         }
         let rewrites_body = takes_body

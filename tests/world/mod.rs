@@ -39,14 +39,10 @@ pub fn sim_host() -> Arc<SimHost> {
             foreign("later", ForeignKind::Later, Box::new(|_| Err(ForeignError::Failed))),
         ],
         on_log: Some(Box::new(be_slow)),
-        on_variable: Some(Box::new(|name| assert_ne!(name, BROKEN, "the host panics here"))),
         warnings_are_taken: true,
         ..Settings::default()
     })
 }
-
-/// A variable whose reading makes the host panic.
-pub const BROKEN: &[u8] = b"broken";
 
 /// The end of log lines that take [`SLOW_TICKS`] to write. A [`Ticker`] must run meanwhile.
 pub const SLOW: &[u8] = b"slow";

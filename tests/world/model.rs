@@ -157,12 +157,12 @@ impl Model {
     }
 
     fn set_tape(&self, stream: &Stream, tape: &[u8]) {
-        self.host.with(stream.request, |r| r.put("tape", tape, false));
+        self.host.with(stream.request, |r| r.set_property("tape", tape, false));
     }
 
     fn open(&mut self, context: usize, tape: &[u8]) -> Result<(), Error> {
         let request =
-            Request::default().header("a", "1").writable("free", "").variable("tape", tape);
+            Request::default().header("a", "1").writable("free", "").property("tape", tape);
         let request = self.host.add(request);
         let stream = self.filter.try_open(&self.contexts[context], request)?;
         assert!(stream.at.id > self.newest, "{} is not new", stream.at.id);

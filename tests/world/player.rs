@@ -1,6 +1,6 @@
 //! A guest that plays tapes: in every callback it reads one and calls the host functions that it names.
 //!
-//! Callbacks of a stream find their tape in the nginx variable `tape`, those of a plugin context in its configuration. A
+//! Callbacks of a stream find their tape in the property `tape`, those of a plugin context in its configuration. A
 //! tape is `u32` words: what the callback answers, then numbers of operations, each followed by its arguments.
 
 use resty_proxy_wasm::abi::{HOST_FUNCTIONS, HostFunction, PROPERTIES, Support};
@@ -97,7 +97,7 @@ const PIECES: &[&[u8]] = &[
     b"request\0path",
     b"request\0headers\0a",
     b"response\0headers",
-    b"ngx\0free",
+    b"free",
     b"\x01\0\0\0\x01\0\0\0\x01\0\0\0a\x001\0",
     b"\x02\0\0\0\x05\0\0\0\x02\0\0\0\x01\0\0\0\0\0\0\0:path\0/x\0b\0\0",
     b"\x01\0\0\0\x01\0\0\0\x02\0\0\0a\0\r\n\0",

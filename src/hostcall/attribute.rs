@@ -1,0 +1,50 @@
+//! Reading attributes and properties of the host for a guest, and the account of what that costs.
+
+use super::headers;
+use crate::abi::Attribute;
+use crate::guest::{State, Stream};
+use crate::limits;
+
+/// The warning when [`limits::VARIABLE_BYTES`] would be passed.
+pub const TOO_MANY: &str =
+    "a filter read and set more of the properties of one request than the host keeps";
+
+/// Whether the guest may read or set a value of that size.
+pub fn has_room(stream: &Stream, more: usize) -> bool {
+    stream.variable_bytes.get() + more <= limits::VARIABLE_BYTES
+}
+
+/// Counts a value, for which the host may have taken memory of the request.
+pub fn charge(state: &State, value: &[u8]) {
+    const OVERHEAD: usize = 32;
+    if let Some(stream) = state.stream() {
+        stream.variable_bytes.set(stream.variable_bytes.get() + value.len() + OVERHEAD);
+    }
+}
+
+/// An attribute of the effective stream's request.
+pub fn attribute(state: &State, attribute: Attribute<'_>) -> Option<Vec<u8>> {
+    let stream = state.stream().filter(|s| has_room(s, 0))?;
+    let mut value = Vec::new();
+    let found = state.host.attribute(stream.request, attribute, &mut value);
+    charge(state, &value);
+    found.then_some(value)
+}
+
+/// A property of the host's own.
+pub fn property(state: &State, path: &[u8]) -> Option<Vec<u8>> {
+    let stream = state.stream().filter(|s| has_room(s, 0) && state.host.has_property(path))?;
+    let mut value = Vec::new();
+    let found = state.host.property(stream.request, path, &mut value);
+    charge(state, &value);
+    found.then_some(value)
+}
+
+/// The path and the query of the request, as the guest sees them now.
+pub fn request_path(state: &State) -> Option<Vec<u8>> {
+    let stream = state.stream().filter(|s| has_room(s, 0))?;
+    let mut path = Vec::new();
+    headers::path_now(&*state.host, &stream.effects, stream.request, &mut path);
+    charge(state, &path);
+    Some(path)
+}
