@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 #[path = "../tests/world/mod.rs"]
 mod world;
-use world::{Filter, PROCESS, Request, SimHost, guest, module, sim_host};
+use world::{Filter, Request, SimHost, guest, module, sim_host};
 
 /// A filter with all callbacks, empty but for `body` in the one called `callback`; `each` is what it does 100 times.
 fn filter(callback: &str, body: &str, each: &str) -> Vec<u8> {
@@ -83,7 +83,7 @@ impl Bench {
         let filter = Filter::new(&host, bytes);
         let context = filter.context("");
         let request = host.add(request);
-        let at = context.start_stream(request, false, PROCESS).expect("a stream");
+        let at = context.start_stream(request, false).expect("a stream");
         Self { host, context, at, request }
     }
 
@@ -110,7 +110,7 @@ fn run(context: &Rc<Context>, at: StreamRef, callback: Callback, body: &'static 
 }
 
 fn whole_stream(context: &Rc<Context>, request: RequestId) {
-    let at = context.start_stream(request, false, PROCESS).expect("a stream");
+    let at = context.start_stream(request, false).expect("a stream");
     black_box(run(context, at, Callback::RequestHeaders, b""));
     black_box(run(context, at, Callback::ResponseHeaders, b""));
     context.end_stream(at).expect("an end");

@@ -6,6 +6,7 @@
 //! - [`event`], [`effect`], [`snapshot`], [`ports`]: what goes into the core and what comes out of it. An
 //!   event of a request enters; one guest callback runs; an outcome and a list of effects leave. What a guest
 //!   asks in between goes through the [`ports::Host`] trait.
+//! - [`store`]: what plugins share, as traits, and a store for one process.
 //! - [`shm`]: what all workers share, in memory that the master maps before it forks: values by key, queues, metrics.
 //! - [`callout`], [`grpc`]: clients of HTTP and gRPC over bytes in memory, for the calls of guests.
 //! - [`guest`]: the contexts that live in a VM.
@@ -42,5 +43,6 @@ pub mod shm;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod snapshot;
+pub mod store;
 pub mod vm;
 pub mod wasi;

@@ -3,11 +3,13 @@
 //! No method blocks, and none enters the guest that it is called for.
 
 use std::num::NonZeroUsize;
+use std::sync::{Arc, LazyLock};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::abi::{Attribute, LogLevel};
 use crate::callout::Upstream;
-use crate::shm::{Address, Own, Shared};
 use crate::snapshot::HeaderMap;
+use crate::store::{Address, Counters, NoCounters, Store};
 
 /// A request of the host, opaque to the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -98,10 +100,18 @@ pub trait Log {
 /// Clocks and randomness.
 pub trait Clock {
     /// Nanoseconds since the Unix epoch.
-    fn wall_clock(&self) -> u64;
+    #[allow(clippy::disallowed_methods, reason = "the clock of hosts that have none of their own")]
+    fn wall_clock(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
 
     /// Nanoseconds since some fixed point.
-    fn monotonic_clock(&self) -> u64;
+    #[allow(clippy::disallowed_methods, reason = "the clock of hosts that have none of their own")]
+    fn monotonic_clock(&self) -> u64 {
+        static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+        u64::try_from(STARTED.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
 
     /// Fills `out` with random bytes of the operating system; false when there are none.
     fn random(&self, out: &mut [u8]) -> bool {
@@ -194,11 +204,15 @@ pub trait Requests {
 
 /// What plugins share: values by key, queues, metrics.
 pub trait Stores {
-    /// What all workers share; `None` when the system gave no memory for it.
-    fn shared(&self) -> Option<&Shared>;
+    /// What all plugins share; `None` when there is no memory for it.
+    fn shared(&self) -> Option<&dyn Store> {
+        None
+    }
 
     /// Where what a plugin does in this process is counted.
-    fn own(&self, plugin: &str) -> Own;
+    fn counters(&self, plugin: &str) -> Arc<dyn Counters> {
+        self.shared().map_or_else(|| Arc::new(NoCounters) as _, |store| store.counters(plugin))
+    }
 
     /// How this process hears of messages in queues.
     fn listening(&self) -> Listening {
@@ -239,7 +253,13 @@ pub trait Jobs {
 }
 
 /// A host: all of the above.
-pub trait Host: Log + Clock + Requests + Stores + Jobs + Send + Sync {}
+pub trait Host: Log + Clock + Requests + Stores + Jobs + Send + Sync {
+    /// A number of this process, which is another one in each process that is forked from it. VMs are not used in another
+    /// process than the one that made them.
+    fn process(&self) -> u64 {
+        1
+    }
+}
 
 /// See [`Requests::request_summary`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

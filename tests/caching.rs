@@ -1,6 +1,6 @@
 //! The cache of compiled modules, over a store that lives in memory.
 
-use crate::world::{Filter, PROCESS, guest, sim_host};
+use crate::world::{Filter, guest, sim_host};
 use resty_proxy_wasm::ports::Host;
 use resty_proxy_wasm::vm::{Cache, CodeStore, Loaded, Module, Options, Origin, Plugin, StoreError};
 use std::collections::BTreeMap;
@@ -64,7 +64,7 @@ fn works(loaded: &Loaded) {
     let world = sim_host();
     let host: Arc<dyn Host> = world.clone();
     let module = Module::new(loaded.code.clone(), Options::new("filter"), &host).expect("a module");
-    let filter = Filter::of(&world, Plugin::new(module, host, PROCESS).expect("a plugin"));
+    let filter = Filter::of(&world, Plugin::new(module, host).expect("a plugin"));
     assert_eq!(filter.open(&filter.context("")).whole(), ["add response hello: world!"]);
 }
 
@@ -92,7 +92,7 @@ fn a_plugin_keeps_its_code_in_memory() {
     let host: Arc<dyn Host> = world.clone();
     let code = cache.load(&bytes, None).expect("code").code;
     let module = Module::new(code, Options::new("filter"), &host).expect("a module");
-    let plugin = Plugin::new(module, host, PROCESS).expect("a plugin");
+    let plugin = Plugin::new(module, host).expect("a plugin");
     assert_eq!(cache.load(&bytes, None).expect("code").origin, Origin::Memory);
     drop(plugin);
     assert_eq!(cache.load(&bytes, None).expect("code").origin, Origin::Compiled);

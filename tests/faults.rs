@@ -189,7 +189,7 @@ fn nothing_enters_a_guest_that_runs() {
     let result = context.with_stream(outer.at, |vm| {
         assert!(probe.filter.plugin.is_busy());
         assert_eq!(inner.run(Callback::RequestHeaders, b"", false), Err(busy.clone()));
-        assert_eq!(context.start_stream(request, false, 1).err(), Some(busy.clone()));
+        assert_eq!(context.start_stream(request, false).err(), Some(busy.clone()));
         assert_eq!(context.end_stream(inner.at), Err(busy.clone()));
         assert_eq!(probe.filter.drop_context(context), Err(busy.clone()));
         assert_eq!(probe.filter.configure("").err(), Some(busy.clone()));
@@ -262,7 +262,7 @@ fn a_context_that_is_refused_after_a_fork_says_so_each_time() {
 
 /// Runs a request whose filter asks for what breaks the host.
 fn broken(probe: &Probe) -> Stream {
-    let context = probe.filter.context("request_headers: get_property ngx.broken");
+    let context = probe.filter.context("request_headers: get_property broken");
     let stream = probe.filter.open_for(&context, Request::default());
     let panic = catch_unwind(AssertUnwindSafe(|| stream.run(Callback::RequestHeaders, b"", false)));
     assert!(panic.is_err());

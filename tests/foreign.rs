@@ -1,11 +1,11 @@
 //! Functions of the embedder: those that run inside the guest's call, and those that run afterwards.
 
-use crate::world::{PROCESS, Probe};
+use crate::world::Probe;
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::vm::Work;
 
 fn work(probe: &Probe) -> Work {
-    probe.filter.plugin.work(PROCESS)
+    probe.filter.plugin.work()
 }
 
 #[test]

@@ -341,7 +341,7 @@ fn a_module_can_be_looked_at_before_it_starts() {
     options.pause_timeout = 5;
     let loaded = module(&world, &guest("start_exit_3.wat"), options).expect("a sound module");
     assert_eq!((loaded.info().name.as_str(), loaded.pause_timeout()), ("filter", 5));
-    assert!(Plugin::new(loaded, world.clone(), 1).is_err());
+    assert!(Plugin::new(loaded, world.clone()).is_err());
 }
 
 #[test]

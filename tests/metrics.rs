@@ -1,12 +1,13 @@
 //! Metrics of guests and of our own.
 
 use crate::world::SHARED_MEMORY;
-use crate::world::{Filter, PROCESS, Probe, SimHost, Ticker, guest, sim_host};
+use crate::world::{Filter, Probe, SimHost, Ticker, guest, sim_host};
 use resty_proxy_wasm::abi::{Callback, MetricType};
 use resty_proxy_wasm::callout::{Failure, FailureKind};
 use resty_proxy_wasm::limits;
-use resty_proxy_wasm::ports::Host;
-use resty_proxy_wasm::shm::{Refusal, Series, Shared, Value};
+use resty_proxy_wasm::ports::Stores;
+use resty_proxy_wasm::shm::Shared;
+use resty_proxy_wasm::store::{Count, Counters, Refusal, Series, Value};
 use resty_proxy_wasm::vm::{Options, TimeLimits};
 
 fn of(world: &SimHost) -> Vec<Series> {
@@ -143,7 +144,7 @@ fn what_plugins_do_is_counted() {
         let stream = probe.open();
         stream.request_headers();
         assert_eq!(memory(&world), before + 65536, "one VM at a time");
-        let work = probe.filter.plugin.work(PROCESS);
+        let work = probe.filter.plugin.work();
         let failed = Failure::new(FailureKind::Connect, "");
         probe.filter.plugin.answer(work.calls[0].0, Err(failed)).expect("no callback");
         stream.try_response_headers(&[]).expect_err("a trap");
@@ -192,7 +193,7 @@ fn the_numbers_of_processes_that_ended_are_taken_over() {
             match libc::fork() {
                 0 => {
                     let own = shared.own("p");
-                    own.count(resty_proxy_wasm::shm::Count::Calls);
+                    own.count(Count::Calls);
                     own.memory_grows(4096);
                     libc::_exit(0)
                 }

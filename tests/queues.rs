@@ -1,18 +1,13 @@
 //! Shared queues: messages in order, bounded, and one listener that hears of each.
 
-use crate::world::SHARED_MEMORY;
-use crate::world::{Filter, PROCESS, Probe, SimHost, guest, sim_host};
+use crate::world::{Filter, Probe, SimHost, guest, shared, sim_host};
 use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::limits;
-use resty_proxy_wasm::ports::{Host, Listening};
-use resty_proxy_wasm::shm::{Refusal, Shared};
+use resty_proxy_wasm::ports::{Clock, Listening, Stores};
+use resty_proxy_wasm::shm::Shared;
+use resty_proxy_wasm::store::Refusal;
 use resty_proxy_wasm::vm::{Options, Work};
 use std::sync::Arc;
-
-fn shared() -> Shared {
-    Shared::new(SHARED_MEMORY, |repair| panic!("{repair:?}, and nobody was killed"))
-        .expect("memory")
-}
 
 #[test]
 fn what_guests_see() {
@@ -76,7 +71,7 @@ fn load(world: &Arc<SimHost>, name: &str) -> Filter {
 }
 
 fn work(filter: &Filter) -> Work {
-    let work = filter.plugin.work(PROCESS);
+    let work = filter.plugin.work();
     assert!(work.errors.is_empty(), "{:?}", work.errors);
     work
 }
@@ -169,7 +164,7 @@ fn a_listener_whose_vm_is_lost_listens_in_the_next_one() {
     work(&filter);
     for _ in 0..3 {
         shared.enqueue(1, b"m").expect("room");
-        let work = filter.plugin.work(PROCESS);
+        let work = filter.plugin.work();
         assert!(matches!(work.errors[..], [Error::Trap { .. }]), "{:?}", work.errors);
     }
     // Nobody took them out.

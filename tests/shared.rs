@@ -1,15 +1,11 @@
 //! Shared data: what guests see of it, its room, and what is left of it when processes are killed.
 
-use crate::world::SHARED_MEMORY;
-use crate::world::{Filter, Probe, guest, sim_host};
+use crate::world::{Filter, Probe, SHARED_MEMORY, guest, shared, sim_host};
 use resty_proxy_wasm::limits;
-use resty_proxy_wasm::shm::{Refusal, Shared};
+use resty_proxy_wasm::ports::Stores;
+use resty_proxy_wasm::shm::Shared;
+use resty_proxy_wasm::store::Refusal;
 use resty_proxy_wasm::vm::Options;
-
-fn shared() -> Shared {
-    Shared::new(SHARED_MEMORY, |repair| panic!("{repair:?}, and nobody was killed"))
-        .expect("memory")
-}
 
 fn get(shared: &Shared, key: &[u8]) -> Option<(Vec<u8>, u32)> {
     let mut value = b"what was there".to_vec();
@@ -106,7 +102,7 @@ fn a_guest_that_fills_it_is_warned_once_and_nothing_is_lost() {
     assert!(answers[..kept].iter().all(|answer| answer == "0"));
     assert!(answers[kept..].iter().all(|answer| answer == "10"));
     assert_eq!(probe.warned(), ["proxy_on_request_headers: the shared memory is full"]);
-    let shared = resty_proxy_wasm::ports::Stores::shared(&*probe.filter.host).expect("memory");
+    let shared = Stores::shared(&*probe.filter.host).expect("memory");
     assert_eq!(shared.keys(b"", usize::MAX).expect("keys").len(), kept);
 }
 

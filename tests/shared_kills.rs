@@ -1,7 +1,8 @@
 //! Processes that are killed at any instruction while they change what is shared: what remains is whole, nothing of what
 //! was done before is lost, and all room can be used again.
 
-use resty_proxy_wasm::shm::{Refusal, Repair, Shared};
+use resty_proxy_wasm::shm::{Repair, Shared};
+use resty_proxy_wasm::store::Refusal;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 

@@ -1,12 +1,12 @@
 //! Ticks, by the clock of the simulated world.
 
-use crate::world::{MONOTONIC_CLOCK, PROCESS, Probe};
+use crate::world::{MONOTONIC_CLOCK, Probe};
 
 const MILLISECOND: u64 = 1_000_000;
 
 /// How often it ticked, and in how many milliseconds it wants to be asked again.
 fn ticked(probe: &Probe, now: u64) -> (usize, Option<u64>) {
-    let work = probe.filter.plugin.work(PROCESS);
+    let work = probe.filter.plugin.work();
     assert!(work.errors.is_empty(), "{:?}", work.errors);
     let count = probe.said().iter().filter(|line| line.starts_with("tick ")).count();
     (count, work.next.map(|next| (next - MONOTONIC_CLOCK) / MILLISECOND - now))

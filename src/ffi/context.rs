@@ -6,8 +6,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::ticker::Entry;
 use super::{
     Failure, RPW_CONTINUE, RPW_ERROR, RPW_FAILS_OPEN, RPW_NEED_INTERPRETER, RPW_REWRITES_BODIES,
-    RPW_TAKES_REQUEST_BODY, RPW_TAKES_RESPONSE_BODY, ending, guest_boundary, handle, process,
-    rpw_error_t, rpw_plugin_t, types,
+    RPW_TAKES_REQUEST_BODY, RPW_TAKES_RESPONSE_BODY, ending, guest_boundary, handle, rpw_error_t,
+    rpw_plugin_t, types,
 };
 use crate::abi::Callback;
 use crate::vm::Context;
@@ -43,7 +43,7 @@ pub unsafe extern "C" fn rpw_context_new(
         if interpreted == 0 && plugin.module().calls_foreign() {
             return Ok(RPW_NEED_INTERPRETER);
         }
-        let made = Context::new(&plugin, configuration, process::current())?;
+        let made = Context::new(&plugin, configuration)?;
         // SAFETY: checked above.
         unsafe { *context = handle::give(made) };
         Ok(RPW_CONTINUE)

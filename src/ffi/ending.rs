@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::{nginx, process, work};
+use super::{nginx, work};
 use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::ports::RequestId;
@@ -55,7 +55,7 @@ pub fn run_queued() {
         }
         match ending {
             Ending::Context(context) => {
-                report(None, &context, context.drop_by_owner(process::current()));
+                report(None, &context, context.drop_by_owner());
                 if context.plugin().awaits_ends() {
                     work::keep(context.plugin());
                 }

@@ -21,7 +21,7 @@ use super::shared::{none, shared};
 use super::{Failure, RPW_CONTINUE, boundary, nginx, process, rpw_error_t, work};
 use crate::abi::LogLevel;
 use crate::ports::Listening;
-use crate::shm::Address;
+use crate::store::Address;
 
 /// The socket that messages of all workers go through.
 struct Post {

@@ -5,7 +5,7 @@ use std::ffi::c_char;
 
 use super::shared::{none, refused, shared_by_all};
 use super::{Failure, RPW_CONTINUE, boundary, rpw_bucket_t, rpw_error_t, rpw_metric_t, rpw_pair_t};
-use crate::shm::{Series, Value, exposition};
+use crate::store::{Series, Value, exposition};
 
 thread_local! {
     static OUT: RefCell<Out> = RefCell::default();

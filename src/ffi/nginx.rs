@@ -2,13 +2,12 @@
 
 use std::ffi::{c_int, c_void};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, LazyLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
 use super::functions::{Functions, functions};
 use super::{
-    Failure, attributes, foreign, listen, request, request_line, rpw_pair_t, shared, types,
-    upstreams, variables, wakers,
+    Failure, attributes, foreign, listen, process, request, request_line, rpw_pair_t, shared,
+    types, upstreams, variables, wakers,
 };
 use crate::abi::{Attribute, LogLevel};
 use crate::callout::Upstream;
@@ -17,8 +16,8 @@ use crate::ports::{
     Clock, ForeignError, ForeignKind, Hint, Host, Jobs, Listening, Log, Phase, RequestId,
     RequestSummary, Requests, SetPropertyError, Stores,
 };
-use crate::shm::{Address, Own, Shared};
 use crate::snapshot::HeaderMap;
+use crate::store::{Address, Counters, NoCounters, Store};
 
 /// ngx_lua's phase numbers (`ngx_http_lua_common.h`, `NGX_HTTP_LUA_CONTEXT_*`).
 mod context {
@@ -105,9 +104,6 @@ fn pointer_or_null(request: Option<RequestId>) -> *mut c_void {
 /// another address, and VMs of before still end their requests.
 #[derive(Clone, Copy)]
 struct World;
-
-#[allow(clippy::disallowed_methods, reason = "this is where the core's clock comes from")]
-static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 impl World {
     fn get() -> Option<Self> {
@@ -199,7 +195,11 @@ impl World {
     }
 }
 
-impl Host for World {}
+impl Host for World {
+    fn process(&self) -> u64 {
+        process::current()
+    }
+}
 
 impl Log for World {
     fn log(&self, request: Option<RequestId>, level: LogLevel, message: &[u8]) {
@@ -247,18 +247,7 @@ impl Log for World {
     }
 }
 
-impl Clock for World {
-    #[allow(clippy::disallowed_methods, reason = "this is the core's clock")]
-    fn wall_clock(&self) -> u64 {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-    }
-
-    #[allow(clippy::disallowed_methods, reason = "this is the core's clock")]
-    fn monotonic_clock(&self) -> u64 {
-        u64::try_from(STARTED.elapsed().as_nanos()).unwrap_or(u64::MAX)
-    }
-}
+impl Clock for World {}
 
 impl Requests for World {
     fn attribute(&self, request: RequestId, attribute: Attribute<'_>, out: &mut Vec<u8>) -> bool {
@@ -438,12 +427,12 @@ impl Jobs for World {
 }
 
 impl Stores for World {
-    fn shared(&self) -> Option<&Shared> {
-        shared::shared_by_all()
+    fn shared(&self) -> Option<&dyn Store> {
+        shared::shared_by_all().map(|shared| shared as _)
     }
 
-    fn own(&self, plugin: &str) -> Own {
-        shared::shared().map(|shared| shared.own(plugin)).unwrap_or_default()
+    fn counters(&self, plugin: &str) -> Arc<dyn Counters> {
+        shared::shared().map_or_else(|| Arc::new(NoCounters) as _, |shared| shared.counters(plugin))
     }
 
     fn listening(&self) -> Listening {

@@ -5,8 +5,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::ticker::Entry;
 use super::{
-    Failure, RPW_CONTINUE, cache, guest_boundary, handle, nginx, process, rpw_error_t,
-    rpw_options_t, types, upstreams, work,
+    Failure, RPW_CONTINUE, cache, guest_boundary, handle, nginx, rpw_error_t, rpw_options_t, types,
+    upstreams, work,
 };
 use crate::abi::LogLevel;
 use crate::vm::{Module, Options, Plugin, TimeLimits};
@@ -45,7 +45,7 @@ pub unsafe extern "C" fn rpw_plugin_load(
         let options = Options { name, ..options? };
         let code = cache::code(&options.name, code)?;
         let module = Module::new(code, options, &host)?;
-        let loaded = Plugin::new(module, host, process::current())?;
+        let loaded = Plugin::new(module, host)?;
         for warning in loaded.warnings() {
             log(loaded.name(), LogLevel::Warn, warning);
         }

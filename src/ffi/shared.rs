@@ -10,7 +10,8 @@ use super::{
 };
 use crate::abi::LogLevel;
 use crate::limits;
-use crate::shm::{Refusal, Repair, Shared};
+use crate::shm::{Repair, Shared};
+use crate::store::Refusal;
 
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(std::ptr::null_mut());
 /// The system gave no memory: it is not asked again in each request.

@@ -12,7 +12,7 @@ use super::{
     Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_LOST, RPW_BODY_PASS, RPW_BODY_REPLACE,
     RPW_BODY_UNCHANGED, RPW_CLOSE, RPW_CONTINUE, RPW_NEED_INTERPRETER, RPW_NEED_RESPONSE_HEADERS,
     RPW_PAUSE, RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY,
-    RPW_RESPONSE_HEADERS, boundary, ending, foreign, guest_boundary, handle, process, request,
+    RPW_RESPONSE_HEADERS, boundary, ending, foreign, guest_boundary, handle, request,
     rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types, wakers, work,
 };
 use crate::abi::{Callback, LogLevel};
@@ -83,7 +83,7 @@ pub unsafe extern "C" fn rpw_stream_run(
         if module.makes_calls() || (module.calls_foreign() && foreign::any_later()) {
             work::expect_calls();
         }
-        let stream = context.start_stream(request, event.calls_hold, process::current())?;
+        let stream = context.start_stream(request, event.calls_hold)?;
         if !ends_at_once {
             request::add_stream(request, context.clone(), stream);
             return tell(&context, request, stream, event, lent, outcome);

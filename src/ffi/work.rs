@@ -177,7 +177,7 @@ fn collect(host: &Arc<dyn Host>) {
         return;
     }
     for plugin in DESK.with_borrow(Desk::plugins) {
-        let mut work = plugin.requested(process::current());
+        let mut work = plugin.requested();
         command_grpc(host, &plugin, &mut work);
         DESK.with_borrow_mut(|desk| desk.enter(&plugin, work));
     }
@@ -198,7 +198,7 @@ fn command_grpc(host: &Arc<dyn Host>, plugin: &Rc<Plugin>, work: &mut Work) {
 /// Runs what is due of a plugin.
 fn run_callbacks(host: &Arc<dyn Host>, plugin: &Rc<Plugin>) {
     let began = host.monotonic_clock();
-    let mut work = plugin.work(process::current());
+    let mut work = plugin.work();
     for error in &work.errors {
         report(plugin, error);
     }
@@ -465,7 +465,7 @@ pub unsafe extern "C" fn rpw_foreign_end(
 pub unsafe extern "C" fn rpw_init_worker(error: *mut rpw_error_t) -> i32 {
     guest_boundary(Entry::Setup, true, error, || {
         for plugin in DESK.with_borrow(Desk::plugins) {
-            for error in plugin.prepare(process::current()) {
+            for error in plugin.prepare() {
                 report(&plugin, &error);
             }
         }

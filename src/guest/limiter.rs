@@ -6,12 +6,12 @@ use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
 
 use super::view::View;
 use crate::limits;
-use crate::shm::{Count, Own};
+use crate::store::{Count, Counters};
 
 /// See the module.
 pub struct Limiter {
     limits: StoreLimits,
-    own: Arc<Own>,
+    own: Arc<dyn Counters>,
     /// Bytes of memory.
     memory: usize,
     /// Where that is. Here, because nothing grows without asking here.
@@ -21,7 +21,7 @@ pub struct Limiter {
 impl Limiter {
     /// For a guest that may have that many bytes of memory, and for that many instances of our own beside it, which have a
     /// table each.
-    pub fn new(memory_limit: usize, beside: usize, own: Arc<Own>) -> Self {
+    pub fn new(memory_limit: usize, beside: usize, own: Arc<dyn Counters>) -> Self {
         let limits = StoreLimitsBuilder::new()
             .memory_size(memory_limit)
             .table_elements(limits::TABLE_ELEMENTS)
@@ -33,7 +33,7 @@ impl Limiter {
     }
 
     /// Where it counts.
-    pub fn own(&self) -> &Arc<Own> {
+    pub fn own(&self) -> &Arc<dyn Counters> {
         &self.own
     }
 

@@ -1,7 +1,7 @@
 //! A plugin (root) context.
 
 use super::{ContextId, Properties};
-use crate::shm::{QueueId, Ticket};
+use crate::store::{QueueId, Ticket};
 
 /// A plugin context: one configuration of a plugin in one VM.
 #[derive(Debug)]

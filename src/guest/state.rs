@@ -15,7 +15,7 @@ use crate::abi::{Callback, LogLevel, Version};
 use crate::callout::Rules;
 use crate::limits;
 use crate::ports::{Hint, Host, RequestId};
-use crate::shm::{Metric, Own, QueueId};
+use crate::store::{Counters, Metric, QueueId};
 
 /// What a plugin is, the same for all of its VMs.
 #[derive(Debug)]
@@ -228,7 +228,7 @@ pub struct State {
     /// Metrics that it has defined: each id less 1 is a place in the list.
     pub metrics: Vec<Metric>,
     /// What it does is counted here.
-    pub own: Arc<Own>,
+    pub own: Arc<dyn Counters>,
     /// Values on their way to it.
     pub handovers: Handovers,
     /// Targets of calls that were refused with a warning.

@@ -10,7 +10,7 @@ use crate::codec::header_map;
 use crate::grpc::Event;
 use crate::guest::{CallOf, CallResult, ContextId, Dispatched, Return, State, Token};
 use crate::limits;
-use crate::shm::Count;
+use crate::store::Count;
 
 /// The code of `proxy_get_status` for an HTTP call that failed, as Envoy gives it.
 const CALL_FAILED: u32 = 11;

@@ -12,7 +12,7 @@ use crate::codec::header_map;
 use crate::grpc::{Command, Message, Opening, Request, Target};
 use crate::guest::{GrpcKind, State, Token};
 use crate::limits;
-use crate::shm::Count;
+use crate::store::Count;
 
 type Slice = (u32, u32);
 

@@ -6,7 +6,7 @@ use super::memory::{Answer, slice, split, write_u32, write_u64};
 use super::shared_data::refused;
 use crate::abi::{MetricType, Status};
 use crate::guest::State;
-use crate::shm::Metric;
+use crate::store::Metric;
 
 pub fn proxy_define_metric(
     caller: &mut Caller<'_, State>,

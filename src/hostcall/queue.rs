@@ -7,7 +7,7 @@ use super::shared_data::refused;
 use crate::abi::Status;
 use crate::guest::{Return, State};
 use crate::limits;
-use crate::shm::Refusal;
+use crate::store::Refusal;
 
 pub fn proxy_register_shared_queue(
     caller: &mut Caller<'_, State>,

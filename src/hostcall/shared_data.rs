@@ -6,7 +6,7 @@ use super::memory::{Answer, give_current, slice, split};
 use crate::abi::Status;
 use crate::guest::{Return, State};
 use crate::ports::Hint;
-use crate::shm::Refusal;
+use crate::store::Refusal;
 
 pub fn proxy_get_shared_data(
     caller: &mut Caller<'_, State>,

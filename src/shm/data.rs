@@ -8,9 +8,7 @@ use super::peek::Name;
 use super::region::Link;
 use super::{Refusal, Shared};
 use crate::limits;
-
-/// The version of an entry, for compare and swap. Never 0.
-pub type Cas = u32;
+use crate::store::Cas;
 
 /// What a set that came too late counts for; one that did not takes 1 away.
 const MISS: u32 = 256;

@@ -6,24 +6,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::lock::Locked;
 use super::node::{Kind, Parts};
 use super::region::{Link, Shareable};
-use super::series::{Series, Type, Value};
 use super::{Refusal, Shared};
 use crate::abi::MetricType;
 use crate::limits;
-
-/// The upper ends of the buckets of a histogram: Envoy's, which are made for milliseconds. What is more goes to a last one.
-pub const BUCKETS: [u64; 18] = [
-    1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10_000, 30_000, 60_000, 300_000, 600_000,
-    1_800_000, 3_600_000,
-];
-
-/// A metric that was defined, good for the life of the process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Metric {
-    link: Link,
-    /// What it is.
-    pub kind: MetricType,
-}
+use crate::store::{BUCKETS, Metric, Series, Type, Value};
 
 /// What a histogram counts.
 #[repr(C)]
@@ -49,7 +35,7 @@ impl Shared {
         let locked = self.lock()?;
         let place = locked.find(Kind::Metric, hash, plugin, &key);
         if place.link != 0 {
-            return Ok(Metric { link: place.link, kind });
+            return Ok(Metric { id: place.link, kind });
         }
         locked.change(|| {
             let count = locked.find(Kind::Count, count_hash, plugin, b"");
@@ -69,13 +55,13 @@ impl Shared {
             let value = &[0; size_of::<Histogram>()][..size];
             let link = locked.add(Kind::Metric, hash, plugin, &key, value)?;
             count.store(count.load(Relaxed) + 1, Relaxed);
-            Ok(Metric { link, kind })
+            Ok(Metric { id: link, kind })
         })
     }
 
     /// Adds to a counter or a gauge; false when it is neither.
     pub fn add(&self, metric: Metric, delta: i64) -> bool {
-        match self.region.value::<AtomicU64>(metric.link) {
+        match self.region.value::<AtomicU64>(metric.id) {
             Some(value) if metric.kind != MetricType::Histogram => {
                 value.fetch_add(delta.cast_unsigned(), Relaxed);
                 true
@@ -88,12 +74,12 @@ impl Shared {
     pub fn record(&self, metric: Metric, value: i64) {
         let number = value.cast_unsigned();
         if metric.kind == MetricType::Histogram {
-            if let Some(histogram) = self.region.value::<Histogram>(metric.link) {
+            if let Some(histogram) = self.region.value::<Histogram>(metric.id) {
                 let bucket = BUCKETS.partition_point(|end| *end < number);
                 histogram.counts[bucket].fetch_add(1, Relaxed);
                 histogram.sum.fetch_add(number, Relaxed);
             }
-        } else if let Some(counted) = self.region.value::<AtomicU64>(metric.link) {
+        } else if let Some(counted) = self.region.value::<AtomicU64>(metric.id) {
             match metric.kind {
                 MetricType::Counter => {
                     counted.fetch_add(number, Relaxed);
@@ -106,7 +92,7 @@ impl Shared {
     /// What a counter or a gauge shows; `None` for a histogram.
     pub fn read(&self, metric: Metric) -> Option<u64> {
         let counts = metric.kind != MetricType::Histogram;
-        let value = self.region.value::<AtomicU64>(metric.link).filter(|_| counts)?;
+        let value = self.region.value::<AtomicU64>(metric.id).filter(|_| counts)?;
         Some(value.load(Relaxed))
     }
 }

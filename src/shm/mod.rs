@@ -20,7 +20,7 @@ mod queue;
 mod region;
 mod repair;
 mod replace;
-mod series;
+mod store;
 mod table;
 mod verify;
 
@@ -29,34 +29,17 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-pub use data::Cas;
-pub use metric::Metric;
-pub use own::{Count, Own};
+pub use own::Own;
 pub use process::{generation, watch_forks};
-pub use queue::{Address, QueueId, Ticket};
 pub use region::Region;
 pub use repair::Repair;
-pub use series::{Series, Type, Value, exposition};
 
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 use lock::Locked;
 use node::Kind;
 
-/// Why something is not done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// There is no room.
-    Full,
-    /// A key or a value passes its limit.
-    TooLarge,
-    /// A plugin has too many of these.
-    TooMany,
-    /// The version is another one.
-    Mismatch,
-    /// More processes use the memory than it has room for.
-    TooManyProcesses,
-}
+use crate::store::{Refusal, Series, Type, Value, in_order};
 
 /// See the module. Made before processes are forked; each has its own copy of it over the same region.
 pub struct Shared {
@@ -91,7 +74,7 @@ impl Shared {
     /// All metrics: our own first, then those of guests, each by name, type and labels.
     pub fn metrics(&self) -> Result<Vec<Series>, Refusal> {
         let locked = self.lock()?;
-        let (mut own, mut of_guests) = (locked.own_metrics(), locked.metrics());
+        let (mut own, of_guests) = (locked.own_metrics(), locked.metrics());
         let used = locked.used();
         drop(locked);
         for (name, help, bytes) in [
@@ -106,11 +89,7 @@ impl Shared {
                 value: Value::Number(bytes as i128),
             });
         }
-        let order = |series: &Series| (series.name.clone(), series.kind, series.labels.clone());
-        own.sort_by_cached_key(order);
-        of_guests.sort_by_cached_key(order);
-        own.append(&mut of_guests);
-        Ok(own)
+        Ok(in_order(own, of_guests))
     }
 
     fn hash(&self, kind: Kind, space: &[u8], key: &[u8]) -> u32 {

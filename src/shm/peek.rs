@@ -7,11 +7,11 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use std::sync::atomic::fence;
 
-use super::data::Cas;
 use super::lock::holder;
 use super::node::Kind;
 use super::region::Region;
 use crate::limits;
+use crate::store::Cas;
 
 /// What an entry is looked for by.
 pub(super) struct Name<'a> {

@@ -9,15 +9,7 @@ use super::region::{HELLOS, Link, Shareable};
 use super::repair::Repair;
 use super::{Refusal, Shared};
 use crate::limits;
-
-/// How filters know a queue: from 1, the same in all VMs.
-pub type QueueId = u32;
-
-/// How to reach the worker of a listener; 0 for none.
-pub type Address = u32;
-
-/// Says who listens: the last one to be given for a queue counts. Never 0.
-pub type Ticket = u32;
+use crate::store::{Address, QueueId, Ticket};
 
 /// A queue.
 #[repr(C)]

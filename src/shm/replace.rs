@@ -6,10 +6,10 @@
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
-use super::data::Cas;
 use super::lock::Locked;
 use super::node::Node;
 use super::region::{Link, WORD};
+use crate::store::Cas;
 
 /// Bytes of the largest value that is replaced where it is. Others move, for which nothing needs to be written down.
 const LARGEST: usize = 256;

@@ -1,6 +1,6 @@
 //! Plugins on a simulated host, and their streams: what a shell does with the effects and the outcome of each event.
 
-use super::{PROCESS, Request, SimHost, module};
+use super::{Request, SimHost, module};
 use crate::abi::Callback;
 use crate::effect::{Effect, EffectKind, Effects};
 use crate::error::Error;
@@ -8,7 +8,6 @@ use crate::event::{Action, Event};
 use crate::guest::Output;
 use crate::ports::{Host, Phase, RequestId};
 use crate::vm::{Context, Module, Options, Plugin, StreamRef};
-use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,7 +19,6 @@ pub struct Filter {
     pub host: Arc<SimHost>,
     /// The plugin.
     pub plugin: Rc<Plugin>,
-    process: Rc<Cell<u64>>,
 }
 
 impl Filter {
@@ -40,17 +38,17 @@ impl Filter {
     /// Makes a plugin of a module.
     pub fn of_module(host: &Arc<SimHost>, module: Module) -> Result<Self, Error> {
         let shared: Arc<dyn Host> = host.clone();
-        Ok(Self::of(host, Plugin::new(module, shared, PROCESS)?))
+        Ok(Self::of(host, Plugin::new(module, shared)?))
     }
 
     /// A plugin that is loaded already.
     pub fn of(host: &Arc<SimHost>, plugin: Rc<Plugin>) -> Self {
-        Self { host: host.clone(), plugin, process: Rc::new(Cell::new(PROCESS)) }
+        Self { host: host.clone(), plugin }
     }
 
-    /// From now on all calls come from another process, as after a fork.
+    /// From now on its host is another process, as after a fork.
     pub fn fork(&self) {
-        self.process.set(self.process.get() + 1);
+        self.host.fork();
     }
 
     /// Makes a plugin context.
@@ -60,7 +58,7 @@ impl Filter {
 
     /// Makes a plugin context of a configuration that may not be text.
     pub fn configure_bytes(&self, configuration: &[u8]) -> Result<Rc<Context>, Error> {
-        Context::new(&self.plugin, configuration, self.process.get())
+        Context::new(&self.plugin, configuration)
     }
 
     /// Makes a plugin context.
@@ -73,7 +71,7 @@ impl Filter {
 
     /// Ends a plugin context with its last stream.
     pub fn drop_context(&self, context: &Context) -> Result<(), Error> {
-        context.drop_by_owner(self.process.get())
+        context.drop_by_owner()
     }
 
     /// Starts a stream of a new `GET /`.
@@ -94,7 +92,7 @@ impl Filter {
 
     /// Starts a stream of a request that the host has.
     pub fn try_open(&self, context: &Rc<Context>, request: RequestId) -> Result<Stream, Error> {
-        let at = context.start_stream(request, calls_hold(context), self.process.get())?;
+        let at = context.start_stream(request, calls_hold(context))?;
         Ok(Stream { host: self.host.clone(), context: context.clone(), at, request })
     }
 }

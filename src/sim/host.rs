@@ -8,10 +8,10 @@ use crate::ports::{
     Clock, ForeignError, ForeignKind, Host, Jobs, Listening, Log, Phase, RequestId, RequestSummary,
     Requests, SetPropertyError, Stores,
 };
-use crate::shm::{Address, Own, Shared};
 use crate::snapshot::HeaderMap;
+use crate::store::{Address, MemoryStore, Store};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A request. Its fields can be changed at any time with [`SimHost::with`].
 pub struct Request {
@@ -114,21 +114,26 @@ impl Request {
         if attribute == Attribute::RequestPath && self.path.is_some() {
             return self.path.as_deref();
         }
-        let found = self.attributes.iter().find(|(known, _)| *known == attribute);
+        let is = |known: Attribute<'_>| match (known, attribute) {
+            (Attribute::ResponseHeader(a), Attribute::ResponseHeader(b)) => {
+                a.eq_ignore_ascii_case(b)
+            }
+            _ => known == attribute,
+        };
+        let found = self.attributes.iter().find(|(known, _)| is(*known));
         found.map(|(_, value)| value.as_slice())
     }
 }
 
-/// Called with a line of the log.
+/// Called with a line of the log, or with the path of a property, before the host looks at it.
 pub type Hook = Box<dyn Fn(&[u8]) + Send + Sync>;
 
 /// A function of the embedder: its result for those arguments.
 pub type ForeignFunction = Box<dyn Fn(&[u8]) -> Result<Vec<u8>, ForeignError> + Send + Sync>;
 
-/// A [`Host`] with requests, a log, clocks and shared memory of its own, which can be read and changed from outside.
+/// A [`Host`] with requests, a log, clocks and a store of its own, which can be read and changed from outside.
 pub struct SimHost {
     inner: Mutex<Inner>,
-    shared: OnceLock<Shared>,
     settings: Settings,
 }
 
@@ -136,14 +141,16 @@ pub struct SimHost {
 pub struct Settings {
     /// What the wall clock shows, in nanoseconds since the Unix epoch. It stands still.
     pub wall_clock: u64,
-    /// Bytes of the memory that is shared by all plugins.
-    pub shared_memory: usize,
+    /// What all plugins share.
+    pub store: Arc<dyn Store>,
     /// Upstreams by name.
     pub upstreams: Vec<(Vec<u8>, Upstream)>,
     /// Functions of the embedder by name. Those of [`ForeignKind::Later`] are not called: they become work of the plugin.
     pub foreign: Vec<(Vec<u8>, ForeignKind, ForeignFunction)>,
     /// Called with each line of the log before it is kept.
     pub on_log: Option<Hook>,
+    /// Called with the path of each property of the host's own that is read, before it is looked up.
+    pub on_property: Option<Hook>,
     /// Panics when the host is dropped with warnings that were not taken by [`SimHost::warned`]: for tests.
     pub warnings_are_taken: bool,
 }
@@ -152,10 +159,11 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             wall_clock: WALL_CLOCK,
-            shared_memory: SHARED_MEMORY,
+            store: Arc::new(MemoryStore::new(SHARED_MEMORY)),
             upstreams: Vec::new(),
             foreign: Vec::new(),
             on_log: None,
+            on_property: None,
             warnings_are_taken: false,
         }
     }
@@ -172,9 +180,10 @@ struct Inner {
     ending: bool,
     listening: Listening,
     listeners_woken: Vec<Address>,
+    process: u64,
 }
 
-/// Bytes of shared memory by default: little, so that tests can fill it.
+/// Bytes of the store by default: little, so that tests can fill it.
 pub const SHARED_MEMORY: usize = 512 * 1024;
 
 /// What the wall clock shows by default.
@@ -200,8 +209,9 @@ impl SimHost {
             ending: false,
             listening: Listening::At(7),
             listeners_woken: Vec::new(),
+            process: 1,
         };
-        Arc::new(Self { inner: Mutex::new(inner), shared: OnceLock::new(), settings })
+        Arc::new(Self { inner: Mutex::new(inner), settings })
     }
 
     /// Adds a request.
@@ -238,6 +248,11 @@ impl SimHost {
     /// From now on the process is about to end.
     pub fn end(&self) {
         self.lock().ending = true;
+    }
+
+    /// From now on this is another process, as after a fork.
+    pub fn fork(&self) {
+        self.lock().process += 1;
     }
 
     /// Moves the monotonic clock.
@@ -311,7 +326,11 @@ impl Drop for SimHost {
     }
 }
 
-impl Host for SimHost {}
+impl Host for SimHost {
+    fn process(&self) -> u64 {
+        self.lock().process
+    }
+}
 
 impl Log for SimHost {
     fn log(&self, _: Option<RequestId>, level: LogLevel, message: &[u8]) {
@@ -402,6 +421,9 @@ impl Requests for SimHost {
     }
 
     fn property(&self, request: RequestId, path: &[u8], out: &mut Vec<u8>) -> bool {
+        if let Some(hook) = &self.settings.on_property {
+            hook(path);
+        }
         out.clear();
         self.read(request, |r| {
             r.find(path).map(|property| out.extend_from_slice(&property.value)).is_some()
@@ -434,18 +456,8 @@ impl Requests for SimHost {
 }
 
 impl Stores for SimHost {
-    fn shared(&self) -> Option<&Shared> {
-        let make = || {
-            Shared::new(self.settings.shared_memory, |_| {
-                panic!("a repair, although no process was killed")
-            })
-            .expect("shared memory")
-        };
-        Some(self.shared.get_or_init(make))
-    }
-
-    fn own(&self, plugin: &str) -> Own {
-        self.shared().map(|shared| shared.own(plugin)).unwrap_or_default()
+    fn shared(&self) -> Option<&dyn Store> {
+        Some(&*self.settings.store)
     }
 
     fn listening(&self) -> Listening {

@@ -17,9 +17,6 @@ pub use time::Ticker;
 use crate::ports::RequestId;
 use std::num::NonZeroUsize;
 
-/// The process of a [`Filter`] until [`Filter::fork`].
-pub const PROCESS: u64 = 1;
-
 fn number(request: RequestId) -> usize {
     request.0.get() - 1
 }

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::guest::{CallOf, CallResult, ContextId, State, Token};
 use crate::limits;
 use crate::ports::RequestId;
-use crate::shm::Count;
+use crate::store::Count;
 
 impl Vm {
     /// Tells the guest what came of a call. One that nobody waits for any more is forgotten.

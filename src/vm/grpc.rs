@@ -5,7 +5,7 @@ use crate::abi::Callback;
 use crate::error::Error;
 use crate::grpc::{Code, Event};
 use crate::guest::{CallResult, GrpcKind, Token};
-use crate::shm::Count;
+use crate::store::Count;
 
 impl Vm {
     /// Tells the guest of an event. One of what has ended for the guest is forgotten.

@@ -12,7 +12,7 @@ use crate::abi::Status;
 use crate::error::{Error, one_line, printable, shown};
 use crate::guest::State;
 use crate::hostcall::link::link_any;
-use crate::shm::{Count, generation};
+use crate::store::Count;
 use crate::{hostcall, limits, wasi};
 
 /// WASI's ENOSYS.
@@ -130,7 +130,7 @@ fn stand_in(
 /// look at the answer.
 struct Called {
     text: String,
-    /// The generation of the process that was told, and one more.
+    /// The process that was told.
     told: AtomicU64,
 }
 
@@ -141,7 +141,7 @@ impl Called {
 
     fn tell(&self, state: &State) {
         state.own.count(Count::StandIns);
-        let now = u64::from(generation()) + 1;
+        let now = state.host.process();
         if self.told.swap(now, Relaxed) != now {
             state.warn(&self.text);
         }

@@ -45,7 +45,7 @@ pub use work::{CallRef, Work};
 
 use crate::error::Error;
 use crate::guest::{ContextId, State};
-use crate::shm::QueueId;
+use crate::store::QueueId;
 use exports::Exports;
 
 /// A running instance of a module with all contexts that live in it.

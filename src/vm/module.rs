@@ -19,6 +19,7 @@ use crate::guest::{
 };
 use crate::limits;
 use crate::ports::Host;
+use crate::store::NoCounters;
 use crate::wasi;
 
 /// What `load` was told.
@@ -111,7 +112,7 @@ impl Module {
             body_limit: options.body_limit.min(limits::MAX_HELD_BODY),
             fail_open: options.fail_open,
         });
-        let mut store = store(&info, host, Limiter::new(memory_limit, 0, Arc::default()))?;
+        let mut store = store(&info, host, Limiter::new(memory_limit, 0, Arc::new(NoCounters)))?;
         let (linked, stand_ins) = Linked::new(&code, &mut store)?;
         warnings.extend(stand_ins);
         let imports = |name: &str| module.imports().any(|import| import.name() == name);
@@ -179,7 +180,7 @@ impl Module {
 
     /// Makes an instance and runs its own start code.
     pub fn start(self: &Arc<Self>, host: &Arc<dyn Host>) -> Result<Vm, Error> {
-        let own = Arc::new(host.own(&self.info.name));
+        let own = host.counters(&self.info.name);
         let beside = usize::from(self.linked.has_front());
         let mut store = store(&self.info, host, Limiter::new(self.memory_limit, beside, own))?;
         let start = StartCode { limit_ms: self.time_limits.of(Callback::Start) };
@@ -215,7 +216,7 @@ pub fn host_functions(host: &Arc<dyn Host>) -> Result<Vec<(String, String, FuncT
         body_limit: limits::HELD_BODY,
         fail_open: false,
     });
-    linker::functions(&mut store(&info, host, Limiter::new(0, 0, Arc::default()))?)
+    linker::functions(&mut store(&info, host, Limiter::new(0, 0, Arc::new(NoCounters)))?)
 }
 
 fn store(

@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::guest::ContextId;
 use crate::limits;
 use crate::ports::{Host, RequestId};
-use crate::shm::Count;
+use crate::store::Count;
 
 /// A loaded plugin: a module, and one VM at a time.
 ///
@@ -93,7 +93,7 @@ pub struct StreamRef {
 
 impl Plugin {
     /// Starts a first VM, so that a module that cannot start is an error now.
-    pub fn new(module: Module, host: Arc<dyn Host>, process: u64) -> Result<Rc<Self>, Error> {
+    pub fn new(module: Module, host: Arc<dyn Host>) -> Result<Rc<Self>, Error> {
         let plugin = Self {
             module: Arc::new(module),
             host,
@@ -103,7 +103,7 @@ impl Plugin {
             dropped: RefCell::default(),
             ends_by: Cell::default(),
         };
-        plugin.with_vm(process, |_, _| Ok(()))?;
+        plugin.with_vm(|_, _| Ok(()))?;
         Ok(Rc::new(plugin))
     }
 
@@ -133,15 +133,15 @@ impl Plugin {
     }
 
     /// Whether the last VM was made in this process; one that runs was.
-    fn has_vm_of(&self, process: u64) -> bool {
-        self.slot.try_borrow().map_or(true, |slot| slot.process == process)
+    fn has_vm_of(&self) -> bool {
+        self.slot.try_borrow().map_or(true, |slot| slot.process == self.process())
     }
 
     /// Whether there is a VM to be asked for work: one of this process, or one whose ticks or queues must go on in it.
-    pub(super) fn has_work(&self, process: u64) -> bool {
+    pub(super) fn has_work(&self) -> bool {
         let Ok(slot) = self.slot.try_borrow() else { return false };
         let vm = slot.vm.as_ref();
-        vm.is_some_and(|vm| slot.process == process || !vm.active().is_empty())
+        vm.is_some_and(|vm| slot.process == self.process() || !vm.active().is_empty())
     }
 
     /// Whether its VM has streams; `None` while it runs.
@@ -151,18 +151,18 @@ impl Plugin {
     }
 
     /// The contexts of a VM that another process made.
-    pub(super) fn contexts_before(&self, process: u64) -> Vec<Rc<Context>> {
-        if self.has_vm_of(process) {
+    pub(super) fn contexts_before(&self) -> Vec<Rc<Context>> {
+        if self.has_vm_of() {
             return Vec::new();
         }
         self.contexts.borrow().values().filter_map(Weak::upgrade).collect()
     }
 
     /// Hands over the calls that the VM of this process wants to make and to drop.
-    pub(super) fn take_calls(&self, process: u64, work: &mut Work) {
+    pub(super) fn take_calls(&self, work: &mut Work) {
         let Ok(mut slot) = self.slot.try_borrow_mut() else { return };
         let serial = slot.serial;
-        if slot.process != process {
+        if slot.process != self.process() {
             return;
         }
         let Some(vm) = slot.vm.as_mut() else { return };
@@ -176,10 +176,10 @@ impl Plugin {
 
     /// Ends the contexts of the VM of this process, once it has no streams. Returns how many are left, with streams or because
     /// they wait for something, and ends these when their time is over.
-    pub(super) fn end_roots(&self, process: u64, now: u64, until: u64) -> Result<usize, Error> {
+    pub(super) fn end_roots(&self, now: u64, until: u64) -> Result<usize, Error> {
         let (serial, streams) = match self.slot.try_borrow() {
             Err(_) => return Ok(1),
-            Ok(slot) => match slot.vm.as_ref().filter(|_| slot.process == process) {
+            Ok(slot) => match slot.vm.as_ref().filter(|_| slot.process == self.process()) {
                 None => return Ok(0),
                 Some(vm) => (slot.serial, vm.state().contexts.streams.len()),
             },
@@ -212,6 +212,11 @@ impl Plugin {
         &self.host
     }
 
+    /// The number of this process.
+    fn process(&self) -> u64 {
+        self.host.process()
+    }
+
     /// The host's monotonic clock.
     pub(super) fn now(&self) -> u64 {
         self.host.monotonic_clock()
@@ -220,14 +225,13 @@ impl Plugin {
     /// Enters the VM of this process, made anew when there is none that lives.
     pub(super) fn with_vm<R>(
         &self,
-        process: u64,
         f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
     ) -> Result<R, Error> {
         let mut slot = self.slot.try_borrow_mut().map_err(|_| Error::Busy(self.name().into()))?;
         // One that a panic ended is still there.
         self.bury(&mut slot);
-        if slot.process != process || slot.vm.is_none() {
-            self.start(&mut slot, process)?;
+        if slot.process != self.process() || slot.vm.is_none() {
+            self.start(&mut slot)?;
         }
         self.enter(&mut slot, f)
     }
@@ -286,9 +290,10 @@ impl Plugin {
     }
 
     /// Makes a VM in place of the last one.
-    fn start(&self, slot: &mut Slot, process: u64) -> Result<(), Error> {
+    fn start(&self, slot: &mut Slot) -> Result<(), Error> {
         let now = self.host.monotonic_clock();
         let first = slot.serial == 0;
+        let process = self.process();
         let lost = !first && slot.process == process;
         slot.backoff.check(now)?;
         if let Some(vm) = slot.renew(process) {
@@ -337,7 +342,7 @@ impl Drop for KillOnPanic<'_> {
 
 impl Context {
     /// Makes a plugin context and configures it.
-    pub fn new(plugin: &Rc<Plugin>, configuration: &[u8], process: u64) -> Result<Rc<Self>, Error> {
+    pub fn new(plugin: &Rc<Plugin>, configuration: &[u8]) -> Result<Rc<Self>, Error> {
         let context = Rc::new(Self {
             plugin: plugin.clone(),
             configuration: configuration.to_vec(),
@@ -345,13 +350,13 @@ impl Context {
             dropped: Cell::new(false),
             backoff: RefCell::default(),
         });
-        context.ensure(process)?;
+        context.ensure()?;
         Ok(context)
     }
 
     /// Makes its root context in the VM of this process, when it is not there.
-    pub(super) fn ensure(self: &Rc<Self>, process: u64) -> Result<(), Error> {
-        self.plugin.with_vm(process, |vm, serial| self.root(vm, serial).map(|_| ()))
+    pub(super) fn ensure(self: &Rc<Self>) -> Result<(), Error> {
+        self.plugin.with_vm(|vm, serial| self.root(vm, serial).map(|_| ()))
     }
 
     /// Whether Lua holds it no longer.
@@ -369,9 +374,8 @@ impl Context {
         self: &Rc<Self>,
         request: RequestId,
         calls_hold: bool,
-        process: u64,
     ) -> Result<StreamRef, Error> {
-        self.plugin.with_vm(process, |vm, serial| {
+        self.plugin.with_vm(|vm, serial| {
             let root = self.root(vm, serial)?;
             Ok(StreamRef { serial, id: vm.create_stream(root, request, calls_hold)? })
         })
@@ -397,10 +401,10 @@ impl Context {
 
     /// Lua holds this context no longer: it ends now, or with its last stream. One of a VM that was made
     /// before this process was forked is only forgotten.
-    pub fn drop_by_owner(&self, process: u64) -> Result<(), Error> {
+    pub fn drop_by_owner(&self) -> Result<(), Error> {
         self.dropped.set(true);
         let Some((serial, id)) = self.root.get() else { return Ok(()) };
-        if !self.plugin.has_vm_of(process) {
+        if !self.plugin.has_vm_of() {
             return Ok(());
         }
         let ended = self

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::guest::ContextId;
 use crate::limits;
 use crate::ports::Listening;
-use crate::shm::{QueueId, Ticket};
+use crate::store::{QueueId, Ticket};
 
 /// What is left to do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use crate::error::{Error, frames, one_line};
 use crate::event::{Action, Event};
 use crate::guest::{ContextId, Output, State};
 use crate::ports::RequestSummary;
-use crate::shm::Count;
 use crate::snapshot::HeaderMap;
+use crate::store::Count;
 
 /// What nginx must do after an event. The header effects are in the stream.
 #[derive(Debug, PartialEq, Eq)]

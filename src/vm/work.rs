@@ -51,30 +51,30 @@ pub struct Work {
 
 impl Plugin {
     /// What the guest wants done, without entering it.
-    pub fn requested(&self, process: u64) -> Work {
+    pub fn requested(&self) -> Work {
         let mut work = Work::default();
-        self.take_calls(process, &mut work);
+        self.take_calls(&mut work);
         work.dropped.append(&mut self.dropped.borrow_mut());
         work
     }
 
     /// Runs some of the ticks that are due, tells of some messages in queues, and says what else there is to do. In a process
     /// that ends, contexts without streams end.
-    pub fn work(&self, process: u64) -> Work {
+    pub fn work(&self) -> Work {
         let mut work = Work::default();
         let until = self.now() + QUANTUM_NANOS;
-        let mut runs = self.has_work(process);
+        let mut runs = self.has_work();
         if self.host().is_ending() {
-            runs = self.end_contexts(process, until, &mut work);
+            runs = self.end_contexts(until, &mut work);
         } else {
-            if runs && let Err(error) = self.with_vm(process, |_, _| Ok(())) {
+            if runs && let Err(error) = self.with_vm(|_, _| Ok(())) {
                 work.errors.push(error);
             }
-            self.revive(process, until, &mut work);
+            self.revive(until, &mut work);
         }
         let mut next = work.next;
         if runs {
-            match self.with_vm(process, |vm, _| {
+            match self.with_vm(|vm, _| {
                 let due = vm.run_ticks(until)?;
                 let until = vm.state().host.monotonic_clock() + QUANTUM_NANOS;
                 Ok((due, vm.run_queues(until)?))
@@ -87,19 +87,19 @@ impl Plugin {
                 Err(Error::Busy(_)) => {}
                 Err(error) => {
                     work.errors.push(error);
-                    self.revive(process, until, &mut work);
+                    self.revive(until, &mut work);
                     next = [next, work.next].into_iter().flatten().min();
                 }
             }
         }
-        let Work { calls, foreign, grpc, dropped, .. } = self.requested(process);
+        let Work { calls, foreign, grpc, dropped, .. } = self.requested();
         Work { next, calls, foreign, grpc, dropped, ..work }
     }
 
     /// Ends the contexts of a VM without streams. Returns whether there is still something to call in it.
-    fn end_contexts(&self, process: u64, until: u64, work: &mut Work) -> bool {
+    fn end_contexts(&self, until: u64, work: &mut Work) -> bool {
         let now = self.now();
-        match self.end_roots(process, now, until) {
+        match self.end_roots(now, until) {
             Ok(left) => {
                 work.over = left == 0;
                 // Nobody says when the last stream ends.
@@ -148,7 +148,7 @@ impl Plugin {
     }
 
     /// Makes the contexts again that ticked, or listened to queues, in a VM that is gone.
-    fn revive(&self, process: u64, until: u64, work: &mut Work) {
+    fn revive(&self, until: u64, work: &mut Work) {
         let gone = std::mem::take(&mut *self.gone.borrow_mut());
         for context in gone {
             if self.now() > until {
@@ -159,7 +159,7 @@ impl Plugin {
             let Some(alive) = context.upgrade().filter(|context| !context.is_dropped()) else {
                 continue;
             };
-            match alive.ensure(process) {
+            match alive.ensure() {
                 Ok(()) => {}
                 Err(Error::Waiting { wait_ms, .. }) => {
                     let at = self.now() + wait_ms * NANOS_PER_MS;
@@ -177,9 +177,9 @@ impl Plugin {
     }
 
     /// Makes all contexts in this process that were made before it was forked.
-    pub fn prepare(&self, process: u64) -> Vec<Error> {
-        let contexts: Vec<Rc<Context>> = self.contexts_before(process);
-        contexts.iter().filter_map(|context| context.ensure(process).err()).collect()
+    pub fn prepare(&self) -> Vec<Error> {
+        let contexts: Vec<Rc<Context>> = self.contexts_before();
+        contexts.iter().filter_map(|context| context.ensure().err()).collect()
     }
 }
 

@@ -12,13 +12,13 @@ pub mod probe;
 
 pub use probe::Probe;
 pub use resty_proxy_wasm::sim::{
-    Answer, Filter, MONOTONIC_CLOCK, PROCESS, Request, SHARED_MEMORY, SimHost, Stream, Ticker,
-    module,
+    Answer, Filter, MONOTONIC_CLOCK, Request, SHARED_MEMORY, SimHost, Stream, Ticker, module,
 };
 
 use resty_proxy_wasm::callout::Upstream;
 use resty_proxy_wasm::guest::deadline;
 use resty_proxy_wasm::ports::{ForeignError, ForeignKind};
+use resty_proxy_wasm::shm::Shared;
 use resty_proxy_wasm::sim::{ForeignFunction, Settings};
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,11 +38,22 @@ pub fn sim_host() -> Arc<SimHost> {
             foreign("nowhere", now, Box::new(|_| Err(ForeignError::NotHere))),
             foreign("later", ForeignKind::Later, Box::new(|_| Err(ForeignError::Failed))),
         ],
+        store: Arc::new(shared()),
         on_log: Some(Box::new(be_slow)),
+        on_property: Some(Box::new(|path| assert_ne!(path, BROKEN, "the host panics here"))),
         warnings_are_taken: true,
         ..Settings::default()
     })
 }
+
+/// Shared memory, as the processes of a server have it.
+pub fn shared() -> Shared {
+    Shared::new(SHARED_MEMORY, |repair| panic!("{repair:?}, although no process was killed"))
+        .expect("memory")
+}
+
+/// A property whose reading makes the host panic.
+pub const BROKEN: &[u8] = b"broken";
 
 /// The end of log lines that take [`SLOW_TICKS`] to write. A [`Ticker`] must run meanwhile.
 pub const SLOW: &[u8] = b"slow";

@@ -41,7 +41,7 @@ pub enum Value {
 
 impl Value {
     /// A histogram of the ends of buckets and of the values in each; one more is for what is larger.
-    pub(super) fn histogram(
+    pub fn histogram(
         ends: impl Iterator<Item = f64>,
         counts: impl Iterator<Item = u64>,
         sum: f64,
