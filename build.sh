@@ -185,6 +185,7 @@ run_tests() {
         cargo test --release "$@"
     else
         cargo test --release
+        cargo test --release -p proxy-wasm-host
         cargo test --release -p rpw-bindgen
     fi
 }
@@ -232,8 +233,8 @@ fuzz() {
 # Prints the packages that tests would have built anew, because they turn features on that the product does not have.
 built_twice() {
     local tree=(cargo tree --prefix none -f '{p} {f}')
-    # The library itself has the feature of the simulated host in tests only.
-    "${tree[@]}" -e normal,build,dev | sed 's/ ([*])$//' | sort -u | grep -v '^resty-proxy-wasm ' |
+    # The two crates of this repository have the feature of the simulated host in tests only.
+    "${tree[@]}" -e normal,build,dev | sed 's/ ([*])$//' | sort -u | grep -vE '^(resty-proxy-wasm|proxy-wasm-host) ' |
         awk 'NR == FNR { product[$1, $2] = 1; line[$0] = 1; next } (($1, $2) in product) && !($0 in line)' \
             <("${tree[@]}" -e normal,build | sed 's/ ([*])$//' | sort -u) -
 }
@@ -253,6 +254,7 @@ check() {
     cargo fmt --manifest-path fuzz/Cargo.toml --check
     say "clippy"
     cargo clippy --release --all-targets -- -D warnings
+    cargo clippy --release --all-targets -p proxy-wasm-host -- -D warnings
     cargo clippy --release --all-targets -p rpw-bindgen -- -D warnings
     say "features"
     local twice

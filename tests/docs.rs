@@ -246,7 +246,7 @@ fn from(source: Source) -> String {
 
 /// Each constant of `limits.rs`: its name, its value, and the text above it.
 fn constants() -> Vec<(String, u64, String)> {
-    let text = source("src/limits.rs");
+    let text = source("host/src/limits.rs");
     let (mut found, mut about) = (Vec::new(), String::new());
     for line in text.lines() {
         if let Some(part) = line.strip_prefix("///") {
