@@ -33,6 +33,8 @@ mod grpc;
 #[cfg(feature = "grpc")]
 mod grpc_call;
 #[cfg(feature = "grpc")]
+mod grpc_jobs;
+#[cfg(feature = "grpc")]
 mod grpc_stream;
 #[cfg(feature = "grpc")]
 mod grpc_tls;
