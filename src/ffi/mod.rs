@@ -18,6 +18,7 @@ pub mod attributes;
 mod cache;
 mod context;
 mod desk;
+mod effects;
 mod ending;
 mod folder;
 mod foreign;

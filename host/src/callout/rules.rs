@@ -370,7 +370,7 @@ mod tests {
             ("127.1", "none"),
             ("2130706433", "none"),
             ("0177.0.0.1", "none"),
-            // No address to nginx, nor to us: names.
+            // Not read as addresses: names.
             ("0x7f000001", "name"),
             ("0x7f.0.0.1", "name"),
             ("example.com", "name"),

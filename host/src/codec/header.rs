@@ -1,4 +1,4 @@
-//! Which header names and values may reach nginx.
+//! Which header names and values may be sent.
 
 /// True for a name that is a token of RFC 9110 (section 5.6.2).
 pub fn is_token(name: &[u8]) -> bool {

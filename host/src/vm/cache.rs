@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 use sha2::{Digest as _, Sha256};
 
 use super::Code;
 use super::engine::engine;
 use super::entry;
+use crate::codec::hex;
 use crate::error::Error;
 
 type Digest = [u8; 32];
@@ -86,12 +88,12 @@ impl Cache {
     }
 
     fn living(&self, digest: &Digest) -> Option<Arc<Code>> {
-        let codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        let codes = self.codes.lock();
         codes.get(digest)?.upgrade()
     }
 
     fn remember(&self, digest: Digest, code: &Arc<Code>) {
-        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut codes = self.codes.lock();
         codes.retain(|_, code| code.strong_count() > 0);
         codes.insert(digest, Arc::downgrade(code));
     }
@@ -146,11 +148,7 @@ fn entry_name(digest: &Digest) -> Result<String, Error> {
     let mut maker = Maker(Sha256::new_with_prefix(env!("CARGO_PKG_VERSION")));
     engine()?.precompile_compatibility_hash().hash(&mut maker);
     let maker = &maker.0.finalize()[..8];
-    Ok(format!("{}-{}.cwasm", hexadecimal(digest), hexadecimal(maker)))
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(format!("{}-{}.cwasm", hex::encode(digest), hex::encode(maker)))
 }
 
 /// The hashers of the standard library may change with its version, and a name must not.

@@ -1,8 +1,7 @@
 //! The one wasmtime engine of the process, and compiling with it.
 
+use once_cell::sync::OnceCell;
 use std::num::NonZeroUsize;
-use std::sync::OnceLock;
-
 use wasmparser::{Chunk, Parser, Payload};
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
@@ -11,14 +10,11 @@ use crate::error::{Error, is_out_of_memory, one_line};
 
 /// The engine; workers inherit it by fork, with all code that was compiled before.
 pub fn engine() -> Result<&'static Engine, Error> {
-    static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
-    ENGINE
-        .get_or_init(|| {
-            Engine::new(&config()?)
-                .map_err(|e| format!("wasmtime cannot start here: {}", one_line(&e)))
-        })
-        .as_ref()
-        .map_err(|cause| Error::Module(cause.clone()))
+    static ENGINE: OnceCell<Engine> = OnceCell::new();
+    ENGINE.get_or_try_init(|| {
+        Engine::new(&config().map_err(Error::Module)?)
+            .map_err(|e| Error::Module(format!("wasmtime cannot start here: {}", one_line(&e))))
+    })
 }
 
 fn config() -> Result<Config, String> {
@@ -59,10 +55,10 @@ pub fn compile(bytes: &[u8]) -> Result<wasmtime::Module, Error> {
 
 /// Runs `work` in a rayon pool of its own, all threads of which are gone when this returns.
 ///
-/// wasmtime hands functions to rayon. Its global pool would lose its threads at nginx's next fork and hang
+/// wasmtime hands functions to rayon. Its global pool would lose its threads at the next fork and hang
 /// the compile after that. The threads are joined, which rayon's own ways of ending a pool do not do: one
-/// that is still about to exit takes a signal that was meant for nginx, which then sleeps on.
-#[allow(clippy::disallowed_methods, reason = "the threads end before nginx can fork")]
+/// that is still about to exit takes a signal that was meant for the embedder, which then sleeps on.
+#[allow(clippy::disallowed_methods, reason = "the threads end before the process can fork")]
 fn in_pool<R: Send>(
     threads: usize,
     work: impl FnOnce() -> R + Send,

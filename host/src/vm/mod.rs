@@ -1,6 +1,7 @@
 //! VMs: compiling modules, starting instances, and calling guests.
 
 mod backoff;
+#[allow(unsafe_code, reason = "the chunk of an event is lent to the guest's context")]
 mod bodies;
 mod bodiless;
 mod cache;
@@ -27,6 +28,7 @@ mod run;
 mod share;
 mod start;
 mod stopwatch;
+mod waiting;
 mod work;
 
 use std::sync::Arc;

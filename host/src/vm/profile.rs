@@ -1,5 +1,4 @@
-//! What a module's code shows of itself before it runs, so that nothing is fetched from nginx that the
-//! guest cannot see.
+//! What a module's code shows of itself before it runs, so that the host need not fetch what the guest cannot see.
 
 use super::call_graph::CallGraph;
 
