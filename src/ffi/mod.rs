@@ -25,6 +25,7 @@ mod foreign;
 mod functions;
 mod grpc;
 mod handle;
+mod header_fields;
 mod header_lines;
 mod listen;
 mod metrics;

@@ -313,7 +313,7 @@ fn export(effects: &mut Effects, result: Outcome, outcome: &mut rpw_outcome_t) {
         effects.take_into(&mut exported.effects);
         exported.list.extend(exported.effects.iter().map(|effect| rpw_effect_t {
             kind: effects::code(effect.kind),
-            number: effect.number,
+            number: effects::number(&effect),
             name: effect.name.as_ptr().cast(),
             name_length: effect.name.len(),
             value: effect.value.as_ptr().cast(),

@@ -299,15 +299,7 @@ fn queue_addition(
         MapType::RequestHeaders => EffectKind::AddRequestHeader,
         _ => EffectKind::AddResponseHeader,
     };
-    queue(state, kind, is_special(map, name, value), name, value)
-}
-
-/// 1 for a change that ngx_lua's own functions would make in another way. See `ffi/header_lines.rs`.
-fn is_special(map: MapType, name: &[u8], value: &[u8]) -> i32 {
-    i32::from(match map {
-        MapType::RequestHeaders => header::has_request_field(name),
-        _ => value.is_empty() || name.contains(&b'_') || header::has_response_field(name),
-    })
+    queue(state, kind, 0, name, value)
 }
 
 /// Headers of which there is one at the most.
@@ -350,7 +342,7 @@ fn queue_replacement(
         MapType::RequestHeaders => EffectKind::SetRequestHeader,
         _ => EffectKind::SetResponseHeader,
     };
-    queue(state, kind, is_special(map, name, value), name, value)
+    queue(state, kind, 0, name, value)
 }
 
 /// A response length that the guest changes is taken away: the response is then sent without one.
@@ -384,8 +376,7 @@ fn queue_removal(state: &mut State, map: MapType, name: &[u8]) -> Result<(), Sta
     if is_framing(name) && !(map == MapType::ResponseHeaders && length) {
         return Ok(());
     }
-    // The value is not one that is empty; there is none.
-    queue(state, kind, is_special(map, name, b"-"), name, b"")
+    queue(state, kind, 0, name, b"")
 }
 
 /// The guest's view, when it has one in this callback: a filter that only writes need not pay for reading.
