@@ -8,7 +8,6 @@
 )]
 
 mod abuse;
-mod alone;
 mod bodies;
 mod caching;
 mod callouts;

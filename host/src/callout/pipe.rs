@@ -23,7 +23,7 @@ pub struct Buffers {
     pub was_read: bool,
 }
 
-/// Their end. It stays on one thread.
+/// Their end. It lives on one thread, as all of nginx does.
 #[derive(Clone, Default)]
 pub struct Pipe(pub Rc<RefCell<Buffers>>);
 

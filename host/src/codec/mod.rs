@@ -2,6 +2,5 @@
 
 pub mod header;
 pub mod header_map;
-pub mod hex;
 pub mod path;
 pub mod target;

@@ -1,6 +1,5 @@
 //! The body of one direction, as a guest sees it: the chunk of the event, behind what was held before.
 
-use super::lent::Lent;
 use crate::event::Action;
 use crate::limits;
 
@@ -10,7 +9,7 @@ pub struct Body {
     /// What was held, with the event's chunk behind it; meaningful while `owned`.
     held: Vec<u8>,
     /// The event's chunk, lent for the call; meaningful while not `owned`.
-    chunk: Lent,
+    chunk: &'static [u8],
     owned: bool,
     edited: bool,
     /// The guest's callback runs, or what it was shown there is held.
@@ -38,7 +37,7 @@ impl Default for Body {
     fn default() -> Self {
         Self {
             held: Vec::new(),
-            chunk: Lent::default(),
+            chunk: &[],
             owned: false,
             edited: false,
             available: false,
@@ -49,7 +48,7 @@ impl Default for Body {
     }
 }
 
-/// What the host passes on after a body callback.
+/// What nginx passes on after a body callback.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
     /// The chunk as it came.
@@ -87,17 +86,12 @@ impl Body {
     }
 
     /// Takes an event's chunk in.
-    ///
-    /// # Safety
-    /// [`Body::return_chunk`] is called before the chunk is gone.
-    #[allow(unsafe_code, reason = "the chunk is kept by its address")]
-    pub unsafe fn begin(&mut self, chunk: &[u8]) {
+    pub fn begin(&mut self, chunk: &'static [u8]) {
         self.available = true;
         if self.owned {
             self.held.extend_from_slice(chunk);
         } else {
-            // SAFETY: as promised by the caller.
-            self.chunk = unsafe { Lent::new(chunk) };
+            self.chunk = chunk;
         }
     }
 
@@ -107,7 +101,7 @@ impl Body {
             return self.hold();
         }
         self.available = false;
-        self.chunk = Lent::default();
+        self.chunk = &[];
         let replaced = self.owned;
         self.owned = false;
         self.edited = false;
@@ -127,7 +121,7 @@ impl Body {
         if goes_on {
             self.course = Course::PassedOn;
             // The event's chunk as it came is what goes on by itself.
-            self.chunk = Lent::default();
+            self.chunk = &[];
         } else {
             self.course = Course::Dropped;
             self.forget();
@@ -153,15 +147,10 @@ impl Body {
         }
     }
 
-    /// Ends the loan of the event's chunk. What is held stays.
-    pub fn return_chunk(&mut self) {
-        self.chunk = Lent::default();
-    }
-
-    /// Ends the loan of the chunk when the event did not come to its end.
+    /// Lets go of the lent chunk when the event did not come to its end.
     pub fn release(&mut self) {
         self.available = false;
-        self.chunk = Lent::default();
+        self.chunk = &[];
     }
 
     /// The bytes that the guest may read: in the body's callbacks, and while they are held. Else `None`.
@@ -171,7 +160,7 @@ impl Body {
 
     /// Bytes held from earlier chunks and this one.
     pub fn content(&self) -> &[u8] {
-        if self.owned { &self.held } else { self.chunk.bytes() }
+        if self.owned { &self.held } else { self.chunk }
     }
 
     /// Whether it is more than may be held.
@@ -193,7 +182,7 @@ impl Body {
             self.held.clear();
             self.held.extend_from_slice(value);
             self.owned = true;
-            self.chunk = Lent::default();
+            self.chunk = &[];
         } else {
             self.own();
             self.held.splice(start..end, value.iter().copied());
@@ -209,9 +198,9 @@ impl Body {
     fn own(&mut self) {
         if !self.owned {
             self.held.clear();
-            self.held.extend_from_slice(self.chunk.bytes());
+            self.held.extend_from_slice(self.chunk);
             self.owned = true;
-            self.chunk = Lent::default();
+            self.chunk = &[];
         }
     }
 }
@@ -220,15 +209,9 @@ impl Body {
 mod tests {
     use super::*;
 
-    #[allow(unsafe_code, reason = "the bytes live for ever")]
-    fn begin(body: &mut Body, chunk: &'static [u8]) {
-        // SAFETY: as said.
-        unsafe { body.begin(chunk) }
-    }
-
     fn edited(start: usize, size: usize, value: &[u8]) -> Vec<u8> {
         let mut body = Body::default();
-        begin(&mut body, b"hello");
+        body.begin(b"hello");
         assert!(body.splice(start, size, value));
         match body.end(Action::Continue, false) {
             Output::Replace(bytes) => bytes,
@@ -250,14 +233,14 @@ mod tests {
     #[test]
     fn held_chunks_come_again_with_the_next_one() {
         let mut body = Body::default();
-        begin(&mut body, b"ab");
+        body.begin(b"ab");
         assert_eq!(body.hold(), Output::Hold);
         assert_eq!(body.readable(), Some(&b"ab"[..]), "also between events");
-        begin(&mut body, b"cd");
+        body.begin(b"cd");
         assert_eq!(body.readable(), Some(&b"abcd"[..]));
         assert_eq!(body.end(Action::Continue, false), Output::Replace(b"abcd".to_vec()));
         assert_eq!(body.readable(), None);
-        begin(&mut body, b"ef");
+        body.begin(b"ef");
         assert_eq!(body.end(Action::Continue, false), Output::Unchanged);
     }
 
@@ -265,10 +248,10 @@ mod tests {
     fn room_is_counted_with_what_is_held() {
         let mut body = Body::default();
         body.leave_room(3, 0);
-        begin(&mut body, b"ab");
+        body.begin(b"ab");
         assert!(!body.over_limit());
         body.hold();
-        begin(&mut body, b"cd");
+        body.begin(b"cd");
         assert!(body.over_limit());
     }
 
@@ -279,9 +262,9 @@ mod tests {
             (false, Course::Dropped, Output::Hold),
         ] {
             let mut body = Body::default();
-            begin(&mut body, b"ab");
+            body.begin(b"ab");
             body.hold();
-            begin(&mut body, b"cd");
+            body.begin(b"cd");
             body.give_up(goes_on);
             assert_eq!((body.course(), body.readable()), (course, None));
             assert_eq!(body.rescue(), output);

@@ -75,8 +75,7 @@ pub struct CallOf {
     ///
     /// [`Event::calls_hold`]: crate::event::Event::calls_hold
     pub holds: Option<ContextId>,
-    /// The upstream as the guest named it, for the log; empty for a function, and for a gRPC stream, which ends with its
-    /// request as a rule.
+    /// The upstream as the guest named it, for the log; empty for a function.
     pub upstream: String,
     /// Bytes of the call's body.
     pub size: usize,
@@ -89,8 +88,8 @@ pub struct CallOf {
 pub struct Dropped {
     /// There was a call.
     pub any: bool,
-    /// What the calls to other services are called in the log.
-    pub names: Vec<String>,
+    /// The upstreams of the HTTP calls.
+    pub upstreams: Vec<String>,
     /// Streams that were held, one for each call that held one.
     pub held: Vec<ContextId>,
 }
@@ -178,18 +177,16 @@ impl Calls {
             of.holds = of.holds.filter(|held| *held != context);
             let stays = of.stream != Some(context) && of.root != context;
             if !stays {
-                let kind = if grpc.end(*token) {
+                if grpc.end(*token) {
                     grpc.command(Command::Cancel(*token));
-                    "gRPC call"
                 } else {
                     dropped.push(*token);
-                    "HTTP call"
-                };
+                }
                 *size -= of.size;
                 gone.any = true;
                 gone.held.extend(of.holds);
                 if !of.upstream.is_empty() {
-                    gone.names.push(format!("{kind} to {}", of.upstream));
+                    gone.upstreams.push(std::mem::take(&mut of.upstream));
                 }
             }
             stays

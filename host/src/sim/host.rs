@@ -10,9 +10,8 @@ use crate::ports::{
 };
 use crate::snapshot::HeaderMap;
 use crate::store::{Address, MemoryStore, Store};
-use parking_lot::{Mutex, MutexGuard};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// A request. Its fields can be changed at any time with [`SimHost::with`].
 pub struct Request {
@@ -309,8 +308,9 @@ impl SimHost {
         self.settings.foreign.iter().find(|(known, _, _)| known == name)
     }
 
+    /// A panic while it was locked leaves the host as it was.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock()
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read<R>(&self, request: RequestId, f: impl FnOnce(&Request) -> R) -> R {

@@ -16,7 +16,8 @@
 //! with the host's parts from `hostcall` on both sides. Modules that run before their allocator is known (a start section)
 //! and those that have none do without.
 
-use once_cell::sync::OnceCell;
+use std::sync::OnceLock;
+
 use wasm_encoder::{
     BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
     ImportSection, NameMap, NameSection, RefType, TableSection, TableType, TypeSection, ValType,
@@ -76,8 +77,9 @@ fn functions() -> impl Iterator<Item = &'static HostFunction> {
 
 /// What fronts are instances of, compiled when it is asked for first.
 pub fn linked() -> Result<&'static InstancePre<State>, Error> {
-    static LINKED: OnceCell<InstancePre<State>> = OnceCell::new();
-    LINKED.get_or_try_init(link)
+    static LINKED: OnceLock<Result<InstancePre<State>, String>> = OnceLock::new();
+    let linked = LINKED.get_or_init(|| link().map_err(|error| error.to_string()));
+    linked.as_ref().map_err(|cause| Error::Import(cause.clone()))
 }
 
 fn link() -> Result<InstancePre<State>, Error> {

@@ -31,14 +31,13 @@ impl Vm {
         };
         if self.exports.grpc(callback).is_none() {
             self.answered(&of);
-            return if ends { self.end_when_answered(of.root) } else { Ok(()) };
+            return Ok(());
         }
         self.answers(&of, CallResult::Grpc(event));
         let told = self.call(callback, of.root, |store, exports| {
             exports.grpc(callback).map_or(Ok(()), |f| f.call(store, (of.root, token, number)))
         });
         self.answered(&of);
-        told?;
-        if ends { self.end_when_answered(of.root) } else { Ok(()) }
+        told
     }
 }
