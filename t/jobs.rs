@@ -16,14 +16,14 @@ const DEAR_TICKS: &str = r#"(module
         (loop $more (br_if $more (local.tee 1 (i32.sub (local.get 1) (i32.const 1)))))))"#;
 
 /// A kind of job: plugins by name, module and configuration, and the callback in which it goes on.
-pub struct Kind {
-    pub plugins: &'static [(&'static str, &'static str, &'static str)],
-    pub callback: &'static str,
+struct Kind {
+    plugins: &'static [(&'static str, &'static str, &'static str)],
+    callback: &'static str,
     /// What it has the error log say.
-    pub says: &'static [&'static str],
+    says: &'static [&'static str],
 }
 
-pub const TICKS: Kind = Kind {
+const TICKS: Kind = Kind {
     plugins: &[("tick1", "dear", ""), ("tick2", "dear", ""), ("tick3", "dear", "")],
     callback: "proxy_on_tick",
     says: &[],
@@ -81,20 +81,15 @@ const FUNCTIONS: Kind = Kind {
     says: &[],
 };
 
-pub const KINDS: [&Kind; 5] = [&TICKS, &QUEUE, &FAILING_CALLS, &CALLS, &FUNCTIONS];
+const KINDS: [&Kind; 5] = [&TICKS, &QUEUE, &FAILING_CALLS, &CALLS, &FUNCTIONS];
 
 /// What calls that succeed go to: another nginx, since the service of one that ends goes first.
-pub fn service() -> Running {
+fn service() -> Running {
     Nginx::new().connections(4096).http("server { listen unix:service.sock; return 200; }").start()
 }
 
-/// What `setup` says of it.
-pub fn upstream(service: &Running) -> String {
-    format!("service = \"unix:{}\", ", service.path("service.sock"))
-}
-
-/// `upstreams`: the inside of that table of `setup`.
-pub fn start(kinds: &[&Kind], upstreams: &str) -> Running {
+fn start(kinds: &[&Kind], service: &Running) -> Running {
+    let service = service.path("service.sock");
     let mut contexts = String::new();
     for (name, module, script) in kinds.iter().flat_map(|kind| kind.plugins) {
         contexts += &format!("make('{name}', '{module}', [==[{script}]==])\n");
@@ -108,7 +103,7 @@ pub fn start(kinds: &[&Kind], upstreams: &str) -> Running {
             r#"
             init_by_lua_block {{
                 wasm = require("resty.proxy-wasm")
-                wasm.setup({{ upstreams = {{ {upstreams} }} }})
+                wasm.setup({{ upstreams = {{ service = "unix:{service}" }} }})
                 wasm.register_foreign_function("later", function(arguments)
                     ngx.update_time()
                     return arguments
@@ -149,7 +144,7 @@ fn count(nginx: &Running, plugin: &str, callback: &str) -> u64 {
 }
 
 /// Requests are answered while all of these go on, each of them.
-pub fn answers_meanwhile(nginx: &Running, kinds: &[&Kind]) {
+fn answers_meanwhile(nginx: &Running, kinds: &[&Kind]) {
     for kind in kinds {
         for (plugin, ..) in kind.plugins {
             let before = count(nginx, plugin, kind.callback);
@@ -171,7 +166,7 @@ pub fn answers_meanwhile(nginx: &Running, kinds: &[&Kind]) {
 fn requests_are_answered_while_jobs_bring_jobs() {
     let service = service();
     for kind in KINDS {
-        let nginx = start(&[kind], &upstream(&service));
+        let nginx = start(&[kind], &service);
         answers_meanwhile(&nginx, &[kind]);
         // The harness ends it by SIGQUIT.
     }
@@ -180,7 +175,7 @@ fn requests_are_answered_while_jobs_bring_jobs() {
 #[test]
 fn requests_are_answered_while_jobs_of_all_kinds_bring_jobs() {
     let service = service();
-    let nginx = start(&KINDS, &upstream(&service));
+    let nginx = start(&KINDS, &service);
     answers_meanwhile(&nginx, &KINDS);
 }
 
@@ -244,7 +239,7 @@ fn workers_end_while_jobs_bring_jobs() {
     let service = service();
     let all = [&KINDS[..], &[&TICKS], &[&QUEUE], &[&FAILING_CALLS], &[&CALLS], &[&FUNCTIONS]];
     for kinds in all {
-        let nginx = start(kinds, &upstream(&service));
+        let nginx = start(kinds, &service);
         answers_meanwhile(&nginx, &kinds[..1]);
         nginx.reload();
         nginx.wait_for_old_workers();
