@@ -920,16 +920,17 @@ int32_t rpw_grpc_connected(uint32_t id, struct rpw_error_t *error);
  * # Arguments
  * `eof`: 1 when nothing more will be received.
  * # Returns
- * `RPW_CONTINUE`.
+ * `RPW_CONTINUE`, with the milliseconds to sleep before more is received in `*rest_ms`, 0 as a rule.
  * # Errors
  * `RPW_ERROR` when guests cannot be told.
  * # Safety
- * `data` has the given length; `error` is NULL or valid.
+ * `data` has the given length; `rest_ms` and `error` are NULL or valid.
  */
 int32_t rpw_grpc_receive(uint32_t id,
                          const char *data,
                          size_t data_length,
                          int32_t eof,
+                         uint32_t *rest_ms,
                          struct rpw_error_t *error);
 
 /**
@@ -938,8 +939,8 @@ int32_t rpw_grpc_receive(uint32_t id,
  * # Arguments
  * `ready`: 1 when all that was to be sent before is, so that there may be more.
  * # Returns
- * `RPW_WORK_WAIT`: send what is in `*io`, good until the next call of this function, then wait for `*wait_ms` or until
- * `RPW_WORK_WAKE`. `RPW_WORK_STOP`: send that and close the connection.
+ * `RPW_WORK_WAIT`: send what is in `*io`, good until the next call of this function, after the rest that it says, then wait for
+ * `*wait_ms` or until `RPW_WORK_WAKE`. `RPW_WORK_STOP`: send that and close the connection.
  * # Errors
  * `RPW_ERROR` when guests cannot be told of calls whose time is over.
  * # Safety
@@ -1207,14 +1208,17 @@ int32_t rpw_udp_peer(int32_t port,
                      struct rpw_error_t *error);
 
 /**
- * Judges the address of a call's upstream, see `rpw_work_t`.
+ * Judges the address of the upstream of a call, or of a connection for gRPC, see `rpw_work_t`.
  *
+ * # Arguments
+ * `grpc`: 1 for a connection.
  * # Returns
  * 1 when the call may be made to it, 0 when not; `RPW_ERROR` when it is no address.
  * # Safety
  * `address` has the given length.
  */
 int32_t rpw_call_permits(uint32_t id,
+                         int32_t grpc,
                          const char *address,
                          size_t address_length,
                          struct rpw_error_t *error);

@@ -16,14 +16,14 @@ const DEAR_TICKS: &str = r#"(module
         (loop $more (br_if $more (local.tee 1 (i32.sub (local.get 1) (i32.const 1)))))))"#;
 
 /// A kind of job: plugins by name, module and configuration, and the callback in which it goes on.
-struct Kind {
-    plugins: &'static [(&'static str, &'static str, &'static str)],
-    callback: &'static str,
+pub struct Kind {
+    pub plugins: &'static [(&'static str, &'static str, &'static str)],
+    pub callback: &'static str,
     /// What it has the error log say.
-    says: &'static [&'static str],
+    pub says: &'static [&'static str],
 }
 
-const TICKS: Kind = Kind {
+pub const TICKS: Kind = Kind {
     plugins: &[("tick1", "dear", ""), ("tick2", "dear", ""), ("tick3", "dear", "")],
     callback: "proxy_on_tick",
     says: &[],
@@ -81,15 +81,20 @@ const FUNCTIONS: Kind = Kind {
     says: &[],
 };
 
-const KINDS: [&Kind; 5] = [&TICKS, &QUEUE, &FAILING_CALLS, &CALLS, &FUNCTIONS];
+pub const KINDS: [&Kind; 5] = [&TICKS, &QUEUE, &FAILING_CALLS, &CALLS, &FUNCTIONS];
 
 /// What calls that succeed go to: another nginx, since the service of one that ends goes first.
-fn service() -> Running {
+pub fn service() -> Running {
     Nginx::new().connections(4096).http("server { listen unix:service.sock; return 200; }").start()
 }
 
-fn start(kinds: &[&Kind], service: &Running) -> Running {
-    let service = service.path("service.sock");
+/// What `setup` says of it.
+pub fn upstream(service: &Running) -> String {
+    format!("service = \"unix:{}\", ", service.path("service.sock"))
+}
+
+/// `upstreams`: the inside of that table of `setup`.
+pub fn start(kinds: &[&Kind], upstreams: &str) -> Running {
     let mut contexts = String::new();
     for (name, module, script) in kinds.iter().flat_map(|kind| kind.plugins) {
         contexts += &format!("make('{name}', '{module}', [==[{script}]==])\n");
@@ -103,7 +108,7 @@ fn start(kinds: &[&Kind], service: &Running) -> Running {
             r#"
             init_by_lua_block {{
                 wasm = require("resty.proxy-wasm")
-                wasm.setup({{ upstreams = {{ service = "unix:{service}" }} }})
+                wasm.setup({{ upstreams = {{ {upstreams} }} }})
                 wasm.register_foreign_function("later", function(arguments)
                     ngx.update_time()
                     return arguments
@@ -144,7 +149,7 @@ fn count(nginx: &Running, plugin: &str, callback: &str) -> u64 {
 }
 
 /// Requests are answered while all of these go on, each of them.
-fn answers_meanwhile(nginx: &Running, kinds: &[&Kind]) {
+pub fn answers_meanwhile(nginx: &Running, kinds: &[&Kind]) {
     for kind in kinds {
         for (plugin, ..) in kind.plugins {
             let before = count(nginx, plugin, kind.callback);
@@ -166,7 +171,7 @@ fn answers_meanwhile(nginx: &Running, kinds: &[&Kind]) {
 fn requests_are_answered_while_jobs_bring_jobs() {
     let service = service();
     for kind in KINDS {
-        let nginx = start(&[kind], &service);
+        let nginx = start(&[kind], &upstream(&service));
         answers_meanwhile(&nginx, &[kind]);
         // The harness ends it by SIGQUIT.
     }
@@ -175,7 +180,7 @@ fn requests_are_answered_while_jobs_bring_jobs() {
 #[test]
 fn requests_are_answered_while_jobs_of_all_kinds_bring_jobs() {
     let service = service();
-    let nginx = start(&KINDS, &service);
+    let nginx = start(&KINDS, &upstream(&service));
     answers_meanwhile(&nginx, &KINDS);
 }
 
@@ -239,7 +244,7 @@ fn workers_end_while_jobs_bring_jobs() {
     let service = service();
     let all = [&KINDS[..], &[&TICKS], &[&QUEUE], &[&FAILING_CALLS], &[&CALLS], &[&FUNCTIONS]];
     for kinds in all {
-        let nginx = start(kinds, &service);
+        let nginx = start(kinds, &upstream(&service));
         answers_meanwhile(&nginx, &kinds[..1]);
         nginx.reload();
         nginx.wait_for_old_workers();

@@ -25,7 +25,6 @@ mod context;
 mod ending;
 mod escape;
 mod examples;
-mod filter_store;
 mod finding;
 mod foreign;
 mod framing;
@@ -33,6 +32,8 @@ mod gateway;
 mod grpc;
 #[cfg(feature = "grpc")]
 mod grpc_call;
+#[cfg(feature = "grpc")]
+mod grpc_jobs;
 #[cfg(feature = "grpc")]
 mod grpc_stream;
 #[cfg(feature = "grpc")]

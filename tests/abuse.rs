@@ -455,5 +455,5 @@ fn calls_without_end() {
     stream.end().expect("an end");
     let lines = probe.warned();
     assert_eq!(lines.len(), most + 1);
-    assert_eq!(lines[most], "3 more HTTP calls dropped: its stream ended");
+    assert_eq!(lines[most], "3 more calls dropped: its stream ended");
 }

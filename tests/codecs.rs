@@ -170,7 +170,8 @@ fn bodies_behave_like_a_vector() {
             let last = events.len() - 1;
             for (index, (chunk, splices, pause)) in events.into_iter().enumerate() {
                 let chunk: &'static [u8] = chunk.leak();
-                body.begin(chunk);
+                // SAFETY: the chunk outlives the body.
+                unsafe { body.begin(chunk) };
                 model.extend_from_slice(chunk);
                 for (start, size, value) in splices {
                     assert!(body.splice(start, size, &value));

@@ -76,18 +76,23 @@ struct World {
 }
 
 impl World {
-    fn begin(&mut self, text: Option<&[u8]>, timeout_ms: Option<u32>) -> u32 {
-        self.calls += 1;
-        let opening = Opening {
+    fn opening(&self, text: Option<&[u8]>, timeout_ms: Option<u32>) -> Opening {
+        Opening {
             token: self.calls,
             name: "a".into(),
             upstream: Upstream::parse(b"a:1", false).expect("an upstream"),
             server_name: "a".into(),
+            judged: None,
             request: Request::build(false, "a:1", b"s", b"m", &[]).expect("a request"),
             message: text.map(|text| Message::new(&self.held, text).expect("a message")),
             timeout_ms,
             of_request: true,
-        };
+        }
+    }
+
+    fn begin(&mut self, text: Option<&[u8]>, timeout_ms: Option<u32>) -> u32 {
+        self.calls += 1;
+        let opening = self.opening(text, timeout_ms);
         self.pool.open(self.calls, opening, self.now)
     }
 
@@ -209,7 +214,6 @@ fn responses_that_are_none() {
             "INTERNAL",
         ),
         (frame(RST_STREAM, 0, 1, &8u32.to_be_bytes()), "CANCELLED"),
-        (frame(RST_STREAM, 0, 1, &7u32.to_be_bytes()), "UNAVAILABLE"),
         (frame(RST_STREAM, 0, 1, &11u32.to_be_bytes()), "RESOURCE_EXHAUSTED"),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".repeat(2000), "INTERNAL"),
     ] {
@@ -353,6 +357,142 @@ fn a_server_that_goes_away_is_replaced() {
     world.receive(first, &response(1, "a", "0"));
     assert_eq!(world.told(), ["1 message a over"]);
     assert_eq!(world.pool.next(first, None, world.now), Wait::Close);
+}
+
+#[test]
+fn calls_that_a_server_has_not_looked_at_are_begun_once_more() {
+    // By GOAWAY: the first call is done, the second was not looked at.
+    let mut world = World::default();
+    world.call();
+    world.call();
+    let first = world.connected(None);
+    world.sent(first);
+    let last = [1u32.to_be_bytes(), 0u32.to_be_bytes()].concat();
+    world.receive(first, &frame(GOAWAY, 0, 0, &last));
+    world.receive(first, &response(1, "a", "0"));
+    assert_eq!(world.told(), ["1 message a over"]);
+    let second = world.connected(None);
+    assert_ne!(second, first);
+    assert!(frames(&world.sent(second)).contains(&(DATA, END_STREAM, 1)));
+    world.receive(second, &response(1, "b", "0"));
+    assert_eq!(world.told(), ["2 message b over"]);
+
+    // By a reset, on the same connection; not more than once.
+    let mut world = World::default();
+    world.call();
+    let connection = world.connected(None);
+    world.sent(connection);
+    world.receive(connection, &frame(RST_STREAM, 0, 1, &7u32.to_be_bytes()));
+    assert_eq!(world.told(), [""; 0]);
+    let sent = frames(&world.sent(connection));
+    assert!(sent.contains(&(HEADERS, END_HEADERS, 3)), "{sent:?}");
+    assert!(sent.contains(&(DATA, END_STREAM, 3)), "{sent:?}");
+    world.receive(connection, &frame(RST_STREAM, 0, 3, &7u32.to_be_bytes()));
+    assert_eq!(world.told(), ["1 close UNAVAILABLE over"]);
+}
+
+#[test]
+fn a_stream_that_was_refused_sends_its_messages_once_more() {
+    for (size, again) in [(10, true), (300 * 1024, false)] {
+        let mut world = World::default();
+        let id = world.begin(None, None);
+        let connection = world.connected(None);
+        let large = frame(WINDOW_UPDATE, 0, 0, &10_000_000u32.to_be_bytes());
+        world.receive(connection, &large);
+        world.receive(connection, &frame(WINDOW_UPDATE, 0, 1, &10_000_000u32.to_be_bytes()));
+        for end in [false, true] {
+            let message = Message::new(&world.held, &vec![0; size]);
+            world.pool.send(id, message, end);
+        }
+        world.sent(connection);
+        world.receive(connection, &frame(RST_STREAM, 0, 1, &7u32.to_be_bytes()));
+        if again {
+            let sent = frames(&world.sent(connection));
+            let of_stream: Vec<_> = sent.iter().filter(|frame| frame.2 == 3).collect();
+            assert_eq!(
+                of_stream,
+                [&(HEADERS, END_HEADERS, 3), &(DATA, 0, 3), &(DATA, END_STREAM, 3)]
+            );
+            world.receive(connection, &response(3, "a", "0"));
+        }
+        let expected: &[&str] = if again {
+            &["1 initial 2", "1 message a", "1 trailing 1", "1 close OK over"]
+        } else {
+            &["1 trailing 0", "1 close UNAVAILABLE over"]
+        };
+        let told: Vec<_> = world.told().into_iter().filter(|l| l != "1 initial 0").collect();
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn a_stream_reads_on_when_its_guest_was_told() {
+    let mut world = World::default();
+    let id = world.begin(None, None);
+    world.call();
+    let connection = world.connected(None);
+    world.sent(connection);
+    // The server knows how large our windows are.
+    world.receive(connection, &frame(SETTINGS, 1, 0, &[]));
+    world.receive(connection, &frame(HEADERS, END_HEADERS, 1, &block(HEAD)));
+    const SIZE: usize = 10_000;
+    let mut sent = 0;
+    for _ in 0..100 {
+        world.receive(connection, &frame(DATA, 0, 1, &message(&[0; SIZE])));
+        sent += 1;
+    }
+    let messages = |world: &mut World| -> Vec<_> {
+        world.told().into_iter().filter(|line| line.contains("message")).collect()
+    };
+    let mut told = messages(&mut world);
+    assert!((6..9).contains(&told.len()), "{told:?}");
+    // No window is given back meanwhile, and other calls go on.
+    let windows = |world: &mut World| {
+        let sent = frames(&world.sent(connection));
+        sent.into_iter().filter(|frame| frame.0 == WINDOW_UPDATE && frame.2 == 1).count()
+    };
+    windows(&mut world);
+    assert_eq!(windows(&mut world), 0);
+    world.receive(connection, &response(3, "b", "0"));
+    assert_eq!(world.told(), ["2 message b over"]);
+    while sent > 0 {
+        assert_ne!(told.len(), 0, "{sent} were not told");
+        for _ in told {
+            world.pool.told(id, SIZE);
+            sent -= 1;
+        }
+        windows(&mut world);
+        told = messages(&mut world);
+    }
+}
+
+#[test]
+fn connections_to_many_upstreams() {
+    let mut world = World::default();
+    let begin = |world: &mut World, host: usize| {
+        world.calls += 1;
+        let name = format!("a{host}:1");
+        let mut opening = world.opening(Some(b"a"), None);
+        opening.upstream = Upstream::parse(name.as_bytes(), false).expect("an upstream");
+        world.pool.open(world.calls, opening, world.now);
+    };
+    for host in 0..limits::GRPC_WORKER_CONNECTIONS {
+        begin(&mut world, host);
+    }
+    assert_eq!(world.connects().len(), limits::GRPC_WORKER_CONNECTIONS);
+    assert_eq!(world.told(), [""; 0]);
+    begin(&mut world, 1000);
+    assert_eq!(world.told(), [format!("{} close UNAVAILABLE over", world.calls)]);
+    // One that has nothing to do makes room.
+    world.pool.connected(1, None, world.now);
+    world.receive(1, &settings(None));
+    world.sent(1);
+    world.receive(1, &response(1, "a", "0"));
+    assert_eq!(world.told(), ["1 message a over"]);
+    begin(&mut world, 1000);
+    assert_eq!(world.told(), [""; 0]);
+    assert_eq!(world.connects().len(), 1);
+    assert_eq!(world.pool.next(1, None, world.now), Wait::Close);
 }
 
 #[test]

@@ -8,6 +8,7 @@
 )]
 
 mod abuse;
+mod alone;
 mod bodies;
 mod caching;
 mod callouts;

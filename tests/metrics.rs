@@ -1,5 +1,6 @@
 //! Metrics of guests and of our own.
 
+use crate::alone::alone;
 use crate::world::SHARED_MEMORY;
 use crate::world::{Filter, Probe, SimHost, Ticker, guest, sim_host};
 use resty_proxy_wasm::abi::{Callback, MetricType};
@@ -186,6 +187,10 @@ fn limits_of_time_are_counted_and_long_callbacks_timed() {
 
 #[test]
 fn the_numbers_of_processes_that_ended_are_taken_over() {
+    alone("metrics::the_numbers_of_processes_that_ended_are_taken_over", take_numbers_over);
+}
+
+fn take_numbers_over() {
     let shared = Shared::new(1 << 20, |_| ()).expect("memory");
     for round in 0..limits::SHARED_PROCESSES + 10 {
         // SAFETY: the child counts on its only thread and ends at once.

@@ -1,6 +1,7 @@
 //! Processes that are killed at any instruction while they change what is shared: what remains is whole, nothing of what
 //! was done before is lost, and all room can be used again.
 
+use crate::alone::alone;
 use resty_proxy_wasm::shm::{Repair, Shared};
 use resty_proxy_wasm::store::Refusal;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -178,12 +179,14 @@ fn kill(times: u64, evicts: bool) {
 
 #[test]
 fn a_thousand_kills() {
-    kill(500, false);
-    kill(500, true);
-    let (repairs, cuts) = (REPAIRS.load(Ordering::Relaxed), CUTS.load(Ordering::Relaxed));
-    println!("{repairs} kills were in the middle of a change");
-    assert!(repairs >= 100, "hardly any kill was in the middle of a change: {repairs}");
-    assert_eq!(cuts, 0, "a list led nowhere");
+    alone("shared_kills::a_thousand_kills", || {
+        kill(500, false);
+        kill(500, true);
+        let (repairs, cuts) = (REPAIRS.load(Ordering::Relaxed), CUTS.load(Ordering::Relaxed));
+        println!("{repairs} kills were in the middle of a change");
+        assert!(repairs >= 100, "hardly any kill was in the middle of a change: {repairs}");
+        assert_eq!(cuts, 0, "a list led nowhere");
+    });
 }
 
 /// Two processes and one key: no update is lost.
@@ -227,12 +230,12 @@ fn count_together(each: u64) {
 
 #[test]
 fn no_update_is_lost() {
-    count_together(100_000);
+    alone("shared_kills::no_update_is_lost", || count_together(100_000));
 }
 
 /// `cargo test --release --test core ten_million -- --ignored --nocapture`
 #[test]
 #[ignore = "takes seconds, and more on a busy machine"]
 fn no_update_is_lost_of_ten_million() {
-    count_together(5_000_000);
+    alone("shared_kills::no_update_is_lost_of_ten_million", || count_together(5_000_000));
 }

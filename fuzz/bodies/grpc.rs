@@ -1,6 +1,6 @@
 //! The gRPC client: names of upstreams, decoders among them, and what a server sends.
 
-use resty_proxy_wasm::callout::Upstream;
+use resty_proxy_wasm::callout::{Failure, FailureKind, Upstream};
 use resty_proxy_wasm::grpc::{Decoder, Event, Held, Message, Opening, Pool, Request, Target, Wait};
 
 use super::input::Input;
@@ -33,8 +33,14 @@ fn messages(input: &mut Input<'_>) {
     let decode = |pieces: &[&[u8]]| {
         let mut decoder = Decoder::default();
         decoder.set_encoding(b"gzip");
-        let ended = pieces.iter().try_for_each(|piece| decoder.push(piece));
-        let messages: Vec<_> = std::iter::from_fn(|| decoder.take()).collect();
+        let mut messages = Vec::new();
+        let ended = pieces.iter().try_for_each(|piece| {
+            decoder.push(piece);
+            while let Some(message) = decoder.take()? {
+                messages.push(message);
+            }
+            Ok(())
+        });
         (messages, ended.and_then(|()| decoder.end()).map_err(|status| status.code))
     };
     let (head, tail) = bytes.split_at(at.min(bytes.len()));
@@ -47,6 +53,7 @@ fn opening(token: u32, held: &Held) -> Opening {
         name: "a".into(),
         upstream: Upstream::parse(b"a:1", false).expect("an upstream"),
         server_name: "a".into(),
+        judged: None,
         request: Request::build(false, "a:1", b"s", b"m", &[]).expect("a request"),
         message: (token % 2 == 1).then(|| Message::new(held, b"a").expect("a message")),
         timeout_ms: None,
@@ -71,8 +78,12 @@ fn server(input: &mut Input<'_>) {
         pool.next(connection, Some(&mut out), 0);
         told(&mut pool, &mut ended);
     }
-    pool.receive(connection, b"", true, 0);
-    told(&mut pool, &mut ended);
+    // A call that was refused may wait for another connection.
+    for connection in 1..=3 {
+        pool.receive(connection, b"", true, 0);
+        pool.failed(connection, &Failure::new(FailureKind::Closed, ""), 0);
+        told(&mut pool, &mut ended);
+    }
     assert_eq!(ended, [true; 2]);
     assert_eq!(pool.next(connection, None, 0), Wait::Close);
 }
@@ -80,6 +91,9 @@ fn server(input: &mut Input<'_>) {
 fn told(pool: &mut Pool<u32>, ended: &mut [bool; 2]) {
     while let Some((id, event)) = pool.take_event() {
         let Some((owner, over)) = pool.owner_of(id, &event) else { continue };
+        if let Event::Message(message) = &event {
+            pool.told(id, message.len());
+        }
         let ended = &mut ended[owner as usize - 1];
         assert!(!*ended, "{event:?} after the end");
         *ended = over.is_some();

@@ -62,11 +62,11 @@ fn events(stream: &Stream, input: &mut Input<'_>, wild: &[&[u8]]) -> Result<(), 
         let chunk = &CHUNK[..usize::from(callback >> 3) % CHUNK.len()];
         let end = whence & 0x10 != 0;
         match callback % 5 {
-            0 => stream.lend(Callback::RequestHeaders, b"", false).map(|_| ())?,
-            1 => stream.lend(Callback::RequestBody, chunk, end).map(|_| ())?,
+            0 => stream.run(Callback::RequestHeaders, b"", false).map(|_| ())?,
+            1 => stream.run(Callback::RequestBody, chunk, end).map(|_| ())?,
             // It sets the phase by itself.
             2 => stream.try_response_headers(&[("a", "1"), ("Content-Length", "5")]).map(|_| ())?,
-            3 => stream.lend(Callback::ResponseBody, chunk, end).map(|_| ())?,
+            3 => stream.run(Callback::ResponseBody, chunk, end).map(|_| ())?,
             _ => stream.resumed().map(|_| ())?,
         }
     }

@@ -50,13 +50,13 @@ fn load(world: &Arc<SimHost>, bytes: &[u8]) -> Result<(), Error> {
 }
 
 fn callbacks(stream: &Stream) -> Result<(), Error> {
-    stream.lend(Callback::RequestHeaders, b"", false)?;
-    stream.lend(Callback::RequestBody, b"one", false)?;
-    stream.lend(Callback::RequestBody, b"two", true)?;
+    stream.run(Callback::RequestHeaders, b"", false)?;
+    stream.run(Callback::RequestBody, b"one", false)?;
+    stream.run(Callback::RequestBody, b"two", true)?;
     stream.resumed()?;
     stream.try_response_headers(&[("content-length", "5")])?;
-    stream.lend(Callback::ResponseBody, b"three", false)?;
-    stream.lend(Callback::ResponseBody, b"", true)?;
+    stream.run(Callback::ResponseBody, b"three", false)?;
+    stream.run(Callback::ResponseBody, b"", true)?;
     Ok(())
 }
 

@@ -1,34 +1,34 @@
-//! What a guest callback asks of nginx, in the order in which it asked.
+//! Effects: the changes that a guest callback asks the host to make, in order.
 
 use crate::limits;
 
-/// Kinds of effects. The numbers are part of the C ABI.
+/// Kinds of effects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(i32)]
 pub enum EffectKind {
     /// Request header `name` gets `value` and no other.
-    SetRequestHeader = 1,
+    SetRequestHeader,
     /// One more request header line.
-    AddRequestHeader = 2,
+    AddRequestHeader,
     /// Every request header of that name goes.
-    RemoveRequestHeader = 3,
+    RemoveRequestHeader,
     /// Response header `name` gets `value` and no other.
-    SetResponseHeader = 4,
+    SetResponseHeader,
     /// One more response header line.
-    AddResponseHeader = 5,
+    AddResponseHeader,
     /// Every response header of that name goes.
-    RemoveResponseHeader = 6,
-    /// The request method is the value; `number` is 1 when nginx is told its name only.
-    SetMethod = 7,
-    /// Path (name) of the request as nginx keeps it, and what stands for it in the request line (value). `number` says
+    RemoveResponseHeader,
+    /// The request method is the value; `number` is 1 when the request is to be passed on by that
+    /// name, and handled as the client's method otherwise.
+    SetMethod,
+    /// Path (name) of the request, decoded, and the target as it is to stand in the request line (value). `number` says
     /// where the query begins in that, 0 that there is none; it ends before a `#`.
-    SetPath = 8,
+    SetPath,
     /// The response status is `number`.
-    SetStatus = 9,
+    SetStatus,
     /// A local response: status in `number`, body in the value. Its headers follow.
-    LocalResponse = 10,
+    LocalResponse,
     /// A header of the local response.
-    LocalResponseHeader = 11,
+    LocalResponseHeader,
 }
 
 /// One effect, borrowed from the list that holds it.
@@ -142,7 +142,7 @@ impl Effects {
         self.size
     }
 
-    /// Takes all effects out. What they cost nginx goes on counting.
+    /// Takes all effects out. Their cost still counts towards the caps.
     pub fn take_into(&mut self, taken: &mut Self) {
         let size = Size { effects: 0, bytes: 0, ..self.size };
         std::mem::swap(self, taken);
@@ -150,7 +150,7 @@ impl Effects {
         self.size = size;
     }
 
-    /// Forgets the effects. What they cost goes on counting.
+    /// Forgets the effects. Their cost still counts towards the caps.
     pub fn drop_waiting(&mut self) {
         let size = Size { effects: 0, bytes: 0, ..self.size };
         self.clear();

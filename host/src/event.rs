@@ -4,7 +4,7 @@ use crate::abi::Callback;
 
 /// One event of a request, with what the host knows of it. Bytes are lent for the call only.
 #[derive(Clone, Copy, Debug)]
-pub struct Event {
+pub struct Event<'a> {
     /// The callback that tells the guest of it.
     pub callback: Callback,
     /// True with the last part of a body; headers events find it out by themselves.
@@ -13,12 +13,23 @@ pub struct Event {
     pub piecewise: bool,
     /// Of a request: it waits for the calls that its callbacks dispatch, whatever they answer.
     pub calls_hold: bool,
-    /// The body chunk of a body event, else empty. The ffi layer lends it for the time of the call and
-    /// the VM lets go of it before the call returns.
-    pub body: &'static [u8],
+    /// The body chunk of a body event, else empty. It is lent for the time of the call.
+    pub body: &'a [u8],
 }
 
-/// What the guest answered, as far as nginx must act on it.
+impl<'a> Event<'a> {
+    /// The headers of a request or a response have come.
+    pub fn headers(callback: Callback) -> Self {
+        Self { callback, end_of_stream: false, piecewise: false, calls_hold: false, body: &[] }
+    }
+
+    /// A chunk of a body has come, the last one with `end_of_stream`.
+    pub fn body(callback: Callback, chunk: &'a [u8], end_of_stream: bool) -> Self {
+        Self { body: chunk, end_of_stream, ..Self::headers(callback) }
+    }
+}
+
+/// What the guest answered, as far as the host must act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Go on.

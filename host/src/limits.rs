@@ -3,7 +3,7 @@
 //! Sizes are bytes unless the name says otherwise.
 
 /// A serialized header map that a guest hands over, and the most that a header map may grow to.
-/// Stops a guest from making nginx hold megabytes of header lines.
+/// Stops a guest from making the server hold megabytes of header lines.
 pub const HEADER_MAP_BYTES: usize = 1024 * 1024;
 
 /// Pairs in one header map. Stops quadratic work on maps of many tiny headers.
@@ -18,11 +18,11 @@ pub const SHOWN_BYTES: usize = 128;
 /// Bytes of any other text of a module's that errors repeat.
 pub const TEXT_BYTES: usize = 2 * 1024;
 
-/// One log line; the rest is cut off and the cut is shown. nginx itself cuts at about 2 KiB, so this
-/// only bounds the work before that.
+/// One log line; the rest is cut off and the cut is shown. Servers may cut earlier (at about 2 KiB);
+/// this bounds the work before that.
 pub const LOG_LINE: usize = 8 * 1024;
 
-/// Log lines of one callback together, each with 100 bytes on top for what nginx writes before and behind it. The rest
+/// Log lines of one callback together, each with 100 bytes on top for what the server writes before and behind it. The rest
 /// is dropped, with a warning. Stops a filter from filling the disk and from holding the worker with writing.
 pub const LOG_BYTES: usize = 1024 * 1024;
 
@@ -69,8 +69,8 @@ pub const ALL_PROPERTY_BYTES: usize = 64 * 1024 * 1024;
 /// A property's path. Stops a filter from having the host search for megabytes.
 pub const PROPERTY_PATH: usize = 8 * 1024;
 
-/// What one stream may read and set of nginx variables, each time with 32 bytes on top. nginx keeps every value until
-/// the request ends. Stops a loop that reads or sets one.
+/// What one stream may read and set of attributes and properties of the host, each time with 32 bytes on top. The server
+/// may keep every value until the request ends. Stops a loop that reads or sets one.
 pub const VARIABLE_BYTES: usize = 32 * 1024 * 1024;
 
 /// Effects (header operations) that one stream may have waiting to be applied. Stops a loop that adds
@@ -78,7 +78,7 @@ pub const VARIABLE_BYTES: usize = 32 * 1024 * 1024;
 pub const EFFECTS: usize = 4 * 1024;
 /// Names and values of those effects together.
 pub const EFFECT_BYTES: usize = 4 * 1024 * 1024;
-/// Bytes of header names that nginx may have to compare for one stream: each name that is set or removed with every
+/// Bytes of header names that the server may have to compare for one stream: each name that is set or removed with every
 /// header set before, and with 128 more. It takes the worker's time and not the filter's: 0.1 s for names made to be
 /// slow.
 pub const COMPARED_BYTES: usize = 16 * 1024 * 1024;
@@ -101,6 +101,9 @@ pub const CALL_REQUEST_BODIES: usize = 64 * 1024 * 1024;
 pub const CALL_MESSAGE: usize = 16 * 1024 * 1024;
 /// Connections of one worker to one upstream of gRPC calls. Calls that none of them has room for wait.
 pub const GRPC_CONNECTIONS: usize = 16;
+/// Connections of one worker for gRPC calls. Past it idle ones are closed, and then calls fail. Each is one of the 256 timers
+/// that may run at once by nginx's default (`lua_max_running_timers`).
+pub const GRPC_WORKER_CONNECTIONS: usize = 128;
 /// Calls that one VM may have under way. Stops a filter from taking all of a worker's connections.
 pub const CALLS: usize = 4096;
 
@@ -119,7 +122,7 @@ pub const REFUSED_TARGETS: usize = 64;
 pub const DROPPED_CALLS: usize = 16;
 
 /// Guests that may be entered from inside each other, by foreign functions that run filters. Each takes up to
-/// [`GUEST_STACK`] of the worker's stack, and LuaJIT's share.
+/// [`GUEST_STACK`] of the worker's stack, and the share of the embedder.
 pub const NESTED_ENTRIES: usize = 4;
 
 /// Timed waits named in one `poll_oneoff`: more than any runtime asks for.
@@ -131,7 +134,7 @@ pub const RANDOM_BYTES: u32 = 1024 * 1024;
 /// Bytes that one call of another function of WASI may have the host read (a path, a list of buffers).
 pub const WASI_BYTES: usize = 64 * 1024;
 
-/// Stack of a guest. Regex tables of Go filters overflow 64 KiB; nginx's own stack has 8 MiB.
+/// Stack of a guest. Regex tables of Go filters overflow 64 KiB; the stack of a process has 8 MiB.
 pub const GUEST_STACK: usize = 1024 * 1024;
 /// The smallest stack of a guest. It has less than [`GUEST_STACK`] where the process may not have [`NESTED_ENTRIES`] of them;
 /// with less than this no filter is loaded.
@@ -183,7 +186,7 @@ pub const QUEUE_NAMES: usize = 1024;
 pub const QUEUE_MESSAGES: u32 = 65536;
 /// Calls of `proxy_on_queue_ready` in a row before the worker does other things.
 pub const QUEUE_CALLS: u32 = 64;
-/// Milliseconds that jobs outside of requests (ticks, messages, answers of calls) take of a worker before nginx serves
+/// Milliseconds that jobs outside of requests (ticks, messages, answers of calls) take of a worker before it serves
 /// requests, for as long as the jobs took. Stops jobs that bring more jobs from keeping the worker.
 pub const JOBS_MS: u64 = 5;
 /// Milliseconds that a plugin context has from its `proxy_on_done` on, in a worker that ends. Stops a filter from keeping the
@@ -192,5 +195,5 @@ pub const END_MS: u64 = 5000;
 /// Metrics that one plugin may define. They are never taken back.
 pub const METRIC_NAMES: u64 = 1024;
 /// Processes that use the shared memory at the same time: the master, and workers, old and new ones together. Others are
-/// refused; nginx itself runs no more than 1024.
+/// refused.
 pub const SHARED_PROCESSES: usize = 2048;

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
+use super::folder::Folder;
 use super::{Failure, RPW_CONTINUE, boundary, nginx, plugin, process, rpw_error_t, types};
 use crate::abi::LogLevel;
 use crate::vm::{Cache, Code, CodeStore, Origin};
-use proxy_wasm_host::folder::Folder;
 
 static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
 static FOLDER: RwLock<Option<Arc<Folder>>> = RwLock::new(None);

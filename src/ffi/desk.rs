@@ -16,6 +16,7 @@ use super::{
 };
 use crate::callout::{self, Exchange, FailureKind, Reached, Response, Target};
 use crate::error::Error;
+use crate::grpc;
 use crate::guest::{Dispatched, ForeignCall};
 use crate::limits;
 use crate::vm::{CallRef, NEVER, Plugin, Share, Work};
@@ -56,7 +57,9 @@ struct Seat {
     used: u64,
     start: VecDeque<u32>,
     run: VecDeque<(u32, ForeignCall)>,
-    /// What came of calls and functions, and was not told yet.
+    /// Connections for gRPC that are to be made.
+    connect: VecDeque<u32>,
+    /// What came of calls and functions, and was not told yet, in order.
     answers: VecDeque<Answer>,
     /// When its callbacks are due, on the monotonic clock; [`NEVER`] when they are not.
     due: u64,
@@ -94,6 +97,8 @@ pub struct Function {
 pub enum Answer {
     Call(Rc<Plugin>, CallRef, Result<Response, callout::Failure>),
     Function(Rc<Plugin>, CallRef, Vec<u8>, bool),
+    /// An event of a gRPC call or stream, with its number in the pool.
+    Grpc(Rc<Plugin>, CallRef, u32, grpc::Event),
 }
 
 /// What comes next.
@@ -104,12 +109,14 @@ pub enum Next {
     Answer(Answer),
     /// The plugin's callbacks are due.
     Callbacks(Rc<Plugin>),
+    /// The caller is to make that connection for gRPC.
+    Connect(u32),
 }
 
 impl Answer {
     pub fn plugin(&self) -> &Rc<Plugin> {
         match self {
-            Self::Call(plugin, ..) | Self::Function(plugin, ..) => plugin,
+            Self::Call(plugin, ..) | Self::Function(plugin, ..) | Self::Grpc(plugin, ..) => plugin,
         }
     }
 
@@ -118,13 +125,23 @@ impl Answer {
         match self {
             Self::Call(plugin, of, result) => plugin.answer(of, result),
             Self::Function(plugin, of, result, ok) => plugin.foreign_result(of, result, ok),
+            Self::Grpc(plugin, of, _, event) => plugin.grpc_event(of, event),
         }
     }
 
     fn size(&self) -> usize {
         match self {
             Self::Call(_, _, Ok(response)) => response.body.len(),
+            Self::Grpc(_, _, _, grpc::Event::Message(message)) => message.len(),
             _ => 0,
+        }
+    }
+
+    /// A message of a gRPC stream: the stream's number in the pool, and the message's size.
+    pub fn grpc_message(&self) -> Option<(u32, usize)> {
+        match self {
+            Self::Grpc(_, _, id, grpc::Event::Message(message)) => Some((*id, message.len())),
+            _ => None,
         }
     }
 }
@@ -157,6 +174,7 @@ impl Seat {
             used: 0,
             start: VecDeque::new(),
             run: VecDeque::new(),
+            connect: VecDeque::new(),
             answers: VecDeque::new(),
             due: NEVER,
             turn: 0,
@@ -169,7 +187,8 @@ impl Seat {
     }
 
     fn has_any(&self, now: u64, callbacks: bool) -> bool {
-        !self.start.is_empty() || !self.run.is_empty() || (callbacks && self.has_callbacks(now))
+        let any = !self.start.is_empty() || !self.run.is_empty() || !self.connect.is_empty();
+        any || (callbacks && self.has_callbacks(now))
     }
 }
 
@@ -255,6 +274,22 @@ impl Desk {
         self.seat_of(&plugin).answers.push_back(answer);
     }
 
+    /// Whether a guest may be told now: jobs may take time, and nothing that came before waits.
+    pub fn may_tell(&mut self, plugin: &Rc<Plugin>, now: u64) -> bool {
+        self.share.allows(now) && self.seat_of(plugin).answers.is_empty()
+    }
+
+    /// A connection for gRPC is to be made for a plugin.
+    pub fn add_connection(&mut self, plugin: &Rc<Plugin>, id: u32) {
+        self.seat_of(plugin).connect.push_back(id);
+    }
+
+    /// Milliseconds that a light thread which moves bytes is to sleep; 0 as a rule.
+    pub fn rest_ms(&mut self, now: u64) -> u32 {
+        let rest = if self.share.allows(now) { None } else { self.share.rest(now) };
+        rest.unwrap_or(0) as u32
+    }
+
     /// An id that no call and no function has.
     fn next_id(&mut self) -> u32 {
         loop {
@@ -273,9 +308,12 @@ impl Desk {
 
     /// Whether the calls hold more of their responses than the worker has room for.
     pub fn is_over_limit(&self) -> bool {
-        let answers = self.seats.iter().flat_map(|seat| &seat.answers);
-        let told: usize = answers.map(Answer::size).sum();
-        told + self.calls.values().map(Call::received).sum::<usize>() > limits::CALL_BODIES
+        self.untold() + self.calls.values().map(Call::received).sum::<usize>() > limits::CALL_BODIES
+    }
+
+    /// Bytes of what guests were not told yet.
+    pub fn untold(&self) -> usize {
+        self.seats.iter().flat_map(|seat| &seat.answers).map(Answer::size).sum()
     }
 
     /// Fails the call that received too much for all of them.
@@ -365,7 +403,7 @@ impl Desk {
         now: u64,
         callbacks: bool,
     ) -> Option<Next> {
-        const KINDS: usize = 4;
+        const KINDS: usize = 5;
         let seat = &mut self.seats[at];
         for _ in 0..KINDS {
             seat.turn = (seat.turn + 1) % KINDS;
@@ -387,6 +425,13 @@ impl Desk {
                 3 => {
                     if let Some((id, call)) = seat.run.pop_front() {
                         return Some(Next::Tell(self.run(id, call, work)));
+                    }
+                }
+                4 => {
+                    if let Some(id) = seat.connect.pop_front() {
+                        seat.used = seat.used.max(self.floor).saturating_add(BEGIN_NANOS);
+                        self.share.charge(BEGIN_NANOS);
+                        return Some(Next::Connect(id));
                     }
                 }
                 _ => {}

@@ -2,18 +2,22 @@
 
 use std::cell::RefCell;
 use std::ffi::c_char;
+use std::net::IpAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::desk::{self, Answer};
 use super::ticker::Entry;
+use super::work::PIECE_NANOS;
 use super::{
-    Failure, RPW_CONTINUE, RPW_WORK_CONNECT, RPW_WORK_STOP, RPW_WORK_WAIT, RPW_WORK_WAKE, boundary,
-    desk, guest_boundary, nginx, rpw_error_t, rpw_io_t, rpw_work_t, trust, types, work,
+    Failure, RPW_CONTINUE, RPW_WORK_STOP, RPW_WORK_WAIT, boundary, guest_boundary, nginx,
+    rpw_error_t, rpw_io_t, rpw_work_t, trust, types, work,
 };
-use crate::abi::LogLevel;
-use crate::callout::{self, FailureKind, Target};
+use crate::callout::{FailureKind, Target};
 use crate::grpc::{Action, Code, Command, Event, Opening, Pool, Wait};
+use crate::ports::Host;
 use crate::vm::{CallRef, Plugin};
 
 const NANOS_PER_MS: u64 = 1_000_000;
@@ -33,6 +37,8 @@ struct Grpc {
     out: Vec<u8>,
     /// What to connect to, lent to Lua.
     host: String,
+    /// When connections were begun that are not made yet.
+    began: FxHashMap<u32, u64>,
 }
 
 thread_local! {
@@ -83,53 +89,100 @@ pub(super) fn has_actions() -> bool {
     GRPC.with_borrow(|grpc| grpc.pool.has_actions())
 }
 
-/// What light threads are to do: `RPW_WORK_CONNECT` or `RPW_WORK_WAKE` with the number of a connection.
-pub(super) fn hand_out(work: &mut rpw_work_t) -> Option<i32> {
+/// What light threads are to do.
+pub(super) enum ToDo {
+    /// Go on with that connection.
+    Wake(u32),
+    /// Make that connection, for that plugin, when it is its turn.
+    Connect(Rc<Plugin>, u32),
+}
+
+/// The next thing to do.
+pub(super) fn take_action() -> Option<ToDo> {
     GRPC.with_borrow_mut(|grpc| {
         loop {
-            let id = match grpc.pool.take_action()? {
-                Action::Wake(id) => {
-                    work.id = id;
-                    return Some(RPW_WORK_WAKE);
-                }
-                Action::Connect(id) => id,
-            };
-            let Some((upstream, _)) = grpc.pool.target(id) else { continue };
-            let (host, port) = match &upstream.target {
-                Target::Tcp(host, port) => (host.clone(), (*port).into()),
-                Target::Unix(path) => (format!("unix:{path}"), 0),
-            };
-            (work.id, work.port, work.tls) = (id, port, upstream.tls.into());
-            grpc.host = host;
-            (work.host, work.host_length) = desk::lend(&grpc.host);
-            return Some(RPW_WORK_CONNECT);
+            match grpc.pool.take_action()? {
+                Action::Wake(id) => return Some(ToDo::Wake(id)),
+                Action::Connect(id) => match grpc.pool.asker(id) {
+                    Some((plugin, _)) => return Some(ToDo::Connect(plugin.clone(), id)),
+                    None => grpc.pool.forget_connection(id),
+                },
+            }
         }
     })
 }
 
-/// Tells guests what came of their calls. Other connections may have got something to do.
-fn deliver() {
+/// Says what to connect to. False when nobody waits for that connection any more.
+pub(super) fn begin_connecting(id: u32, work: &mut rpw_work_t, now: u64) -> bool {
+    GRPC.with_borrow_mut(|grpc| {
+        if grpc.pool.asker(id).is_none() {
+            grpc.pool.forget_connection(id);
+            return false;
+        }
+        let Some(destination) = grpc.pool.destination(id).cloned() else { return false };
+        let upstream = &destination.upstream;
+        let (host, port) = match &upstream.target {
+            Target::Tcp(host, port) => (host.clone(), (*port).into()),
+            Target::Unix(path) => (format!("unix:{path}"), 0),
+        };
+        (work.id, work.port, work.tls) = (id, port, upstream.tls.into());
+        work.judged = destination.judged.is_some().into();
+        grpc.host = host;
+        (work.host, work.host_length) = desk::lend(&grpc.host);
+        grpc.began.insert(id, now);
+        true
+    })
+}
+
+/// Whether a connection may be made to an address. One that nobody waits for may not.
+pub(super) fn permits(id: u32, address: IpAddr) -> bool {
+    GRPC.with_borrow(|grpc| {
+        let judged = || {
+            let destination = grpc.pool.destination(id)?;
+            let (plugin, _) = grpc.pool.asker(id)?;
+            let port = match destination.upstream.target {
+                Target::Tcp(_, port) => port,
+                Target::Unix(_) => 0,
+            };
+            let named = destination.judged.is_none_or(|judged| judged.name_allowed);
+            Some(plugin.module().info().calls.permits_address(address, port, named))
+        };
+        judged().unwrap_or(false)
+    })
+}
+
+/// A guest was told of a message of a stream, of that size.
+pub(super) fn told(id: u32, size: usize) {
+    GRPC.with_borrow_mut(|grpc| grpc.pool.told(id, size));
     if has_actions() {
         work::announce();
     }
-    while let Some((plugin, of, ended, event)) = GRPC.with_borrow_mut(next_event) {
-        if let Some(opening) = ended {
-            log_failure(&plugin, &opening, &event);
-        }
-        if let Err(error) = plugin.grpc_event(of, event) {
-            work::report(&plugin, &error);
-        }
-    }
 }
 
-fn next_event(grpc: &mut Grpc) -> Option<(Rc<Plugin>, CallRef, Option<Opening>, Event)> {
+/// Tells guests what came of their calls, now or later. `spent`: nanoseconds that it took to find out. Returns the
+/// milliseconds to rest.
+fn deliver(host: &Arc<dyn Host>, mut spent: u64) -> u32 {
+    while let Some((answer, ended)) = GRPC.with_borrow_mut(next_event) {
+        if let (Some(opening), Answer::Grpc(plugin, _, _, event)) = (ended, &answer) {
+            log_failure(plugin, &opening, event);
+        }
+        work::tell_in_turn(host, answer, std::mem::take(&mut spent));
+    }
+    // Other connections may have got something to do.
+    if has_actions() {
+        work::announce();
+    }
+    work::spend(host, spent)
+}
+
+fn next_event(grpc: &mut Grpc) -> Option<(Answer, Option<Opening>)> {
     loop {
         let (id, event) = grpc.pool.take_event()?;
         let Some(((plugin, of), ended)) = grpc.pool.owner_of(id, &event) else { continue };
         if ended.is_some() {
             grpc.ids.remove(&key(&plugin, of));
         }
-        return Some((plugin, of, ended, event));
+        return Some((Answer::Grpc(plugin, of, id, event), ended));
     }
 }
 
@@ -139,10 +192,8 @@ fn log_failure(plugin: &Plugin, opening: &Opening, event: &Event) {
     if status.code == Code::Ok || status.of_server {
         return;
     }
-    let kind = if opening.message.is_some() { "call" } else { "stream" };
-    let (name, upstream) = (plugin.name(), &opening.name);
-    let line = format!("wasm plugin \"{name}\": gRPC {kind} to {upstream} failed: {status}");
-    nginx::log(None, LogLevel::Warn, line.as_bytes());
+    let kind = if opening.message.is_some() { "gRPC call" } else { "gRPC stream" };
+    work::report_call(plugin, kind, &opening.name, status);
 }
 
 /// Says that a connection is there.
@@ -156,16 +207,20 @@ fn log_failure(plugin: &Plugin, opening: &Opening, event: &Event) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_grpc_connected(id: u32, error: *mut rpw_error_t) -> i32 {
     guest_boundary(Entry::Request, true, error, || {
-        let now = nginx::host()?.monotonic_clock();
+        let host = nginx::host()?;
+        let now = host.monotonic_clock();
         GRPC.with_borrow_mut(|grpc| {
-            let Some((upstream, name)) = grpc.pool.target(id) else { return };
-            let tls = if upstream.tls { trust::begin(name).map(Some) } else { Ok(None) };
+            grpc.began.remove(&id);
+            let Some(destination) = grpc.pool.destination(id) else { return };
+            let name = &destination.server_name;
+            let tls =
+                if destination.upstream.tls { trust::begin(name).map(Some) } else { Ok(None) };
             match tls {
                 Ok(tls) => grpc.pool.connected(id, tls, now),
                 Err(failure) => grpc.pool.failed(id, &failure, now),
             }
         });
-        deliver();
+        deliver(&host, host.monotonic_clock().saturating_sub(now));
         Ok(RPW_CONTINUE)
     })
 }
@@ -175,25 +230,35 @@ pub unsafe extern "C" fn rpw_grpc_connected(id: u32, error: *mut rpw_error_t) ->
 /// # Arguments
 /// `eof`: 1 when nothing more will be received.
 /// # Returns
-/// `RPW_CONTINUE`.
+/// `RPW_CONTINUE`, with the milliseconds to sleep before more is received in `*rest_ms`, 0 as a rule.
 /// # Errors
 /// `RPW_ERROR` when guests cannot be told.
 /// # Safety
-/// `data` has the given length; `error` is NULL or valid.
+/// `data` has the given length; `rest_ms` and `error` are NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_grpc_receive(
     id: u32,
     data: *const c_char,
     data_length: usize,
     eof: i32,
+    rest_ms: *mut u32,
     error: *mut rpw_error_t,
 ) -> i32 {
     guest_boundary(Entry::Request, true, error, || {
         // SAFETY: as promised by the caller.
-        let data = unsafe { types::bytes(data, data_length) };
-        let now = nginx::host()?.monotonic_clock();
-        GRPC.with_borrow_mut(|grpc| grpc.pool.receive(id, data, eof != 0, now));
-        deliver();
+        let (data, rest_ms) = unsafe { (types::bytes(data, data_length), rest_ms.as_mut()) };
+        let host = nginx::host()?;
+        let now = host.monotonic_clock();
+        let untold = work::untold();
+        GRPC.with_borrow_mut(|grpc| {
+            grpc.pool.receive(id, data, eof != 0, now);
+            grpc.pool.keep_within(id, untold, now);
+        });
+        let spent = host.monotonic_clock().saturating_sub(now) + PIECE_NANOS;
+        let rest = deliver(&host, spent);
+        if let Some(rest_ms) = rest_ms {
+            *rest_ms = rest;
+        }
         Ok(RPW_CONTINUE)
     })
 }
@@ -203,8 +268,8 @@ pub unsafe extern "C" fn rpw_grpc_receive(
 /// # Arguments
 /// `ready`: 1 when all that was to be sent before is, so that there may be more.
 /// # Returns
-/// `RPW_WORK_WAIT`: send what is in `*io`, good until the next call of this function, then wait for `*wait_ms` or until
-/// `RPW_WORK_WAKE`. `RPW_WORK_STOP`: send that and close the connection.
+/// `RPW_WORK_WAIT`: send what is in `*io`, good until the next call of this function, after the rest that it says, then wait for
+/// `*wait_ms` or until `RPW_WORK_WAKE`. `RPW_WORK_STOP`: send that and close the connection.
 /// # Errors
 /// `RPW_ERROR` when guests cannot be told of calls whose time is over.
 /// # Safety
@@ -223,13 +288,15 @@ pub unsafe extern "C" fn rpw_grpc_next(
         let (Some(io), Some(wait_ms)) = (io, wait_ms) else {
             return Err(Failure::new("rpw_grpc_next: NULL argument"));
         };
-        let now = nginx::host()?.monotonic_clock();
+        let host = nginx::host()?;
+        let now = host.monotonic_clock();
         GRPC.with_borrow_mut(|grpc| {
             grpc.pool.give_up(|(plugin, _)| !plugin.has_requests(), now);
             grpc.pool.expire(id, now);
         });
-        deliver();
-        Ok(GRPC.with_borrow_mut(|grpc| {
+        deliver(&host, 0);
+        let now = host.monotonic_clock();
+        let answer = GRPC.with_borrow_mut(|grpc| {
             grpc.out.clear();
             let wait = grpc.pool.next(id, (ready != 0).then_some(&mut grpc.out), now);
             io.data = grpc.out.as_ptr().cast();
@@ -242,7 +309,9 @@ pub unsafe extern "C" fn rpw_grpc_next(
                     RPW_WORK_WAIT
                 }
             }
-        }))
+        });
+        io.rest_ms = deliver(&host, host.monotonic_clock().saturating_sub(now));
+        Ok(answer)
     })
 }
 
@@ -269,13 +338,18 @@ pub unsafe extern "C" fn rpw_grpc_failed(
         // SAFETY: as promised by the caller.
         let (word, details) =
             unsafe { (types::bytes(word, word_length), types::bytes(details, details_length)) };
+        let mut failure = work::failure(word, details);
         // The time of a call is over when its deadline is, and not when a connection takes long.
-        let kind = FailureKind::of_word(word).filter(|kind| *kind != FailureKind::Timeout);
-        let kind = kind.unwrap_or(FailureKind::Connect);
-        let failure = callout::Failure::new(kind, String::from_utf8_lossy(details));
-        let now = nginx::host()?.monotonic_clock();
-        GRPC.with_borrow_mut(|grpc| grpc.pool.failed(id, &failure, now));
-        deliver();
+        if failure.kind == FailureKind::Timeout {
+            failure.kind = FailureKind::Connect;
+        }
+        let host = nginx::host()?;
+        let now = host.monotonic_clock();
+        let began = GRPC.with_borrow_mut(|grpc| {
+            grpc.pool.failed(id, &failure, now);
+            grpc.began.remove(&id)
+        });
+        deliver(&host, began.map_or(0, |began| work::failed_nanos(&host, began)));
         Ok(RPW_CONTINUE)
     })
 }

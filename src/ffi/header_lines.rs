@@ -12,8 +12,7 @@ use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::functions::{Functions, functions};
-use super::{RPW_LINE_FIELD, RPW_LINE_UNKNOWN, rpw_pair_t, types};
-use crate::codec::header;
+use super::{RPW_LINE_FIELD, RPW_LINE_UNKNOWN, header_fields, rpw_pair_t, types};
 
 /// `ngx_str_t`
 #[repr(C)]
@@ -145,7 +144,7 @@ pub unsafe extern "C" fn rpw_response_line_add(
 ) -> i32 {
     // SAFETY: as promised by the caller.
     unsafe {
-        let has_field = (always == 0).then_some(header::has_response_field as Test);
+        let has_field = (always == 0).then_some(header_fields::is_of_response as Test);
         add(response_list(request), line, has_field, is_named)
     }
 }
@@ -164,7 +163,7 @@ pub unsafe extern "C" fn rpw_request_line_add(
 ) -> i32 {
     // SAFETY: as promised by the caller.
     unsafe {
-        let has_field = (always == 0).then_some(header::has_request_field as Test);
+        let has_field = (always == 0).then_some(header_fields::is_of_request as Test);
         add(request_list(request), line, has_field, is_called)
     }
 }

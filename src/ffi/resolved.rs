@@ -100,8 +100,10 @@ fn udp_peer(descriptor: i32, port: i32) -> Option<IpAddr> {
     }
 }
 
-/// Judges the address of a call's upstream, see `rpw_work_t`.
+/// Judges the address of the upstream of a call, or of a connection for gRPC, see `rpw_work_t`.
 ///
+/// # Arguments
+/// `grpc`: 1 for a connection.
 /// # Returns
 /// 1 when the call may be made to it, 0 when not; `RPW_ERROR` when it is no address.
 /// # Safety
@@ -109,6 +111,7 @@ fn udp_peer(descriptor: i32, port: i32) -> Option<IpAddr> {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_call_permits(
     id: u32,
+    grpc: i32,
     address: *const c_char,
     address_length: usize,
     error: *mut rpw_error_t,
@@ -120,6 +123,7 @@ pub unsafe extern "C" fn rpw_call_permits(
         let inner = text.trim_start_matches('[').trim_end_matches(']');
         let address: IpAddr =
             inner.parse().map_err(|_| Failure::new(format!("\"{text}\" is no address")))?;
-        Ok(super::work::permits(id, address).into())
+        let permits = if grpc == 0 { super::work::permits } else { super::grpc::permits };
+        Ok(permits(id, address).into())
     })
 }

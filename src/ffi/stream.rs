@@ -12,7 +12,7 @@ use super::{
     Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_LOST, RPW_BODY_PASS, RPW_BODY_REPLACE,
     RPW_BODY_UNCHANGED, RPW_CLOSE, RPW_CONTINUE, RPW_NEED_INTERPRETER, RPW_NEED_RESPONSE_HEADERS,
     RPW_PAUSE, RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY,
-    RPW_RESPONSE_HEADERS, boundary, ending, foreign, guest_boundary, handle, request,
+    RPW_RESPONSE_HEADERS, boundary, effects, ending, foreign, guest_boundary, handle, request,
     rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types, wakers, work,
 };
 use crate::abi::{Callback, LogLevel};
@@ -115,13 +115,8 @@ pub unsafe extern "C" fn rpw_stream_wait(
         let context = unsafe { handle::lend(context) }.filter(|_| !timeout_ms.is_null());
         let context = context.ok_or_else(|| Failure::new("rpw_stream_wait: NULL argument"))?;
         let stream = find(context, request)?;
-        let waits = context.with_stream(stream, |vm| {
-            let found = vm.state_mut().contexts.streams.get_mut(&stream.id);
-            Ok(found.filter(|s| s.paused).is_some_and(|s| {
-                s.waker = wakers::add(semaphore);
-                true
-            }))
-        })?;
+        let waits =
+            context.with_stream(stream, |vm| Ok(vm.wait(stream.id, || wakers::add(semaphore))))?;
         if !waits {
             return Ok(RPW_CONTINUE);
         }
@@ -152,13 +147,10 @@ pub unsafe extern "C" fn rpw_stream_resume(
         };
         let stream = find(context, request)?;
         let code = context.with_stream(stream, |vm| {
-            let action = vm.resumed(stream.id)?;
-            if let Some(s) = vm.state_mut().contexts.streams.get_mut(&stream.id) {
-                s.waker.take().and_then(wakers::take);
-            }
-            let awaits_call = vm.awaits_call(stream.id);
-            let body = vm.let_request_body_go(stream.id, action);
-            export_stream(vm, stream, Outcome { awaits_call, ..Outcome::of(body) }, outcome);
+            let result = vm.resume(stream.id)?;
+            vm.take_waker(stream.id).and_then(wakers::take);
+            let action = result.action;
+            export_stream(vm, stream, result, outcome);
             Ok(code(action))
         })?;
         Ok(code)
@@ -238,7 +230,7 @@ pub unsafe extern "C" fn rpw_stream_leave_out(
 fn run(
     context: &Rc<Context>,
     stream: StreamRef,
-    event: Event,
+    event: Event<'_>,
     lent: &rpw_event_t,
     outcome: &mut rpw_outcome_t,
 ) -> Result<i32, Failure> {
@@ -253,7 +245,7 @@ fn run(
         }
         let result = vm.run(stream.id, event);
         if result.is_err() && event.callback == Callback::ResponseBody {
-            let body = vm.rescue_response_body(stream.id, event);
+            let body = vm.rescue_body(stream.id, event);
             export(&mut Effects::default(), Outcome::of(body), outcome);
         }
         let result = result?;
@@ -269,7 +261,7 @@ fn tell(
     context: &Rc<Context>,
     request: RequestId,
     stream: StreamRef,
-    event: Event,
+    event: Event<'_>,
     lent: &rpw_event_t,
     outcome: &mut rpw_outcome_t,
 ) -> Result<i32, Failure> {
@@ -320,8 +312,8 @@ fn export(effects: &mut Effects, result: Outcome, outcome: &mut rpw_outcome_t) {
         exported.list.clear();
         effects.take_into(&mut exported.effects);
         exported.list.extend(exported.effects.iter().map(|effect| rpw_effect_t {
-            kind: effect.kind as i32,
-            number: effect.number,
+            kind: effects::code(effect.kind),
+            number: effects::number(&effect),
             name: effect.name.as_ptr().cast(),
             name_length: effect.name.len(),
             value: effect.value.as_ptr().cast(),
@@ -345,7 +337,7 @@ fn export(effects: &mut Effects, result: Outcome, outcome: &mut rpw_outcome_t) {
     });
 }
 
-fn read(event: &rpw_event_t) -> Result<Event, Failure> {
+fn read(event: &rpw_event_t) -> Result<Event<'_>, Failure> {
     let callback = match event.callback {
         RPW_REQUEST_HEADERS => Callback::RequestHeaders,
         RPW_REQUEST_BODY => Callback::RequestBody,
@@ -353,9 +345,8 @@ fn read(event: &rpw_event_t) -> Result<Event, Failure> {
         RPW_RESPONSE_BODY => Callback::ResponseBody,
         other => return Err(Failure::new(format!("rpw_stream_run: {other} is no event"))),
     };
-    // SAFETY: the caller lends the body for the call, and the VM lets go of it before the call returns:
-    // `Body::end` and `Body::release` drop or copy what was lent.
-    let body: &'static [u8] = unsafe { types::bytes(event.body, event.body_length) };
+    // SAFETY: the caller lends the body for the call.
+    let body: &[u8] = unsafe { types::bytes(event.body, event.body_length) };
     Ok(Event {
         callback,
         end_of_stream: event.end_of_stream != 0,
@@ -365,7 +356,7 @@ fn read(event: &rpw_event_t) -> Result<Event, Failure> {
     })
 }
 
-fn is_of_request(event: Event) -> bool {
+fn is_of_request(event: Event<'_>) -> bool {
     matches!(event.callback, Callback::RequestHeaders | Callback::RequestBody)
 }
 

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_void};
+use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -11,9 +12,9 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use super::desk::{Answer, Call, Desk, Function, Next};
 use super::ticker::{self, Entry};
 use super::{
-    Failure, RPW_CALL_DONE, RPW_CALL_GONE, RPW_CALL_RECEIVE, RPW_CONTINUE, boundary, ending,
-    foreign, grpc, guest_boundary, listen, nginx, process, rpw_error_t, rpw_io_t, rpw_work_t,
-    types,
+    Failure, RPW_CALL_DONE, RPW_CALL_GONE, RPW_CALL_RECEIVE, RPW_CONTINUE, RPW_WORK_CONNECT,
+    RPW_WORK_WAKE, boundary, ending, foreign, grpc, guest_boundary, listen, nginx, process,
+    rpw_error_t, rpw_io_t, rpw_work_t, types,
 };
 use crate::abi::LogLevel;
 use crate::callout::{self, Exchange, FailureKind, Step};
@@ -127,8 +128,16 @@ pub unsafe extern "C" fn rpw_work_next(
         }
         loop {
             collect(&host);
-            if let Some(handed) = grpc::hand_out(work) {
-                return Ok(handed);
+            while let Some(action) = grpc::take_action() {
+                match action {
+                    grpc::ToDo::Wake(id) => {
+                        work.id = id;
+                        return Ok(RPW_WORK_WAKE);
+                    }
+                    grpc::ToDo::Connect(plugin, id) => {
+                        DESK.with_borrow_mut(|desk| desk.add_connection(&plugin, id));
+                    }
+                }
             }
             let now = host.monotonic_clock();
             match DESK.with_borrow_mut(|desk| desk.next(work, now, callbacks)) {
@@ -140,6 +149,11 @@ pub unsafe extern "C" fn rpw_work_next(
                 Next::Callbacks(plugin) => {
                     let _inside = inside()?;
                     run_callbacks(&host, &plugin);
+                }
+                Next::Connect(id) => {
+                    if grpc::begin_connecting(id, work, now) {
+                        return Ok(RPW_WORK_CONNECT);
+                    }
                 }
             }
         }
@@ -214,18 +228,22 @@ fn run_callbacks(host: &Arc<dyn Host>, plugin: &Rc<Plugin>) {
 fn tell(host: &Arc<dyn Host>, answer: Answer, before: u64) {
     let began = host.monotonic_clock();
     let plugin = answer.plugin().clone();
+    let message = answer.grpc_message();
     if let Err(error) = answer.tell() {
         report(&plugin, &error);
+    }
+    if let Some((id, size)) = message {
+        grpc::told(id, size);
     }
     let took = host.monotonic_clock().saturating_sub(began);
     DESK.with_borrow_mut(|desk| desk.charge(&plugin, before + took));
 }
 
 /// Tells a guest now, or later when jobs have had their share of the time.
-fn tell_in_turn(host: &Arc<dyn Host>, answer: Answer, before: u64) {
+pub(super) fn tell_in_turn(host: &Arc<dyn Host>, answer: Answer, before: u64) {
     let now = host.monotonic_clock();
     let allowed = DESK.with_borrow_mut(|desk| {
-        if desk.share.allows(now) {
+        if desk.may_tell(answer.plugin(), now) {
             return Some(answer);
         }
         desk.charge(&answer.plugin().clone(), before);
@@ -236,6 +254,25 @@ fn tell_in_turn(host: &Arc<dyn Host>, answer: Answer, before: u64) {
         Some(answer) => tell(host, answer, before),
         None => announce(),
     }
+}
+
+/// Counts time that was spent for no plugin in particular. Returns the milliseconds to rest, 0 as a rule.
+pub(super) fn spend(host: &Arc<dyn Host>, nanos: u64) -> u32 {
+    let now = host.monotonic_clock();
+    let rest = DESK.with_borrow_mut(|desk| {
+        desk.share.charge(nanos);
+        desk.rest_ms(now)
+    });
+    if rest > 0 {
+        // The light thread of jobs ends the round.
+        announce();
+    }
+    rest
+}
+
+/// Bytes of what guests were not told yet.
+pub(super) fn untold() -> usize {
+    DESK.with_borrow(Desk::untold)
 }
 
 /// Keeps a plugin that Lua lets go of, until the ends of its contexts are done.
@@ -251,9 +288,27 @@ pub(super) fn report(plugin: &Plugin, error: &Error) {
     nginx::log(None, LogLevel::Error, line.as_bytes());
 }
 
+/// What a light thread says of a failure, by its word.
+pub(super) fn failure(word: &[u8], details: &[u8]) -> callout::Failure {
+    let kind = FailureKind::of_word(word).unwrap_or(FailureKind::Connect);
+    callout::Failure::new(kind, String::from_utf8_lossy(details))
+}
+
+/// Says that a call failed on the way.
+pub(super) fn report_call(plugin: &Plugin, kind: &str, upstream: &str, why: &dyn fmt::Display) {
+    let name = plugin.name();
+    let line = format!("wasm plugin \"{name}\": {kind} to {upstream} failed: {why}");
+    nginx::log(None, LogLevel::Warn, line.as_bytes());
+}
+
+/// What a failure took of the worker's time.
+pub(super) fn failed_nanos(host: &Arc<dyn Host>, began: u64) -> u64 {
+    host.monotonic_clock().saturating_sub(began).min(FAILED_NANOS)
+}
+
 const NANOS_PER_MS: u64 = 1_000_000;
 /// What Lua and nginx need to move a piece of a response: about, since it is not measured.
-const PIECE_NANOS: u64 = 5_000;
+pub(super) const PIECE_NANOS: u64 = 5_000;
 /// A call that fails at once has kept nginx busy for all its time; one that fails later has waited.
 const FAILED_NANOS: u64 = 200_000;
 
@@ -298,8 +353,7 @@ pub unsafe extern "C" fn rpw_call_advance(
                 return RPW_CALL_GONE;
             };
             desk.charge(&plugin, now.saturating_sub(began) + PIECE_NANOS);
-            let rest = if desk.share.allows(now) { None } else { desk.share.rest(now) };
-            io.rest_ms = rest.unwrap_or(0) as u32;
+            io.rest_ms = desk.rest_ms(now);
             let Some(call) = desk.calls.get(&id) else { return RPW_CALL_GONE };
             io.data = call.out.as_ptr().cast();
             io.length = call.out.len();
@@ -384,24 +438,18 @@ pub unsafe extern "C" fn rpw_call_end(
         let Some(call) = DESK.with_borrow_mut(|desk| desk.calls.remove(&id)) else {
             return Ok(RPW_CONTINUE);
         };
-        let failed = (!word.is_empty()).then(|| callout::Failure {
-            kind: FailureKind::of_word(word).unwrap_or(FailureKind::Connect),
-            reached: call.reached(),
-            details: String::from_utf8_lossy(details).into_owned(),
-        });
+        let failed = (!word.is_empty())
+            .then(|| callout::Failure { reached: call.reached(), ..failure(word, details) });
         let unfinished = Err(callout::Failure::new(FailureKind::Closed, ""));
         let result = match failed {
             Some(failure) => Err(failure),
             None => call.result.unwrap_or(unfinished),
         };
         if let Err(failure) = &result {
-            let (name, upstream) = (call.plugin.name(), &call.dispatched.name);
-            let line = format!("wasm plugin \"{name}\": HTTP call to {upstream} failed: {failure}");
-            nginx::log(None, LogLevel::Warn, line.as_bytes());
+            report_call(&call.plugin, "HTTP call", &call.dispatched.name, failure);
         }
         let host = nginx::host()?;
-        let lasted = host.monotonic_clock().saturating_sub(call.began);
-        let before = if result.is_err() { lasted.min(FAILED_NANOS) } else { 0 };
+        let before = if result.is_err() { failed_nanos(&host, call.began) } else { 0 };
         tell_in_turn(&host, Answer::Call(call.plugin, call.of, result), before);
         Ok(RPW_CONTINUE)
     })

@@ -188,10 +188,10 @@ impl Model {
         });
         let chunk = &CHUNK[..size.min(CHUNK.len())];
         let answer = match callback {
-            0 => stream.lend(Callback::RequestHeaders, b"", false)?,
-            1 => stream.lend(Callback::RequestBody, chunk, end)?,
+            0 => stream.run(Callback::RequestHeaders, b"", false)?,
+            1 => stream.run(Callback::RequestBody, chunk, end)?,
             2 => stream.try_response_headers(&[("a", "1"), ("content-length", "5")])?,
-            _ => stream.lend(Callback::ResponseBody, chunk, end)?,
+            _ => stream.run(Callback::ResponseBody, chunk, end)?,
         };
         let paused = |vm: &mut Vm| {
             Ok(vm.state().contexts.streams.get(&stream.at.id).is_some_and(|s| s.paused))

@@ -34,11 +34,11 @@ callbacks! {
     Configure = "proxy_on_configure", "by `on_configure`";
     RequestHeaders = "proxy_on_request_headers", "by `on_http_request_headers`";
     RequestBody = "proxy_on_request_body", "by `on_http_request_body`";
-    RequestTrailers = "proxy_on_request_trailers", "not called: nginx shows no request trailers";
+    RequestTrailers = "proxy_on_request_trailers", "not called: the host shows no request trailers";
     ResponseHeaders = "proxy_on_response_headers", "by `on_http_response_headers`";
     ResponseBody = "proxy_on_response_body", "by `on_http_response_body`";
-    ResponseTrailers = "proxy_on_response_trailers", "at the end of a body event, when nginx shows trailers: see [Trailers](semantics.md#trailers)";
-    Done = "proxy_on_done", "when nginx frees the request; for a plugin context when Lua dropped it";
+    ResponseTrailers = "proxy_on_response_trailers", "at the end of a body event, when there are trailers: see [Trailers](semantics.md#trailers)";
+    Done = "proxy_on_done", "when the request ends; for a plugin context when its owner dropped it";
     Log = "proxy_on_log", "after `proxy_on_done` of a stream";
     Delete = "proxy_on_delete", "last";
     Tick = "proxy_on_tick", "every `proxy_set_tick_period_milliseconds`, in each worker";

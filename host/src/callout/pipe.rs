@@ -23,7 +23,7 @@ pub struct Buffers {
     pub was_read: bool,
 }
 
-/// Their end. It lives on one thread, as all of nginx does.
+/// Their end. It stays on one thread.
 #[derive(Clone, Default)]
 pub struct Pipe(pub Rc<RefCell<Buffers>>);
 

@@ -4,6 +4,7 @@
 //! about addresses. The connection is made to the address that was judged.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::{IpNet, Ipv4Net};
 
@@ -16,6 +17,8 @@ pub struct Rules {
     deny: Vec<Entry>,
     /// Upstreams that were registered may be called, unless they are denied by name.
     allows_registered: bool,
+    /// Which rules these are; 0 for none.
+    number: u64,
 }
 
 /// What rules say of a call before a name is resolved.
@@ -77,6 +80,7 @@ impl Rules {
             allow: allow.map(parse).transpose()?,
             deny: parse(deny)?,
             allows_registered: false,
+            number: next_number(),
         })
     }
 
@@ -84,6 +88,11 @@ impl Rules {
     #[must_use]
     pub fn with_registered(self) -> Self {
         Self { allows_registered: true, ..self }
+    }
+
+    /// A number that other rules do not have. Connections whose addresses were judged by them may share it.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     /// Judges a registered upstream, by its name alone.
@@ -149,6 +158,11 @@ impl Rules {
         let allowed = plain && self.allow.as_ref().is_some_and(|list| list.iter().any(is));
         if allowed && !self.deny.iter().any(is) { Verdict::Permitted } else { Verdict::Refused }
     }
+}
+
+fn next_number() -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 
 impl Entry {
@@ -356,7 +370,7 @@ mod tests {
             ("127.1", "none"),
             ("2130706433", "none"),
             ("0177.0.0.1", "none"),
-            // No address to nginx, nor to us: names.
+            // Not read as addresses: names.
             ("0x7f000001", "name"),
             ("0x7f.0.0.1", "name"),
             ("example.com", "name"),

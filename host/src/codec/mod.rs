@@ -2,5 +2,6 @@
 
 pub mod header;
 pub mod header_map;
+pub mod hex;
 pub mod path;
 pub mod target;

@@ -1,15 +1,14 @@
-//! Request targets (`:path`): read as nginx reads those of clients, so that a filter can ask for nothing that a client
-//! could not have asked for.
+//! Request targets (`:path`): read as a strict server reads those of clients, so that a filter can ask for nothing that a
+//! client could not have asked for.
 //!
-//! Source: nginx `src/http/ngx_http_parse.c` (`ngx_http_parse_uri`, `ngx_http_parse_complex_uri`), the same from 1.21.1
-//! to 1.31.
+//! The rules are those of `ngx_http_parse_uri` and `ngx_http_parse_complex_uri`, the same from 1.21.1 to 1.31.
 
-/// A target as nginx keeps it.
+/// A target that was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// The path: escapes decoded, `.` and `..` resolved. nginx's `$uri`.
+    /// The path: escapes decoded, `.` and `..` resolved.
     pub path: Vec<u8>,
-    /// What follows the first `?`, as it is, without a fragment. nginx's `$args`.
+    /// What follows the first `?`, as it is, without a fragment.
     pub query: &'a [u8],
     /// Where the query begins in the target; 0 when there is no `?`.
     pub query_at: usize,
@@ -23,7 +22,7 @@ enum Seen {
     DotDot,
 }
 
-/// `None` for what nginx answers with 400.
+/// `None` for what a server answers with 400.
 pub fn parse(target: &[u8], merge_slashes: bool) -> Option<Target<'_>> {
     let printable = |b: &u8| *b > b' ' && *b != 0x7f;
     if target.first() != Some(&b'/') || !target.iter().all(printable) {
@@ -115,9 +114,9 @@ pub fn stands_for(target: &[u8], path: &[u8], query: &[u8], merge_slashes: bool)
     parse(target, merge_slashes).is_some_and(|read| read.path == path && read.query == query)
 }
 
-/// Appends the target that nginx sends to an upstream for a path and a query, when it has no target of a client's.
+/// Appends the target that is sent to an upstream for a path and a query, where there is no target of a client's.
 ///
-/// Source: nginx `src/core/ngx_string.c` (`ngx_escape_uri`, `NGX_ESCAPE_URI`), from 1.21.1 on.
+/// The rules are those of `ngx_escape_uri` with `NGX_ESCAPE_URI`, from 1.21.1 on.
 pub fn write(path: &[u8], query: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for &byte in path {
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_written_as_nginx_writes_them() {
+    fn targets_are_escaped() {
         let written = |path: &str, query: &str| {
             let mut out = Vec::new();
             write(path.as_bytes(), query.as_bytes(), &mut out);
@@ -200,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nginx_refuses_is_refused() {
+    fn bad_targets_are_refused() {
         for target in [
             "",
             "a",

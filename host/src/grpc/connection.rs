@@ -6,19 +6,20 @@
 use std::collections::VecDeque;
 use std::future::Future as _;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use h2::client::{Builder, ResponseFuture, SendRequest};
-use h2::{Ping, PingPong, RecvStream, SendStream};
+use h2::client::{Builder, SendRequest};
+use h2::{Ping, PingPong};
 use rustc_hash::FxHashMap;
 
-use super::{Code, Decoder, Event, Message, Opening, Status, Tls, metadata};
-use crate::callout::{Failure, FailureKind, Pipe};
+use super::errors::{closed, failure, protocol};
+use super::stream::{Stream, Turn};
+use super::wakers::{StreamWaker, Woken};
+use super::{Code, Event, Message, Opening, Refused, Status, Tls};
+use crate::callout::{Failure, Pipe};
 use crate::limits;
-use crate::snapshot::HeaderMap;
 
 /// What a server may send on one stream before it is read, and on all streams of a connection.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -49,56 +50,7 @@ pub struct Connection {
     closing: bool,
     /// Bytes of messages that are not whole.
     held: usize,
-}
-
-/// Which parts must run.
-#[derive(Default)]
-struct Woken {
-    machine: AtomicBool,
-    streams: Mutex<Vec<u32>>,
-}
-
-impl Wake for Woken {
-    fn wake(self: Arc<Self>) {
-        self.machine.store(true, Ordering::Relaxed);
-    }
-}
-
-struct StreamWaker {
-    id: u32,
-    waits: AtomicBool,
-    woken: Arc<Woken>,
-}
-
-impl Wake for StreamWaker {
-    fn wake(self: Arc<Self>) {
-        if !self.waits.swap(true, Ordering::Relaxed) {
-            self.woken.streams.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
-        }
-    }
-}
-
-struct Stream {
-    /// One message each way.
-    is_call: bool,
-    /// Of a call, once it has come.
-    message: Option<Vec<u8>>,
-    sender: SendStream<Bytes>,
-    /// Messages to be sent; of the first, so many bytes were.
-    outgoing: VecDeque<Message>,
-    sent: usize,
-    ends: bool,
-    ended: bool,
-    response: Option<ResponseFuture>,
-    body: Option<RecvStream>,
-    decoder: Decoder,
-    waker: Arc<StreamWaker>,
-}
-
-/// How a stream goes on.
-enum Turn {
-    Waits,
-    Over(Status),
+    refused: Vec<Refused>,
 }
 
 impl Connection {
@@ -135,6 +87,7 @@ impl Connection {
             settled: false,
             closing: false,
             held: 0,
+            refused: Vec::new(),
         })
     }
 
@@ -192,42 +145,32 @@ impl Connection {
         let head = head.ok_or_else(|| protocol("a request that is none"))?;
         let (response, sender) =
             self.sender.send_request(head, false).map_err(|error| failure(&error))?;
-        let waker =
-            Arc::new(StreamWaker { id, waits: AtomicBool::new(false), woken: self.woken.clone() });
-        waker.clone().wake();
-        let is_call = opening.message.is_some();
-        self.streams.insert(
-            id,
-            Stream {
-                is_call,
-                message: None,
-                sender,
-                outgoing: opening.message.iter().cloned().collect(),
-                sent: 0,
-                ends: is_call,
-                ended: false,
-                response: Some(response),
-                body: None,
-                decoder: Decoder::default(),
-                waker,
-            },
-        );
+        let waker = StreamWaker::new(id, &self.woken);
+        self.streams.insert(id, Stream::new(opening, response, sender, waker));
         Ok(())
     }
 
     /// Sends a message on a stream, or ends its sending side, or both.
     pub fn send(&mut self, id: u32, message: Option<Message>, end: bool) {
         if let Some(stream) = self.streams.get_mut(&id) {
-            stream.outgoing.extend(message);
-            stream.ends |= end;
-            stream.waker.clone().wake();
+            stream.send(message, end);
         }
+    }
+
+    /// The guest was told of a message of a stream, of that size. True when the stream goes on by that.
+    pub fn told(&mut self, id: u32, size: usize) -> bool {
+        self.streams.get_mut(&id).is_some_and(|stream| stream.told(size))
+    }
+
+    /// The calls and streams that the server refused without looking at them, once.
+    pub fn take_refused(&mut self) -> Vec<Refused> {
+        std::mem::take(&mut self.refused)
     }
 
     /// Resets a stream.
     pub fn cancel(&mut self, id: u32) {
         if let Some(stream) = self.streams.remove(&id) {
-            self.held -= stream.decoder.held();
+            self.held -= stream.held();
         }
     }
 
@@ -241,7 +184,7 @@ impl Connection {
         }
         buffers.eof |= eof;
         self.received = self.received.saturating_add(buffers.incoming.len() - before);
-        self.woken.machine.store(true, Ordering::Relaxed);
+        self.woken.wake_machine();
     }
 
     /// Goes on until there is nothing to do before more is received. An error is the end of all streams, which are told
@@ -251,13 +194,11 @@ impl Connection {
             return Err(failure);
         }
         // What was written has been sent: there is room again.
-        self.woken.machine.store(true, Ordering::Relaxed);
+        self.woken.wake_machine();
         loop {
-            let machine = self.woken.machine.swap(false, Ordering::Relaxed);
+            let machine = self.woken.take_machine();
             let ended = if machine { self.run_machine() } else { Ok(()) };
-            let woken = std::mem::take(
-                &mut *self.woken.streams.lock().unwrap_or_else(PoisonError::into_inner),
-            );
+            let woken = self.woken.take_streams();
             for id in &woken {
                 self.run_stream(*id, events);
             }
@@ -265,7 +206,7 @@ impl Connection {
             if self.pipe.0.borrow().incoming.len() > UNREAD {
                 return Err(protocol("the server sends and takes nothing"));
             }
-            if woken.is_empty() && !self.woken.machine.load(Ordering::Relaxed) {
+            if woken.is_empty() && !self.woken.is_machine_woken() {
                 return Ok(());
             }
         }
@@ -294,222 +235,32 @@ impl Connection {
 
     fn run_stream(&mut self, id: u32, events: &mut VecDeque<(u32, Event)>) {
         let Some(stream) = self.streams.get_mut(&id) else { return };
-        stream.waker.waits.store(false, Ordering::Relaxed);
-        let before = stream.decoder.held();
-        let waker = Waker::from(stream.waker.clone());
-        let mut cx = Context::from_waker(&waker);
-        stream.poll_send(&mut cx);
-        let turn = stream.poll(&mut cx, id, events);
-        self.held = self.held + stream.decoder.held() - before;
-        if let Turn::Over(status) = turn {
-            self.finish(id, status, events);
+        let before = stream.held();
+        let turn = stream.run(id, events);
+        self.held = self.held + stream.held() - before;
+        match turn {
+            Turn::Waits => {}
+            Turn::Over(status) => self.finish(id, status, events),
+            Turn::Refused => {
+                if let Some(stream) = self.streams.remove(&id) {
+                    self.held -= stream.held();
+                    self.refused.push(Refused { id, unsent: stream.into_unsent() });
+                }
+            }
         }
     }
 
     /// Ends a stream and tells how.
     fn finish(&mut self, id: u32, status: Status, events: &mut VecDeque<(u32, Event)>) {
         let Some(stream) = self.streams.remove(&id) else { return };
-        self.held -= stream.decoder.held();
-        let event = match (stream.is_call && status.code == Code::Ok, stream.message) {
-            (true, Some(message)) => Event::Message(message),
-            (true, None) => {
-                Event::Close(Status::new(Code::Internal, "a response without a message"))
-            }
-            (false, _) => Event::Close(status),
+        self.held -= stream.held();
+        let event = if !stream.is_call || status.code != Code::Ok {
+            Event::Close(status)
+        } else if let Some(message) = stream.into_message() {
+            Event::Message(message)
+        } else {
+            Event::Close(Status::new(Code::Internal, "a response without a message"))
         };
         events.push_back((id, event));
     }
-}
-
-impl Stream {
-    /// Sends what the server has room for.
-    fn poll_send(&mut self, cx: &mut Context<'_>) {
-        while let Some(message) = self.outgoing.front() {
-            let left = message.bytes.len() - self.sent;
-            let room = self.sender.capacity();
-            if room == 0 {
-                self.sender.reserve_capacity(left);
-                match self.sender.poll_capacity(cx) {
-                    Poll::Ready(Some(Ok(_))) => continue,
-                    Poll::Pending => return,
-                    // The receiving side hears why.
-                    Poll::Ready(_) => {
-                        self.outgoing.clear();
-                        self.ended = true;
-                        return;
-                    }
-                }
-            }
-            let size = left.min(room);
-            let part = message.bytes.slice(self.sent..self.sent + size);
-            let last = size == left;
-            let end = last && self.ends && self.outgoing.len() == 1;
-            if self.sender.send_data(part, end).is_err() {
-                self.outgoing.clear();
-                self.ended = true;
-                return;
-            }
-            self.ended |= end;
-            self.sent = if last { 0 } else { self.sent + size };
-            if last {
-                self.outgoing.pop_front();
-            }
-        }
-        if self.ends && !self.ended {
-            self.ended = true;
-            // It fails when the stream is over, which the receiving side hears.
-            let _ = self.sender.send_data(Bytes::new(), true);
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, id: u32, events: &mut VecDeque<(u32, Event)>) -> Turn {
-        match self.poll_parts(cx, id, events) {
-            Ok(turn) => turn,
-            Err(status) => {
-                self.trailing(id, HeaderMap::new(), events);
-                Turn::Over(status)
-            }
-        }
-    }
-
-    fn poll_parts(
-        &mut self,
-        cx: &mut Context<'_>,
-        id: u32,
-        events: &mut VecDeque<(u32, Event)>,
-    ) -> Result<Turn, Status> {
-        if let Some(response) = &mut self.response {
-            let Poll::Ready(answered) = Pin::new(response).poll(cx) else { return Ok(Turn::Waits) };
-            self.response = None;
-            let (head, body) = answered.map_err(|error| status_of(&error))?.into_parts();
-            if let Some(over) = self.head(&head, body, id, events)? {
-                return Ok(over);
-            }
-        }
-        while let Some(body) = &mut self.body {
-            match body.poll_data(cx) {
-                Poll::Pending => return Ok(Turn::Waits),
-                Poll::Ready(Some(data)) => {
-                    let data = data.map_err(|error| status_of(&error))?;
-                    let _ = body.flow_control().release_capacity(data.len());
-                    self.decoder.push(&data)?;
-                    self.take_messages(id, events)?;
-                }
-                Poll::Ready(None) => {
-                    let Poll::Ready(trailers) = body.poll_trailers(cx) else {
-                        return Ok(Turn::Waits);
-                    };
-                    let trailers = trailers.map_err(|error| status_of(&error))?.unwrap_or_default();
-                    self.decoder.end()?;
-                    return self.trailers(&trailers, id, events).map(Turn::Over);
-                }
-            }
-        }
-        Ok(Turn::Waits)
-    }
-
-    fn head(
-        &mut self,
-        head: &http::response::Parts,
-        body: RecvStream,
-        id: u32,
-        events: &mut VecDeque<(u32, Event)>,
-    ) -> Result<Option<Turn>, Status> {
-        let only = body.is_end_stream();
-        let mut seen = HeaderMap::new();
-        seen.push(b":status", head.status.as_str().as_bytes());
-        pushed(&head.headers, &mut seen)?;
-        if !self.is_call {
-            let first = if only { HeaderMap::new() } else { seen.clone() };
-            events.push_back((id, Event::InitialMetadata(first)));
-        }
-        if only && let Some(status) = Status::of_trailers(&seen) {
-            self.trailing(id, seen, events);
-            return Ok(Some(Turn::Over(status)));
-        }
-        let number = head.status.as_u16();
-        if number != 200 {
-            let text = format!("HTTP status {number}");
-            return Err(Status::new(Code::of_http(number), text));
-        }
-        let kind = head.headers.get(http::header::CONTENT_TYPE);
-        if !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
-            return Err(Status::new(Code::Unknown, "a response that is not of gRPC"));
-        }
-        if let Some(encoding) = head.headers.get("grpc-encoding") {
-            self.decoder.set_encoding(encoding.as_bytes());
-        }
-        self.body = Some(body);
-        Ok(None)
-    }
-
-    fn take_messages(
-        &mut self,
-        id: u32,
-        events: &mut VecDeque<(u32, Event)>,
-    ) -> Result<(), Status> {
-        while let Some(message) = self.decoder.take() {
-            if !self.is_call {
-                events.push_back((id, Event::Message(message)));
-            } else if self.message.replace(message).is_some() {
-                return Err(Status::new(Code::Internal, "more than one message for a call"));
-            }
-        }
-        Ok(())
-    }
-
-    fn trailers(
-        &mut self,
-        trailers: &http::HeaderMap,
-        id: u32,
-        events: &mut VecDeque<(u32, Event)>,
-    ) -> Result<Status, Status> {
-        let mut seen = HeaderMap::new();
-        pushed(trailers, &mut seen)?;
-        let status = Status::of_trailers(&seen)
-            .unwrap_or_else(|| Status::new(Code::Unknown, "the server gave no status"));
-        self.trailing(id, seen, events);
-        Ok(status)
-    }
-
-    fn trailing(&self, id: u32, map: HeaderMap, events: &mut VecDeque<(u32, Event)>) {
-        if !self.is_call {
-            events.push_back((id, Event::TrailingMetadata(map)));
-        }
-    }
-}
-
-fn pushed(fields: &http::HeaderMap, seen: &mut HeaderMap) -> Result<(), Status> {
-    if fields.len() > limits::HEADER_MAP_PAIRS {
-        let text = format!("metadata of more than {} headers", limits::HEADER_MAP_PAIRS);
-        return Err(Status::new(Code::ResourceExhausted, text));
-    }
-    metadata::to_guest(fields, seen);
-    Ok(())
-}
-
-fn status_of(error: &h2::Error) -> Status {
-    match error.reason() {
-        Some(reason) if error.is_reset() => {
-            let text = format!("the stream was reset ({})", reason.description());
-            Status::new(Code::of_reset(reason.into()), text)
-        }
-        _ => Status::of_failure(&failure(error)),
-    }
-}
-
-fn failure(error: &h2::Error) -> Failure {
-    if error.is_io() || error.is_go_away() && error.is_remote() {
-        closed(&error.to_string())
-    } else {
-        protocol(&error.to_string())
-    }
-}
-
-fn closed(details: &str) -> Failure {
-    Failure::new(FailureKind::Closed, details)
-}
-
-fn protocol(details: &str) -> Failure {
-    Failure::new(FailureKind::Protocol, details)
 }

@@ -1,6 +1,5 @@
 //! Messages on the wire: a byte that says whether it is compressed, the length, the message.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -61,7 +60,6 @@ pub struct Decoder {
     buffer: BytesMut,
     /// The value of `grpc-encoding`.
     encoding: Option<Vec<u8>>,
-    messages: VecDeque<Vec<u8>>,
 }
 
 impl Decoder {
@@ -71,34 +69,31 @@ impl Decoder {
     }
 
     /// Takes bytes.
-    pub fn push(&mut self, data: &[u8]) -> Result<(), Status> {
+    pub fn push(&mut self, data: &[u8]) {
         self.buffer.extend_from_slice(data);
-        while let Some((&flag, rest)) = self.buffer.split_first() {
-            let Some(length) = rest.first_chunk::<4>() else { break };
-            let length = u32::from_be_bytes(*length) as usize;
-            if flag > 1 {
-                return Err(Status::new(Code::Internal, "what came is no message of gRPC"));
-            }
-            if length > limits::CALL_MESSAGE {
-                return Err(too_large());
-            }
-            if self.buffer.len() < PREFIX + length {
-                break;
-            }
-            self.buffer.advance(PREFIX);
-            let message = self.buffer.split_to(length);
-            let message = if flag == 1 { self.expand(&message)? } else { message.to_vec() };
-            self.messages.push_back(message);
-        }
-        Ok(())
     }
 
     /// The next message that is whole.
-    pub fn take(&mut self) -> Option<Vec<u8>> {
-        self.messages.pop_front()
+    pub fn take(&mut self) -> Result<Option<Vec<u8>>, Status> {
+        let Some((&flag, rest)) = self.buffer.split_first() else { return Ok(None) };
+        let Some(length) = rest.first_chunk::<4>() else { return Ok(None) };
+        let length = u32::from_be_bytes(*length) as usize;
+        if flag > 1 {
+            return Err(Status::new(Code::Internal, "what came is no message of gRPC"));
+        }
+        if length > limits::CALL_MESSAGE {
+            return Err(too_large());
+        }
+        if self.buffer.len() < PREFIX + length {
+            return Ok(None);
+        }
+        self.buffer.advance(PREFIX);
+        let message = self.buffer.split_to(length);
+        let message = if flag == 1 { self.expand(&message)? } else { message.to_vec() };
+        Ok(Some(message))
     }
 
-    /// Bytes that are held of a message that is not whole.
+    /// Bytes that are held of messages that were not taken.
     pub fn held(&self) -> usize {
         self.buffer.len()
     }
@@ -155,8 +150,10 @@ mod tests {
         let mut decoder = Decoder::default();
         let mut messages = Vec::new();
         for piece in pieces {
-            decoder.push(piece).map_err(|status| status.code)?;
-            messages.extend(std::iter::from_fn(|| decoder.take()));
+            decoder.push(piece);
+            while let Some(message) = decoder.take().map_err(|status| status.code)? {
+                messages.push(message);
+            }
         }
         decoder.end().map_err(|status| status.code)?;
         Ok(messages)

@@ -9,6 +9,9 @@ mod connection;
 #[cfg(not(feature = "grpc"))]
 #[path = "without.rs"]
 mod connection;
+mod entry;
+#[cfg(feature = "grpc")]
+mod errors;
 mod message;
 mod metadata;
 mod pool;
@@ -16,14 +19,19 @@ mod request;
 #[cfg(feature = "grpc")]
 mod service;
 mod status;
+#[cfg(feature = "grpc")]
+mod stream;
 mod target;
 #[cfg(feature = "grpc")]
 mod tls;
 #[cfg(not(feature = "grpc"))]
 #[path = "without_tls.rs"]
 mod tls;
+#[cfg(feature = "grpc")]
+mod wakers;
 
 pub use connection::Connection;
+pub use entry::Destination;
 pub use message::{Decoder, Held, Message};
 pub use metadata::to_guest;
 pub use pool::{Action, Pool, Wait};
@@ -47,6 +55,8 @@ pub struct Opening {
     pub upstream: Upstream,
     /// Whose certificate TLS must show.
     pub server_name: String,
+    /// The address of the upstream's name must be judged before a connection is made.
+    pub judged: Option<Judged>,
     /// What is asked.
     pub request: Request,
     /// The message of a call; a stream sends its messages later.
@@ -55,6 +65,28 @@ pub struct Opening {
     pub timeout_ms: Option<u32>,
     /// Whether its end is bound to a request's: what a plugin context began may be given up when the process ends.
     pub of_request: bool,
+}
+
+/// How an address is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judged {
+    /// By which rules, see [`Rules::number`].
+    ///
+    /// [`Rules::number`]: crate::callout::Rules::number
+    pub rules: u64,
+    /// The name is allowed.
+    pub name_allowed: bool,
+}
+
+impl Opening {
+    /// A name for the connections that may serve it.
+    pub fn pool(&self) -> String {
+        let pool = self.upstream.pool(&self.server_name);
+        match self.judged {
+            None => pool,
+            Some(Judged { rules, name_allowed }) => format!("{pool}@{rules}:{name_allowed}"),
+        }
+    }
 }
 
 /// What a guest asks for, in order.
@@ -76,6 +108,15 @@ impl Command {
             Self::Send(token, ..) | Self::Cancel(token) => *token,
         }
     }
+}
+
+/// A call or stream that the server refused without looking at it: it may be begun once more.
+#[derive(Debug)]
+pub struct Refused {
+    /// Its number.
+    pub id: u32,
+    /// What it was to send, in order; a call's message is its opening's.
+    pub unsent: Vec<(Option<Message>, bool)>,
 }
 
 /// What comes back. A call gets one [`Event::Message`], or one [`Event::Close`] with a code that is not OK. A stream gets

@@ -3,25 +3,18 @@
 //! Connections to one upstream serve all filters. Another one is made when those that there are have no room, or take
 //! nothing new.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{Code, Connection, Event, Message, Opening, Status, Tls};
-use crate::callout::{Failure, FailureKind, Upstream};
+use super::entry::{Call, Destination, Entry, NANOS_PER_MS};
+use super::{Code, Connection, Event, Message, Opening, Refused, Status, Tls};
+use crate::callout::{Failure, FailureKind};
 use crate::limits;
-
-const NANOS_PER_MS: u64 = 1_000_000;
 
 /// A connection without calls is kept for so long.
 const IDLE_NANOS: u64 = 60_000 * NANOS_PER_MS;
-
-/// A connection with calls on which nothing came for so long is asked whether the server is there. Servers take more for an
-/// attack.
-const QUIET_NANOS: u64 = 300_000 * NANOS_PER_MS;
-
-/// The time that an answer to that may take.
-const ANSWER_NANOS: u64 = 20_000 * NANOS_PER_MS;
 
 /// What the shell is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,41 +32,6 @@ pub enum Wait {
     Until(u64),
     /// It is to be closed.
     Close,
-}
-
-struct Call<O> {
-    owner: O,
-    opening: Opening,
-    /// It is on the connection; before, it waits for room.
-    begun: bool,
-    /// What was sent before it was begun.
-    waiting: Vec<(Option<Message>, bool)>,
-    connection: u32,
-    deadline: Option<u64>,
-}
-
-struct Entry {
-    /// The connections of one key may serve each other's calls.
-    key: String,
-    upstream: Upstream,
-    server_name: String,
-    /// `None` before there is one.
-    machine: Option<Connection>,
-    waiting: VecDeque<u32>,
-    /// When the time of calls is over. Those of calls that have ended lie about until then.
-    deadlines: BTreeSet<(u64, u32)>,
-    idle_since: u64,
-    /// When something came last, and when the server was asked since.
-    heard: u64,
-    asked: Option<u64>,
-    woken: bool,
-}
-
-impl Entry {
-    /// Calls begun and waiting.
-    fn calls(&self) -> usize {
-        self.waiting.len() + self.machine.as_ref().map_or(0, Connection::streams)
-    }
 }
 
 /// See the module. `O` is whom a call belongs to.
@@ -114,12 +72,31 @@ impl<O> Pool<O> {
     /// Begins a call. Returns its number.
     pub fn open(&mut self, owner: O, opening: Opening, now: u64) -> u32 {
         let id = next(&mut self.last_call, &self.calls);
-        let connection = self.connection(&opening.upstream, &opening.server_name, now);
         let deadline = opening.timeout_ms.map(|ms| now + u64::from(ms) * NANOS_PER_MS);
-        let call = Call { owner, opening, begun: false, waiting: Vec::new(), connection, deadline };
+        let goes_to = Destination::of(&opening);
+        let call = Call {
+            owner,
+            opening,
+            goes_to: goes_to.clone(),
+            begun: false,
+            waiting: Vec::new(),
+            was_refused: false,
+            connection: 0,
+            deadline,
+        };
         self.calls.insert(id, call);
-        self.wait_for_room(id, connection);
+        self.find_connection(id, &goes_to, now);
         id
+    }
+
+    fn find_connection(&mut self, id: u32, goes_to: &Arc<Destination>, now: u64) {
+        match self.connection(goes_to, now) {
+            Some(connection) => self.wait_for_room(id, connection),
+            None => {
+                let text = "the worker has no room for another connection";
+                self.end(id, 0, Status::new(Code::Unavailable, text), now);
+            }
+        }
     }
 
     fn wait_for_room(&mut self, id: u32, connection: u32) {
@@ -131,46 +108,52 @@ impl<O> Pool<O> {
         self.wake(connection);
     }
 
-    /// The connection for another call: one with room, else a new one, else one that will have room.
-    fn connection(&mut self, upstream: &Upstream, server_name: &str, now: u64) -> u32 {
-        let key = upstream.pool(server_name);
+    /// The connection for another call: one with room, else a new one, else one that will have room. `None` when the worker
+    /// has no room for a new one.
+    fn connection(&mut self, goes_to: &Arc<Destination>, now: u64) -> Option<u32> {
         let mut least: Option<(usize, u32)> = None;
         let mut count = 0;
         for (id, entry) in &mut self.entries {
-            if entry.key != key || entry.machine.as_mut().is_some_and(Connection::is_over) {
+            if entry.goes_to.key != goes_to.key
+                || entry.machine.as_mut().is_some_and(Connection::is_over)
+            {
                 continue;
             }
             count += 1;
             let unsettled = entry.machine.as_ref().is_none_or(|machine| !machine.is_settled());
             if unsettled || entry.machine.as_mut().is_some_and(|m| m.room() > entry.waiting.len()) {
-                return *id;
+                return Some(*id);
             }
             let this = (entry.calls(), *id);
             least = Some(least.map_or(this, |least| least.min(this)));
         }
         if let Some((_, id)) = least
-            && count >= limits::GRPC_CONNECTIONS
+            && (count >= limits::GRPC_CONNECTIONS || self.is_full())
         {
-            return id;
+            return Some(id);
+        }
+        if self.is_full() {
+            return None;
         }
         let id = next(&mut self.last_entry, &self.entries);
-        self.entries.insert(
-            id,
-            Entry {
-                key,
-                upstream: upstream.clone(),
-                server_name: server_name.into(),
-                machine: None,
-                waiting: VecDeque::new(),
-                deadlines: BTreeSet::new(),
-                idle_since: now,
-                heard: now,
-                asked: None,
-                woken: true,
-            },
-        );
+        self.entries.insert(id, Entry::new(goes_to.clone(), now));
         self.actions.push_back(Action::Connect(id));
-        id
+        Some(id)
+    }
+
+    /// Whether the worker has as many connections as it may have, and all of them have calls. One without gives way.
+    fn is_full(&mut self) -> bool {
+        if self.entries.len() < limits::GRPC_WORKER_CONNECTIONS {
+            return false;
+        }
+        let idle = self.entries.iter().filter(|(_, entry)| entry.calls() == 0);
+        let Some(id) = idle.min_by_key(|(_, entry)| entry.idle_since).map(|(id, _)| *id) else {
+            return true;
+        };
+        self.entries.remove(&id);
+        // The shell finds it gone and closes it.
+        self.actions.push_back(Action::Wake(id));
+        false
     }
 
     fn wake(&mut self, connection: u32) {
@@ -195,11 +178,27 @@ impl<O> Pool<O> {
         self.wake(connection);
     }
 
+    /// The guest was told of a message of a stream, of that size.
+    pub fn told(&mut self, id: u32, size: usize) {
+        let Some(connection) = self.calls.get(&id).map(|call| call.connection) else { return };
+        if self.machine(connection).is_some_and(|machine| machine.told(id, size)) {
+            self.wake(connection);
+        }
+    }
+
     /// Gives a call up.
     pub fn cancel(&mut self, id: u32, now: u64) {
-        let Some(call) = self.calls.remove(&id) else { return };
+        let Some(call) = self.remove(id) else { return };
         self.forget(id, call.connection, now);
         self.wake(call.connection);
+    }
+
+    fn remove(&mut self, id: u32) -> Option<Call<O>> {
+        let call = self.calls.remove(&id)?;
+        if let (Some(entry), Some(at)) = (self.entries.get_mut(&call.connection), call.deadline) {
+            entry.deadlines.remove(&(at, id));
+        }
+        Some(call)
     }
 
     fn forget(&mut self, id: u32, connection: u32, now: u64) {
@@ -225,10 +224,9 @@ impl<O> Pool<O> {
         !self.actions.is_empty()
     }
 
-    /// What a connection goes to, and the name that its certificate must have.
-    pub fn target(&self, connection: u32) -> Option<(&Upstream, &str)> {
-        let entry = self.entries.get(&connection)?;
-        Some((&entry.upstream, &entry.server_name))
+    /// Where a connection goes to.
+    pub fn destination(&self, connection: u32) -> Option<&Arc<Destination>> {
+        Some(&self.entries.get(&connection)?.goes_to)
     }
 
     /// A connection was made, on which TLS is spoken or not.
@@ -258,28 +256,15 @@ impl<O> Pool<O> {
         if eof {
             self.failed(connection, &lost, now);
         }
-        self.keep_within(connection, now);
     }
 
-    /// Fails the calls of a connection that hold too much for all of them.
-    fn keep_within(&mut self, connection: u32, now: u64) {
+    /// Fails the calls of a connection when all calls hold too much. `untold`: bytes that the shell has for guests.
+    pub fn keep_within(&mut self, connection: u32, untold: usize, now: u64) {
         let held = |entry: &Entry| entry.machine.as_ref().map_or(0, Connection::held);
-        if self.entries.values().map(held).sum::<usize>() > limits::CALL_BODIES {
+        if self.entries.values().map(held).sum::<usize>() + untold > limits::CALL_BODIES {
             let details = "with those of all calls under way";
             self.failed(connection, &Failure::new(FailureKind::TooLarge, details), now);
         }
-    }
-
-    /// Asks a server that was quiet for long whether it is there. Returns when to ask again,
-    /// or when the answer must have come.
-    fn ask(entry: &mut Entry, now: u64) -> Option<u64> {
-        let machine = entry.machine.as_mut()?;
-        let quiet = entry.heard + QUIET_NANOS;
-        if entry.asked.is_none() && now >= quiet {
-            machine.ping();
-            entry.asked = Some(now);
-        }
-        Some(entry.asked.map_or(quiet, |at| at + ANSWER_NANOS))
     }
 
     /// Appends what a connection must send, when there is where to, and says when to look at it again.
@@ -287,7 +272,7 @@ impl<O> Pool<O> {
         let quiet_until = self
             .entries
             .get_mut(&connection)
-            .and_then(|entry| if entry.calls() > 0 { Self::ask(entry, now) } else { None });
+            .and_then(|entry| if entry.calls() > 0 { entry.ask(now) } else { None });
         if quiet_until.is_some_and(|at| at <= now) {
             let silent = Failure::new(FailureKind::Closed, "the server does not answer");
             self.failed(connection, &silent, now);
@@ -355,6 +340,9 @@ impl<O> Pool<O> {
         if machine.streams() < before {
             entry.idle_since = now;
         }
+        for refused in machine.take_refused() {
+            self.begin_again(refused, now);
+        }
         match ran {
             Err(failure) => self.failed(connection, &failure, now),
             // What has ended made room, or the server's settings came.
@@ -395,14 +383,30 @@ impl<O> Pool<O> {
         }
     }
 
+    /// Begins a call once more that a server refused without looking at it.
+    fn begin_again(&mut self, refused: Refused, now: u64) {
+        let Refused { id, unsent } = refused;
+        let Some(call) = self.calls.get_mut(&id) else { return };
+        if std::mem::replace(&mut call.was_refused, true) {
+            let status = Status::new(Code::Unavailable, "the server refused it twice");
+            let connection = call.connection;
+            return self.end(id, connection, status, now);
+        }
+        call.begun = false;
+        if call.opening.message.is_none() {
+            call.waiting = unsent;
+        }
+        let goes_to = call.goes_to.clone();
+        self.find_connection(id, &goes_to, now);
+    }
+
     /// Gives the calls that wait for a connection that takes none any more to another one.
     fn move_waiting(&mut self, connection: u32, now: u64) {
         let Some(entry) = self.entries.get_mut(&connection) else { return };
         let waiting = std::mem::take(&mut entry.waiting);
-        let (upstream, server_name) = (entry.upstream.clone(), entry.server_name.clone());
+        let goes_to = entry.goes_to.clone();
         for id in waiting {
-            let to = self.connection(&upstream, &server_name, now);
-            self.wait_for_room(id, to);
+            self.find_connection(id, &goes_to, now);
         }
     }
 
@@ -419,7 +423,7 @@ impl<O> Pool<O> {
     {
         let call = self.calls.get(&id)?;
         if matches!(event, Event::Close(_)) || call.opening.message.is_some() {
-            return self.calls.remove(&id).map(|call| (call.owner, Some(call.opening)));
+            return self.remove(id).map(|call| (call.owner, Some(call.opening)));
         }
         Some((call.owner.clone(), None))
     }
@@ -431,6 +435,17 @@ impl<O> Pool<O> {
         for id in ids {
             self.wake(id);
         }
+    }
+
+    /// A connection is not made, since nobody waits for it.
+    pub fn forget_connection(&mut self, connection: u32) {
+        self.entries.remove(&connection);
+    }
+
+    /// Whom a connection is made for; `None` when nobody waits for it any more.
+    pub fn asker(&self, connection: u32) -> Option<&O> {
+        let waiting = &self.entries.get(&connection)?.waiting;
+        waiting.iter().find_map(|id| self.calls.get(id)).map(|call| &call.owner)
     }
 
     /// The calls of whom the closure says so.

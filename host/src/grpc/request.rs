@@ -7,7 +7,7 @@ use super::metadata;
 use crate::callout::{Malformed, Pairs};
 use crate::limits;
 
-const AGENT: &str = concat!("lua-resty-proxy-wasm/", env!("CARGO_PKG_VERSION"));
+const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// A call's headers.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! TLS over bytes in memory. rustls is the machine.
 //!
-//! Servers of gRPC refuse HTTP/2 that was not agreed on by ALPN, which nginx's cosockets cannot ask for.
+//! Servers of gRPC refuse HTTP/2 that was not agreed on by ALPN, which sockets of embedders often cannot ask for.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};

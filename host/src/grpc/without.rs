@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Event, Message, Opening, Tls};
+use super::{Event, Message, Opening, Refused, Tls};
 use crate::callout::{Failure, FailureKind};
 
 /// See the module.
@@ -32,6 +32,14 @@ impl Connection {
     pub fn send(&mut self, _: u32, _: Option<Message>, _: bool) {}
 
     pub fn cancel(&mut self, _: u32) {}
+
+    pub fn told(&mut self, _: u32, _: usize) -> bool {
+        false
+    }
+
+    pub fn take_refused(&mut self) -> Vec<Refused> {
+        Vec::new()
+    }
 
     pub fn streams(&self) -> usize {
         0

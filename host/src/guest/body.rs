@@ -1,5 +1,6 @@
 //! The body of one direction, as a guest sees it: the chunk of the event, behind what was held before.
 
+use super::lent::Lent;
 use crate::event::Action;
 use crate::limits;
 
@@ -9,7 +10,7 @@ pub struct Body {
     /// What was held, with the event's chunk behind it; meaningful while `owned`.
     held: Vec<u8>,
     /// The event's chunk, lent for the call; meaningful while not `owned`.
-    chunk: &'static [u8],
+    chunk: Lent,
     owned: bool,
     edited: bool,
     /// The guest's callback runs, or what it was shown there is held.
@@ -37,7 +38,7 @@ impl Default for Body {
     fn default() -> Self {
         Self {
             held: Vec::new(),
-            chunk: &[],
+            chunk: Lent::default(),
             owned: false,
             edited: false,
             available: false,
@@ -48,7 +49,7 @@ impl Default for Body {
     }
 }
 
-/// What nginx passes on after a body callback.
+/// What the host passes on after a body callback.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
     /// The chunk as it came.
@@ -86,12 +87,17 @@ impl Body {
     }
 
     /// Takes an event's chunk in.
-    pub fn begin(&mut self, chunk: &'static [u8]) {
+    ///
+    /// # Safety
+    /// [`Body::return_chunk`] is called before the chunk is gone.
+    #[allow(unsafe_code, reason = "the chunk is kept by its address")]
+    pub unsafe fn begin(&mut self, chunk: &[u8]) {
         self.available = true;
         if self.owned {
             self.held.extend_from_slice(chunk);
         } else {
-            self.chunk = chunk;
+            // SAFETY: as promised by the caller.
+            self.chunk = unsafe { Lent::new(chunk) };
         }
     }
 
@@ -101,7 +107,7 @@ impl Body {
             return self.hold();
         }
         self.available = false;
-        self.chunk = &[];
+        self.chunk = Lent::default();
         let replaced = self.owned;
         self.owned = false;
         self.edited = false;
@@ -121,7 +127,7 @@ impl Body {
         if goes_on {
             self.course = Course::PassedOn;
             // The event's chunk as it came is what goes on by itself.
-            self.chunk = &[];
+            self.chunk = Lent::default();
         } else {
             self.course = Course::Dropped;
             self.forget();
@@ -147,10 +153,15 @@ impl Body {
         }
     }
 
-    /// Lets go of the lent chunk when the event did not come to its end.
+    /// Ends the loan of the event's chunk. What is held stays.
+    pub fn return_chunk(&mut self) {
+        self.chunk = Lent::default();
+    }
+
+    /// Ends the loan of the chunk when the event did not come to its end.
     pub fn release(&mut self) {
         self.available = false;
-        self.chunk = &[];
+        self.chunk = Lent::default();
     }
 
     /// The bytes that the guest may read: in the body's callbacks, and while they are held. Else `None`.
@@ -160,7 +171,7 @@ impl Body {
 
     /// Bytes held from earlier chunks and this one.
     pub fn content(&self) -> &[u8] {
-        if self.owned { &self.held } else { self.chunk }
+        if self.owned { &self.held } else { self.chunk.bytes() }
     }
 
     /// Whether it is more than may be held.
@@ -182,7 +193,7 @@ impl Body {
             self.held.clear();
             self.held.extend_from_slice(value);
             self.owned = true;
-            self.chunk = &[];
+            self.chunk = Lent::default();
         } else {
             self.own();
             self.held.splice(start..end, value.iter().copied());
@@ -198,9 +209,9 @@ impl Body {
     fn own(&mut self) {
         if !self.owned {
             self.held.clear();
-            self.held.extend_from_slice(self.chunk);
+            self.held.extend_from_slice(self.chunk.bytes());
             self.owned = true;
-            self.chunk = &[];
+            self.chunk = Lent::default();
         }
     }
 }
@@ -209,9 +220,15 @@ impl Body {
 mod tests {
     use super::*;
 
+    #[allow(unsafe_code, reason = "the bytes live for ever")]
+    fn begin(body: &mut Body, chunk: &'static [u8]) {
+        // SAFETY: as said.
+        unsafe { body.begin(chunk) }
+    }
+
     fn edited(start: usize, size: usize, value: &[u8]) -> Vec<u8> {
         let mut body = Body::default();
-        body.begin(b"hello");
+        begin(&mut body, b"hello");
         assert!(body.splice(start, size, value));
         match body.end(Action::Continue, false) {
             Output::Replace(bytes) => bytes,
@@ -233,14 +250,14 @@ mod tests {
     #[test]
     fn held_chunks_come_again_with_the_next_one() {
         let mut body = Body::default();
-        body.begin(b"ab");
+        begin(&mut body, b"ab");
         assert_eq!(body.hold(), Output::Hold);
         assert_eq!(body.readable(), Some(&b"ab"[..]), "also between events");
-        body.begin(b"cd");
+        begin(&mut body, b"cd");
         assert_eq!(body.readable(), Some(&b"abcd"[..]));
         assert_eq!(body.end(Action::Continue, false), Output::Replace(b"abcd".to_vec()));
         assert_eq!(body.readable(), None);
-        body.begin(b"ef");
+        begin(&mut body, b"ef");
         assert_eq!(body.end(Action::Continue, false), Output::Unchanged);
     }
 
@@ -248,10 +265,10 @@ mod tests {
     fn room_is_counted_with_what_is_held() {
         let mut body = Body::default();
         body.leave_room(3, 0);
-        body.begin(b"ab");
+        begin(&mut body, b"ab");
         assert!(!body.over_limit());
         body.hold();
-        body.begin(b"cd");
+        begin(&mut body, b"cd");
         assert!(body.over_limit());
     }
 
@@ -262,9 +279,9 @@ mod tests {
             (false, Course::Dropped, Output::Hold),
         ] {
             let mut body = Body::default();
-            body.begin(b"ab");
+            begin(&mut body, b"ab");
             body.hold();
-            body.begin(b"cd");
+            begin(&mut body, b"cd");
             body.give_up(goes_on);
             assert_eq!((body.course(), body.readable()), (course, None));
             assert_eq!(body.rescue(), output);

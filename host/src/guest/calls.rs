@@ -75,7 +75,8 @@ pub struct CallOf {
     ///
     /// [`Event::calls_hold`]: crate::event::Event::calls_hold
     pub holds: Option<ContextId>,
-    /// The upstream as the guest named it, for the log; empty for a function.
+    /// The upstream as the guest named it, for the log; empty for a function, and for a gRPC stream, which ends with its
+    /// request as a rule.
     pub upstream: String,
     /// Bytes of the call's body.
     pub size: usize,
@@ -88,8 +89,8 @@ pub struct CallOf {
 pub struct Dropped {
     /// There was a call.
     pub any: bool,
-    /// The upstreams of the HTTP calls.
-    pub upstreams: Vec<String>,
+    /// What the calls to other services are called in the log.
+    pub names: Vec<String>,
     /// Streams that were held, one for each call that held one.
     pub held: Vec<ContextId>,
 }
@@ -177,16 +178,18 @@ impl Calls {
             of.holds = of.holds.filter(|held| *held != context);
             let stays = of.stream != Some(context) && of.root != context;
             if !stays {
-                if grpc.end(*token) {
+                let kind = if grpc.end(*token) {
                     grpc.command(Command::Cancel(*token));
+                    "gRPC call"
                 } else {
                     dropped.push(*token);
-                }
+                    "HTTP call"
+                };
                 *size -= of.size;
                 gone.any = true;
                 gone.held.extend(of.holds);
                 if !of.upstream.is_empty() {
-                    gone.upstreams.push(std::mem::take(&mut of.upstream));
+                    gone.names.push(format!("{kind} to {}", of.upstream));
                 }
             }
             stays

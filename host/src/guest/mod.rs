@@ -6,6 +6,8 @@ mod calls;
 pub mod deadline;
 mod grpc;
 mod handover;
+#[allow(unsafe_code, reason = "bytes of an event are kept by their address")]
+mod lent;
 mod limiter;
 mod properties;
 mod root;

@@ -19,7 +19,7 @@ pub struct Stream {
     pub root: ContextId,
     /// Its request in the world.
     pub request: RequestId,
-    /// What its callbacks asked for and nginx has not done yet.
+    /// What its callbacks asked for and the host has not done yet.
     pub effects: Effects,
     /// The request's headers; filled on first use in each callback.
     pub request_headers: HeaderMap,
@@ -51,7 +51,7 @@ pub struct Stream {
     pub held: usize,
     /// What the guest keeps under paths of its own.
     pub properties: Properties,
-    /// What its reading and setting of nginx variables has cost so far.
+    /// What its reading and setting of attributes and properties has cost so far.
     pub variable_bytes: Cell<usize>,
     /// Which direction's callback is held.
     pub paused: bool,
@@ -153,9 +153,9 @@ impl Stream {
         self.request_body.held_size() + self.request_passed.len() + self.response_body.held_size()
     }
 
-    /// Ends a request body event. nginx takes a body whole, so what goes on before the last chunk is kept,
+    /// Ends a request body event. The host takes a body whole, so what goes on before the last chunk is kept,
     /// and only the last chunk's event tells whether anything changed.
-    pub fn end_request_body(&mut self, hold: bool, event: Event) -> Output {
+    pub fn end_request_body(&mut self, hold: bool, event: Event<'_>) -> Output {
         let edited = self.request_body.edited();
         self.held_end = (hold && event.end_of_stream).then_some(event.piecewise);
         if hold {
@@ -197,7 +197,7 @@ impl Stream {
         self.end_request_body(false, event)
     }
 
-    /// The guest is told no more of the request's body. What nginx has of it goes on as it is, when it does.
+    /// The guest is told no more of the request's body. What the host has of it is passed on as it is, when it is.
     pub fn give_up_request_body(&mut self, goes_on: bool) {
         self.request_body.give_up(goes_on);
         self.forget_request_body();

@@ -119,7 +119,7 @@ pub(super) fn judge(
 }
 
 /// One warning for each target.
-pub(super) fn warn_refused(state: &mut State, function: &str, target: String) {
+fn warn_refused(state: &mut State, function: &str, target: String) {
     if state.refused_calls.contains(&target) {
         return;
     }

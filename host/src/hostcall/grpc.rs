@@ -3,13 +3,13 @@
 
 use wasmtime::Caller;
 
-use super::dispatch::{begin_holding, judge, warn_refused};
+use super::dispatch::{begin_holding, judge};
 use super::memory::{Answer, slice, split, write_u32};
 use super::shown;
 use crate::abi::Status;
 use crate::callout::Pairs;
 use crate::codec::header_map;
-use crate::grpc::{Command, Message, Opening, Request, Target};
+use crate::grpc::{Command, Judged, Message, Opening, Request, Target};
 use crate::guest::{GrpcKind, State, Token};
 use crate::limits;
 use crate::store::Count;
@@ -99,15 +99,9 @@ fn open(caller: &mut Caller<'_, State>, wanted: Wanted, return_id: u32) -> Answe
         ));
         return Err(Status::ParseFailure.into());
     };
-    // The address of a name is not judged here, so where rules ask for that the call is refused.
-    match judge(state, function, is_registered.then_some(name), &target.upstream) {
-        Ok(None) => {}
-        Ok(Some(_)) => {
-            warn_refused(state, function, target.upstream.target.to_string());
-            return Err(Status::BadArgument.into());
-        }
-        Err(status) => return Err(status.into()),
-    }
+    let judged = judge(state, function, is_registered.then_some(name), &target.upstream)?;
+    let judged =
+        judged.map(|name_allowed| Judged { rules: state.plugin.calls.number(), name_allowed });
     let request = match request(&target, service, method, &metadata) {
         Ok(request) => request,
         Err(wrong) => {
@@ -119,8 +113,8 @@ fn open(caller: &mut Caller<'_, State>, wanted: Wanted, return_id: u32) -> Answe
     let size = metadata_size + service.len() + method.len();
     // A stream may go on for long: who waits for a message of it pauses.
     let holds = call.and_then(|_| state.stream_to_hold());
-    let token =
-        begin_holding(state, String::new(), size, holds).map_err(|_| Status::InternalFailure)?;
+    let logged = if call.is_some() { target.name.clone() } else { String::new() };
+    let token = begin_holding(state, logged, size, holds).map_err(|_| Status::InternalFailure)?;
     if state.outlives_its_requests() {
         state.end_call(token);
         return Ok(write_u32(memory, return_id, token)?);
@@ -144,6 +138,7 @@ fn open(caller: &mut Caller<'_, State>, wanted: Wanted, return_id: u32) -> Answe
     let opening = Opening {
         token,
         server_name: target.server_name(),
+        judged,
         request,
         message,
         timeout_ms: [timeout, target.timeout_ms].into_iter().flatten().min(),

@@ -9,7 +9,7 @@ use crate::guest::State;
 
 pub(super) const PATH: &[u8] = b":path";
 
-/// What `ngx.req.set_method` can set.
+/// Methods that servers know by number; they know others by name only.
 const METHODS: &[&str] = &[
     "GET",
     "HEAD",
@@ -58,7 +58,7 @@ fn is_known_method(value: &[u8]) -> bool {
     METHODS.iter().any(|method| method.as_bytes() == value)
 }
 
-/// nginx takes methods of these characters from clients, but for CONNECT.
+/// Servers take methods of these characters from clients, but for CONNECT.
 fn check_method(state: &State, value: &[u8]) -> Result<(), &'static str> {
     const HEAD: &[u8] = b"HEAD";
     let is_method = |b: &u8| b.is_ascii_uppercase() || b"_-".contains(b);
@@ -76,7 +76,7 @@ fn check_method(state: &State, value: &[u8]) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// nginx is not told of such a method, but for its name: how it frames the response depends on what the client asked.
+/// Only the name of such a method is passed on: how the response is framed depends on what the client asked.
 fn goes_by_name(is_head: bool, method: &[u8]) -> bool {
     is_head || !is_known_method(method)
 }
@@ -98,7 +98,7 @@ fn status_code(value: &[u8]) -> Option<i32> {
     (200..=599).contains(&code).then_some(code)
 }
 
-/// A path that nginx would take from a client.
+/// A path that a server would take from a client.
 fn read_target<'a>(state: &State, value: &'a [u8]) -> Option<Target<'a>> {
     let merge_slashes = state.host.merges_slashes(state.request()?);
     target::parse(value, merge_slashes)

@@ -1,5 +1,5 @@
 //! Header maps: changing them. Each change is made in the guest's view at once and queued as an effect for
-//! nginx.
+//! the host.
 
 use std::collections::BTreeSet;
 
@@ -208,7 +208,7 @@ fn too_much(state: &mut State) -> Status {
     Status::InternalFailure
 }
 
-/// Asked before anything is changed, so that the guest's view and nginx do not part.
+/// Asked before anything is changed, so that the guest's view and the request stay the same.
 fn check_effects(state: &mut State, add: impl FnOnce(&mut Size)) -> Result<(), Status> {
     let mut size = state.stream().ok_or(Status::BadArgument)?.effects.size();
     add(&mut size);
@@ -234,7 +234,7 @@ fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
         MapType::ResponseHeaders => {
             (&[Callback::ResponseHeaders], &[Phase::Request, Phase::ResponseHeaders])
         }
-        // Trailers too: nginx passes them on as they are.
+        // Trailers too: they are passed on as they are.
         _ => return Err(Status::BadArgument),
     };
     let Some(stream) = state.stream() else {
@@ -271,7 +271,7 @@ fn check_pair(state: &State, map: MapType, name: &[u8], value: &[u8]) -> Result<
     Err(Status::BadArgument)
 }
 
-/// nginx frames messages itself. A guest sees what it wrote, and nginx never gets a length that does not
+/// The host frames messages itself. A guest sees what it wrote, and the host never gets a length that does not
 /// fit the body: that would let a filter smuggle a request or split a response.
 fn is_framing(name: &[u8]) -> bool {
     [CONTENT_LENGTH, b"transfer-encoding", b"connection"]
@@ -299,15 +299,7 @@ fn queue_addition(
         MapType::RequestHeaders => EffectKind::AddRequestHeader,
         _ => EffectKind::AddResponseHeader,
     };
-    queue(state, kind, is_special(map, name, value), name, value)
-}
-
-/// 1 for a change that ngx_lua's own functions would make in another way. See `ffi/header_lines.rs`.
-fn is_special(map: MapType, name: &[u8], value: &[u8]) -> i32 {
-    i32::from(match map {
-        MapType::RequestHeaders => header::has_request_field(name),
-        _ => value.is_empty() || name.contains(&b'_') || header::has_response_field(name),
-    })
+    queue(state, kind, 0, name, value)
 }
 
 /// Headers of which there is one at the most.
@@ -350,10 +342,10 @@ fn queue_replacement(
         MapType::RequestHeaders => EffectKind::SetRequestHeader,
         _ => EffectKind::SetResponseHeader,
     };
-    queue(state, kind, is_special(map, name, value), name, value)
+    queue(state, kind, 0, name, value)
 }
 
-/// A response length that the guest changes is taken away: nginx then sends chunks of whatever size.
+/// A response length that the guest changes is taken away: the response is then sent without one.
 fn replace_framing(
     state: &mut State,
     map: MapType,
@@ -384,8 +376,7 @@ fn queue_removal(state: &mut State, map: MapType, name: &[u8]) -> Result<(), Sta
     if is_framing(name) && !(map == MapType::ResponseHeaders && length) {
         return Ok(());
     }
-    // The value is not one that is empty; there is none.
-    queue(state, kind, is_special(map, name, b"-"), name, b"")
+    queue(state, kind, 0, name, b"")
 }
 
 /// The guest's view, when it has one in this callback: a filter that only writes need not pay for reading.

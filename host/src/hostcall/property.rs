@@ -12,7 +12,7 @@ use super::headers;
 use super::memory::{Answer, give_bytes, slice, split};
 use super::trailers;
 use crate::abi::{Attribute, MapType, PROPERTIES, Property, Source, Status, ValueType};
-use crate::codec::{header_map, path};
+use crate::codec::{header_map, hex, path};
 use crate::guest::{Return, State};
 use crate::limits;
 use crate::ports::SetPropertyError;
@@ -218,5 +218,5 @@ fn peer_digest(pem: &[u8]) -> Option<Vec<u8>> {
         .decode(text)
         .ok()
         .filter(|der| !der.is_empty())?;
-    Some(Sha256::digest(&der).iter().flat_map(|b| format!("{b:02x}").into_bytes()).collect())
+    Some(hex::encode(&Sha256::digest(&der)).into_bytes())
 }

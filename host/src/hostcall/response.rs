@@ -1,5 +1,6 @@
 //! The course of a stream: going on, ending, answering in place of the upstream.
 
+use percent_encoding::{AsciiSet, CONTROLS};
 use wasmtime::Caller;
 
 use super::headers;
@@ -52,7 +53,7 @@ pub fn proxy_close_stream(caller: &mut Caller<'_, State>, stream: u32) -> Answer
     Ok(())
 }
 
-/// nginx has no route cache, so there is nothing to clear.
+/// There is no route cache, so there is nothing to clear.
 pub fn proxy_clear_route_cache(_: &mut Caller<'_, State>) -> Answer {
     Ok(())
 }
@@ -315,13 +316,6 @@ fn send_grpc(
 
 /// `grpc-message` is percent-encoded UTF-8 (gRPC over HTTP/2, "Responses").
 fn percent_encode(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    for &byte in text {
-        if (b' '..=b'~').contains(&byte) && byte != b'%' {
-            out.push(byte);
-        } else {
-            out.extend_from_slice(format!("%{byte:02X}").as_bytes());
-        }
-    }
-    out
+    const OTHERS: &AsciiSet = &CONTROLS.add(b'%');
+    percent_encoding::percent_encode(text, OTHERS).collect::<String>().into_bytes()
 }

@@ -4,8 +4,9 @@ use super::SimHost;
 use crate::error::Error;
 use crate::ports::Host;
 use crate::vm::{Code, Module, Options};
+use parking_lot::{Mutex, const_mutex};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 
 type Cell = Arc<OnceLock<Result<Arc<Code>, Error>>>;
 
@@ -19,7 +20,7 @@ pub fn module(host: &Arc<SimHost>, bytes: &[u8], options: Options) -> Result<Mod
 
 /// Threads that want other modules do not wait for the one that compiles.
 fn cell(bytes: &[u8]) -> Cell {
-    static CELLS: Mutex<Option<HashMap<Vec<u8>, Cell>>> = Mutex::new(None);
-    let mut cells = CELLS.lock().unwrap_or_else(PoisonError::into_inner);
+    static CELLS: Mutex<Option<HashMap<Vec<u8>, Cell>>> = const_mutex(None);
+    let mut cells = CELLS.lock();
     cells.get_or_insert_default().entry(bytes.to_vec()).or_default().clone()
 }

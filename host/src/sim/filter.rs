@@ -144,9 +144,8 @@ impl Stream {
     /// # Panics
     /// When the filter fails.
     pub fn request_piece(&self, piece: &[u8], end_of_stream: bool) -> Answer {
-        let body = piece.to_vec().leak();
-        let callback = Callback::RequestBody;
-        self.tell(self.event(callback, body, end_of_stream, true)).expect("an answer")
+        let event = Event::body(Callback::RequestBody, piece, end_of_stream);
+        self.tell(Event { piecewise: true, ..event }).expect("an answer")
     }
 
     /// Runs `proxy_on_response_headers` with those headers and the request's status (200 when it has none).
@@ -190,37 +189,18 @@ impl Stream {
         self.run(Callback::ResponseBody, chunk, end_of_stream).expect("an answer")
     }
 
-    /// Runs the callback of an event in the phase that the request is in. The chunk is leaked.
+    /// Runs the callback of an event in the phase that the request is in.
     pub fn run(
         &self,
         callback: Callback,
         chunk: &[u8],
         end_of_stream: bool,
     ) -> Result<Answer, Error> {
-        self.lend(callback, chunk.to_vec().leak(), end_of_stream)
+        self.tell(Event::body(callback, chunk, end_of_stream))
     }
 
-    /// Like [`Stream::run`], for chunks that are never freed.
-    pub fn lend(
-        &self,
-        callback: Callback,
-        body: &'static [u8],
-        end_of_stream: bool,
-    ) -> Result<Answer, Error> {
-        self.tell(self.event(callback, body, end_of_stream, false))
-    }
-
-    fn event(
-        &self,
-        callback: Callback,
-        body: &'static [u8],
-        end_of_stream: bool,
-        piecewise: bool,
-    ) -> Event {
-        Event { callback, end_of_stream, piecewise, calls_hold: calls_hold(&self.context), body }
-    }
-
-    fn tell(&self, event: Event) -> Result<Answer, Error> {
+    fn tell(&self, event: Event<'_>) -> Result<Answer, Error> {
+        let event = Event { calls_hold: calls_hold(&self.context), ..event };
         let outcome = self.context.with_stream(self.at, |vm| vm.run(self.at.id, event))?;
         Ok(Answer { action: outcome.action, body: outcome.body, effects: self.effects() })
     }
@@ -231,21 +211,18 @@ impl Stream {
     /// When the VM has ended.
     pub fn wait(&self, waker: usize) {
         self.context
-            .with_stream(self.at, |vm| {
-                let stream = vm.state_mut().contexts.streams.get_mut(&self.at.id);
-                stream.expect("the stream").waker = NonZeroUsize::new(waker);
-                Ok(())
-            })
+            .with_stream(self.at, |vm| Ok(vm.wait(self.at.id, || NonZeroUsize::new(waker))))
             .expect("a VM");
     }
 
     /// Takes the outcome of a pause that ended.
     pub fn resumed(&self) -> Result<Answer, Error> {
-        let (action, body) = self.context.with_stream(self.at, |vm| {
-            let action = vm.resumed(self.at.id)?;
-            Ok((action, vm.let_request_body_go(self.at.id, action)))
+        let outcome = self.context.with_stream(self.at, |vm| {
+            let outcome = vm.resume(self.at.id)?;
+            vm.take_waker(self.at.id);
+            Ok(outcome)
         })?;
-        Ok(Answer { action, body, effects: self.effects() })
+        Ok(Answer { action: outcome.action, body: outcome.body, effects: self.effects() })
     }
 
     /// Ends the stream: `proxy_on_done`, `proxy_on_log`, `proxy_on_delete`.
@@ -267,11 +244,8 @@ impl Stream {
 
     fn effects(&self) -> Vec<String> {
         let taken = self.context.with_stream(self.at, |vm| {
-            let stream = vm.state_mut().contexts.streams.get_mut(&self.at.id);
             let mut taken = Effects::default();
-            if let Some(stream) = stream {
-                stream.effects.take_into(&mut taken);
-            }
+            vm.take_effects(self.at.id, &mut taken);
             Ok(taken)
         });
         let taken = taken.unwrap_or_default();

@@ -10,8 +10,9 @@ use crate::ports::{
 };
 use crate::snapshot::HeaderMap;
 use crate::store::{Address, MemoryStore, Store};
+use parking_lot::{Mutex, MutexGuard};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// A request. Its fields can be changed at any time with [`SimHost::with`].
 pub struct Request {
@@ -308,9 +309,8 @@ impl SimHost {
         self.settings.foreign.iter().find(|(known, _, _)| known == name)
     }
 
-    /// A panic while it was locked leaves the host as it was.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     fn read<R>(&self, request: RequestId, f: impl FnOnce(&Request) -> R) -> R {

@@ -1,8 +1,9 @@
 //! Time for the limits of guests.
 
 use crate::vm::deadline;
+use parking_lot::{Mutex, MutexGuard, const_mutex};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,8 +19,8 @@ impl Ticker {
     /// Waits until there is no other one, and starts.
     #[allow(clippy::disallowed_methods, reason = "embedders start this thread")]
     pub fn start() -> Self {
-        static ONLY: Mutex<()> = Mutex::new(());
-        let only = ONLY.lock().unwrap_or_else(PoisonError::into_inner);
+        static ONLY: Mutex<()> = const_mutex(());
+        let only = ONLY.lock();
         let over = Arc::new(AtomicBool::new(false));
         let watched = over.clone();
         let work = move || {

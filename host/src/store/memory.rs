@@ -1,8 +1,10 @@
 //! A store for one process.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::ThreadId;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     Address, BUCKETS, Cas, CounterBlock, Counters, Metric, Metrics, QueueId, Queues, Refusal,
@@ -61,9 +63,8 @@ impl MemoryStore {
         Self { inner: Mutex::default(), most: bytes }
     }
 
-    /// A panic while it is locked leaves each of its parts whole.
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 }
 

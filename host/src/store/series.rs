@@ -1,4 +1,4 @@
-//! Metrics as they are shown: to Lua, and in Prometheus' text format.
+//! Metrics as they are shown, and Prometheus' text format.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ pub enum Type {
 }
 
 impl Type {
-    /// Its name, in Lua and in Prometheus' format.
+    /// Its name, as in Prometheus' format.
     pub fn name(self) -> &'static str {
         match self {
             Self::Counter => "counter",

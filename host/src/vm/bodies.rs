@@ -16,7 +16,7 @@ impl Vm {
     pub(super) fn request_body(
         &mut self,
         stream: ContextId,
-        event: Event,
+        event: Event<'_>,
     ) -> Result<Outcome, Error> {
         if self.exports.request_body.is_none() {
             return Ok(Outcome::of(Output::Unchanged));
@@ -34,7 +34,8 @@ impl Vm {
             Course::Dropped => return Err(too_large(Callback::RequestBody, limit, room)),
         }
         s.request_body.leave_room(limit.min(room), s.request_passed.len());
-        s.request_body.begin(event.body);
+        // SAFETY: `Vm::run` returns the chunk before it returns, and `Vm::kill` when it panics.
+        unsafe { s.request_body.begin(event.body) };
         let action = self.body(Callback::RequestBody, stream, event)?;
         let asked = self.state().call.asked.get();
         self.warn_of_encoding(stream, Callback::RequestBody);
@@ -74,7 +75,7 @@ impl Vm {
     }
 
     /// What goes on of the end of a request's body that a pause held. To be asked when [`Vm::resumed`] has answered.
-    pub fn let_request_body_go(&mut self, stream: ContextId, action: Action) -> Output {
+    pub(super) fn let_request_body_go(&mut self, stream: ContextId, action: Action) -> Output {
         self.warn_of_encoding(stream, Callback::RequestBody);
         let contexts = &mut self.state_mut().contexts;
         let Some(s) = contexts.streams.get_mut(&stream) else { return Output::Unchanged };
@@ -91,7 +92,7 @@ impl Vm {
     pub(super) fn response_body(
         &mut self,
         stream: ContextId,
-        event: Event,
+        event: Event<'_>,
     ) -> Result<Outcome, Error> {
         let outcome = self.response_chunk(stream, event)?;
         if !event.end_of_stream || outcome.action != Action::Continue {
@@ -127,7 +128,7 @@ impl Vm {
         .map(|_| ())
     }
 
-    fn response_chunk(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
+    fn response_chunk(&mut self, stream: ContextId, event: Event<'_>) -> Result<Outcome, Error> {
         let exported = self.exports.response_body.is_some();
         let state = self.state_mut();
         let limit = state.plugin.body_limit;
@@ -171,7 +172,8 @@ impl Vm {
         let (taken, given) = s.response_bytes;
         let grown = usize::try_from(given.saturating_sub(taken)).unwrap_or(usize::MAX);
         s.response_body.leave_room(limit.min(room), grown);
-        s.response_body.begin(event.body);
+        // SAFETY: `Vm::run` returns the chunk before it returns, and `Vm::kill` when it panics.
+        unsafe { s.response_body.begin(event.body) };
         let action = self.body(Callback::ResponseBody, stream, event)?;
         let pauses = action == Action::Pause;
         let waits = pauses && event.end_of_stream && self.awaits_call(stream);
@@ -248,7 +250,7 @@ impl Vm {
         &mut self,
         callback: Callback,
         stream: ContextId,
-        event: Event,
+        event: Event<'_>,
     ) -> Result<Action, Error> {
         let state = self.state();
         let size = state.contexts.streams.get(&stream).map_or(0, |s| match callback {

@@ -44,7 +44,7 @@ impl Vm {
     pub(super) fn within_length(
         &mut self,
         stream: ContextId,
-        event: Event,
+        event: Event<'_>,
         output: Output,
     ) -> Output {
         let state = self.state_mut();
@@ -76,7 +76,7 @@ impl Vm {
 
     /// What goes on of a response's body whose event failed: what the guest was shown and holds. Where a length was sent,
     /// that is no more than what came: the rest of the body goes on as it comes.
-    pub fn rescue_response_body(&mut self, stream: ContextId, event: Event) -> Output {
+    pub(super) fn rescue_response_body(&mut self, stream: ContextId, event: Event<'_>) -> Output {
         let state = self.state_mut();
         let Some(s) = state.contexts.streams.get_mut(&stream) else { return Output::Unchanged };
         let mut bytes = match s.response_body.rescue() {
@@ -125,7 +125,7 @@ impl Vm {
 
     /// Whether an event of the response's body has nothing for the guest: it was told of the end with the headers, or would
     /// have been, and what it wrote would stand behind a response without a body, where the client looks for the next one.
-    pub(super) fn comes_without_body(&mut self, stream: ContextId, event: Event) -> bool {
+    pub(super) fn comes_without_body(&mut self, stream: ContextId, event: Event<'_>) -> bool {
         let state = self.state();
         let Some(s) = state.contexts.streams.get(&stream) else { return false };
         let found = match s.response_has_body {

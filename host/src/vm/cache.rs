@@ -2,15 +2,16 @@
 
 use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 use sha2::{Digest as _, Sha256};
-use wasmtime::Engine;
 
-use super::baseline::BASELINES;
+use super::Code;
 use super::engine::engine;
-use super::{Code, entry};
+use super::entry;
+use crate::codec::hex;
 use crate::error::Error;
 
 type Digest = [u8; 32];
@@ -87,12 +88,12 @@ impl Cache {
     }
 
     fn living(&self, digest: &Digest) -> Option<Arc<Code>> {
-        let codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        let codes = self.codes.lock();
         codes.get(digest)?.upgrade()
     }
 
     fn remember(&self, digest: Digest, code: &Arc<Code>) {
-        let mut codes = self.codes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut codes = self.codes.lock();
         codes.retain(|_, code| code.strong_count() > 0);
         codes.insert(digest, Arc::downgrade(code));
     }
@@ -114,11 +115,6 @@ fn through(store: &dyn CodeStore, digest: &Digest, bytes: &[u8]) -> Result<Loade
         Err(StoreError::Unusable(cause)) => unusable = Some(cause),
         Err(StoreError::ReadOnly(cause)) => not_kept = Some(cause),
     }
-    if unusable.is_none()
-        && let Some(code) = of_baseline(store, digest)?
-    {
-        return Ok(Loaded { bad_entry, not_kept, ..Loaded::from(Arc::new(code), Origin::Store) });
-    }
     let code = Code::compile(bytes)?;
     if unusable.is_none() {
         match keep(store, &name, &code) {
@@ -128,19 +124,6 @@ fn through(store: &dyn CodeStore, digest: &Digest, bytes: &[u8]) -> Result<Loade
         }
     }
     Ok(Loaded { code: Arc::new(code), origin: Origin::Compiled, bad_entry, unusable, not_kept })
-}
-
-/// The code of an entry for a baseline that this processor has. Others, which it cannot run, are no error.
-fn of_baseline(store: &dyn CodeStore, digest: &Digest) -> Result<Option<Code>, Error> {
-    for baseline in &BASELINES {
-        let name = baseline.entry_name(digest)?;
-        if let Ok(Some(found)) = store.read(&name)
-            && let Ok(code) = restore(&name, &found)
-        {
-            return Ok(Some(code));
-        }
-    }
-    Ok(None)
 }
 
 /// Makes code of an entry that the store gave out.
@@ -162,19 +145,10 @@ fn keep(store: &dyn CodeStore, name: &str, code: &Code) -> Result<(), StoreError
 /// The module, and all that its code depends on: the versions of this library and of wasmtime, wasmtime's settings, and
 /// what the processor can do.
 fn entry_name(digest: &Digest) -> Result<String, Error> {
-    Ok(entry_name_of(digest, engine()?))
-}
-
-/// The same, for code that this engine compiles.
-pub(super) fn entry_name_of(digest: &Digest, engine: &Engine) -> String {
     let mut maker = Maker(Sha256::new_with_prefix(env!("CARGO_PKG_VERSION")));
-    engine.precompile_compatibility_hash().hash(&mut maker);
+    engine()?.precompile_compatibility_hash().hash(&mut maker);
     let maker = &maker.0.finalize()[..8];
-    format!("{}-{}.cwasm", hexadecimal(digest), hexadecimal(maker))
-}
-
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(format!("{}-{}.cwasm", hex::encode(digest), hex::encode(maker)))
 }
 
 /// The hashers of the standard library may change with its version, and a name must not.

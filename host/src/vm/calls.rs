@@ -131,14 +131,14 @@ impl Vm {
             state.host.work_waits();
         }
         if let Some(request) = state.contexts.streams.get(&of).map(|stream| stream.request) {
-            log_dropped(state, request, &dropped.upstreams);
+            log_dropped(state, request, dropped.names);
         }
     }
 }
 
 /// A stream ended before its calls were answered.
-fn log_dropped(state: &State, request: RequestId, upstreams: &[String]) {
-    if upstreams.is_empty() || state.host.log_level(Some(request)) > LogLevel::Info {
+fn log_dropped(state: &State, request: RequestId, calls: Vec<String>) {
+    if calls.is_empty() || state.host.log_level(Some(request)) > LogLevel::Info {
         return;
     }
     let name = &state.plugin.name;
@@ -146,11 +146,10 @@ fn log_dropped(state: &State, request: RequestId, upstreams: &[String]) {
         let line = format!("wasm plugin \"{name}\": {what} dropped: its stream ended");
         state.host.log(Some(request), LogLevel::Info, line.as_bytes());
     };
-    for upstream in upstreams.iter().take(limits::DROPPED_CALLS) {
-        log(format!("HTTP call to {upstream}"));
-    }
-    if upstreams.len() > limits::DROPPED_CALLS {
-        log(format!("{} more HTTP calls", upstreams.len() - limits::DROPPED_CALLS));
+    let more = calls.len().saturating_sub(limits::DROPPED_CALLS);
+    calls.into_iter().take(limits::DROPPED_CALLS).for_each(&log);
+    if more > 0 {
+        log(format!("{more} more calls"));
     }
 }
 

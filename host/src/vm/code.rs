@@ -18,7 +18,7 @@ impl Code {
     /// Compiles a module and checks what is the same for all plugins.
     pub fn compile(bytes: &[u8]) -> Result<Self, Error> {
         let module = compile(bytes)?;
-        let profile = Profile::of(bytes);
+        let profile = Profile::of(&module, bytes);
         Self::of(module, profile)
     }
 

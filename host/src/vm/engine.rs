@@ -1,8 +1,7 @@
 //! The one wasmtime engine of the process, and compiling with it.
 
+use once_cell::sync::OnceCell;
 use std::num::NonZeroUsize;
-use std::sync::OnceLock;
-
 use wasmparser::{Chunk, Parser, Payload};
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
@@ -11,18 +10,14 @@ use crate::error::{Error, is_out_of_memory, one_line};
 
 /// The engine; workers inherit it by fork, with all code that was compiled before.
 pub fn engine() -> Result<&'static Engine, Error> {
-    static ENGINE: OnceLock<Result<Engine, String>> = OnceLock::new();
-    ENGINE
-        .get_or_init(|| {
-            Engine::new(&config()?)
-                .map_err(|e| format!("wasmtime cannot start here: {}", one_line(&e)))
-        })
-        .as_ref()
-        .map_err(|cause| Error::Module(cause.clone()))
+    static ENGINE: OnceCell<Engine> = OnceCell::new();
+    ENGINE.get_or_try_init(|| {
+        Engine::new(&config().map_err(Error::Module)?)
+            .map_err(|e| Error::Module(format!("wasmtime cannot start here: {}", one_line(&e))))
+    })
 }
 
-/// The settings of all engines, but for the processor that they compile for.
-pub(super) fn config() -> Result<Config, String> {
+fn config() -> Result<Config, String> {
     let mut config = Config::new();
     process_limits::apply(&mut config)?;
     config
@@ -39,23 +34,11 @@ pub(super) fn config() -> Result<Config, String> {
 
 /// Compiles a module.
 pub fn compile(bytes: &[u8]) -> Result<wasmtime::Module, Error> {
-    let engine = engine()?;
-    compiled(bytes, || wasmtime::Module::from_binary(engine, bytes))
-}
-
-/// Compiles a module for another processor, as the bytes that are kept of it.
-pub(super) fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    compiled(bytes, || engine.precompile_module(bytes))
-}
-
-fn compiled<T: Send>(
-    bytes: &[u8],
-    compile: impl FnOnce() -> wasmtime::Result<T> + Send,
-) -> Result<T, Error> {
     magic::check(bytes).map_err(|what| Error::Module(what.into()))?;
+    let engine = engine()?;
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let threads = if bytes.len() < SMALL { 1 } else { cores };
-    in_pool(threads, compile)
+    in_pool(threads, || wasmtime::Module::from_binary(engine, bytes))
         .map_err(|e| Error::Module(format!("no threads to compile with: {e}")))?
         .map_err(|e| {
             Error::Module(if is_out_of_memory(&e) {
@@ -72,10 +55,10 @@ fn compiled<T: Send>(
 
 /// Runs `work` in a rayon pool of its own, all threads of which are gone when this returns.
 ///
-/// wasmtime hands functions to rayon. Its global pool would lose its threads at nginx's next fork and hang
+/// wasmtime hands functions to rayon. Its global pool would lose its threads at the next fork and hang
 /// the compile after that. The threads are joined, which rayon's own ways of ending a pool do not do: one
-/// that is still about to exit takes a signal that was meant for nginx, which then sleeps on.
-#[allow(clippy::disallowed_methods, reason = "the threads end before nginx can fork")]
+/// that is still about to exit takes a signal that was meant for the embedder, which then sleeps on.
+#[allow(clippy::disallowed_methods, reason = "the threads end before the process can fork")]
 fn in_pool<R: Send>(
     threads: usize,
     work: impl FnOnce() -> R + Send,

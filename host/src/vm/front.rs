@@ -16,8 +16,7 @@
 //! with the host's parts from `hostcall` on both sides. Modules that run before their allocator is known (a start section)
 //! and those that have none do without.
 
-use std::sync::OnceLock;
-
+use once_cell::sync::OnceCell;
 use wasm_encoder::{
     BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
     ImportSection, NameMap, NameSection, RefType, TableSection, TableType, TypeSection, ValType,
@@ -77,9 +76,8 @@ fn functions() -> impl Iterator<Item = &'static HostFunction> {
 
 /// What fronts are instances of, compiled when it is asked for first.
 pub fn linked() -> Result<&'static InstancePre<State>, Error> {
-    static LINKED: OnceLock<Result<InstancePre<State>, String>> = OnceLock::new();
-    let linked = LINKED.get_or_init(|| link().map_err(|error| error.to_string()));
-    linked.as_ref().map_err(|cause| Error::Import(cause.clone()))
+    static LINKED: OnceCell<InstancePre<State>> = OnceCell::new();
+    LINKED.get_or_try_init(link)
 }
 
 fn link() -> Result<InstancePre<State>, Error> {

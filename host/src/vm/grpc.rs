@@ -31,13 +31,14 @@ impl Vm {
         };
         if self.exports.grpc(callback).is_none() {
             self.answered(&of);
-            return Ok(());
+            return if ends { self.end_when_answered(of.root) } else { Ok(()) };
         }
         self.answers(&of, CallResult::Grpc(event));
         let told = self.call(callback, of.root, |store, exports| {
             exports.grpc(callback).map_or(Ok(()), |f| f.call(store, (of.root, token, number)))
         });
         self.answered(&of);
-        told
+        told?;
+        if ends { self.end_when_answered(of.root) } else { Ok(()) }
     }
 }

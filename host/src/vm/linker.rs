@@ -1,9 +1,9 @@
 //! Imports: the host functions, and stand-ins for what a module asks for besides.
 
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use once_cell::sync::OnceCell;
 use wasmtime::{ExternType, FuncType, ImportType, Linker, Store, Val, ValType};
 
 use super::engine::engine;
@@ -60,15 +60,14 @@ pub fn functions(store: &mut Store<State>) -> Result<Vec<(String, String, FuncTy
 }
 
 fn base() -> Result<&'static Linker<State>, Error> {
-    static BASE: OnceLock<Result<Linker<State>, String>> = OnceLock::new();
-    let made = BASE.get_or_init(|| {
-        let mut linker = Linker::new(engine().map_err(|e| e.to_string())?);
+    static BASE: OnceCell<Linker<State>> = OnceCell::new();
+    BASE.get_or_try_init(|| {
+        let mut linker = Linker::new(engine()?);
         hostcall::add_to_linker(&mut linker)
             .and_then(|()| wasi::add_to_linker(&mut linker))
-            .map_err(|e| one_line(&e))?;
+            .map_err(|e| Error::Import(one_line(&e)))?;
         Ok(linker)
-    });
-    made.as_ref().map_err(|cause| Error::Import(cause.clone()))
+    })
 }
 
 fn stand_in(

@@ -1,7 +1,7 @@
 //! VMs: compiling modules, starting instances, and calling guests.
 
 mod backoff;
-mod baseline;
+#[allow(unsafe_code, reason = "the chunk of an event is lent to the guest's context")]
 mod bodies;
 mod bodiless;
 mod cache;
@@ -28,13 +28,13 @@ mod run;
 mod share;
 mod start;
 mod stopwatch;
+mod waiting;
 mod work;
 
 use std::sync::Arc;
 
 use wasmtime::Store;
 
-pub use baseline::{BASELINES, Baseline, EntryState, KeepError, Kept, examine};
 pub use cache::{Cache, CodeStore, Loaded, Origin, StoreError};
 pub use code::Code;
 pub use deadline::TimeLimits;

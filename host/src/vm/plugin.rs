@@ -73,7 +73,7 @@ impl Slot {
     }
 }
 
-/// A plugin context that Lua holds: a configuration, made a root context in each VM that it is used in.
+/// A plugin context that its owner holds: a configuration, made a root context in each VM that it is used in.
 pub struct Context {
     plugin: Rc<Plugin>,
     configuration: Vec<u8>,
@@ -359,7 +359,7 @@ impl Context {
         self.plugin.with_vm(|vm, serial| self.root(vm, serial).map(|_| ()))
     }
 
-    /// Whether Lua holds it no longer.
+    /// Whether its owner has dropped it.
     pub(super) fn is_dropped(&self) -> bool {
         self.dropped.get()
     }
@@ -390,7 +390,7 @@ impl Context {
         self.plugin.with_vm_of(stream, |vm, _| f(vm))
     }
 
-    /// Ends a stream, and the context too when Lua has dropped it and this was its last one.
+    /// Ends a stream, and the context too when its owner has dropped it and this was its last one.
     pub fn end_stream(&self, stream: StreamRef) -> Result<(), Error> {
         let ended = self.plugin.with_vm_of(stream, |vm, serial| {
             vm.end_stream(stream.id)?;
@@ -399,7 +399,7 @@ impl Context {
         gone_is_ended(ended)
     }
 
-    /// Lua holds this context no longer: it ends now, or with its last stream. One of a VM that was made
+    /// Its owner drops this context: it ends now, or with its last stream. One of a VM that was made
     /// before this process was forked is only forgotten.
     pub fn drop_by_owner(&self) -> Result<(), Error> {
         self.dropped.set(true);

@@ -5,10 +5,10 @@ use wasmtime::Config;
 
 use crate::limits;
 
-/// Stack of nginx, Lua and the library below the first guest.
+/// Stack of the embedder and of this library below the first guest.
 const BELOW: u64 = 256 * 1024;
 
-/// Stack of host functions, and of the library and Lua where a foreign function runs another filter, for each guest.
+/// Stack of host functions, and of the embedder where a foreign function runs another filter, for each guest.
 const BESIDE: u64 = 128 * 1024;
 
 /// Where addresses are limited, a memory has room for this much more before it has to move.

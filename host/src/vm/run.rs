@@ -14,7 +14,7 @@ use crate::ports::RequestSummary;
 use crate::snapshot::HeaderMap;
 use crate::store::Count;
 
-/// What nginx must do after an event. The header effects are in the stream.
+/// What the host must do after an event. The header effects are in the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// Go on, wait, respond or close.
@@ -44,7 +44,18 @@ impl Outcome {
 
 impl Vm {
     /// Tells the guest of an event; a guest without that callback goes on.
-    pub fn run(&mut self, stream: ContextId, event: Event) -> Result<Outcome, Error> {
+    pub fn run(&mut self, stream: ContextId, event: Event<'_>) -> Result<Outcome, Error> {
+        let result = self.tell(stream, event);
+        if !event.body.is_empty()
+            && let Some(s) = self.state_mut().contexts.streams.get_mut(&stream)
+        {
+            s.request_body.return_chunk();
+            s.response_body.return_chunk();
+        }
+        result
+    }
+
+    fn tell(&mut self, stream: ContextId, event: Event<'_>) -> Result<Outcome, Error> {
         let unchanged = |action| Outcome { action, ..Outcome::of(Output::Unchanged) };
         match event.callback {
             // It may have answered while it was created.
@@ -69,7 +80,7 @@ impl Vm {
     }
 
     /// Takes the outcome of a pause. One that has not ended by itself ends here: its caller gives up.
-    pub fn resumed(&mut self, stream: ContextId) -> Result<Action, Error> {
+    pub(super) fn resumed(&mut self, stream: ContextId) -> Result<Action, Error> {
         if let Some(error) = &self.dead {
             return Err(error.lost());
         }
@@ -330,7 +341,7 @@ impl Vm {
     }
 
     /// Begins an event of a request. True when the stream has its answer, and is told no more.
-    fn begins(&mut self, stream: ContextId, event: Event) -> bool {
+    fn begins(&mut self, stream: ContextId, event: Event<'_>) -> bool {
         self.state_mut().contexts.streams.get_mut(&stream).is_some_and(|s| {
             s.calls_hold = event.calls_hold;
             s.responded

@@ -1,7 +1,7 @@
 //! How much of a worker's time background jobs take: ticks, messages of queues, answers of calls.
 //!
-//! Time is counted in rounds. A round begins with the first job after nginx's event loop made a pass, and jobs are begun in it
-//! until they took [`limits::JOBS_MS`] or it lasted too long. Then comes a rest, in which nginx serves requests: as long as it
+//! Time is counted in rounds. A round begins with the first job after the event loop made a pass, and jobs are begun in it
+//! until they took [`limits::JOBS_MS`] or it lasted too long. Then comes a rest, in which the server serves requests: as long as it
 //! takes for the jobs to have had no more than half of the time.
 
 use crate::limits;
@@ -26,9 +26,9 @@ impl Default for Share {
 const NANOS_PER_MS: u64 = 1_000_000;
 /// What jobs may take in a round.
 const MOST: u64 = limits::JOBS_MS * NANOS_PER_MS;
-/// A round is over after this time, whoever took it.
+/// A round is over after this time, even if its jobs took less.
 const ROUND: u64 = 2 * MOST;
-/// No job begins in a round that lasts for so long: nginx's loop has not made a pass.
+/// No job begins in a round that lasts for so long: the event loop has not made a pass.
 const LONGEST: u64 = 2 * ROUND;
 
 impl Share {
@@ -63,7 +63,7 @@ impl Share {
         over.then(|| (2 * self.used).saturating_sub(passed).div_ceil(NANOS_PER_MS).max(1))
     }
 
-    /// nginx's loop has made a pass after a rest.
+    /// The event loop has made a pass after a rest.
     pub fn renew(&mut self) {
         *self = Self::default();
     }

@@ -1,4 +1,4 @@
-//! A plugin's work for the shell that no request of nginx stands for: calls to make, ticks, contexts to make again.
+//! Background jobs of a plugin: calls, ticks, queue callbacks, contexts to make again.
 
 use std::rc::Rc;
 

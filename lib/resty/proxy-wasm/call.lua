@@ -12,8 +12,8 @@ local sleep = ngx.sleep
 local tcp = ngx.socket.tcp
 local update_time = ngx.update_time
 
-local by_nginx = resolve.by_nginx
-local from_hosts = resolve.from_hosts
+local target = resolve.target
+local word = resolve.word
 
 local lib = clib.lib
 local const = clib.const
@@ -40,52 +40,22 @@ local function remaining(deadline)
     return (deadline - now()) * 1000
 end
 
--- The word for what went wrong, after the text of a cosocket.
-local function word(err, otherwise)
-    if err == "timeout" then
-        return "timeout"
-    elseif err:find("resolve", 1, true) or err:find("no resolver", 1, true) then
-        return "resolver"
-    end
-    return otherwise
-end
-
--- What to connect to, and from which pool. Nil, a word and details when the call cannot be made.
-local function target(id, request, left)
-    local host, pool = request.host, request.pool
-    if not request.port then
-        return host, pool
-    end
-    local address = from_hosts(host)
-    if not request.judged then
-        return address or host, pool
-    end
-    if not address then
-        local err
-        address, err = by_nginx(host, left)
-        if not address then
-            return nil, word(err, "connect"), err
-        end
-    end
-    local permitted = lib.rpw_call_permits(id, address, #address, error_slot)
-    if permitted < 0 then
-        return nil, "resolver", last_error()
-    elseif permitted == 0 then
-        return nil, "refused", host .. " is " .. address .. ", which the filter may not call"
-    end
-    -- Connections that others made without such a look are in another pool.
-    return address, pool .. "@" .. address
-end
-
 -- A connection: a pooled one unless `fresh`.
 local function connect(id, request, deadline, fresh)
     local left = remaining(deadline)
     if left <= 0 then
         return nil, "timeout", ""
     end
-    local host, pool, why = target(id, request, left)
-    if not host then
-        return nil, pool, why
+    local host, pool = request.host, request.pool
+    if request.port then
+        local is_judged, why
+        host, is_judged, why = target(id, 0, host, request.judged, left)
+        if not host then
+            return nil, is_judged, why
+        elseif is_judged then
+            -- Connections that others made without such a look are in another pool.
+            pool = pool .. "@" .. host
+        end
     end
     left = remaining(deadline)
     if left <= 0 then

@@ -173,6 +173,7 @@ int32_t rpw_grpc_receive(uint32_t id,
                          const char *data,
                          size_t data_length,
                          int32_t eof,
+                         uint32_t *rest_ms,
                          struct rpw_error_t *error);
 int32_t rpw_grpc_next(uint32_t id,
                       int32_t ready,
@@ -229,6 +230,7 @@ int32_t rpw_udp_peer(int32_t port,
                      size_t capacity,
                      struct rpw_error_t *error);
 int32_t rpw_call_permits(uint32_t id,
+                         int32_t grpc,
                          const char *address,
                          size_t address_length,
                          struct rpw_error_t *error);

@@ -7,6 +7,7 @@
 
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
+local resolve = require("resty.proxy-wasm.resolve")
 local semaphore = require("ngx.semaphore")
 
 local ffi_str = ffi.string
@@ -17,9 +18,14 @@ local ngx_log = ngx.log
 local exiting = ngx.worker.exiting
 local kill = ngx.thread.kill
 local min = math.min
+local sleep = ngx.sleep
 local spawn = ngx.thread.spawn
 local tcp = ngx.socket.tcp
 local timer_at = ngx.timer.at
+local update_time = ngx.update_time
+
+local target = resolve.target
+local word_of = resolve.word
 
 local lib = clib.lib
 local const = clib.const
@@ -29,6 +35,8 @@ local STOP = const.RPW_WORK_STOP
 local WAIT = const.RPW_WORK_WAIT
 
 local CHUNK = 65536
+-- The same after a rest: bytes of small frames take long.
+local CHUNK_AFTER_REST = 8192
 local CONNECT_MS = 60000
 -- Nothing comes for as long as a call takes; its deadline is kept elsewhere.
 local LONGEST_MS = 2 ^ 31 - 1
@@ -40,6 +48,7 @@ local LAST_WORDS = 1
 
 local io = ffi.new("rpw_io_t")
 local wait_ms = ffi.new("uint32_t[1]")
+local rest_ms = ffi.new("uint32_t[1]")
 
 -- By their numbers.
 local connections = {}
@@ -59,6 +68,7 @@ local function step(conn)
         return
     end
     conn.wait = wait_ms[0] / 1000
+    conn.rest_ms = io.rest_ms
     if io.length > 0 then
         conn.data = ffi_str(io.data, io.length)
         conn.sending = true
@@ -73,6 +83,20 @@ local function wake(conn)
     if conn.semaphore:count() < 1 then
         conn.semaphore:post()
     end
+end
+
+-- Jobs had their share of the worker's time: nginx has a turn. Otherwise a server that sends, or takes, faster than the
+-- worker works would never let it come to that.
+local function rest(ms)
+    update_time()
+    sleep(ms / 1000)
+end
+
+-- Hands over what was received. Returns the milliseconds to rest.
+local function received(conn, data, eof)
+    rest_ms[0] = 0
+    check(lib.rpw_grpc_receive(conn.id, data, #data, eof, rest_ms, error_slot))
+    return rest_ms[0]
 end
 
 local function fail(conn, word, err)
@@ -98,6 +122,9 @@ local function send(conn)
             if conn.over then
                 wake(conn)
             end
+            if conn.rest_ms > 0 then
+                rest(conn.rest_ms)
+            end
         end
     end
 end
@@ -112,16 +139,18 @@ local function connect(conn)
     local options = { pool = "wasm:grpc:" .. conn.id }
     local ok
     if conn.port then
-        ok, err = sock:connect(conn.host, conn.port, options)
+        local host, failed, why = target(conn.id, 1, conn.host, conn.judged, CONNECT_MS)
+        if not host then
+            return nil, failed, why
+        end
+        ok, err = sock:connect(host, conn.port, options)
     else
         ok, err = sock:connect(conn.host, options)
     end
     if ok then
         return true
-    elseif err:find("resolve", 1, true) or err:find("no resolver", 1, true) then
-        return nil, "resolver", err
     end
-    return nil, "connect", err
+    return nil, word_of(err, "connect"), err
 end
 
 local function receive(conn)
@@ -131,16 +160,23 @@ local function receive(conn)
     end
     check(lib.rpw_grpc_connected(conn.id, error_slot))
     local sock = conn.sock
+    local chunk = CHUNK
     while true do
         step(conn)
         conn.look()
         wake(conn)
         local data
-        data, err = sock:receiveany(CHUNK)
+        data, err = sock:receiveany(chunk)
         if data then
-            check(lib.rpw_grpc_receive(conn.id, data, #data, 0, error_slot))
+            local ms = received(conn, data, 0)
+            chunk = CHUNK
+            if ms > 0 then
+                conn.look()
+                rest(ms)
+                chunk = CHUNK_AFTER_REST
+            end
         elseif err == "closed" then
-            check(lib.rpw_grpc_receive(conn.id, "", 0, 1, error_slot))
+            received(conn, "", 1)
             conn.broken = true
             conn.look()
             return wake(conn)
@@ -192,6 +228,7 @@ end
 
 -- Guests may call Lua below these.
 jit.off(step)
+jit.off(received)
 jit.off(fail)
 jit.off(receive)
 
@@ -243,7 +280,7 @@ local function trust_system()
 end
 
 -- Makes the connection of that number. `look` is called when there is work.
-function _M.connect(id, host, port, tls, look)
+function _M.connect(id, host, port, judged, tls, look)
     if tls then
         trust_system()
     end
@@ -251,10 +288,12 @@ function _M.connect(id, host, port, tls, look)
         id = id,
         host = host,
         port = port,
+        judged = judged,
         look = look,
         semaphore = semaphore.new(0),
         to_send = semaphore.new(0),
         wait = 0,
+        rest_ms = 0,
     }
     connections[id] = conn
     if not watching and not exiting() then

@@ -14,6 +14,7 @@ local udp = ngx.socket.udp
 
 local lib = clib.lib
 local error_slot = clib.error_slot
+local last_error = clib.last_error
 
 local HOSTS = "/etc/hosts"
 local LONGEST_LINE = 4096
@@ -48,7 +49,7 @@ end
 local _M = {}
 
 -- The address that /etc/hosts has for a name, or nil.
-function _M.from_hosts(host)
+local function from_hosts(host)
     hosts = hosts or read_hosts()
     return hosts[host:lower():gsub("%.$", "")]
 end
@@ -78,14 +79,14 @@ local function ask(host, ms)
     if length > 0 then
         return ffi_str(text, length)
     end
-    return nil, length < 0 and clib.last_error() or "the address that it was resolved to is not known"
+    return nil, length < 0 and last_error() or "the address that it was resolved to is not known"
 end
 
 -- Answers of this second, so that many calls at once ask once.
 local KEPT, SECONDS = 256, 1
 local answers, count = {}, 0
 
-function _M.by_nginx(host, ms)
+local function by_nginx(host, ms)
     local answer = answers[host]
     if answer and answer.good_until > now() then
         return answer.address
@@ -102,6 +103,42 @@ function _M.by_nginx(host, ms)
     end
     answers[host] = { address = address, good_until = now() + SECONDS }
     return address
+end
+
+-- The word for what went wrong, after the text of a cosocket.
+local function word(err, otherwise)
+    if err == "timeout" then
+        return "timeout"
+    elseif err:find("resolve", 1, true) or err:find("no resolver", 1, true) then
+        return "resolver"
+    end
+    return otherwise
+end
+
+_M.word = word
+
+-- What to connect to for a host: an address of /etc/hosts, one that rules permit, or the host itself. `grpc` is 1 for
+-- a connection of that id, 0 for a call. The second is true when the address was judged. Nil, a word and details when
+-- there is none.
+function _M.target(id, grpc, host, is_judged, ms)
+    local address = from_hosts(host)
+    if not is_judged then
+        return address or host, false
+    end
+    if not address then
+        local err
+        address, err = by_nginx(host, ms)
+        if not address then
+            return nil, word(err, "connect"), err
+        end
+    end
+    local permitted = lib.rpw_call_permits(id, grpc, address, #address, error_slot)
+    if permitted < 0 then
+        return nil, "resolver", last_error()
+    elseif permitted == 0 then
+        return nil, "refused", host .. " is " .. address .. ", which the filter may not call"
+    end
+    return address, true
 end
 
 return _M

@@ -54,7 +54,6 @@ local CHECKS = {
     calls_hold = is_boolean,
     calls = rules.are_rules,
     cache_dir = is_absolute_path,
-    filter_store = is_absolute_path,
     shared_memory = is_size,
     eviction = is_eviction,
     body_limit = is_body_limit,
@@ -149,7 +148,6 @@ function _M.apply(opts)
         return nil, "failed to set eviction: " .. clib.last_error()
     end
     _M.calls_hold = opts.calls_hold
-    _M.filter_store = opts.filter_store
     set = true
     return true
 end

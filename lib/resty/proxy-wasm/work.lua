@@ -211,7 +211,7 @@ local function do_work(turn)
             hand(function_job())
         elseif rc == CONNECT then
             grpc.connect(work.id, ffi_str(work.host, work.host_length), work.port ~= 0 and work.port or nil,
-                work.tls == 1, look)
+                work.judged == 1, work.tls == 1, look)
         elseif rc == WAKE then
             grpc.wake(work.id)
         elseif rc == WAIT then

@@ -1,8 +1,0 @@
-//! Tests of the command `proxy-wasm`: each runs it as a user would.
-
-mod command;
-mod compile;
-mod inspect;
-mod registry;
-mod run;
-mod scenarios;

@@ -1,0 +1,47 @@
+//! The numbers of effects in the C ABI.
+
+use super::header_fields;
+use super::{
+    RPW_ADD_REQUEST_HEADER, RPW_ADD_RESPONSE_HEADER, RPW_LOCAL_RESPONSE, RPW_LOCAL_RESPONSE_HEADER,
+    RPW_REMOVE_REQUEST_HEADER, RPW_REMOVE_RESPONSE_HEADER, RPW_SET_METHOD, RPW_SET_PATH,
+    RPW_SET_REQUEST_HEADER, RPW_SET_RESPONSE_HEADER, RPW_SET_STATUS,
+};
+use crate::effect::{Effect, EffectKind};
+
+/// The number by which Lua knows an effect.
+pub fn code(kind: EffectKind) -> i32 {
+    match kind {
+        EffectKind::SetRequestHeader => RPW_SET_REQUEST_HEADER,
+        EffectKind::AddRequestHeader => RPW_ADD_REQUEST_HEADER,
+        EffectKind::RemoveRequestHeader => RPW_REMOVE_REQUEST_HEADER,
+        EffectKind::SetResponseHeader => RPW_SET_RESPONSE_HEADER,
+        EffectKind::AddResponseHeader => RPW_ADD_RESPONSE_HEADER,
+        EffectKind::RemoveResponseHeader => RPW_REMOVE_RESPONSE_HEADER,
+        EffectKind::SetMethod => RPW_SET_METHOD,
+        EffectKind::SetPath => RPW_SET_PATH,
+        EffectKind::SetStatus => RPW_SET_STATUS,
+        EffectKind::LocalResponse => RPW_LOCAL_RESPONSE,
+        EffectKind::LocalResponseHeader => RPW_LOCAL_RESPONSE_HEADER,
+    }
+}
+
+/// The number that Lua gets with an effect: its own, or 1 for a change of a header that ngx_lua's functions would make in
+/// another way (see `header_lines.rs`).
+pub fn number(effect: &Effect<'_>) -> i32 {
+    let is_of_response =
+        || effect.name.contains(&b'_') || header_fields::is_of_response(effect.name);
+    match effect.kind {
+        EffectKind::SetRequestHeader
+        | EffectKind::AddRequestHeader
+        | EffectKind::RemoveRequestHeader => header_fields::is_of_request(effect.name).into(),
+        EffectKind::SetResponseHeader | EffectKind::AddResponseHeader => {
+            (effect.value.is_empty() || is_of_response()).into()
+        }
+        EffectKind::RemoveResponseHeader => is_of_response().into(),
+        EffectKind::SetMethod
+        | EffectKind::SetPath
+        | EffectKind::SetStatus
+        | EffectKind::LocalResponse
+        | EffectKind::LocalResponseHeader => effect.number,
+    }
+}

@@ -1,0 +1,288 @@
+//! gRPC without end: calls in answers of calls, messages faster than filters take them. The worker answers its requests
+//! meanwhile, other jobs have their turns, and the worker ends when it must.
+
+use super::jobs::{KINDS, Kind, TICKS, answers_meanwhile, start};
+use super::support::{poll, valgrind};
+use std::io::{Read, Write};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::spawn;
+use tempfile::TempDir;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const PING: u8 = 6;
+const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+
+/// What a server does with a request. It is written frame by frame, since it must be faster than the worker.
+#[derive(Clone, Copy, Debug)]
+enum Does {
+    /// Answers at once.
+    Answers,
+    /// Answers at once and goes away.
+    AnswersOnce,
+    /// Sends empty messages without end.
+    Floods,
+    /// Sends pings without end.
+    Pings,
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    bytes.extend([kind, flags]);
+    bytes.extend(stream.to_be_bytes());
+    bytes.extend(payload);
+    bytes
+}
+
+fn block(headers: &[(&str, &str)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (name, value) in headers {
+        bytes.extend([0, name.len() as u8]);
+        bytes.extend(name.as_bytes());
+        bytes.push(value.len() as u8);
+        bytes.extend(value.as_bytes());
+    }
+    bytes
+}
+
+fn head(stream: u32) -> Vec<u8> {
+    let head = block(&[(":status", "200"), ("content-type", "application/grpc")]);
+    frame(HEADERS, END_HEADERS, stream, &head)
+}
+
+/// Bytes that may be sent: of the connection, and of its only stream.
+#[derive(Default)]
+struct Window(Mutex<[i64; 2]>, Condvar);
+
+impl Window {
+    fn add(&self, of: usize, size: i64) {
+        self.0.lock().expect("a window")[of] += size;
+        self.1.notify_all();
+    }
+
+    fn take(&self, size: i64) {
+        let mut left = self.0.lock().expect("a window");
+        while left.iter().any(|left| *left < size) {
+            left = self.1.wait(left).expect("a window");
+        }
+        left.iter_mut().for_each(|left| *left -= size);
+    }
+}
+
+fn listen(path: &Path, does: Does) {
+    let listener = UnixListener::bind(path).expect("a socket");
+    spawn(move || {
+        for stream in listener.incoming().flatten() {
+            // It ends with the connection.
+            spawn(move || drop(serve(stream, does)));
+        }
+    });
+}
+
+fn serve(mut stream: UnixStream, does: Does) -> std::io::Result<()> {
+    stream.read_exact(&mut [0; 24])?;
+    stream.write_all(&frame(SETTINGS, 0, 0, &[]))?;
+    let window = Arc::new(Window::default());
+    window.add(0, 65_535);
+    loop {
+        let mut head_of = [0; 9];
+        stream.read_exact(&mut head_of)?;
+        let length = u32::from_be_bytes([0, head_of[0], head_of[1], head_of[2]]) as usize;
+        let (kind, flags) = (head_of[3], head_of[4]);
+        let id = u32::from_be_bytes([head_of[5], head_of[6], head_of[7], head_of[8]]);
+        let mut payload = vec![0; length];
+        stream.read_exact(&mut payload)?;
+        match (kind, does) {
+            (SETTINGS, _) if flags == 0 => {
+                for setting in payload.chunks(6).filter(|setting| setting[..2] == [0, 4]) {
+                    let size = setting[2..].try_into().map(u32::from_be_bytes).expect("4 bytes");
+                    window.add(1, size.into());
+                }
+                stream.write_all(&frame(SETTINGS, 1, 0, &[]))?;
+            }
+            (WINDOW_UPDATE, _) => {
+                let size = payload[..].try_into().map(u32::from_be_bytes).expect("4 bytes");
+                window.add(usize::from(id != 0), size.into());
+            }
+            (DATA, Does::Answers | Does::AnswersOnce) if flags & END_STREAM != 0 => {
+                let mut answer = head(id);
+                answer.extend(frame(DATA, 0, id, &[0; 5]));
+                let end = block(&[("grpc-status", "0")]);
+                answer.extend(frame(HEADERS, END_HEADERS | END_STREAM, id, &end));
+                if matches!(does, Does::AnswersOnce) {
+                    let last = [id.to_be_bytes(), [0; 4]].concat();
+                    answer.extend(frame(GOAWAY, 0, 0, &last));
+                }
+                stream.write_all(&answer)?;
+            }
+            (HEADERS, Does::Floods) => {
+                let (mut stream, window) = (stream.try_clone()?, window.clone());
+                spawn(move || -> std::io::Result<()> {
+                    stream.write_all(&head(id))?;
+                    let messages = frame(DATA, 0, id, &[0; 5 * 1000]);
+                    loop {
+                        window.take(5 * 1000);
+                        stream.write_all(&messages)?;
+                    }
+                });
+            }
+            (HEADERS, Does::Pings) => {
+                let mut stream = stream.try_clone()?;
+                spawn(move || -> std::io::Result<()> {
+                    let pings = frame(PING, 0, 0, &[0; 8]).repeat(1000);
+                    loop {
+                        stream.write_all(&pings)?;
+                    }
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
+const CALLS: Kind = Kind {
+    plugins: &[(
+        "grpc_calls",
+        "probe",
+        "configure: set_tick_period_milliseconds 1
+         tick: set_tick_period_milliseconds 0
+         tick: grpc_call answers s m '' '' 10000
+         grpc_receive: grpc_call answers s m '' '' 10000",
+    )],
+    callback: "proxy_on_grpc_receive",
+    says: &[],
+};
+
+const CONNECTIONS: Kind = Kind {
+    plugins: &[(
+        "grpc_connections",
+        "probe",
+        "configure: set_tick_period_milliseconds 1
+         tick: set_tick_period_milliseconds 0
+         tick: grpc_call once s m '' '' 10000
+         grpc_receive: grpc_call once s m '' '' 10000",
+    )],
+    callback: "proxy_on_grpc_receive",
+    says: &[],
+};
+
+const FAILING: Kind = Kind {
+    plugins: &[(
+        "grpc_fails",
+        "probe",
+        "configure: set_tick_period_milliseconds 1
+         tick: set_tick_period_milliseconds 0
+         tick: grpc_call unix:/none.sock s m '' '' 10000
+         grpc_close: grpc_call unix:/none.sock s m '' '' 10000",
+    )],
+    callback: "proxy_on_grpc_close",
+    says: &["gRPC call to unix:/none.sock failed", "connect() to unix:/none.sock failed"],
+};
+
+const FLOOD: Kind = Kind {
+    plugins: &[(
+        "grpc_flood",
+        "probe",
+        "configure: set_tick_period_milliseconds 1
+         tick: set_tick_period_milliseconds 0
+         tick: grpc_stream floods s m ''
+         grpc_receive: get_buffer_bytes 5 0 max",
+    )],
+    callback: "proxy_on_grpc_receive",
+    says: &["gRPC stream to floods failed"],
+};
+
+const PINGS: Kind = Kind {
+    plugins: &[(
+        "grpc_pings",
+        "probe",
+        "configure: set_tick_period_milliseconds 5
+         tick@first: grpc_stream pings s m ''",
+    )],
+    callback: "proxy_on_tick",
+    says: &["gRPC stream to pings failed"],
+};
+
+const GRPC: [&Kind; 5] = [&CALLS, &CONNECTIONS, &FAILING, &FLOOD, &PINGS];
+
+/// The servers, and what `setup` says of them.
+fn servers() -> (TempDir, String) {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut upstreams = String::new();
+    for (name, does) in [
+        ("answers", Does::Answers),
+        ("once", Does::AnswersOnce),
+        ("floods", Does::Floods),
+        ("pings", Does::Pings),
+    ] {
+        let path = dir.path().join(name);
+        listen(&path, does);
+        upstreams += &format!("{name} = \"unix:{}\", ", path.display());
+    }
+    (dir, upstreams)
+}
+
+#[test]
+fn requests_are_answered_while_grpc_goes_on_without_end() {
+    let (_dir, upstreams) = servers();
+    for kind in GRPC {
+        let nginx = start(&[kind], &upstreams);
+        answers_meanwhile(&nginx, &[kind]);
+        // The harness ends it by SIGQUIT.
+    }
+}
+
+#[test]
+fn grpc_and_other_jobs_take_turns() {
+    let (_dir, upstreams) = servers();
+    let service = super::jobs::service();
+    let upstreams = upstreams + &super::jobs::upstream(&service);
+    let kinds = [&GRPC[..], &KINDS[..]].concat();
+    let nginx = start(&kinds, &upstreams);
+    answers_meanwhile(&nginx, &kinds);
+}
+
+#[test]
+fn workers_end_while_grpc_goes_on_without_end() {
+    let (_dir, upstreams) = servers();
+    let mixed = [&GRPC[..], &[&TICKS]].concat();
+    for kinds in [&mixed[..], &[&CALLS], &[&CONNECTIONS], &[&FAILING], &[&FLOOD], &[&PINGS]] {
+        let nginx = start(kinds, &upstreams);
+        answers_meanwhile(&nginx, &kinds[..1]);
+        nginx.reload();
+        nginx.wait_for_old_workers();
+        answers_meanwhile(&nginx, &kinds[..1]);
+        if valgrind() {
+            continue;
+        }
+        let worker = nginx.worker_pids()[0];
+        // SAFETY: a process of this test.
+        unsafe { libc::kill(worker, libc::SIGTERM) };
+        let ended = poll(|| (!nginx.worker_pids().contains(&worker)).then_some(()));
+        assert!(ended.is_some(), "a worker does not end when it is told to");
+    }
+}
+
+/// What a filter does not take, its server does not send.
+#[test]
+fn messages_wait_at_the_server() {
+    if valgrind() {
+        return;
+    }
+    let (_dir, upstreams) = servers();
+    let nginx = start(&[&FLOOD, &TICKS], &upstreams);
+    answers_meanwhile(&nginx, &[&FLOOD]);
+    let worker = nginx.worker_pids()[0];
+    let early = nginx.rss_kib(worker);
+    for _ in 0..5 {
+        answers_meanwhile(&nginx, &[&FLOOD]);
+    }
+    let late = nginx.rss_kib(worker);
+    assert!(late < early + 4096, "{early} KiB became {late} KiB");
+}
