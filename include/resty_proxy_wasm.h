@@ -64,6 +64,11 @@
 #define RPW_CUT -4
 
 /**
+ * A file cannot be read.
+ */
+#define RPW_UNREADABLE -5
+
+/**
  * `proxy_on_request_headers`
  */
 #define RPW_REQUEST_HEADERS 1
@@ -243,6 +248,11 @@
 #define RPW_WORK_WATCH 9
 
 /**
+ * `rpw_work_next`: a plugin was replaced by another worker, see `rpw_plan_next`.
+ */
+#define RPW_WORK_FOLLOW 10
+
+/**
  * `rpw_call_advance`: receive more.
  */
 #define RPW_CALL_RECEIVE 1
@@ -268,6 +278,21 @@
 #define RPW_MISMATCH 2
 
 /**
+ * A plugin context. When its plugin is replaced, another takes its place for the requests that come.
+ */
+typedef struct rpw_context_t rpw_context_t;
+
+/**
+ * A wait for a module.
+ */
+typedef struct rpw_loading_t rpw_loading_t;
+
+/**
+ * A loaded plugin. When it is replaced, another takes its place.
+ */
+typedef struct rpw_plugin_t rpw_plugin_t;
+
+/**
  * Where an error's text goes. The caller owns the buffer; text that does not fit is cut.
  */
 typedef struct rpw_error_t {
@@ -284,16 +309,6 @@ typedef struct rpw_error_t {
      */
     size_t length;
 } rpw_error_t;
-
-/**
- * A loaded plugin.
- */
-typedef struct rpw_plugin rpw_plugin_t;
-
-/**
- * A plugin context.
- */
-typedef struct rpw_context rpw_context_t;
 
 /**
  * What a function of Lua answers. Lent until the next call.
@@ -505,6 +520,74 @@ typedef struct rpw_metric_t {
 } rpw_metric_t;
 
 /**
+ * A plugin as one process has it. Times are seconds of Unix time, 0 for never.
+ */
+typedef struct rpw_presence_t {
+    /**
+     * The plugin's name.
+     */
+    const char *name;
+    size_t name_length;
+    /**
+     * The last thing that went wrong.
+     */
+    const char *error;
+    size_t error_length;
+    /**
+     * The process.
+     */
+    uint32_t pid;
+    /**
+     * The number of the plan that brought its module; 0 for the module that was loaded.
+     */
+    uint32_t version;
+    /**
+     * 1 when something went wrong since its VM started.
+     */
+    int32_t failing;
+    /**
+     * SHA-256 of the module.
+     */
+    uint8_t digest[32];
+    /**
+     * When its VM started.
+     */
+    double since;
+    /**
+     * Plugin contexts that are alive.
+     */
+    double contexts;
+    /**
+     * Streams that are alive.
+     */
+    double streams;
+    /**
+     * Bytes of memory that its VMs have.
+     */
+    double memory;
+    /**
+     * Bytes that one of them may have.
+     */
+    double memory_limit;
+    /**
+     * VMs that were lost.
+     */
+    double traps;
+    /**
+     * Loads in the background that are under way.
+     */
+    double loading;
+    /**
+     * Since when.
+     */
+    double loading_since;
+    /**
+     * When the last thing went wrong.
+     */
+    double error_at;
+} rpw_presence_t;
+
+/**
  * What `rpw_plugin_load` is told besides the module. Every string is copied.
  */
 typedef struct rpw_options_t {
@@ -581,6 +664,35 @@ typedef struct rpw_options_t {
      */
     int32_t calls_hold;
 } rpw_options_t;
+
+/**
+ * What a plugin is to be replaced with.
+ */
+typedef struct rpw_plan_t {
+    /**
+     * The plugin.
+     */
+    struct rpw_plugin_t *plugin;
+    /**
+     * Its name.
+     */
+    const char *name;
+    size_t name_length;
+    /**
+     * The file of the module.
+     */
+    const char *path;
+    size_t path_length;
+    /**
+     * Options, in Lua's words.
+     */
+    const char *options;
+    size_t options_length;
+    /**
+     * The module's SHA-256.
+     */
+    uint8_t digest[32];
+} rpw_plan_t;
 
 /**
  * Words that may hold the flag, at one time.
@@ -826,6 +938,16 @@ int32_t rpw_cache_dir(const char *path,
                       struct rpw_error_t *error);
 
 /**
+ * Compiles in the background on that many threads from now on, until `rpw_setup` is called for another Lua VM.
+ *
+ * # Arguments
+ * `threads`: 0 for the default, half as many as there are cores.
+ * # Returns
+ * `RPW_CONTINUE`.
+ */
+int32_t rpw_compile_threads(uint32_t threads);
+
+/**
  * Makes a plugin context: proxy_on_context_create, proxy_on_vm_start, proxy_on_configure.
  *
  * # Arguments
@@ -836,11 +958,11 @@ int32_t rpw_cache_dir(const char *path,
  * # Safety
  * `plugin` is a live handle, `configuration` has the given length (it is copied), `context` is valid.
  */
-int32_t rpw_context_new(const rpw_plugin_t *plugin,
+int32_t rpw_context_new(const struct rpw_plugin_t *plugin,
                         const char *configuration,
                         size_t configuration_length,
                         int32_t interpreted,
-                        rpw_context_t **context,
+                        struct rpw_context_t **context,
                         struct rpw_error_t *error);
 
 /**
@@ -852,7 +974,7 @@ int32_t rpw_context_new(const rpw_plugin_t *plugin,
  * # Safety
  * `context` is NULL or a live handle.
  */
-int32_t rpw_context_traits(const rpw_context_t *context);
+int32_t rpw_context_traits(const struct rpw_context_t *context);
 
 /**
  * Gives a plugin context back. It ends at the next call into the library, once its last stream has ended.
@@ -860,7 +982,7 @@ int32_t rpw_context_traits(const rpw_context_t *context);
  * # Safety
  * `context` is NULL or a handle of `rpw_context_new` that was not freed.
  */
-void rpw_context_free(rpw_context_t *context);
+void rpw_context_free(struct rpw_context_t *context);
 
 /**
  * Names a function that guests may call, until `rpw_setup` is called for another Lua VM.
@@ -1105,6 +1227,43 @@ int32_t rpw_listen_wake(void);
 int32_t rpw_listen_failed(const char *reason, size_t reason_length);
 
 /**
+ * Begins to load a module in the background.
+ *
+ * # Arguments
+ * `name` is that of the plugin to be. `path` is copied.
+ * # Returns
+ * `RPW_CONTINUE` and the handle in `*loading`, to be freed by `rpw_loading_free`; `RPW_ERROR`.
+ * # Safety
+ * All pointers are valid for the call, strings have the given lengths.
+ */
+int32_t rpw_loading_begin(const char *name,
+                          size_t name_length,
+                          const char *path,
+                          size_t path_length,
+                          struct rpw_loading_t **loading,
+                          struct rpw_error_t *error);
+
+/**
+ * Says whether a module is loaded.
+ *
+ * # Returns
+ * `RPW_CONTINUE` when it is, `RPW_PAUSE` while it is not; `RPW_UNREADABLE` when the file cannot be read, and `RPW_ERROR`.
+ * # Safety
+ * `loading` is NULL or a live handle, `error` NULL or valid.
+ */
+int32_t rpw_loading_state(const struct rpw_loading_t *loading,
+                          struct rpw_error_t *error);
+
+/**
+ * Gives up waiting. A module that nobody waits for is not begun; one that is begun is finished, and kept where a
+ * `cache_dir` is set.
+ *
+ * # Safety
+ * `loading` is NULL or a handle of `rpw_loading_begin` that was not freed.
+ */
+void rpw_loading_free(struct rpw_loading_t *loading);
+
+/**
  * Lists all metrics: those of filters and those of the host.
  *
  * # Returns
@@ -1127,6 +1286,29 @@ int32_t rpw_metrics(const struct rpw_metric_t **list,
 int32_t rpw_prometheus(const char **text, size_t *length, struct rpw_error_t *error);
 
 /**
+ * Lists the plugins of all processes.
+ *
+ * # Returns
+ * `RPW_CONTINUE` with one for each plugin and process in `*list`, by name, good until the next call of this function;
+ * `RPW_ERROR`.
+ * # Safety
+ * `list` and `count` are valid, `error` NULL or valid.
+ */
+int32_t rpw_presences(const struct rpw_presence_t **list,
+                      size_t *count,
+                      struct rpw_error_t *error);
+
+/**
+ * SHA-256 of a text.
+ *
+ * # Returns
+ * `RPW_CONTINUE` with 32 bytes in `*digest`.
+ * # Safety
+ * `text` has the given length, `digest` has room for 32 bytes.
+ */
+int32_t rpw_sha256(const char *text, size_t length, char *digest);
+
+/**
  * Compiles a module, unless the cache has it compiled, and starts it once.
  *
  * # Arguments
@@ -1141,8 +1323,35 @@ int32_t rpw_plugin_load(const char *name,
                         const char *code,
                         size_t code_length,
                         const struct rpw_options_t *options,
-                        rpw_plugin_t **plugin,
+                        struct rpw_plugin_t **plugin,
                         struct rpw_error_t *error);
+
+/**
+ * Starts a plugin of a module that was loaded in the background.
+ *
+ * # Arguments
+ * `loading` is one whose state is `RPW_CONTINUE`; `name` is copied; `options` is required.
+ * # Returns
+ * As `rpw_plugin_load`.
+ * # Safety
+ * All pointers are valid for the call, strings have the given lengths.
+ */
+int32_t rpw_plugin_start(const struct rpw_loading_t *loading,
+                         const char *name,
+                         size_t name_length,
+                         const struct rpw_options_t *options,
+                         struct rpw_plugin_t **plugin,
+                         struct rpw_error_t *error);
+
+/**
+ * Tells the name of a plugin, good as long as its handle lives.
+ *
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_ERROR` for NULL.
+ * # Safety
+ * `plugin` is NULL or a live handle, the others are valid.
+ */
+int32_t rpw_plugin_name(const struct rpw_plugin_t *plugin, const char **name, size_t *length);
 
 /**
  * Gives a plugin back. Its plugin contexts keep what they need of it.
@@ -1150,7 +1359,71 @@ int32_t rpw_plugin_load(const char *name,
  * # Safety
  * `plugin` is NULL or a handle of `rpw_plugin_load` that was not freed.
  */
-void rpw_plugin_free(rpw_plugin_t *plugin);
+void rpw_plugin_free(struct rpw_plugin_t *plugin);
+
+/**
+ * Tells where to look whether plugins were replaced: a number that changes with each replacement in this process.
+ *
+ * # Returns
+ * An address that stays good for the life of the process.
+ */
+const int32_t *rpw_replacements(void);
+
+/**
+ * Replaces the module of a plugin in this process, and has the other workers follow.
+ *
+ * # Arguments
+ * `loading` is one whose state is `RPW_CONTINUE`. `options`: NULL for those of before. `lua_vm`: what
+ * `rpw_lua_vm` said when the Lua VM began. `path` and `words` are for the other workers: the file, and the options in
+ * whatever words Lua reads them in.
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_ERROR` when the module does not start or refuses a configuration, or when the other workers cannot be
+ * told: then everything is as before.
+ * # Safety
+ * `plugin` and `loading` are live handles, strings have the given lengths.
+ */
+int32_t rpw_plugin_replace(const struct rpw_plugin_t *plugin,
+                           const struct rpw_loading_t *loading,
+                           const struct rpw_options_t *options,
+                           uint64_t lua_vm,
+                           const char *path,
+                           size_t path_length,
+                           const char *words,
+                           size_t words_length,
+                           struct rpw_error_t *error);
+
+/**
+ * The next plan that this process has not followed.
+ *
+ * # Arguments
+ * `lua_vm`: what `rpw_lua_vm` said when the Lua VM began. Plans of another one are over: a reload has brought a new
+ * configuration.
+ * # Returns
+ * `RPW_CONTINUE` with the plan in `*plan`, whose strings are good until the next call of this function, and whose plugin
+ * is to be freed by `rpw_plugin_free`; `RPW_MISSING` when there is none; `RPW_ERROR`.
+ * # Safety
+ * `plan` is valid, `error` NULL or valid.
+ */
+int32_t rpw_plan_next(uint64_t lua_vm,
+                      struct rpw_plan_t *plan,
+                      struct rpw_error_t *error);
+
+/**
+ * Replaces the module of a plugin in this process, by a plan of another worker.
+ *
+ * # Arguments
+ * `loading` is one whose state is `RPW_CONTINUE`. `options`: NULL for those of before. `digest`: 32 bytes, of the plan.
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_ERROR` when the module is another one, does not start or refuses a configuration: then everything is
+ * as before.
+ * # Safety
+ * `plugin` and `loading` are live handles, the strings of `options` have the given lengths, `digest` has 32 bytes.
+ */
+int32_t rpw_plugin_follow(const struct rpw_plugin_t *plugin,
+                          const struct rpw_loading_t *loading,
+                          const struct rpw_options_t *options,
+                          const uint8_t *digest,
+                          struct rpw_error_t *error);
 
 /**
  * Reads the words that may hold the flag. Called before and after `ngx.req.set_uri_args`, which clears it.
@@ -1222,6 +1495,14 @@ int32_t rpw_call_permits(uint32_t id,
                          const char *address,
                          size_t address_length,
                          struct rpw_error_t *error);
+
+/**
+ * Tells Lua VMs apart: those of one nginx since its start, by which plans of another configuration are known.
+ *
+ * # Returns
+ * The number of the Lua VM that has called `rpw_setup` last.
+ */
+uint64_t rpw_lua_vm(void);
 
 /**
  * Makes what workers share. To be called in the master before it forks; what is made later belongs to one worker.
@@ -1326,7 +1607,7 @@ int32_t rpw_shared_keys(const char *vm_id,
  * # Safety
  * `context` is a live handle, `request` NULL or the running `ngx_http_request_t`, the others valid.
  */
-int32_t rpw_stream_run(const rpw_context_t *context,
+int32_t rpw_stream_run(const struct rpw_context_t *context,
                        void *request,
                        const struct rpw_event_t *event,
                        struct rpw_outcome_t *outcome,
@@ -1342,7 +1623,7 @@ int32_t rpw_stream_run(const rpw_context_t *context,
  * `semaphore` is an `ngx_http_lua_sema_t`, and `rpw_semaphore_gone` is called before it is freed; else as
  * `rpw_stream_run`.
  */
-int32_t rpw_stream_wait(const rpw_context_t *context,
+int32_t rpw_stream_wait(const struct rpw_context_t *context,
                         void *request,
                         void *semaphore,
                         uint32_t *timeout_ms,
@@ -1356,7 +1637,7 @@ int32_t rpw_stream_wait(const rpw_context_t *context,
  * # Safety
  * As `rpw_stream_run`.
  */
-int32_t rpw_stream_resume(const rpw_context_t *context,
+int32_t rpw_stream_resume(const struct rpw_context_t *context,
                           void *request,
                           struct rpw_outcome_t *outcome,
                           struct rpw_error_t *error);
@@ -1372,7 +1653,7 @@ int32_t rpw_stream_resume(const rpw_context_t *context,
  * # Safety
  * `context` is a live handle, `request` NULL or the running `ngx_http_request_t`, `reason` has its length.
  */
-int32_t rpw_stream_skip(const rpw_context_t *context,
+int32_t rpw_stream_skip(const struct rpw_context_t *context,
                         void *request,
                         int32_t drops_body,
                         const char *reason,
@@ -1391,7 +1672,7 @@ int32_t rpw_stream_skip(const rpw_context_t *context,
  * # Safety
  * `context` is a live handle, `request` NULL or the running `ngx_http_request_t`.
  */
-int32_t rpw_stream_leave_out(const rpw_context_t *context,
+int32_t rpw_stream_leave_out(const struct rpw_context_t *context,
                              void *request,
                              int32_t started_too,
                              struct rpw_error_t *error);
@@ -1481,7 +1762,7 @@ int32_t rpw_work_listen(void *semaphore);
  * `RPW_WORK_REST`, or after another wait, when a timer of nginx has ended it.
  * # Returns
  * `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_RUN` (run a function), `RPW_WORK_LISTEN` (see
- * `rpw_listen_begin`), `RPW_WORK_WATCH`, `RPW_WORK_REST`, `RPW_WORK_WAIT`, with the details in `*work`, whose
+ * `rpw_listen_begin`), `RPW_WORK_FOLLOW`, `RPW_WORK_WATCH`, `RPW_WORK_REST`, `RPW_WORK_WAIT`, with the details in `*work`, whose
  * strings are good until the call of that id ends; `RPW_ERROR`.
  * # Safety
  * `work` and `error` are valid.

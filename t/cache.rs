@@ -64,6 +64,7 @@ fn told(nginx: &Running) -> Vec<String> {
 }
 
 const COMPILED: &str = "compiled";
+const SHARED: &str = "shared with another process";
 const TAKEN: &str = "taken from cache_dir";
 
 /// A folder that can be made into the cache's.
@@ -270,7 +271,9 @@ fn a_folder_that_fails_later_is_warned_of_once() {
         assert!((1..=most).contains(&count), "{warning}: {told:?}");
     }
     nginx.expect_log("is not a file; the module was compiled again");
-    assert_eq!(told.iter().filter(|line| *line == COMPILED).count(), 24);
+    // Code that another worker still has is taken from there.
+    let ready = told.iter().filter(|line| [COMPILED, SHARED].contains(&line.as_str()));
+    assert_eq!(ready.count(), 24);
 }
 
 /// A root master whose workers run as another user; `master` is what it loads.

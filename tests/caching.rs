@@ -2,7 +2,9 @@
 
 use crate::world::{Filter, guest, sim_host};
 use resty_proxy_wasm::ports::Host;
-use resty_proxy_wasm::vm::{Cache, CodeStore, Loaded, Module, Options, Origin, Plugin, StoreError};
+use resty_proxy_wasm::vm::{
+    Cache, CodeStore, Loaded, Module, Options, Origin, Plugin, Sources, StoreError,
+};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
@@ -54,9 +56,13 @@ unsafe impl CodeStore for Shelf {
     }
 }
 
+fn stored(shelf: &Shelf) -> Sources<'_> {
+    Sources { store: Some(shelf), ..Sources::default() }
+}
+
 fn load(shelf: &Shelf, bytes: &[u8]) -> Loaded {
     // As another process: nothing is in memory.
-    Cache::default().load(bytes, Some(shelf)).expect("code")
+    Cache::default().load(bytes, stored(shelf)).expect("code")
 }
 
 /// The filter of this code adds its header.
@@ -71,7 +77,7 @@ fn works(loaded: &Loaded) {
 #[test]
 fn what_a_plugin_uses_is_found_in_memory() {
     let (cache, bare, other) = (Cache::default(), guest("bare.wat"), guest("marker_none.wat"));
-    let load = |bytes: &[u8]| cache.load(bytes, None).expect("code");
+    let load = |bytes: &[u8]| cache.load(bytes, Sources::default()).expect("code");
     let first = load(&bare);
     assert_eq!(first.origin, Origin::Compiled);
     let second = load(&bare);
@@ -83,19 +89,19 @@ fn what_a_plugin_uses_is_found_in_memory() {
     assert_eq!(load(&bare).origin, Origin::Memory);
     drop(second);
     assert_eq!(load(&bare).origin, Origin::Compiled);
-    assert!(cache.load(b"", None).is_err());
+    assert!(cache.load(b"", Sources::default()).is_err());
 }
 
 #[test]
 fn a_plugin_keeps_its_code_in_memory() {
     let (cache, bytes, world) = (Cache::default(), guest("bare.wat"), sim_host());
     let host: Arc<dyn Host> = world.clone();
-    let code = cache.load(&bytes, None).expect("code").code;
+    let code = cache.load(&bytes, Sources::default()).expect("code").code;
     let module = Module::new(code, Options::new("filter"), &host).expect("a module");
     let plugin = Plugin::new(module, host).expect("a plugin");
-    assert_eq!(cache.load(&bytes, None).expect("code").origin, Origin::Memory);
+    assert_eq!(cache.load(&bytes, Sources::default()).expect("code").origin, Origin::Memory);
     drop(plugin);
-    assert_eq!(cache.load(&bytes, None).expect("code").origin, Origin::Compiled);
+    assert_eq!(cache.load(&bytes, Sources::default()).expect("code").origin, Origin::Compiled);
 }
 
 #[test]
@@ -112,7 +118,7 @@ fn what_was_kept_is_taken() {
     }
     // Where memory has it the store is not asked.
     let (cache, bytes) = (Cache::default(), guest("bare.wat"));
-    let from = || cache.load(&bytes, Some(&shelf)).expect("code");
+    let from = || cache.load(&bytes, stored(&shelf)).expect("code");
     let kept = from();
     assert_eq!((kept.origin, from().origin), (Origin::Store, Origin::Memory));
 }

@@ -8,7 +8,10 @@ use resty_proxy_wasm::abi::{
 };
 use resty_proxy_wasm::ffi::attributes;
 use resty_proxy_wasm::limits;
+use resty_proxy_wasm::shm::Shared;
+use resty_proxy_wasm::store::Counters as _;
 use resty_proxy_wasm::vm::proposals::PROPOSALS;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 
@@ -285,6 +288,7 @@ fn amount(name: &str, value: u64) -> String {
         "CALLS",
         "CONNECTIONS",
         "TRAILERS",
+        "THREADS",
     ];
     let sizes = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     if name.ends_with("_MS") {
@@ -332,6 +336,43 @@ fn every_limit_is_tested_and_every_named_test_exists() {
     for (file, test) in named {
         let code = source(&format!("{file}.rs"));
         assert!(code.contains(&format!("#[test]\nfn {test}() {{")), "{file}.rs has no test {test}");
+    }
+}
+
+/// The names of the host's metrics in a text, without what Prometheus adds for histograms.
+fn metric_names(text: &str) -> BTreeSet<String> {
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let words = text.split(|c| !is_name(c)).filter(|word| word.starts_with("proxy_wasm_"));
+    words
+        .map(|word| {
+            let histogram =
+                ["_bucket", "_sum", "_count"].iter().find_map(|end| word.strip_suffix(end));
+            histogram.unwrap_or(word).to_owned()
+        })
+        .collect()
+}
+
+/// Dashboard and alerts use what there is, and the docs describe all of it.
+#[test]
+fn metrics_of_dashboards_exist_and_all_are_described() {
+    let shared = Shared::new(limits::DEFAULT_SHARED_MEMORY, |_| {}).expect("a mapping");
+    shared.own("a").callback(Callback::RequestHeaders);
+    shared.count_call("a", "b", true).expect("room");
+    let all = shared.metrics().expect("metrics");
+    let there: BTreeSet<String> = all.into_iter().map(|series| series.name).collect();
+    let described = metric_names(&source("docs/semantics.md"));
+    let missing: Vec<_> = there.difference(&described).collect();
+    assert!(missing.is_empty(), "docs/semantics.md does not describe {missing:?}");
+    for page in [
+        "docs/dashboards/grafana.json",
+        "docs/dashboards/alerts.yaml",
+        "docs/semantics.md",
+        "docs/operations.md",
+    ] {
+        let used = metric_names(&source(page));
+        assert!(!used.is_empty(), "{page} uses no metric");
+        let unknown: Vec<_> = used.difference(&there).collect();
+        assert!(unknown.is_empty(), "{page} uses {unknown:?}, which are not there");
     }
 }
 

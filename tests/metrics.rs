@@ -236,3 +236,26 @@ fn calls_of_functions_that_are_not_there_are_counted() {
     assert_eq!(one(&world, "proxy_wasm_stand_ins_total", "filter"), 2);
     assert_eq!(world.warned().len(), 1);
 }
+
+#[test]
+fn upstreams_without_room_are_counted_together() {
+    let shared = Shared::new(limits::DEFAULT_SHARED_MEMORY, |_| {}).expect("a mapping");
+    let name = |number: usize| format!("{number:4}{}", "x".repeat(limits::COUNTED_UPSTREAM_BYTES));
+    for number in 0..limits::COUNTED_UPSTREAM_NAMES + 5 {
+        for failed in [true, false, false] {
+            shared.count_call("a", &name(number), failed).expect("room");
+        }
+    }
+    let all = shared.metrics().expect("metrics");
+    let of = |upstream: &str| {
+        ["proxy_wasm_upstream_calls_total", "proxy_wasm_upstream_failed_calls_total"].map(|name| {
+            let label = ("upstream", upstream.to_owned());
+            let found =
+                all.iter().find(|series| series.name == name && series.labels.contains(&label));
+            found.map(|series| series.value.clone())
+        })
+    };
+    let number = |number| Some(Value::Number(number));
+    assert_eq!(of(&name(0)[..limits::COUNTED_UPSTREAM_BYTES]), [number(3), number(1)]);
+    assert_eq!(of("others"), [number(15), number(5)]);
+}

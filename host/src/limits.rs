@@ -36,6 +36,10 @@ pub const STDIO_IOVECS: u32 = 1024;
 /// guest's whole memory, and nothing stops the host in the middle of them.
 pub const STDIO_BYTES: usize = 128 * 1024;
 
+/// Threads of a worker that load modules in the background at the same time; further modules wait. Stops a loop of `load`
+/// from starting thousands. One of them compiles at a time.
+pub const LOADING_THREADS: usize = 8;
+
 /// Default of the `body_limit` option and setting: bytes of one body that are held for a filter that answers Pause. Past it
 /// the filter fails: the request is answered with 413, the response is cut off. Stops a filter from keeping a whole
 /// download in the worker.
@@ -197,3 +201,9 @@ pub const METRIC_NAMES: u64 = 1024;
 /// Processes that use the shared memory at the same time: the master, and workers, old and new ones together. Others are
 /// refused.
 pub const SHARED_PROCESSES: usize = 2048;
+
+/// Upstreams whose calls are counted each for itself, for all plugins together; further ones are counted as one. Stops a filter
+/// that calls names without end from filling the shared memory.
+pub const COUNTED_UPSTREAM_NAMES: usize = 256;
+/// Bytes of an upstream's name that its calls are counted under; the rest is cut off.
+pub const COUNTED_UPSTREAM_BYTES: usize = 256;

@@ -25,11 +25,14 @@ local ffi = require("ffi")
 local chain = part("chain")
 local clib = part("clib")
 local foreign = part("foreign")
+local loading = part("loading")
 local metrics = part("metrics")
 local options = part("options")
 local pacing = part("pacing")
+local replace = part("replace")
 local settings = part("settings")
 local shared = part("shared")
+local status_page = part("status_page")
 local stream = part("stream")
 local work = part("work")
 
@@ -72,6 +75,20 @@ local function is_handle(handle_type, handle)
     return type(handle) == "cdata" and ffi_istype(handle_type, handle) and handle ~= nil
 end
 
+-- What `plugin:NAME(…)` calls.
+local plugin_methods = {}
+
+ffi.metatype("rpw_plugin_t", { __index = plugin_methods })
+
+function plugin_methods.replace(plugin, path, opts)
+    if not is_handle(plugin_type, plugin) then
+        return nil, "bad plugin"
+    end
+    return replace.replace(plugin, path, opts)
+end
+
+jit.off(plugin_methods.replace)
+
 local function load_failed(cause)
     return nil, "failed to load wasm plugin: " .. cause
 end
@@ -105,12 +122,25 @@ function _M.load(name, path, opts)
     if not built then
         return load_failed(kept)
     end
-    local code, err = read_file(path)
-    if not code then
-        return nil, err
+    local rc
+    if opts and opts.background then
+        settings.freeze()
+        local loaded, err, is_about_file = loading.wait(name, path)
+        if not loaded then
+            if is_about_file then
+                return nil, err
+            end
+            return load_failed(err)
+        end
+        rc = lib.rpw_plugin_start(loaded, name, #name, built, plugin_slot, error_slot)
+    else
+        local code, err = read_file(path)
+        if not code then
+            return nil, err
+        end
+        settings.freeze()
+        rc = lib.rpw_plugin_load(name, #name, code, #code, built, plugin_slot, error_slot)
     end
-    settings.freeze()
-    local rc = lib.rpw_plugin_load(name, #name, code, #code, built, plugin_slot, error_slot)
     if rc < 0 then
         return load_failed(last_error())
     end
@@ -217,6 +247,18 @@ end
 function _M.prometheus()
     settings.freeze()
     return metrics.prometheus()
+end
+
+-- The plugins of all workers, as a list of tables.
+function _M.plugins()
+    settings.freeze()
+    return metrics.plugins()
+end
+
+-- Answers the request with the status page, or with its numbers. To be called in content_by_lua.
+function _M.status_page()
+    settings.freeze()
+    return status_page.answer(_M._VERSION)
 end
 
 function _M.register_foreign_function(name, fn, opts)

@@ -1,20 +1,28 @@
 //! The module cache of the process.
 
 use std::ffi::{OsStr, c_char};
+use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use super::folder::Folder;
-use super::{Failure, RPW_CONTINUE, boundary, nginx, plugin, process, rpw_error_t, types};
+use super::images::Siblings;
+use super::shared::shared;
+use super::{Failure, RPW_CONTINUE, boundary, plugin, process, rpw_error_t, types};
 use crate::abi::LogLevel;
-use crate::vm::{Cache, Code, CodeStore, Origin};
+use crate::error::Error;
+use crate::ports::Host;
+use crate::store::Counters as _;
+use crate::vm::{Cache, Code, CodeStore, Loaded, Origin, Sources};
 
 static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
 static FOLDER: RwLock<Option<Arc<Folder>>> = RwLock::new(None);
 /// The process that has logged that the folder is of no use, or of little.
 static COMPLAINED: AtomicU64 = AtomicU64::new(0);
+/// Threads that compile in the background; 0 for the default.
+static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// Keeps compiled modules in a folder from now on, until `rpw_setup` is called for another Lua VM.
 ///
@@ -48,42 +56,113 @@ pub unsafe extern "C" fn rpw_cache_dir(
     })
 }
 
+const NANOS_PER_MS: u64 = 1_000_000;
+
+/// Forgets what the Lua VM before has set.
+pub(super) fn clear() {
+    set_folder(None);
+    THREADS.store(0, Ordering::Relaxed);
+}
+
 /// Keeps compiled modules in this folder, or in none.
-pub(super) fn set_folder(folder: Option<Folder>) {
+fn set_folder(folder: Option<Folder>) {
     *FOLDER.write().unwrap_or_else(PoisonError::into_inner) = folder.map(Arc::new);
     COMPLAINED.store(0, Ordering::Relaxed);
 }
 
-/// The code of a module for the plugin of that name. Logs where it came from, and what is wrong with the folder: once
-/// in each process, since that does not change with the modules.
-pub(super) fn code(name: &str, bytes: &[u8]) -> Result<Arc<Code>, Failure> {
-    let host = nginx::host()?;
+/// Compiles in the background on that many threads from now on, until `rpw_setup` is called for another Lua VM.
+///
+/// # Arguments
+/// `threads`: 0 for the default, half as many as there are cores.
+/// # Returns
+/// `RPW_CONTINUE`.
+#[unsafe(no_mangle)]
+pub extern "C" fn rpw_compile_threads(threads: u32) -> i32 {
+    THREADS.store(threads as usize, Ordering::Relaxed);
+    RPW_CONTINUE
+}
+
+fn threads() -> NonZeroUsize {
+    NonZeroUsize::new(THREADS.load(Ordering::Relaxed)).unwrap_or_else(|| {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
+    })
+}
+
+/// The code of a module, how long it took to get it, and the folder that was used.
+pub(super) struct Found {
+    loaded: Loaded,
+    nanoseconds: u64,
+    /// The log has it.
+    told: AtomicBool,
+    folder: Option<Arc<Folder>>,
+}
+
+/// The code of a module. In the background it is compiled on a few threads, and one module after the other.
+pub(super) fn find(host: &dyn Host, bytes: &[u8], in_background: bool) -> Result<Found, Error> {
     let folder = FOLDER.read().unwrap_or_else(PoisonError::into_inner).clone();
     let start = host.monotonic_clock();
-    let loaded = CACHE.load(bytes, folder.as_deref().map(|folder| folder as &dyn CodeStore))?;
-    let taken = host.monotonic_clock().saturating_sub(start) / 1_000_000;
+    let loaded = CACHE.load(
+        bytes,
+        Sources {
+            store: folder.as_deref().map(|folder| folder as &dyn CodeStore),
+            images: Some(&Siblings),
+            threads: in_background.then(threads),
+        },
+    )?;
+    let nanoseconds = host.monotonic_clock().saturating_sub(start);
+    Ok(Found { loaded, nanoseconds, folder, told: AtomicBool::new(false) })
+}
 
-    if let Some(folder) = &folder {
-        let path = folder.path().display();
-        if let Some(cause) = loaded.bad_entry {
-            let text = format!("cache entry {path}/{cause}; the module was compiled again");
-            plugin::log(name, LogLevel::Warn, &text);
-        }
-        let unusable =
-            loaded.unusable.map(|cause| format!("{cause}; modules are compiled without it"));
-        let complaint = unusable.or(loaded.not_kept);
-        if let Some(complaint) = complaint
-            && COMPLAINED.swap(process::current(), Ordering::Relaxed) != process::current()
-        {
-            plugin::log(name, LogLevel::Warn, &format!("cache_dir {path} {complaint}"));
-        }
+impl Found {
+    /// SHA-256 of the module.
+    pub fn digest(&self) -> [u8; 32] {
+        self.loaded.code.digest
     }
-    match loaded.origin {
-        Origin::Memory => {}
-        Origin::Store => {
-            plugin::log(name, LogLevel::Info, &format!("taken from cache_dir in {taken} ms"));
+
+    /// The code, for the plugin of that name: the first one to ask has the log tell where it came from.
+    pub fn code(&self, name: &str) -> Arc<Code> {
+        let is_first = !self.told.swap(true, Ordering::Relaxed);
+        if is_first {
+            self.tell(name);
         }
-        Origin::Compiled => plugin::log(name, LogLevel::Info, &format!("compiled in {taken} ms")),
+        if let Some(shared) = shared() {
+            // What one has loaded is in memory for those that come after it.
+            let origin = if is_first { self.loaded.origin } else { Origin::Memory };
+            if let Some(presence) = shared.own(name).presence() {
+                presence.found(origin as usize, self.nanoseconds);
+            }
+        }
+        self.loaded.code.clone()
     }
-    Ok(loaded.code)
+
+    /// Logs where the code came from, and what is wrong with the folder: once in each process, since that does not change
+    /// with the modules.
+    fn tell(&self, name: &str) {
+        let loaded = &self.loaded;
+        if let Some(folder) = &self.folder {
+            let path = folder.path().display();
+            if let Some(cause) = &loaded.bad_entry {
+                let text = format!("cache entry {path}/{cause}; the module was compiled again");
+                plugin::log(name, LogLevel::Warn, &text);
+            }
+            let unusable = loaded.unusable.as_ref();
+            let unusable =
+                unusable.map(|cause| format!("{cause}; modules are compiled without it"));
+            let complaint = unusable.or_else(|| loaded.not_kept.clone());
+            if let Some(complaint) = complaint
+                && COMPLAINED.swap(process::current(), Ordering::Relaxed) != process::current()
+            {
+                plugin::log(name, LogLevel::Warn, &format!("cache_dir {path} {complaint}"));
+            }
+        }
+        let what = match loaded.origin {
+            Origin::Memory => return,
+            Origin::Shared => "shared with another process",
+            Origin::Store => "taken from cache_dir",
+            Origin::Compiled => "compiled",
+        };
+        let text = format!("{what} in {} ms", self.nanoseconds / NANOS_PER_MS);
+        plugin::log(name, LogLevel::Info, &text);
+    }
 }

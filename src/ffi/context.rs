@@ -1,20 +1,58 @@
 //! Plugin contexts: configuring and freeing.
 
+use std::cell::RefCell;
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::{Rc, Weak};
+
+use smallvec::SmallVec;
 
 use super::ticker::Entry;
 use super::{
     Failure, RPW_CONTINUE, RPW_ERROR, RPW_FAILS_OPEN, RPW_NEED_INTERPRETER, RPW_REWRITES_BODIES,
-    RPW_TAKES_REQUEST_BODY, RPW_TAKES_RESPONSE_BODY, ending, guest_boundary, handle, rpw_error_t,
-    rpw_plugin_t, types,
+    RPW_TAKES_REQUEST_BODY, RPW_TAKES_RESPONSE_BODY, ending, guest_boundary, handle, request,
+    rpw_error_t, rpw_plugin_t, types,
 };
 use crate::abi::Callback;
+use crate::ports::RequestId;
 use crate::vm::Context;
 
-/// A plugin context.
+/// A plugin context. When its plugin is replaced, another takes its place for the requests that come.
 #[allow(non_camel_case_types, reason = "the name that C and Lua see")]
-pub type rpw_context_t = Context;
+pub struct rpw_context_t {
+    /// So that a plugin is found whose handle Lua has let go of.
+    _plugin: Rc<rpw_plugin_t>,
+    current: RefCell<Rc<Context>>,
+    /// Those that were replaced, as long as requests have them.
+    past: RefCell<SmallVec<[Weak<Context>; 1]>>,
+}
+
+impl rpw_context_t {
+    /// What new requests get.
+    pub(super) fn current(&self) -> Rc<Context> {
+        self.current.borrow().clone()
+    }
+
+    /// What a request has, or gets.
+    pub(super) fn of(&self, request: RequestId) -> Rc<Context> {
+        if self.past.borrow().is_empty() {
+            return self.current();
+        }
+        let mut past = self.past.borrow_mut();
+        past.retain(|context| context.strong_count() > 0);
+        let mut found = past.iter().rev().filter_map(Weak::upgrade);
+        found
+            .find(|context| request::seat(request, context).is_some())
+            .unwrap_or_else(|| self.current())
+    }
+
+    /// Puts another in its place. Returns the one that was there, to be ended.
+    pub(super) fn replace(&self, with: Rc<Context>) -> Rc<Context> {
+        let before = self.current.replace(with);
+        self.past.borrow_mut().push(Rc::downgrade(&before));
+        before
+    }
+}
 
 /// Makes a plugin context: proxy_on_context_create, proxy_on_vm_start, proxy_on_configure.
 ///
@@ -40,10 +78,16 @@ pub unsafe extern "C" fn rpw_context_new(
             unsafe { (handle::share(plugin), types::bytes(configuration, configuration_length)) };
         let plugin = plugin.filter(|_| !context.is_null());
         let plugin = plugin.ok_or_else(|| Failure::new("rpw_context_new: NULL argument"))?;
-        if interpreted == 0 && plugin.module().calls_foreign() {
+        let current = plugin.current();
+        if interpreted == 0 && current.module().calls_foreign() {
             return Ok(RPW_NEED_INTERPRETER);
         }
-        let made = Context::new(&plugin, configuration)?;
+        let made = Rc::new(rpw_context_t {
+            current: RefCell::new(Context::new(&current, configuration)?),
+            past: RefCell::default(),
+            _plugin: plugin.clone(),
+        });
+        plugin.add_context(&made);
         // SAFETY: checked above.
         unsafe { *context = handle::give(made) };
         Ok(RPW_CONTINUE)
@@ -61,6 +105,7 @@ pub unsafe extern "C" fn rpw_context_new(
 pub unsafe extern "C" fn rpw_context_traits(context: *const rpw_context_t) -> i32 {
     // SAFETY: as promised by the caller.
     let Some(context) = (unsafe { handle::lend(context) }) else { return RPW_ERROR };
+    let context = context.current();
     let module = context.plugin().module();
     let flag = |set: bool, flag: i32| if set { flag } else { 0 };
     flag(module.exports(Callback::RequestBody), RPW_TAKES_REQUEST_BODY)
@@ -79,7 +124,7 @@ pub unsafe extern "C" fn rpw_context_free(context: *mut rpw_context_t) {
     let _ = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: as promised by the caller.
         if let Some(context) = unsafe { handle::take(context) } {
-            ending::queue_context(context);
+            ending::queue_context(context.current());
         }
     }));
 }

@@ -247,6 +247,11 @@ impl Desk {
         seat.used = seat.used.max(floor).saturating_add(nanos);
     }
 
+    /// Something other than the guests wants to hear of what other workers do.
+    pub fn listen(&mut self) {
+        self.wants_to_listen = true;
+    }
+
     /// Takes in what a plugin wants done.
     pub fn enter(&mut self, plugin: &Rc<Plugin>, work: Work) {
         self.wants_to_listen |= work.wants_to_listen;

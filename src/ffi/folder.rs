@@ -10,13 +10,14 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Mode, OFlags, Stat, fchmod, fstat, mkdir, openat, renameat, statat,
-    unlinkat,
+    AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat, fchmod, flock, fstat, mkdir,
+    openat, renameat, statat, unlinkat,
 };
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use crate::vm::{CodeStore, StoreError};
+use super::turn::{Attempt, wait};
+use crate::vm::{CodeStore, StoreError, Turn};
 
 /// What all users may read and only the owner may write.
 const FOLDER_MODE: Mode = Mode::from_raw_mode(0o755);
@@ -85,6 +86,50 @@ unsafe impl CodeStore for Folder {
         }
         write(&folder, name, parts)
             .map_err(|error| StoreError::Unusable(format!("cannot take {name}: {error}")))
+    }
+
+    fn turn(&self, name: &str) -> Option<Turn> {
+        let folder = self.open().ok().filter(|_| self.owner == geteuid().as_raw())?;
+        let name = format!(".{name}.lock");
+        wait(|| try_lock(&folder, &name)).map(|file| {
+            let turn: Turn = Box::new(Lock { folder, name, _file: file });
+            turn
+        })
+    }
+}
+
+/// A file that its maker holds locked. The system lets go of the lock when the process ends, however that happens.
+struct Lock {
+    folder: OwnedFd,
+    name: String,
+    _file: OwnedFd,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Before it is let go of: who gets hold of it afterwards sees that it has no name.
+        let _ = unlinkat(&self.folder, &self.name, AtFlags::empty());
+    }
+}
+
+/// Takes the lock file of that name, made when it is not there.
+fn try_lock(folder: &OwnedFd, name: &str) -> Attempt<OwnedFd> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let Ok(file) = openat(folder, name, flags, Mode::RUSR | Mode::WUSR) else {
+        return Attempt::Impossible;
+    };
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK | Errno::INTR) => return Attempt::Taken,
+        Err(_) => return Attempt::Impossible,
+    }
+    // Another one may have held it and removed it.
+    let held = fstat(&file).map(|stat| stat.st_ino);
+    let named = statat(folder, name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| stat.st_ino);
+    match (held, named) {
+        (Ok(held), Ok(named)) if held == named => Attempt::Held(file),
+        (Ok(_), Ok(_) | Err(Errno::NOENT)) => Attempt::Taken,
+        _ => Attempt::Impossible,
     }
 }
 

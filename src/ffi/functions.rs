@@ -142,7 +142,7 @@ pub unsafe extern "C" fn rpw_setup(functions: *const rpw_nginx_t, error: *mut rp
         let found = Functions::new(functions)
             .ok_or_else(|| Failure::new("rpw_setup: a function is NULL"))?;
         process::watch_forks();
-        cache::set_folder(None);
+        cache::clear();
         shared::begin_lua_vm();
         upstreams::clear();
         trust::clear();

@@ -246,6 +246,7 @@ pub unsafe extern "C" fn rpw_listen_end(error: *mut rpw_error_t) -> i32 {
         let found = shared.hello(hello, || post.hear()).map_err(super::shared::refused)?;
         let address = found.ok_or_else(|| Failure::new("nobody heard the hello"))?;
         set_state(State::At(address));
+        shared.set_address(address).map_err(super::shared::refused)?;
         work::announce_callbacks();
         Ok(RPW_CONTINUE)
     })

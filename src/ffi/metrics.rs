@@ -3,9 +3,14 @@
 use std::cell::RefCell;
 use std::ffi::c_char;
 
+use sha2::{Digest as _, Sha256};
+
 use super::shared::{none, refused, shared_by_all};
-use super::{Failure, RPW_CONTINUE, boundary, rpw_bucket_t, rpw_error_t, rpw_metric_t, rpw_pair_t};
-use crate::store::{Series, Value, exposition};
+use super::{
+    Failure, RPW_CONTINUE, boundary, rpw_bucket_t, rpw_error_t, rpw_metric_t, rpw_pair_t,
+    rpw_presence_t, types,
+};
+use crate::store::{Presence, Series, Value, exposition};
 
 thread_local! {
     static OUT: RefCell<Out> = RefCell::default();
@@ -19,6 +24,8 @@ struct Out {
     buckets: Vec<Vec<rpw_bucket_t>>,
     list: Vec<rpw_metric_t>,
     text: String,
+    presences: Vec<Presence>,
+    rows: Vec<rpw_presence_t>,
 }
 
 /// Lists all metrics: those of filters and those of the host.
@@ -110,6 +117,78 @@ pub unsafe extern "C" fn rpw_prometheus(
             *text = out.text.as_ptr().cast();
             *length = out.text.len();
         });
+        Ok(RPW_CONTINUE)
+    })
+}
+
+/// Lists the plugins of all processes.
+///
+/// # Returns
+/// `RPW_CONTINUE` with one for each plugin and process in `*list`, by name, good until the next call of this function;
+/// `RPW_ERROR`.
+/// # Safety
+/// `list` and `count` are valid, `error` NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_presences(
+    list: *mut *const rpw_presence_t,
+    count: *mut usize,
+    error: *mut rpw_error_t,
+) -> i32 {
+    boundary(error, || {
+        // SAFETY: as promised by the caller.
+        let (Some(list), Some(count)) = (unsafe { (list.as_mut(), count.as_mut()) }) else {
+            return Err(Failure::new("rpw_presences: NULL argument"));
+        };
+        let all = shared_by_all().ok_or_else(none)?.presences().map_err(refused)?;
+        OUT.with_borrow_mut(|out| {
+            out.presences = all;
+            out.rows = out.presences.iter().map(row).collect();
+            *list = out.rows.as_ptr();
+            *count = out.rows.len();
+        });
+        Ok(RPW_CONTINUE)
+    })
+}
+
+fn row(of: &Presence) -> rpw_presence_t {
+    rpw_presence_t {
+        name: of.name.as_ptr().cast(),
+        name_length: of.name.len(),
+        error: of.error.as_ptr().cast(),
+        error_length: of.error.len(),
+        pid: of.pid,
+        version: of.version as u32,
+        failing: of.failing.into(),
+        digest: of.digest,
+        since: of.since as f64,
+        contexts: of.contexts as f64,
+        streams: of.streams as f64,
+        memory: of.memory as f64,
+        memory_limit: of.memory_limit as f64,
+        traps: of.traps as f64,
+        loading: of.loading as f64,
+        loading_since: of.loading_since as f64,
+        error_at: of.error_at as f64,
+    }
+}
+
+/// SHA-256 of a text.
+///
+/// # Returns
+/// `RPW_CONTINUE` with 32 bytes in `*digest`.
+/// # Safety
+/// `text` has the given length, `digest` has room for 32 bytes.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_sha256(
+    text: *const c_char,
+    length: usize,
+    digest: *mut c_char,
+) -> i32 {
+    boundary(std::ptr::null_mut(), || {
+        // SAFETY: as promised by the caller.
+        let found = Sha256::digest(unsafe { types::bytes(text, length) });
+        // SAFETY: as promised by the caller.
+        unsafe { std::ptr::copy_nonoverlapping(found.as_ptr(), digest.cast(), found.len()) };
         Ok(RPW_CONTINUE)
     })
 }

@@ -27,19 +27,25 @@ mod grpc;
 mod handle;
 mod header_fields;
 mod header_lines;
+mod images;
 mod listen;
+mod loading;
 mod metrics;
 mod nginx;
+mod plans;
 mod plugin;
 mod process;
+mod replace;
 mod request;
 mod request_line;
 mod resolved;
 mod server_flag;
 mod shared;
 mod stream;
+mod threads;
 mod ticker;
 mod trust;
+mod turn;
 mod types;
 mod upstreams;
 mod variables;
@@ -50,7 +56,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use foreign::{Below, Caller};
 
-pub use cache::rpw_cache_dir;
+pub use cache::{rpw_cache_dir, rpw_compile_threads};
 pub use context::*;
 pub use foreign::{rpw_caller_t, rpw_foreign_caller, rpw_foreign_function, rpw_result_t};
 pub use functions::{rpw_nginx_t, rpw_setup};
@@ -61,12 +67,14 @@ pub use header_lines::*;
 pub use listen::{
     rpw_listen_begin, rpw_listen_end, rpw_listen_failed, rpw_listen_heard, rpw_listen_wake,
 };
-pub use metrics::{rpw_metrics, rpw_prometheus};
+pub use loading::{rpw_loading_begin, rpw_loading_free, rpw_loading_state, rpw_loading_t};
+pub use metrics::{rpw_metrics, rpw_presences, rpw_prometheus, rpw_sha256};
 pub use plugin::*;
+pub use replace::{rpw_plan_next, rpw_plugin_follow, rpw_plugin_replace, rpw_replacements};
 pub use request_line::{rpw_flags_t, rpw_request_flags, rpw_request_method, rpw_request_target};
 pub use shared::{
-    rpw_shared_delete, rpw_shared_eviction, rpw_shared_get, rpw_shared_keys, rpw_shared_memory,
-    rpw_shared_set,
+    rpw_lua_vm, rpw_shared_delete, rpw_shared_eviction, rpw_shared_get, rpw_shared_keys,
+    rpw_shared_memory, rpw_shared_set,
 };
 pub use stream::*;
 pub use trust::rpw_trust;

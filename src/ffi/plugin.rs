@@ -1,19 +1,84 @@
 //! Plugins: loading and freeing.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use super::ticker::Entry;
 use super::{
-    Failure, RPW_CONTINUE, cache, guest_boundary, handle, nginx, rpw_error_t, rpw_options_t, types,
-    upstreams, work,
+    Failure, RPW_CONTINUE, RPW_ERROR, cache, guest_boundary, handle, nginx, rpw_context_t,
+    rpw_error_t, rpw_loading_t, rpw_options_t, types, upstreams, work,
 };
 use crate::abi::LogLevel;
-use crate::vm::{Module, Options, Plugin, TimeLimits};
+use crate::shm::PlanNumber;
+use crate::vm::{Code, Module, Options, Plugin, TimeLimits};
 
-/// A loaded plugin.
+/// A loaded plugin. When it is replaced, another takes its place.
 #[allow(non_camel_case_types, reason = "the name that C and Lua see")]
-pub type rpw_plugin_t = Plugin;
+pub struct rpw_plugin_t {
+    /// Never another one.
+    pub(super) name: String,
+    current: RefCell<Rc<Plugin>>,
+    options: RefCell<Options>,
+    contexts: RefCell<Vec<Weak<rpw_context_t>>>,
+    /// The last plan that was followed, or tried.
+    pub(super) plan: Cell<PlanNumber>,
+}
+
+thread_local! {
+    /// Those that live.
+    static PLUGINS: RefCell<Vec<Weak<rpw_plugin_t>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// All plugins, in the order in which they were loaded.
+pub(super) fn all() -> Vec<Rc<rpw_plugin_t>> {
+    PLUGINS.with_borrow(|plugins| plugins.iter().filter_map(Weak::upgrade).collect())
+}
+
+impl rpw_plugin_t {
+    fn new(plugin: Rc<Plugin>, options: Options) -> Rc<Self> {
+        let made = Rc::new(Self {
+            name: options.name.clone(),
+            current: RefCell::new(plugin),
+            options: RefCell::new(options),
+            contexts: RefCell::default(),
+            plan: Cell::new(0),
+        });
+        PLUGINS.with_borrow_mut(|plugins| {
+            plugins.retain(|plugin| plugin.strong_count() > 0);
+            plugins.push(Rc::downgrade(&made));
+        });
+        made
+    }
+
+    /// What new contexts get.
+    pub(super) fn current(&self) -> Rc<Plugin> {
+        self.current.borrow().clone()
+    }
+
+    /// What it was started with.
+    pub(super) fn options(&self) -> Options {
+        self.options.borrow().clone()
+    }
+
+    pub(super) fn add_context(&self, context: &Rc<rpw_context_t>) {
+        let mut contexts = self.contexts.borrow_mut();
+        contexts.retain(|context| context.strong_count() > 0);
+        contexts.push(Rc::downgrade(context));
+    }
+
+    pub(super) fn contexts(&self) -> Vec<Rc<rpw_context_t>> {
+        self.contexts.borrow().iter().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Puts another in its place.
+    pub(super) fn replace(&self, with: Rc<Plugin>, options: Options) {
+        self.current.replace(with);
+        self.options.replace(options);
+    }
+}
 
 /// Compiles a module, unless the cache has it compiled, and starts it once.
 ///
@@ -40,20 +105,81 @@ pub unsafe extern "C" fn rpw_plugin_load(
             let options = options.ok_or_else(|| Failure::new("rpw_plugin_load: NULL argument"))?;
             (types::bytes(name, name_length), types::bytes(code, code_length), read(options))
         };
-        let host = nginx::host()?;
         let name = text(name, "name")?;
+        let found = cache::find(nginx::host()?.as_ref(), code, false)?;
         let options = Options { name, ..options? };
-        let code = cache::code(&options.name, code)?;
-        let module = Module::new(code, options, &host)?;
-        let loaded = Plugin::new(module, host)?;
-        for warning in loaded.warnings() {
-            log(loaded.name(), LogLevel::Warn, warning);
-        }
-        work::add_plugin(&loaded);
+        let loaded = start(found.code(&options.name), options.clone())?;
         // SAFETY: checked above.
-        unsafe { *plugin = handle::give(loaded) };
+        unsafe { *plugin = handle::give(rpw_plugin_t::new(loaded, options)) };
         Ok(RPW_CONTINUE)
     })
+}
+
+/// Starts a plugin of a module that was loaded in the background.
+///
+/// # Arguments
+/// `loading` is one whose state is `RPW_CONTINUE`; `name` is copied; `options` is required.
+/// # Returns
+/// As `rpw_plugin_load`.
+/// # Safety
+/// All pointers are valid for the call, strings have the given lengths.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_plugin_start(
+    loading: *const rpw_loading_t,
+    name: *const c_char,
+    name_length: usize,
+    options: *const rpw_options_t,
+    plugin: *mut *mut rpw_plugin_t,
+    error: *mut rpw_error_t,
+) -> i32 {
+    guest_boundary(Entry::Setup, true, error, || {
+        // SAFETY: as promised by the caller.
+        let (loading, options) =
+            unsafe { (handle::lend(loading), options.as_ref().filter(|_| !plugin.is_null())) };
+        let (Some(loading), Some(options)) = (loading, options) else {
+            return Err(Failure::new("rpw_plugin_start: NULL argument"));
+        };
+        // SAFETY: as promised by the caller.
+        let (name, options) = unsafe { (types::bytes(name, name_length), read(options)?) };
+        let options = Options { name: text(name, "name")?, ..options };
+        let code = loading.with_found(|found| Ok(found.code(&options.name)))?;
+        let loaded = start(code, options.clone())?;
+        // SAFETY: checked above.
+        unsafe { *plugin = handle::give(rpw_plugin_t::new(loaded, options)) };
+        Ok(RPW_CONTINUE)
+    })
+}
+
+/// Tells the name of a plugin, good as long as its handle lives.
+///
+/// # Returns
+/// `RPW_CONTINUE`; `RPW_ERROR` for NULL.
+/// # Safety
+/// `plugin` is NULL or a live handle, the others are valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_plugin_name(
+    plugin: *const rpw_plugin_t,
+    name: *mut *const c_char,
+    length: *mut usize,
+) -> i32 {
+    // SAFETY: as promised by the caller.
+    let (plugin, name, length) = unsafe { (handle::lend(plugin), name.as_mut(), length.as_mut()) };
+    let (Some(plugin), Some(name), Some(length)) = (plugin, name, length) else { return RPW_ERROR };
+    *name = plugin.name.as_ptr().cast();
+    *length = plugin.name.len();
+    RPW_CONTINUE
+}
+
+/// Starts a plugin of that code.
+pub(super) fn start(code: Arc<Code>, options: Options) -> Result<Rc<Plugin>, Failure> {
+    let host = nginx::host()?;
+    let module = Module::new(code, options, &host)?;
+    let loaded = Plugin::new(module, host)?;
+    for warning in loaded.warnings() {
+        log(loaded.name(), LogLevel::Warn, warning);
+    }
+    work::add_plugin(&loaded);
+    Ok(loaded)
 }
 
 /// Writes a line about the plugin of that name.
@@ -83,7 +209,7 @@ pub unsafe extern "C" fn rpw_plugin_free(plugin: *mut rpw_plugin_t) {
 
 /// # Safety
 /// The strings of `options` have the given lengths.
-unsafe fn read(options: &rpw_options_t) -> Result<Options, Failure> {
+pub(super) unsafe fn read(options: &rpw_options_t) -> Result<Options, Failure> {
     // SAFETY: as promised by the caller.
     let (vm_config, root_id, vm_id, env) = unsafe {
         (

@@ -5,8 +5,8 @@ use std::ffi::c_char;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use super::{
-    Failure, RPW_CONTINUE, RPW_MISMATCH, RPW_MISSING, boundary, listen, nginx, rpw_error_t,
-    rpw_pair_t, rpw_value_t, types,
+    Failure, RPW_CONTINUE, RPW_MISMATCH, RPW_MISSING, boundary, images, listen, nginx, process,
+    rpw_error_t, rpw_pair_t, rpw_value_t, types,
 };
 use crate::abi::LogLevel;
 use crate::limits;
@@ -20,12 +20,29 @@ static FAILED: AtomicBool = AtomicBool::new(false);
 static LUA_VMS: AtomicU64 = AtomicU64::new(0);
 /// The Lua VM that made what is shared: until it has forked workers it may still make another one.
 static MADE_BY: AtomicU64 = AtomicU64::new(0);
+/// The process that made it.
+static MADE_IN: AtomicU64 = AtomicU64::new(0);
 /// What is shared was made in a worker, and so is its own.
 static ALONE: AtomicBool = AtomicBool::new(false);
 
 /// Another Lua VM uses the library.
 pub(super) fn begin_lua_vm() {
     LUA_VMS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Tells Lua VMs apart: those of one nginx since its start, by which plans of another configuration are known.
+///
+/// # Returns
+/// The number of the Lua VM that has called `rpw_setup` last.
+#[unsafe(no_mangle)]
+pub extern "C" fn rpw_lua_vm() -> u64 {
+    LUA_VMS.load(Ordering::Relaxed)
+}
+
+/// Whether other workers have the same.
+pub(super) fn is_common() -> bool {
+    let made_in = MADE_IN.load(Ordering::Relaxed);
+    made_in != 0 && made_in != process::current()
 }
 
 /// What all workers share; made here when no master did so, and this process's own then.
@@ -70,6 +87,7 @@ fn make_alone() -> Option<&'static Shared> {
 
 fn keep(made: Shared) -> &'static Shared {
     MADE_BY.store(LUA_VMS.load(Ordering::Relaxed), Ordering::Relaxed);
+    MADE_IN.store(process::current(), Ordering::Relaxed);
     // Lives as long as the process and those that it forks; so it is never freed once it is in use.
     let made: &'static Shared = Box::leak(Box::new(made));
     SHARED.store(std::ptr::from_ref(made).cast_mut(), Ordering::Release);
@@ -105,6 +123,7 @@ fn on_repair(repair: &Repair) {
 pub unsafe extern "C" fn rpw_shared_memory(size: u64, error: *mut rpw_error_t) -> i32 {
     boundary(error, || {
         listen::prepare();
+        images::prepare();
         let size = usize::try_from(size).unwrap_or(usize::MAX).min(limits::MAX_SHARED_MEMORY);
         let old = SHARED.load(Ordering::Acquire);
         if old.is_null() {

@@ -43,12 +43,13 @@ pub unsafe extern "C" fn rpw_stream_run(
     guest_boundary(Entry::Request, interpreted, error, || {
         // SAFETY: as promised by the caller.
         let (context, lent, outcome) =
-            unsafe { (handle::share(context), event.as_ref(), outcome.as_mut()) };
+            unsafe { (handle::lend(context), event.as_ref(), outcome.as_mut()) };
         let (Some(context), Some(lent), Some(outcome)) = (context, lent, outcome) else {
             return Err(Failure::new("rpw_stream_run: NULL argument"));
         };
         outcome.body_action = RPW_BODY_UNCHANGED;
         let request = request_id(request)?;
+        let context = context.of(request);
         let module = context.plugin().module();
         if !interpreted && module.calls_foreign() {
             return Ok(RPW_NEED_INTERPRETER);
@@ -114,7 +115,7 @@ pub unsafe extern "C" fn rpw_stream_wait(
         // SAFETY: as promised by the caller.
         let context = unsafe { handle::lend(context) }.filter(|_| !timeout_ms.is_null());
         let context = context.ok_or_else(|| Failure::new("rpw_stream_wait: NULL argument"))?;
-        let stream = find(context, request)?;
+        let (context, stream) = find(context, request)?;
         let waits =
             context.with_stream(stream, |vm| Ok(vm.wait(stream.id, || wakers::add(semaphore))))?;
         if !waits {
@@ -145,7 +146,7 @@ pub unsafe extern "C" fn rpw_stream_resume(
         let (Some(context), Some(outcome)) = (context, outcome) else {
             return Err(Failure::new("rpw_stream_resume: NULL argument"));
         };
-        let stream = find(context, request)?;
+        let (context, stream) = find(context, request)?;
         let code = context.with_stream(stream, |vm| {
             let result = vm.resume(stream.id)?;
             vm.take_waker(stream.id).and_then(wakers::take);
@@ -177,9 +178,10 @@ pub unsafe extern "C" fn rpw_stream_skip(
 ) -> i32 {
     guest_boundary(Entry::Request, false, error, || {
         // SAFETY: as promised by the caller.
-        let context = unsafe { handle::share(context) };
+        let context = unsafe { handle::lend(context) };
         let context = context.ok_or_else(|| Failure::new("rpw_stream_skip: NULL argument"))?;
         let request = request_id(request)?;
+        let context = context.of(request);
         if !nginx::is_real(request) {
             return Err(bad_request());
         }
@@ -215,9 +217,10 @@ pub unsafe extern "C" fn rpw_stream_leave_out(
 ) -> i32 {
     boundary(error, || {
         // SAFETY: as promised by the caller.
-        let context = unsafe { handle::share(context) };
+        let context = unsafe { handle::lend(context) };
         let context = context.ok_or_else(|| Failure::new("rpw_stream_leave_out: NULL argument"))?;
         let request = request_id(request)?;
+        let context = context.of(request);
         if !nginx::is_real(request) {
             return Err(bad_request());
         }
@@ -368,9 +371,16 @@ fn bad_request() -> Failure {
     Failure { code: RPW_BAD_REQUEST, text: "bad request".into() }
 }
 
-fn find(context: &Context, request: *mut c_void) -> Result<StreamRef, Failure> {
-    let found = request::stream(request_id(request)?, context);
-    found.ok_or_else(|| Error::Lost("the stream has ended".into()).into())
+fn find(
+    context: &rpw_context_t,
+    request: *mut c_void,
+) -> Result<(Rc<Context>, StreamRef), Failure> {
+    let request = request_id(request)?;
+    let context = context.of(request);
+    match request::stream(request, &context) {
+        Some(stream) => Ok((context, stream)),
+        None => Err(Error::Lost("the stream has ended".into()).into()),
+    }
 }
 
 fn code(action: Action) -> i32 {

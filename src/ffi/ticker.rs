@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use super::{Failure, process};
+use super::{Failure, process, threads};
 use crate::vm::deadline;
 
 const TICK: Duration = Duration::from_millis(deadline::TICK_MS as u64);
@@ -180,24 +180,8 @@ impl Clock {
     }
 }
 
-/// Spawns a thread that takes no signal: they are nginx's, whose handlers belong on its own thread.
-#[allow(clippy::disallowed_methods, reason = "no thread of these is there when nginx forks")]
 fn spawn(work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Failure> {
-    // SAFETY: both sets are valid, and a thread's mask is its own.
-    let (blocked, old) = unsafe {
-        let mut all = std::mem::zeroed();
-        let mut old = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        (libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut old), old)
-    };
-    let spawned = thread::Builder::new().name("wasm ticker".into()).stack_size(STACK).spawn(work);
-    if blocked == 0 {
-        // SAFETY: `old` was written above.
-        unsafe {
-            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const old, std::ptr::null_mut());
-        }
-    }
-    spawned.map_err(|e| {
+    threads::spawn("wasm ticker", STACK, work).map_err(|e| {
         Failure::new(format!("no thread to watch time limits with, so no filter may run: {e}"))
     })
 }

@@ -3,6 +3,7 @@
 
 use std::ffi::c_char;
 
+use super::rpw_plugin_t;
 use crate::snapshot::HeaderMap;
 
 /// Go on.
@@ -25,6 +26,8 @@ pub const RPW_BAD_REQUEST: i32 = -2;
 pub const RPW_TOO_LARGE: i32 = -3;
 /// Of a response's body: nothing more of it may go out, and the client must see that it is incomplete; the text says why.
 pub const RPW_CUT: i32 = -4;
+/// A file cannot be read.
+pub const RPW_UNREADABLE: i32 = -5;
 
 /// `proxy_on_request_headers`
 pub const RPW_REQUEST_HEADERS: i32 = 1;
@@ -107,6 +110,8 @@ pub const RPW_WORK_WAKE: i32 = 7;
 pub const RPW_WORK_REST: i32 = 8;
 /// `rpw_work_next`: see to it that this is called again when the process is to end.
 pub const RPW_WORK_WATCH: i32 = 9;
+/// `rpw_work_next`: a plugin was replaced by another worker, see `rpw_plan_next`.
+pub const RPW_WORK_FOLLOW: i32 = 10;
 
 /// `rpw_call_advance`: receive more.
 pub const RPW_CALL_RECEIVE: i32 = 1;
@@ -407,4 +412,60 @@ pub(super) unsafe fn push_pairs(map: &mut HeaderMap, data: *const rpw_pair_t, le
     for (name, value) in unsafe { pairs(data, length) } {
         map.push(name, value);
     }
+}
+
+/// What a plugin is to be replaced with.
+#[allow(non_camel_case_types, reason = "the name that C and Lua see")]
+#[repr(C)]
+pub struct rpw_plan_t {
+    /// The plugin.
+    pub plugin: *mut rpw_plugin_t,
+    /// Its name.
+    pub name: *const c_char,
+    pub name_length: usize,
+    /// The file of the module.
+    pub path: *const c_char,
+    pub path_length: usize,
+    /// Options, in Lua's words.
+    pub options: *const c_char,
+    pub options_length: usize,
+    /// The module's SHA-256.
+    pub digest: [u8; 32],
+}
+
+/// A plugin as one process has it. Times are seconds of Unix time, 0 for never.
+#[repr(C)]
+pub struct rpw_presence_t {
+    /// The plugin's name.
+    pub name: *const c_char,
+    pub name_length: usize,
+    /// The last thing that went wrong.
+    pub error: *const c_char,
+    pub error_length: usize,
+    /// The process.
+    pub pid: u32,
+    /// The number of the plan that brought its module; 0 for the module that was loaded.
+    pub version: u32,
+    /// 1 when something went wrong since its VM started.
+    pub failing: i32,
+    /// SHA-256 of the module.
+    pub digest: [u8; 32],
+    /// When its VM started.
+    pub since: f64,
+    /// Plugin contexts that are alive.
+    pub contexts: f64,
+    /// Streams that are alive.
+    pub streams: f64,
+    /// Bytes of memory that its VMs have.
+    pub memory: f64,
+    /// Bytes that one of them may have.
+    pub memory_limit: f64,
+    /// VMs that were lost.
+    pub traps: f64,
+    /// Loads in the background that are under way.
+    pub loading: f64,
+    /// Since when.
+    pub loading_since: f64,
+    /// When the last thing went wrong.
+    pub error_at: f64,
 }

@@ -13,8 +13,8 @@ use super::desk::{Answer, Call, Desk, Function, Next};
 use super::ticker::{self, Entry};
 use super::{
     Failure, RPW_CALL_DONE, RPW_CALL_GONE, RPW_CALL_RECEIVE, RPW_CONTINUE, RPW_WORK_CONNECT,
-    RPW_WORK_WAKE, boundary, ending, foreign, grpc, guest_boundary, listen, nginx, process,
-    rpw_error_t, rpw_io_t, rpw_work_t, types,
+    RPW_WORK_FOLLOW, RPW_WORK_WAKE, boundary, ending, foreign, grpc, guest_boundary, listen, nginx,
+    plans, process, rpw_error_t, rpw_io_t, rpw_work_t, shared, types,
 };
 use crate::abi::LogLevel;
 use crate::callout::{self, Exchange, FailureKind, Step};
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn rpw_work_listen(semaphore: *mut c_void) -> i32 {
 /// `RPW_WORK_REST`, or after another wait, when a timer of nginx has ended it.
 /// # Returns
 /// `RPW_WORK_START` (make a call), `RPW_WORK_STOP` (give a call up), `RPW_WORK_RUN` (run a function), `RPW_WORK_LISTEN` (see
-/// `rpw_listen_begin`), `RPW_WORK_WATCH`, `RPW_WORK_REST`, `RPW_WORK_WAIT`, with the details in `*work`, whose
+/// `rpw_listen_begin`), `RPW_WORK_FOLLOW`, `RPW_WORK_WATCH`, `RPW_WORK_REST`, `RPW_WORK_WAIT`, with the details in `*work`, whose
 /// strings are good until the call of that id ends; `RPW_ERROR`.
 /// # Safety
 /// `work` and `error` are valid.
@@ -125,6 +125,13 @@ pub unsafe extern "C" fn rpw_work_next(
         let callbacks = turn > 0;
         if callbacks {
             prepare(&host, turn > 1)?;
+        }
+        if plans::is_behind() {
+            return Ok(RPW_WORK_FOLLOW);
+        }
+        // Plans of other workers come by the same way as messages.
+        if shared::is_common() {
+            DESK.with_borrow_mut(Desk::listen);
         }
         loop {
             collect(&host);
@@ -447,6 +454,10 @@ pub unsafe extern "C" fn rpw_call_end(
         };
         if let Err(failure) = &result {
             report_call(&call.plugin, "HTTP call", &call.dispatched.name, failure);
+        }
+        if let Some(shared) = shared::shared() {
+            // A count that finds no room is missed by nobody.
+            let _ = shared.count_call(call.plugin.name(), &call.dispatched.name, result.is_err());
         }
         let host = nginx::host()?;
         let before = if result.is_err() { failed_nanos(&host, call.began) } else { 0 };

@@ -199,6 +199,7 @@ impl Region {
                 is_free && place.compare_exchange(before, this.to_bits(), AcqRel, Relaxed).is_ok();
             if ours {
                 let number = at as u32 + 1;
+                self.header().wakes[at].store(0, Relaxed);
                 // It may have been killed with the lock, which now looks as if this process had it.
                 let word = self.lock_word().load(Acquire);
                 if holder(word) == number {

@@ -15,6 +15,7 @@ mod metric;
 mod node;
 mod own;
 mod peek;
+mod plan;
 mod process;
 mod queue;
 mod region;
@@ -22,6 +23,7 @@ mod repair;
 mod replace;
 mod store;
 mod table;
+mod upstream;
 mod verify;
 
 use std::hash::Hasher as _;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 pub use own::Own;
+pub use plan::PlanNumber;
 pub use process::{generation, watch_forks};
 pub use region::Region;
 pub use repair::Repair;
@@ -75,6 +78,7 @@ impl Shared {
     pub fn metrics(&self) -> Result<Vec<Series>, Refusal> {
         let locked = self.lock()?;
         let (mut own, of_guests) = (locked.own_metrics(), locked.metrics());
+        own.append(&mut locked.upstream_metrics());
         let used = locked.used();
         drop(locked);
         for (name, help, bytes) in [
@@ -89,6 +93,16 @@ impl Shared {
                 value: Value::Number(bytes as i128),
             });
         }
+        own.push(Series {
+            name: "proxy_wasm_build_info".into(),
+            help: "The library: always 1".into(),
+            kind: Type::Gauge,
+            labels: vec![
+                ("version", env!("CARGO_PKG_VERSION").into()),
+                ("arch", std::env::consts::ARCH.into()),
+            ],
+            value: Value::Number(1),
+        });
         Ok(in_order(own, of_guests))
     }
 

@@ -28,6 +28,10 @@ pub(super) enum Kind {
     Own = 5,
     /// How many metrics a plugin has.
     Count = 6,
+    /// What plugins of that name were replaced with.
+    Plan = 7,
+    /// Calls of a plugin to an upstream.
+    Upstream = 8,
 }
 
 /// The head of a node. It is filled before a link leads to it; then only the links in it change, each by one store.

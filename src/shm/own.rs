@@ -12,7 +12,9 @@ use super::node::Kind;
 use super::process::Process;
 use super::region::{Link, Region, Shareable};
 use crate::abi::Callback;
-use crate::store::{Count, CounterBlock, Counters, Refusal, Series, plugin_series};
+use crate::store::{
+    Count, CounterBlock, Counters, Presence, PresenceBlock, Refusal, Series, plugin_series,
+};
 
 // SAFETY: made of atomics.
 unsafe impl Shareable for CounterBlock {}
@@ -51,10 +53,19 @@ impl Counters for Own {
     /// A VM that this process inherited is another one's.
     fn memory_goes(&self, bytes: usize) {
         let block = self.block();
-        if Process::from_bits(block.process.load(Relaxed)).id == std::process::id() {
+        if is_ours(block) {
             block.memory_goes(bytes);
         }
     }
+
+    /// As above.
+    fn presence(&self) -> Option<&PresenceBlock> {
+        Some(self.block()).filter(|block| is_ours(block)).map(|block| &block.presence)
+    }
+}
+
+fn is_ours(block: &CounterBlock) -> bool {
+    Process::from_bits(block.process.load(Relaxed)).id == std::process::id()
 }
 
 impl Default for Own {
@@ -65,6 +76,34 @@ impl Default for Own {
 }
 
 impl Shared {
+    /// The ids of the processes that use the region, this one among them, and of some that have ended.
+    pub fn processes(&self) -> Vec<u32> {
+        let _ = self.region.number();
+        let all = self.region.header().processes.iter();
+        let ids = all.map(|process| Process::from_bits(process.load(Relaxed)).id);
+        ids.filter(|id| *id != 0).collect()
+    }
+
+    /// The plugins of all processes that live, by name and process.
+    pub fn presences(&self) -> Result<Vec<Presence>, Refusal> {
+        let locked = self.lock()?;
+        let mut all: Vec<Presence> = Vec::new();
+        locked.for_each(|link, node| {
+            if node.is(Kind::Own)
+                && let Some(block) = locked.value::<CounterBlock>(link)
+            {
+                let process = Process::from_bits(block.process.load(Relaxed));
+                let name = String::from_utf8_lossy(locked.space_of(link, node)).into_owned();
+                // The master starts plugins only to see that they start.
+                if process.id != std::os::unix::process::parent_id() && !process.is_gone() {
+                    all.extend(block.read_presence(name, process.id));
+                }
+            }
+        });
+        all.sort_by(|a, b| (&a.name, a.pid).cmp(&(&b.name, b.pid)));
+        Ok(all)
+    }
+
     /// Where this process counts what a plugin does.
     pub fn own(&self, plugin: &str) -> Own {
         let link = self.own_block(plugin.as_bytes()).ok();
@@ -92,6 +131,7 @@ impl Shared {
         {
             // It was another's, which ended.
             block.memory.store(0, Relaxed);
+            block.presence.take_over();
             block.process.store(me, Relaxed);
         }
         Ok(link)

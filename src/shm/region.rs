@@ -76,6 +76,12 @@ pub(super) struct Header {
     pub addresses: [AtomicU32; HELLOS],
     /// Who uses the region, by number less 1: processes as bits. One that has ended leaves its number to another.
     pub processes: [AtomicU64; limits::SHARED_PROCESSES],
+    /// Where each of them is woken; 0 for one that is not.
+    pub wakes: [AtomicU32; limits::SHARED_PROCESSES],
+    /// The number of the last plan.
+    pub plans: AtomicU32,
+    /// How many upstreams are counted.
+    pub upstreams: AtomicU32,
 }
 
 /// A mapping. Forked processes share what it holds.

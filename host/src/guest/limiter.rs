@@ -14,6 +14,8 @@ pub struct Limiter {
     own: Arc<dyn Counters>,
     /// Bytes of memory.
     memory: usize,
+    /// Plugin contexts and streams.
+    alive: (usize, usize),
     /// Where that is. Here, because nothing grows without asking here.
     pub view: View,
 }
@@ -29,12 +31,20 @@ impl Limiter {
             .instances(1 + beside)
             .memories(1)
             .build();
-        Self { limits, own, memory: 0, view: View::default() }
+        Self { limits, own, memory: 0, alive: (0, 0), view: View::default() }
     }
 
     /// Where it counts.
     pub fn own(&self) -> &Arc<dyn Counters> {
         &self.own
+    }
+
+    /// Says how many plugin contexts and streams the guest has now.
+    pub fn alive(&mut self, contexts: usize, streams: usize) {
+        let before = std::mem::replace(&mut self.alive, (contexts, streams));
+        if let Some(presence) = self.own.presence() {
+            presence.alive(before, self.alive);
+        }
     }
 
     fn counted(&self, allowed: bool) -> bool {
@@ -87,5 +97,6 @@ impl ResourceLimiter for Limiter {
 impl Drop for Limiter {
     fn drop(&mut self) {
         self.own.memory_goes(self.memory);
+        self.alive(0, 0);
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::presence::{self, Presence, PresenceBlock};
 use super::series::{Series, Type, Value};
 use crate::abi::Callback;
 
@@ -96,6 +97,8 @@ pub struct CounterBlock {
     pub memory: AtomicU64,
     /// That process, in a form of the store's own.
     pub process: AtomicU64,
+    /// What that process has of the plugin.
+    pub presence: PresenceBlock,
 }
 
 /// Counts what one plugin does in one process.
@@ -110,12 +113,23 @@ pub trait Counters: Send + Sync {
     fn memory_grows(&self, bytes: usize);
     /// A VM is gone with its memory.
     fn memory_goes(&self, bytes: usize);
+    /// Where this process says what it has of the plugin; `None` when nobody reads that.
+    fn presence(&self) -> Option<&PresenceBlock> {
+        None
+    }
 }
 
 impl CounterBlock {
     /// The number of bytes that its VMs have.
     fn memory(&self) -> u64 {
         self.memory.load(Relaxed)
+    }
+
+    /// What the process of that id has of the plugin of that name. `None` when it has had neither a VM nor a load.
+    pub fn read_presence(&self, plugin: String, pid: u32) -> Option<Presence> {
+        let traps = COUNTS.iter().position(|(count, ..)| *count == Count::Traps);
+        let traps = traps.map_or(0, |at| self.counts[at].load(Relaxed));
+        self.presence.read(plugin, pid, self.memory(), traps)
     }
 }
 
@@ -141,6 +155,10 @@ impl Counters for CounterBlock {
 
     fn memory_goes(&self, bytes: usize) {
         self.memory.store(self.memory().saturating_sub(bytes as u64), Relaxed);
+    }
+
+    fn presence(&self) -> Option<&PresenceBlock> {
+        Some(&self.presence)
     }
 }
 
@@ -202,6 +220,17 @@ pub fn plugin_series(
     for (count, name, help, label) in COUNTS {
         let value = Value::Number(sum(&|block| &block.counts[count as usize]).into());
         push(name, help, Type::Counter, label.map(|(name, value)| (name, value.into())), value);
+    }
+    let presences: Vec<&PresenceBlock> = blocks.iter().map(|block| &block.presence).collect();
+    presence::totals(&presences, |(name, help, kind, label, value)| {
+        push(name, help, kind, label, value);
+    });
+    for block in blocks {
+        if let Some(id) = process(block) {
+            presence::of_process(&block.presence, id, |(name, help, kind, label, value)| {
+                push(name, help, kind, label, value);
+            });
+        }
     }
     let mut memory: BTreeMap<u32, u64> = BTreeMap::new();
     for block in blocks {

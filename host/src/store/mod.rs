@@ -5,6 +5,7 @@
 
 mod counters;
 mod memory;
+mod presence;
 mod series;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use crate::abi::MetricType;
 
 pub use counters::{Count, CounterBlock, Counters, NoCounters, plugin_series};
 pub use memory::MemoryStore;
+pub use presence::{Presence, PresenceBlock};
 pub use series::{Series, Type, Value, exposition};
 
 /// The version of an entry of shared data, for compare and swap. Never 0.

@@ -1,12 +1,22 @@
 //! Compiled code, which any number of plugins can be made of.
 
+use std::fs::File;
+use std::num::NonZeroUsize;
+
+use sha2::{Digest as _, Sha256};
+
 use super::engine::{compile, engine};
 use super::profile::Profile;
 use crate::abi::{Marker, Version};
 use crate::error::{Error, one_line, shown};
 
+/// SHA-256.
+pub type Digest = [u8; 32];
+
 /// See the module.
 pub struct Code {
+    /// SHA-256 of the module.
+    pub digest: Digest,
     pub(super) module: wasmtime::Module,
     pub(super) profile: Profile,
     pub(super) version: Version,
@@ -17,9 +27,18 @@ pub struct Code {
 impl Code {
     /// Compiles a module and checks what is the same for all plugins.
     pub fn compile(bytes: &[u8]) -> Result<Self, Error> {
-        let module = compile(bytes)?;
+        Self::compile_on(bytes, Sha256::digest(bytes).into(), None)
+    }
+
+    /// The same on that many threads, of a module with that digest.
+    pub(super) fn compile_on(
+        bytes: &[u8],
+        digest: Digest,
+        threads: Option<NonZeroUsize>,
+    ) -> Result<Self, Error> {
+        let module = compile(bytes, threads)?;
         let profile = Profile::of(&module, bytes);
-        Self::of(module, profile)
+        Self::of(module, profile, digest)
     }
 
     /// The code as bytes, from which [`Code::restore`] makes it again.
@@ -32,16 +51,32 @@ impl Code {
     /// # Safety
     /// The artifact and the profile come from [`Code::artifact`] and the same code, unchanged: what they hold is run.
     #[allow(unsafe_code, reason = "machine code is taken from bytes; the caller vouches for them")]
-    pub(super) unsafe fn restore(artifact: &[u8], profile: Profile) -> Result<Self, Error> {
+    pub(super) unsafe fn restore(
+        artifact: &[u8],
+        profile: Profile,
+        digest: Digest,
+    ) -> Result<Self, Error> {
         // SAFETY: as promised by the caller.
         let module = unsafe { wasmtime::Module::deserialize(engine()?, artifact) };
-        Self::of(module.map_err(|e| Error::Module(one_line(&e)))?, profile)
+        Self::of(module.map_err(|e| Error::Module(one_line(&e)))?, profile, digest)
     }
 
-    fn of(module: wasmtime::Module, profile: Profile) -> Result<Self, Error> {
+    /// Makes code of an artifact in a file, which stays where it is: processes that map the same file share its memory.
+    /// Fails as [`Code::restore`] does, and where the system maps no code.
+    ///
+    /// # Safety
+    /// As for [`Code::restore`], and nothing can change the file any more, or cut it.
+    #[allow(unsafe_code, reason = "machine code is taken from a file; the caller vouches for it")]
+    pub(super) unsafe fn map(file: File, profile: Profile, digest: Digest) -> Result<Self, Error> {
+        // SAFETY: as promised by the caller.
+        let module = unsafe { wasmtime::Module::deserialize_open_file(engine()?, file) };
+        Self::of(module.map_err(|e| Error::Module(one_line(&e)))?, profile, digest)
+    }
+
+    fn of(module: wasmtime::Module, profile: Profile, digest: Digest) -> Result<Self, Error> {
         let mut warnings = Vec::new();
         let version = version(&module, &mut warnings)?;
-        Ok(Self { module, profile, version, warnings })
+        Ok(Self { digest, module, profile, version, warnings })
     }
 }
 

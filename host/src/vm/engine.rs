@@ -32,12 +32,13 @@ fn config() -> Result<Config, String> {
     Ok(config)
 }
 
-/// Compiles a module.
-pub fn compile(bytes: &[u8]) -> Result<wasmtime::Module, Error> {
+/// Compiles a module on that many threads; `None` for one for each core.
+pub fn compile(bytes: &[u8], threads: Option<NonZeroUsize>) -> Result<wasmtime::Module, Error> {
     magic::check(bytes).map_err(|what| Error::Module(what.into()))?;
     let engine = engine()?;
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let threads = if bytes.len() < SMALL { 1 } else { cores };
+    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let most = threads.map_or_else(cores, NonZeroUsize::get);
+    let threads = if bytes.len() < SMALL { 1 } else { most };
     in_pool(threads, || wasmtime::Module::from_binary(engine, bytes))
         .map_err(|e| Error::Module(format!("no threads to compile with: {e}")))?
         .map_err(|e| {

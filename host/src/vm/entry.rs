@@ -20,11 +20,27 @@ const HEADER: usize = DIGEST + 32;
 pub fn header(name: &str, profile: Profile, code: &[u8]) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     let (head, sum) = header.split_at_mut(DIGEST);
-    head[..8].copy_from_slice(&MAGIC);
-    head[8..16].copy_from_slice(&profile.to_flags().to_le_bytes());
-    head[16..].copy_from_slice(&(code.len() as u64).to_le_bytes());
+    head.copy_from_slice(&trailer(profile, code.len()));
     sum.copy_from_slice(&digest(name, head, code));
     header
+}
+
+/// Bytes that stand behind code in memory that processes share: the first three fields of the table.
+pub const TRAILER: usize = DIGEST;
+
+/// What stands behind code of that length in memory that processes share.
+pub fn trailer(profile: Profile, length: usize) -> [u8; TRAILER] {
+    let mut trailer = [0; TRAILER];
+    trailer[..8].copy_from_slice(&MAGIC);
+    trailer[8..16].copy_from_slice(&profile.to_flags().to_le_bytes());
+    trailer[16..].copy_from_slice(&(length as u64).to_le_bytes());
+    trailer
+}
+
+/// The profile of code with that trailer, in a file of that size; `None` when it is no such file.
+pub fn parse_trailer(trailer: &[u8; TRAILER], size: u64) -> Option<Profile> {
+    let is_whole = trailer[..8] == MAGIC && number(&trailer[16..]) + TRAILER as u64 == size;
+    is_whole.then(|| Profile::from_flags(number(&trailer[8..16])))
 }
 
 /// Profile and code of an entry; the error completes a sentence that begins with the entry's name.
@@ -74,6 +90,16 @@ mod tests {
         }
         entry.push(0);
         assert_eq!(parse("a", &entry), Err("is longer than it says"));
+    }
+
+    #[test]
+    fn a_trailer_tells_whether_its_file_is_whole() {
+        let profile = Profile::from_flags(0b0101);
+        let mut bytes = trailer(profile, 4);
+        assert_eq!(parse_trailer(&bytes, 4 + TRAILER as u64), Some(profile));
+        assert_eq!(parse_trailer(&bytes, 3 + TRAILER as u64), None);
+        bytes[0] ^= 1;
+        assert_eq!(parse_trailer(&bytes, 4 + TRAILER as u64), None);
     }
 
     #[test]

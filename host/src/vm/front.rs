@@ -81,7 +81,7 @@ pub fn linked() -> Result<&'static InstancePre<State>, Error> {
 }
 
 fn link() -> Result<InstancePre<State>, Error> {
-    let module = compile(&binary())?;
+    let module = compile(&binary(), None)?;
     let mut linker = Linker::new(engine()?);
     hostcall::add_beginnings_to_linker(&mut linker, functions())
         .and_then(|()| linker.instantiate_pre(&module))

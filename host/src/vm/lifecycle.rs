@@ -12,6 +12,7 @@ impl Vm {
         let contexts = &mut self.state_mut().contexts;
         let id = contexts.next_id();
         contexts.roots.insert(id, Root::new(id, configuration));
+        self.count_contexts();
         let result = self.configure_root(id, configuration.len() as u32);
         if let Err(error) = result {
             // The refusal is what the user must hear of, so a trap in on_delete only ends the VM.
@@ -105,7 +106,14 @@ impl Vm {
         let result = self.delete(id);
         self.drop_calls(id);
         self.state_mut().contexts.remove_root(id);
+        self.count_contexts();
         result
+    }
+
+    /// Has the metrics show how many contexts there are.
+    fn count_contexts(&mut self) {
+        let state = self.state_mut();
+        state.limits.alive(state.contexts.roots.len(), state.contexts.streams.len());
     }
 
     /// Deletes the plugin contexts whose `proxy_done` came.
@@ -128,6 +136,7 @@ impl Vm {
         if calls_hold && let Some(stream) = contexts.streams.get_mut(&id) {
             stream.calls_hold = true;
         }
+        self.count_contexts();
         if self.exports.context_create.is_some() {
             let created = self.call(Callback::ContextCreate, id, |store, exports| {
                 exports.context_create.as_ref().map_or(Ok(()), |f| f.call(store, (id, root)))
@@ -135,6 +144,7 @@ impl Vm {
             if let Err(error) = created {
                 self.drop_calls(id);
                 self.state_mut().contexts.remove_stream(id);
+                self.count_contexts();
                 return Err(error);
             }
         }
@@ -147,6 +157,7 @@ impl Vm {
         let result = self.tell_end(id);
         self.drop_calls(id);
         self.state_mut().contexts.remove_stream(id);
+        self.count_contexts();
         result
     }
 

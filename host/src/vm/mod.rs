@@ -35,7 +35,7 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
-pub use cache::{Cache, CodeStore, Loaded, Origin, StoreError};
+pub use cache::{Cache, CodeStore, Images, Loaded, Origin, Sources, StoreError, Turn};
 pub use code::Code;
 pub use deadline::TimeLimits;
 pub use module::{Module, Options, host_functions};

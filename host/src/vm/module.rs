@@ -181,6 +181,10 @@ impl Module {
     /// Makes an instance and runs its own start code.
     pub fn start(self: &Arc<Self>, host: &Arc<dyn Host>) -> Result<Vm, Error> {
         let own = host.counters(&self.info.name);
+        if let Some(presence) = own.presence() {
+            let now = host.wall_clock() / NANOS_PER_SECOND;
+            presence.code(&self.code.digest, self.memory_limit, now);
+        }
         let beside = usize::from(self.linked.has_front());
         let mut store = store(&self.info, host, Limiter::new(self.memory_limit, beside, own))?;
         let start = StartCode { limit_ms: self.time_limits.of(Callback::Start) };
@@ -255,6 +259,8 @@ fn store(
     store.limiter(|state| &mut state.limits);
     Ok(store)
 }
+
+const NANOS_PER_SECOND: u64 = 1_000_000_000;
 
 fn check_memory(module: &wasmtime::Module, limit: u64) -> Result<(), Error> {
     match module.get_export("memory") {

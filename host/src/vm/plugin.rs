@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::guest::ContextId;
 use crate::limits;
 use crate::ports::{Host, RequestId};
-use crate::store::Count;
+use crate::store::{Count, Counters};
 
 /// A loaded plugin: a module, and one VM at a time.
 ///
@@ -270,6 +270,7 @@ impl Plugin {
     /// Lets go of a VM that has ended.
     fn bury(&self, slot: &mut Slot) {
         if let Some(vm) = slot.take_dead() {
+            self.note(vm.state().own.as_ref(), &slot.cause);
             self.forget(&vm);
             if vm.state().calls.any() {
                 self.dropped.borrow_mut().push(CallRef::all(slot.serial));
@@ -312,9 +313,17 @@ impl Plugin {
             // Whoever loads the plugin hears of it.
             Err(error) if first => Err(error),
             Err(error) => {
+                self.note(self.host.counters(self.name()).as_ref(), &error.to_string());
                 self.tell(LogLevel::Error, slot.backoff.failed(now, &error));
                 Err(error)
             }
+        }
+    }
+
+    /// Has the plugin's state show what went wrong.
+    fn note(&self, counters: &dyn Counters, cause: &str) {
+        if let Some(presence) = counters.presence() {
+            presence.error(cause, self.host.wall_clock() / NANOS_PER_SECOND);
         }
     }
 
@@ -367,6 +376,11 @@ impl Context {
     /// Its plugin.
     pub fn plugin(&self) -> &Rc<Plugin> {
         &self.plugin
+    }
+
+    /// What it was made with.
+    pub fn configuration(&self) -> &[u8] {
+        &self.configuration
     }
 
     /// Starts a stream for a request, see [`Event::calls_hold`](crate::event::Event::calls_hold).
@@ -466,3 +480,4 @@ fn gone_is_ended(result: Result<(), Error>) -> Result<(), Error> {
 }
 
 const NANOS_PER_MS: u64 = 1_000_000;
+const NANOS_PER_SECOND: u64 = 1_000_000_000;

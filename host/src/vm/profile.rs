@@ -112,7 +112,7 @@ mod tests {
 
     fn profile(text: &str) -> Profile {
         let bytes = wat::parse_str(text).unwrap();
-        Profile::of(&compile(&bytes).unwrap(), &bytes)
+        Profile::of(&compile(&bytes, None).unwrap(), &bytes)
     }
 
     #[test]

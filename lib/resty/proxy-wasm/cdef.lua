@@ -2,13 +2,14 @@
 local ffi = require("ffi")
 
 ffi.cdef([[
+typedef struct rpw_context_t rpw_context_t;
+typedef struct rpw_loading_t rpw_loading_t;
+typedef struct rpw_plugin_t rpw_plugin_t;
 typedef struct rpw_error_t {
     char *data;
     size_t capacity;
     size_t length;
 } rpw_error_t;
-typedef struct rpw_plugin rpw_plugin_t;
-typedef struct rpw_context rpw_context_t;
 typedef struct rpw_result_t {
     const char *data;
     size_t length;
@@ -73,6 +74,25 @@ typedef struct rpw_metric_t {
     const struct rpw_bucket_t *buckets;
     size_t buckets_length;
 } rpw_metric_t;
+typedef struct rpw_presence_t {
+    const char *name;
+    size_t name_length;
+    const char *error;
+    size_t error_length;
+    uint32_t pid;
+    uint32_t version;
+    int32_t failing;
+    uint8_t digest[32];
+    double since;
+    double contexts;
+    double streams;
+    double memory;
+    double memory_limit;
+    double traps;
+    double loading;
+    double loading_since;
+    double error_at;
+} rpw_presence_t;
 typedef struct rpw_options_t {
     const char *vm_config;
     size_t vm_config_length;
@@ -93,6 +113,16 @@ typedef struct rpw_options_t {
     size_t calls_length;
     int32_t calls_hold;
 } rpw_options_t;
+typedef struct rpw_plan_t {
+    struct rpw_plugin_t *plugin;
+    const char *name;
+    size_t name_length;
+    const char *path;
+    size_t path_length;
+    const char *options;
+    size_t options_length;
+    uint8_t digest[32];
+} rpw_plan_t;
 typedef struct rpw_flags_t {
     uint64_t words[26];
 } rpw_flags_t;
@@ -153,14 +183,15 @@ int32_t rpw_abi(void);
 int32_t rpw_cache_dir(const char *path,
                       size_t path_length,
                       struct rpw_error_t *error);
-int32_t rpw_context_new(const rpw_plugin_t *plugin,
+int32_t rpw_compile_threads(uint32_t threads);
+int32_t rpw_context_new(const struct rpw_plugin_t *plugin,
                         const char *configuration,
                         size_t configuration_length,
                         int32_t interpreted,
-                        rpw_context_t **context,
+                        struct rpw_context_t **context,
                         struct rpw_error_t *error);
-int32_t rpw_context_traits(const rpw_context_t *context);
-void rpw_context_free(rpw_context_t *context);
+int32_t rpw_context_traits(const struct rpw_context_t *context);
+void rpw_context_free(struct rpw_context_t *context);
 int32_t rpw_foreign_function(const char *name,
                              size_t name_length,
                              int32_t later,
@@ -200,18 +231,56 @@ int32_t rpw_listen_end(struct rpw_error_t *error);
 int32_t rpw_listen_heard(void);
 int32_t rpw_listen_wake(void);
 int32_t rpw_listen_failed(const char *reason, size_t reason_length);
+int32_t rpw_loading_begin(const char *name,
+                          size_t name_length,
+                          const char *path,
+                          size_t path_length,
+                          struct rpw_loading_t **loading,
+                          struct rpw_error_t *error);
+int32_t rpw_loading_state(const struct rpw_loading_t *loading,
+                          struct rpw_error_t *error);
+void rpw_loading_free(struct rpw_loading_t *loading);
 int32_t rpw_metrics(const struct rpw_metric_t **list,
                     size_t *count,
                     struct rpw_error_t *error);
 int32_t rpw_prometheus(const char **text, size_t *length, struct rpw_error_t *error);
+int32_t rpw_presences(const struct rpw_presence_t **list,
+                      size_t *count,
+                      struct rpw_error_t *error);
+int32_t rpw_sha256(const char *text, size_t length, char *digest);
 int32_t rpw_plugin_load(const char *name,
                         size_t name_length,
                         const char *code,
                         size_t code_length,
                         const struct rpw_options_t *options,
-                        rpw_plugin_t **plugin,
+                        struct rpw_plugin_t **plugin,
                         struct rpw_error_t *error);
-void rpw_plugin_free(rpw_plugin_t *plugin);
+int32_t rpw_plugin_start(const struct rpw_loading_t *loading,
+                         const char *name,
+                         size_t name_length,
+                         const struct rpw_options_t *options,
+                         struct rpw_plugin_t **plugin,
+                         struct rpw_error_t *error);
+int32_t rpw_plugin_name(const struct rpw_plugin_t *plugin, const char **name, size_t *length);
+void rpw_plugin_free(struct rpw_plugin_t *plugin);
+const int32_t *rpw_replacements(void);
+int32_t rpw_plugin_replace(const struct rpw_plugin_t *plugin,
+                           const struct rpw_loading_t *loading,
+                           const struct rpw_options_t *options,
+                           uint64_t lua_vm,
+                           const char *path,
+                           size_t path_length,
+                           const char *words,
+                           size_t words_length,
+                           struct rpw_error_t *error);
+int32_t rpw_plan_next(uint64_t lua_vm,
+                      struct rpw_plan_t *plan,
+                      struct rpw_error_t *error);
+int32_t rpw_plugin_follow(const struct rpw_plugin_t *plugin,
+                          const struct rpw_loading_t *loading,
+                          const struct rpw_options_t *options,
+                          const uint8_t *digest,
+                          struct rpw_error_t *error);
 int32_t rpw_request_flags(void *request,
                           struct rpw_flags_t *flags,
                           struct rpw_error_t *error);
@@ -234,6 +303,7 @@ int32_t rpw_call_permits(uint32_t id,
                          const char *address,
                          size_t address_length,
                          struct rpw_error_t *error);
+uint64_t rpw_lua_vm(void);
 int32_t rpw_shared_memory(uint64_t size,
                           struct rpw_error_t *error);
 int32_t rpw_shared_eviction(int32_t evicts,
@@ -263,27 +333,27 @@ int32_t rpw_shared_keys(const char *vm_id,
                         const struct rpw_pair_t **list,
                         size_t *count,
                         struct rpw_error_t *error);
-int32_t rpw_stream_run(const rpw_context_t *context,
+int32_t rpw_stream_run(const struct rpw_context_t *context,
                        void *request,
                        const struct rpw_event_t *event,
                        struct rpw_outcome_t *outcome,
                        struct rpw_error_t *error);
-int32_t rpw_stream_wait(const rpw_context_t *context,
+int32_t rpw_stream_wait(const struct rpw_context_t *context,
                         void *request,
                         void *semaphore,
                         uint32_t *timeout_ms,
                         struct rpw_error_t *error);
-int32_t rpw_stream_resume(const rpw_context_t *context,
+int32_t rpw_stream_resume(const struct rpw_context_t *context,
                           void *request,
                           struct rpw_outcome_t *outcome,
                           struct rpw_error_t *error);
-int32_t rpw_stream_skip(const rpw_context_t *context,
+int32_t rpw_stream_skip(const struct rpw_context_t *context,
                         void *request,
                         int32_t drops_body,
                         const char *reason,
                         size_t reason_length,
                         struct rpw_error_t *error);
-int32_t rpw_stream_leave_out(const rpw_context_t *context,
+int32_t rpw_stream_leave_out(const struct rpw_context_t *context,
                              void *request,
                              int32_t started_too,
                              struct rpw_error_t *error);
@@ -335,6 +405,7 @@ return {
     RPW_BAD_REQUEST = -2,
     RPW_TOO_LARGE = -3,
     RPW_CUT = -4,
+    RPW_UNREADABLE = -5,
     RPW_REQUEST_HEADERS = 1,
     RPW_REQUEST_BODY = 2,
     RPW_RESPONSE_HEADERS = 3,
@@ -370,6 +441,7 @@ return {
     RPW_WORK_WAKE = 7,
     RPW_WORK_REST = 8,
     RPW_WORK_WATCH = 9,
+    RPW_WORK_FOLLOW = 10,
     RPW_CALL_RECEIVE = 1,
     RPW_CALL_DONE = 2,
     RPW_CALL_GONE = 3,

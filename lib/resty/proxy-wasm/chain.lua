@@ -65,6 +65,27 @@ local PHASES = {
     body_filter = { body_filter = true },
 }
 
+-- Changes when a filter is replaced.
+local replacements = lib.rpw_replacements()
+
+-- Notes which filters are told of the bodies. What a filter was told before it is told still: requests that began with
+-- the module of before go on.
+local function learn(self)
+    self.replacements = replacements[0]
+    for i = 1, #self do
+        local traits = lib.rpw_context_traits(self[i])
+        self.takes_response_body[i] = self.takes_response_body[i] or band(traits, TAKES_RESPONSE_BODY) ~= 0
+        if band(traits, TAKES_REQUEST_BODY) ~= 0 then
+            self.takes_request_body = self.takes_request_body or {}
+            self.takes_request_body[i] = true
+            if band(traits, REWRITES_BODIES) ~= 0 then
+                self.rewrites_bodies = self.rewrites_bodies or {}
+                self.rewrites_bodies[i] = true
+            end
+        end
+    end
+end
+
 local function check(self, method)
     if getmetatable(self) ~= metatable then
         error(format("call it as chain:%s()", method), 3)
@@ -72,6 +93,9 @@ local function check(self, method)
     local phase = get_phase()
     if not PHASES[method][phase] then
         error(format("chain:%s() cannot be called in phase %s", method, phase), 3)
+    end
+    if self.replacements ~= replacements[0] then
+        learn(self)
     end
 end
 
@@ -297,17 +321,8 @@ function _M.new(contexts, opts)
             error(format("bad argument #1 to 'new_chain' (contexts[%d] is not a plugin context)", i), 2)
         end
         self[i] = ctx
-        local traits = lib.rpw_context_traits(ctx)
-        self.takes_response_body[i] = band(traits, TAKES_RESPONSE_BODY) ~= 0
-        if band(traits, TAKES_REQUEST_BODY) ~= 0 then
-            self.takes_request_body = self.takes_request_body or {}
-            self.takes_request_body[i] = true
-            if band(traits, REWRITES_BODIES) ~= 0 then
-                self.rewrites_bodies = self.rewrites_bodies or {}
-                self.rewrites_bodies[i] = true
-            end
-        end
     end
+    learn(self)
     for key in pairs(contexts) do
         if type(key) ~= "number" or not self[key] then
             error(format("bad argument #1 to 'new_chain' (contexts has a hole or the key %s)", tostring(key)), 2)

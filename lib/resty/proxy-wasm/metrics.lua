@@ -3,7 +3,9 @@
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
 
+local concat = table.concat
 local ffi_str = ffi.string
+local format = string.format
 local tonumber = tonumber
 
 local lib = clib.lib
@@ -61,6 +63,49 @@ function _M.prometheus()
         return nil, last_error()
     end
     return ffi_str(text_slot[0], size_slot[0])
+end
+
+local presences_slot = ffi.new("const rpw_presence_t *[1]")
+
+local function hexadecimal(bytes, size)
+    local out = {}
+    for at = 0, size - 1 do
+        out[at + 1] = format("%02x", bytes[at])
+    end
+    return concat(out)
+end
+
+-- The plugins, by name, each with the workers that have it.
+function _M.plugins()
+    if lib.rpw_presences(presences_slot, size_slot, error_slot) < 0 then
+        return nil, last_error()
+    end
+    local all, last = {}, nil
+    for at = 0, tonumber(size_slot[0]) - 1 do
+        local row = presences_slot[0][at]
+        local name = ffi_str(row.name, row.name_length)
+        if not last or last.name ~= name then
+            last = { name = name, workers = {} }
+            all[#all + 1] = last
+        end
+        local has_failed = row.error_at > 0
+        last.workers[#last.workers + 1] = {
+            pid = row.pid,
+            digest = row.since > 0 and hexadecimal(row.digest, 32) or nil,
+            version = row.version,
+            state = row.loading > 0 and "loading" or row.failing ~= 0 and "failing" or "running",
+            since = row.since,
+            contexts = row.contexts,
+            streams = row.streams,
+            memory = row.memory,
+            memory_limit = row.memory_limit,
+            traps = row.traps,
+            loading_since = row.loading > 0 and row.loading_since or nil,
+            last_error = has_failed and ffi_str(row.error, row.error_length) or nil,
+            last_error_at = has_failed and row.error_at or nil,
+        }
+    end
+    return all
 end
 
 return _M

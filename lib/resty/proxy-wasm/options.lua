@@ -49,6 +49,7 @@ local CHECKS = {
     body = is_boolean,
     calls_hold = is_boolean,
     calls = rules.are_rules,
+    background = is_boolean,
 }
 
 local DEFAULT_MEMORY = 256 * MIB
@@ -75,8 +76,8 @@ end
 
 local _M = {}
 
--- The options as the library takes them, and a table of what they point to, to be kept until the call is
--- over. Nil and what is wrong when something is.
+-- The options as the library takes them, and a table of what they point to, to be kept until the call is over. Without
+-- a name the library takes that of the plugin that it knows. Nil and what is wrong when something is.
 function _M.build(name, opts)
     opts = type(opts) == "nil" and {} or opts
     local ok, err = check(opts)
@@ -89,7 +90,7 @@ function _M.build(name, opts)
     local vm_id = opts.vm_id or ""
     local env, count = pairs_of.strings(opts.env or {})
     options.vm_config, options.vm_config_length = vm_config, #vm_config
-    options.root_id, options.root_id_length = root_id, #root_id
+    options.root_id, options.root_id_length = root_id, root_id and #root_id or 0
     options.vm_id, options.vm_id_length = vm_id, #vm_id
     options.env, options.env_length = env, count
     options.memory_limit = opts.memory_limit or DEFAULT_MEMORY

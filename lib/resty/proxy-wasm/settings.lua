@@ -42,6 +42,13 @@ local function is_body_limit(value)
     return size and size >= 1 and size <= MAX_BODY, [[a size from 1 to "128m"]]
 end
 
+local MAX_THREADS = 1024
+
+local function is_thread_count(value)
+    return type(value) == "number" and value >= 1 and value <= MAX_THREADS and value % 1 == 0,
+        format("a whole number from 1 to %d", MAX_THREADS)
+end
+
 local function is_eviction(value)
     return value == "none" or value == "lru", [["none" or "lru"]]
 end
@@ -54,6 +61,7 @@ local CHECKS = {
     calls_hold = is_boolean,
     calls = rules.are_rules,
     cache_dir = is_absolute_path,
+    compile_threads = is_thread_count,
     shared_memory = is_size,
     eviction = is_eviction,
     body_limit = is_body_limit,
@@ -134,6 +142,9 @@ function _M.apply(opts)
     local dir = opts.cache_dir
     if dir and lib.rpw_cache_dir(dir, #dir, clib.error_slot) < 0 then
         return nil, "failed to set cache_dir: " .. clib.last_error()
+    end
+    if opts.compile_threads then
+        lib.rpw_compile_threads(opts.compile_threads)
     end
     if opts.shared_memory and not share(bytes(opts.shared_memory)) then
         return nil, "failed to set shared_memory: " .. clib.last_error()

@@ -47,6 +47,7 @@ local CONNECT = const.RPW_WORK_CONNECT
 local WAKE = const.RPW_WORK_WAKE
 local REST = const.RPW_WORK_REST
 local WATCH = const.RPW_WORK_WATCH
+local FOLLOW = const.RPW_WORK_FOLLOW
 
 -- Light threads that one starts, and connections that these open.
 local GENERATION = 1000
@@ -191,6 +192,9 @@ end
 local working = false
 local watch
 
+-- `on_follow` is called when another worker has replaced a plugin.
+local _M = {}
+
 -- What `do_work` is asked for: see `rpw_work_next`.
 local HAND_OUT, RUN_CALLBACKS, RUN_AFTER_TIMER = 0, 1, 2
 
@@ -220,6 +224,8 @@ local function do_work(turn)
             wait, rests = work.wait_ms / 1000, true
         elseif rc == WATCH then
             watch()
+        elseif rc == FOLLOW then
+            _M.on_follow()
         else
             ngx_log(ngx.ERR, "wasm: ", last_error())
             -- Whatever is wrong must not keep a worker that is to end.
@@ -351,7 +357,7 @@ function watch()
     timer_at(WATCH_SECONDS, on_watch)
 end
 
-return {
-    look = look,
-    waits = waits,
-}
+_M.look = look
+_M.waits = waits
+
+return _M
