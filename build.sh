@@ -256,6 +256,8 @@ check() {
     cargo clippy --release --all-targets -- -D warnings
     cargo clippy --release --all-targets -p proxy-wasm-host -- -D warnings
     cargo clippy --release --all-targets -p rpw-bindgen -- -D warnings
+    say "documentation"
+    RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps -p resty-proxy-wasm -p proxy-wasm-host
     say "features"
     local twice
     twice=$(built_twice)

@@ -26,10 +26,20 @@ pub enum Error {
     Export(String),
     /// The module's own start code failed.
     #[error("{step} failed: {cause}")]
-    Start { step: &'static str, cause: String },
+    Start {
+        /// The function that failed.
+        step: &'static str,
+        /// Why.
+        cause: String,
+    },
     /// A callback ended in a trap, an exit or a host fault; the instance is gone.
     #[error("{callback} failed: {cause}")]
-    Trap { callback: Callback, cause: String },
+    Trap {
+        /// The callback.
+        callback: Callback,
+        /// Why.
+        cause: String,
+    },
     /// `proxy_on_vm_start` or `proxy_on_configure` answered false.
     #[error("{0} returned false: the filter refused its configuration")]
     Refused(Callback),
@@ -38,17 +48,32 @@ pub enum Error {
     Lost(String),
     /// The VM or the plugin context did not start the last times, and it is too early to try again.
     #[error("{cause}; next try in {wait_ms} ms")]
-    Waiting { cause: String, wait_ms: u64 },
+    Waiting {
+        /// Why it failed the last time.
+        cause: String,
+        /// Milliseconds until the next try.
+        wait_ms: u64,
+    },
     /// A guest wants to hold more of a body than it may.
     #[error(
         "the filter holds the {direction} body, and it is larger than body_limit ({limit} bytes)"
     )]
-    BodyTooLarge { direction: &'static str, limit: usize },
+    BodyTooLarge {
+        /// `request` or `response`.
+        direction: &'static str,
+        /// Bytes.
+        limit: usize,
+    },
     /// A guest wants to hold a body, and the VM holds as much as it may for others.
     #[error(
         "the filter holds the {direction} body, and with those of other requests it is more than {limit} bytes"
     )]
-    BodiesTooLarge { direction: &'static str, limit: usize },
+    BodiesTooLarge {
+        /// `request` or `response`.
+        direction: &'static str,
+        /// Bytes.
+        limit: usize,
+    },
     /// A guest pauses the end of a response to wait for a call.
     #[error(
         "the filter pauses the end of the response body to wait for a call, which is not possible"

@@ -79,6 +79,7 @@
 //! ```
 
 #![deny(unsafe_code)]
+#![warn(missing_docs)]
 
 pub mod abi;
 pub mod callout;

@@ -6,7 +6,7 @@ macro_rules! callbacks {
     ($($(#[$meta:meta])* $variant:ident = $name:literal, $support:literal;)*) => {
         /// A callback of the ABI, or one of the functions that start a module.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Callback { $($(#[$meta])* $variant),* }
+        pub enum Callback { $($(#[$meta])* #[doc = concat!("`", $name, "`")] $variant),* }
 
         impl Callback {
             /// Every callback, in the order of the specification.

@@ -62,15 +62,25 @@ impl Marker {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
 pub enum Status {
+    /// Done.
     Ok = 0,
+    /// There is nothing of that name.
     NotFound = 1,
+    /// An argument is not one that the function takes, or not now.
     BadArgument = 2,
+    /// What a foreign function returned cannot be passed on.
     SerializationFailure = 3,
+    /// What was handed over cannot be read.
     ParseFailure = 4,
+    /// An address is not in the memory of the guest.
     InvalidMemoryAccess = 6,
+    /// The queue is empty.
     Empty = 7,
+    /// The version of the value is another one.
     CasMismatch = 8,
+    /// The host cannot do it; its log says why.
     InternalFailure = 10,
+    /// The host does not have the function.
     Unimplemented = 12,
 }
 
@@ -100,20 +110,42 @@ macro_rules! abi_enum {
 
 abi_enum! {
     /// `proxy_log_level_t`
-    LogLevel { Trace = 0, Debug = 1, Info = 2, Warn = 3, Error = 4, Critical = 5 }
+    LogLevel {
+        /// Every step.
+        Trace = 0,
+        /// For those who look for a fault.
+        Debug = 1,
+        /// What happens in normal operation.
+        Info = 2,
+        /// Something is wrong, and work goes on.
+        Warn = 3,
+        /// Something failed.
+        Error = 4,
+        /// The whole is in danger.
+        Critical = 5,
+    }
 }
 
 abi_enum! {
     /// `proxy_buffer_type_t`
     BufferType {
+        /// The body of the request.
         RequestBody = 0,
+        /// The body of the response.
         ResponseBody = 1,
+        /// What a client sent on a TCP connection.
         DownstreamData = 2,
+        /// What an upstream sent on a TCP connection.
         UpstreamData = 3,
+        /// The body of the response to an HTTP call.
         CallResponseBody = 4,
+        /// A message of a gRPC call or stream.
         GrpcMessage = 5,
+        /// The configuration of the VM.
         VmConfiguration = 6,
+        /// The configuration of the plugin context.
         PluginConfiguration = 7,
+        /// The result of a foreign function that ran later.
         ForeignArguments = 8,
     }
 }
@@ -121,25 +153,49 @@ abi_enum! {
 abi_enum! {
     /// `proxy_map_type_t`
     MapType {
+        /// The headers of the request.
         RequestHeaders = 0,
+        /// The trailers of the request.
         RequestTrailers = 1,
+        /// The headers of the response.
         ResponseHeaders = 2,
+        /// The trailers of the response.
         ResponseTrailers = 3,
+        /// The initial metadata of a gRPC call or stream.
         GrpcInitialMetadata = 4,
+        /// The trailing metadata of a gRPC call or stream.
         GrpcTrailingMetadata = 5,
+        /// The headers of the response to an HTTP call.
         CallResponseHeaders = 6,
+        /// The trailers of the response to an HTTP call.
         CallResponseTrailers = 7,
     }
 }
 
 abi_enum! {
     /// `proxy_stream_type_t`
-    StreamType { Request = 0, Response = 1, Downstream = 2, Upstream = 3 }
+    StreamType {
+        /// The request.
+        Request = 0,
+        /// The response.
+        Response = 1,
+        /// What a client sends on a TCP connection.
+        Downstream = 2,
+        /// What an upstream sends on a TCP connection.
+        Upstream = 3,
+    }
 }
 
 abi_enum! {
     /// `proxy_metric_type_t`
-    MetricType { Counter = 0, Gauge = 1, Histogram = 2 }
+    MetricType {
+        /// It grows.
+        Counter = 0,
+        /// It goes up and down.
+        Gauge = 1,
+        /// It counts values by size.
+        Histogram = 2,
+    }
 }
 
 impl fmt::Display for Version {

@@ -1,6 +1,6 @@
 //! HTTP calls that guests make: an HTTP client that is told bytes and answers bytes.
 //!
-//! [`Upstream`] says where a call goes, [`request`] makes its request out of what a guest handed over, [`Exchange`]
+//! [`Upstream`] says where a call goes, [`Request`] is made out of what a guest handed over, [`Exchange`]
 //! speaks the protocol. Who moves the bytes, waits for them and gives up in time is the shell's business.
 
 mod exchange;

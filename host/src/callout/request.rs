@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
@@ -40,10 +40,7 @@ pub fn wants_tls(headers: &Pairs<'_>) -> bool {
 /// The name that the upstream's certificate must have: the authority without its port.
 pub fn server_name(headers: &Pairs<'_>, upstream: &Upstream) -> String {
     let authority = authority(headers, upstream);
-    match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|b| b.is_ascii_digit()) => host.into(),
-        _ => authority,
-    }
+    authority.parse::<Authority>().map_or(authority, |parsed| parsed.host().into())
 }
 
 /// The request's authority: `:authority`, else `host`, else the upstream.

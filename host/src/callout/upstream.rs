@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU16;
+
+use http::uri::Authority;
 
 /// An upstream as a guest names it: `host`, `host:port`, an IP address, `unix:/path`, each with `http://` or
 /// `https://` in front or not.
@@ -81,16 +84,15 @@ fn split_port(text: &str) -> Option<(String, Option<u16>)> {
     if text.parse::<Ipv6Addr>().is_ok() {
         return Some((format!("[{text}]"), None));
     }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !text.ends_with(']') => (host, Some(port)),
-        _ => (text, None),
-    };
-    let port = match port {
+    let authority: Authority = text.parse().ok().filter(|_| !text.contains('@'))?;
+    let host = authority.host();
+    let port = match authority.port() {
+        // What is left is no port, or one that is too large.
+        None if host.len() != text.len() => return None,
         None => None,
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
-            Some(digits.parse().ok().filter(|port| *port != 0)?)
-        }
-        Some(_) => return None,
+        // The crate takes a sign, too.
+        Some(port) if !port.as_str().bytes().all(|b| b.is_ascii_digit()) => return None,
+        Some(port) => Some(NonZeroU16::new(port.as_u16())?.get()),
     };
     Some((host.into(), port))
 }
@@ -175,6 +177,7 @@ mod tests {
             "a\r\nb",
             "a\0",
             "user@host",
+            "user@host:80",
             "outbound|80||a",
             "é",
         ] {
