@@ -12,6 +12,7 @@ usage() {
 Usage: ./build.sh COMMAND
 
   build             the library, libresty_proxy_wasm.so, in release form
+  cli [DIR]         the command proxy-wasm, completions for shells and its manual pages, in DIR (default: target/cli)
   run [--once]      sets everything up, builds, starts the demo (conf/nginx.conf) on 127.0.0.1:8080, prints what it
                     answers and serves until Ctrl-C; with --once it stops after the show
   test [ARGS...]    all tests, those against a real nginx too; or what ARGS pick (as for cargo test)
@@ -111,6 +112,22 @@ build() {
     echo "built $(library)"
 }
 
+# The command proxy-wasm with what belongs to it, laid out as below a prefix.
+cli() {
+    setup_rust
+    cargo build --release -p proxy-wasm
+    local dir=${1:-target/cli} command
+    command=$(tools/target-dir)/release/proxy-wasm
+    install -D -m 755 "$command" "$dir/bin/proxy-wasm"
+    mkdir -p "$dir/share/man/man1" "$dir/share/bash-completion/completions" "$dir/share/zsh/site-functions" \
+        "$dir/share/fish/vendor_completions.d"
+    "$command" man "$dir/share/man/man1"
+    "$command" completions bash >"$dir/share/bash-completion/completions/proxy-wasm"
+    "$command" completions zsh >"$dir/share/zsh/site-functions/_proxy-wasm"
+    "$command" completions fish >"$dir/share/fish/vendor_completions.d/proxy-wasm.fish"
+    echo "built $dir"
+}
+
 # Writes what conf/nginx.conf includes.
 prepare_demo() {
     mkdir -p target/demo
@@ -176,6 +193,9 @@ run_tests() {
     command_from openssl openssl
     # The client of HTTP/2.
     command_from curl curl
+    # A registry for the command that pulls filters, and its passwords.
+    command_from docker-registry docker-registry
+    command_from htpasswd apache2-utils
     # That of gRPC, and Prometheus' own parser.
     python3 -c 'import ensurepip' 2>/dev/null || packages python3 python3-venv
     tools/python >/dev/null
@@ -186,6 +206,7 @@ run_tests() {
     else
         cargo test --release
         cargo test --release -p proxy-wasm-host
+        cargo test --release -p proxy-wasm
         cargo test --release -p rpw-bindgen
     fi
 }
@@ -255,6 +276,7 @@ check() {
     say "clippy"
     cargo clippy --release --all-targets -- -D warnings
     cargo clippy --release --all-targets -p proxy-wasm-host -- -D warnings
+    cargo clippy --release --all-targets -p proxy-wasm -- -D warnings
     cargo clippy --release --all-targets -p rpw-bindgen -- -D warnings
     say "documentation"
     RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps -p resty-proxy-wasm -p proxy-wasm-host
@@ -361,6 +383,7 @@ main() {
         build
         if find_nginx; then prepare_demo; fi
         ;;
+    cli) cli "$@" ;;
     run) run "$@" ;;
     test) run_tests "$@" ;;
     fuzz) fuzz "$@" ;;

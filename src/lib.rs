@@ -2,7 +2,7 @@
 //!
 //! - [`proxy_wasm_host`] is the core, which knows Proxy-Wasm and no server; its modules are re-exported here.
 //! - [`shm`]: the store that all workers share, in memory that the master maps before it forks.
-//! - [`ffi`]: the C ABI, nginx as a [`ports::Host`], and the folder of the module cache as a [`vm::CodeStore`].
+//! - [`ffi`]: the C ABI, and nginx as a [`ports::Host`].
 //!
 //! `docs/ARCHITECTURE.md` is the map, `docs/RATIONALE.md` says why things are as they are.
 

@@ -25,6 +25,7 @@ mod context;
 mod ending;
 mod escape;
 mod examples;
+mod filter_store;
 mod finding;
 mod foreign;
 mod framing;

@@ -11,9 +11,10 @@
 //! - [`guest`]: the contexts that live in a VM.
 //! - [`hostcall`], [`wasi`]: what a guest can call. They read and change contexts, so they sit above them.
 //! - [`vm`]: compiling guests and finding them compiled, starting and calling them; plugins over the VMs that come and go.
+//! - [`folder`]: a folder as a [`vm::CodeStore`], for embedders that have a file system.
 //! - `sim` (a Cargo feature): a simulated host, for tests, fuzz targets, benchmarks and tools.
 //!
-//! Nothing here opens a socket or a file or starts a thread, but for compiling (`vm/engine.rs`).
+//! Nothing here opens a socket or starts a thread, but for compiling (`vm/engine.rs`), and nothing but [`folder`] opens a file.
 
 //! # A complete request
 //!
@@ -87,6 +88,8 @@ pub mod codec;
 pub mod effect;
 pub mod error;
 pub mod event;
+#[allow(unsafe_code, reason = "it vouches for compiled code that is run")]
+pub mod folder;
 pub mod grpc;
 pub mod guest;
 pub mod hostcall;
@@ -96,6 +99,7 @@ pub mod ports;
 pub mod sim;
 pub mod snapshot;
 pub mod store;
+pub mod turn;
 pub mod vm;
 pub mod wasi;
 

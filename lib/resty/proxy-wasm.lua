@@ -24,6 +24,7 @@ end
 local ffi = require("ffi")
 local chain = part("chain")
 local clib = part("clib")
+local filter_store = part("filter_store")
 local foreign = part("foreign")
 local loading = part("loading")
 local metrics = part("metrics")
@@ -121,6 +122,13 @@ function _M.load(name, path, opts)
     local built, kept = options.build(name, opts)
     if not built then
         return load_failed(kept)
+    end
+    if filter_store.is_reference(path) then
+        local file, missing = filter_store.file(path, settings.filter_store)
+        if not file then
+            return load_failed(missing)
+        end
+        path = file
     end
     local rc
     if opts and opts.background then

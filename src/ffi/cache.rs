@@ -7,7 +7,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
-use super::folder::Folder;
 use super::images::Siblings;
 use super::shared::shared;
 use super::{Failure, RPW_CONTINUE, boundary, plugin, process, rpw_error_t, types};
@@ -16,6 +15,7 @@ use crate::error::Error;
 use crate::ports::Host;
 use crate::store::Counters as _;
 use crate::vm::{Cache, Code, CodeStore, Loaded, Origin, Sources};
+use proxy_wasm_host::folder::Folder;
 
 static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
 static FOLDER: RwLock<Option<Arc<Folder>>> = RwLock::new(None);

@@ -19,8 +19,8 @@ use rustix::fs::{
 use rustix::process::geteuid;
 
 use super::shared::shared;
-use super::turn::{Attempt, wait};
 use crate::vm::{Images, Turn};
+use proxy_wasm_host::turn::{Attempt, wait};
 
 /// The files of the workers of this nginx.
 pub struct Siblings;

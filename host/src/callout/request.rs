@@ -86,6 +86,26 @@ impl Request {
         })
     }
 
+    /// Its method.
+    pub fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Path and query.
+    pub fn path(&self) -> &PathAndQuery {
+        &self.path
+    }
+
+    /// Its header fields, `Host` among them.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.fields
+    }
+
+    /// Its body.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
     /// The request for hyper.
     pub(super) fn message(&self) -> http::Request<Body> {
         let body = Full::new(self.body.clone());

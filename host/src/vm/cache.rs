@@ -12,7 +12,9 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 use sha2::{Digest as _, Sha256};
+use wasmtime::Engine;
 
+use super::baseline::BASELINES;
 use super::code::{Code, Digest};
 use super::engine::engine;
 use super::entry;
@@ -202,16 +204,27 @@ impl Search<'_> {
         }
         let store = self.sources.store.filter(|_| seen.unusable.is_none())?;
         let found = store.read(&self.name).and_then(|found| match found {
-            Some(entry) => self.restore(&entry).map(Some),
+            Some(entry) => self.restore(&self.name, &entry).map(Some),
             None => Ok(None),
         });
-        match found {
-            Ok(code) => Some(Loaded::from(Arc::new(code?), Origin::Store)),
+        let code = match found {
+            Ok(code) => code,
             Err(error) => {
                 seen.note(error);
                 None
             }
-        }
+        };
+        let code = code.or_else(|| self.of_baseline(store))?;
+        Some(Loaded::from(Arc::new(code), Origin::Store))
+    }
+
+    /// The code of an entry for a baseline that this processor has. Others, which it cannot run, are no error.
+    fn of_baseline(&self, store: &dyn CodeStore) -> Option<Code> {
+        BASELINES.iter().find_map(|baseline| {
+            let name = baseline.entry_name(&self.digest).ok()?;
+            let found = store.read(&name).ok()??;
+            self.restore(&name, &found).ok()
+        })
     }
 
     /// Waits for those who compile the module now.
@@ -251,8 +264,7 @@ impl Search<'_> {
 
     /// Makes code of an entry that the store gave out.
     #[allow(unsafe_code, reason = "this is where the module cache is read")]
-    fn restore(&self, found: &[u8]) -> Result<Code, StoreError> {
-        let name = &self.name;
+    fn restore(&self, name: &str, found: &[u8]) -> Result<Code, StoreError> {
         let bad = |cause: &str| StoreError::Entry(format!("{name} {cause}"));
         let (profile, artifact) = entry::parse(name, found).map_err(bad)?;
         if let Some(code) = self.share(profile, artifact) {
@@ -286,10 +298,15 @@ impl Search<'_> {
 /// The module, and all that its code depends on: the versions of this library and of wasmtime, wasmtime's settings, and
 /// what the processor can do.
 fn entry_name(digest: &Digest) -> Result<String, Error> {
+    Ok(entry_name_of(digest, engine()?))
+}
+
+/// The same, for code that this engine compiles.
+pub(super) fn entry_name_of(digest: &Digest, engine: &Engine) -> String {
     let mut maker = Maker(Sha256::new_with_prefix(env!("CARGO_PKG_VERSION")));
-    engine()?.precompile_compatibility_hash().hash(&mut maker);
+    engine.precompile_compatibility_hash().hash(&mut maker);
     let maker = &maker.0.finalize()[..8];
-    Ok(format!("{}-{}.cwasm", hex::encode(digest), hex::encode(maker)))
+    format!("{}-{}.cwasm", hex::encode(digest), hex::encode(maker))
 }
 
 /// The hashers of the standard library may change with its version, and a name must not.

@@ -66,6 +66,16 @@ impl<'a> CallGraph<'a> {
         found
     }
 
+    /// The names of imported functions.
+    pub fn imports(&self) -> &[&'a str] {
+        &self.imports
+    }
+
+    /// The names of exported functions.
+    pub fn exports(&self) -> impl Iterator<Item = &'a str> {
+        self.exports.iter().map(|(name, _)| *name)
+    }
+
     /// Whether the module has a start section.
     pub fn starts(&self) -> bool {
         self.starts

@@ -37,7 +37,7 @@ impl Code {
         threads: Option<NonZeroUsize>,
     ) -> Result<Self, Error> {
         let module = compile(bytes, threads)?;
-        let profile = Profile::of(&module, bytes);
+        let profile = Profile::of(bytes);
         Self::of(module, profile, digest)
     }
 

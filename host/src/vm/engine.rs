@@ -17,7 +17,8 @@ pub fn engine() -> Result<&'static Engine, Error> {
     })
 }
 
-fn config() -> Result<Config, String> {
+/// The settings of all engines, but for the processor that they compile for.
+pub(super) fn config() -> Result<Config, String> {
     let mut config = Config::new();
     process_limits::apply(&mut config)?;
     config
@@ -34,12 +35,25 @@ fn config() -> Result<Config, String> {
 
 /// Compiles a module on that many threads; `None` for one for each core.
 pub fn compile(bytes: &[u8], threads: Option<NonZeroUsize>) -> Result<wasmtime::Module, Error> {
-    magic::check(bytes).map_err(|what| Error::Module(what.into()))?;
     let engine = engine()?;
+    compiled(bytes, threads, || wasmtime::Module::from_binary(engine, bytes))
+}
+
+/// Compiles a module for another processor, as the bytes that are kept of it.
+pub(super) fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    compiled(bytes, None, || engine.precompile_module(bytes))
+}
+
+fn compiled<T: Send>(
+    bytes: &[u8],
+    threads: Option<NonZeroUsize>,
+    compile: impl FnOnce() -> wasmtime::Result<T> + Send,
+) -> Result<T, Error> {
+    magic::check(bytes).map_err(|what| Error::Module(what.into()))?;
     let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let most = threads.map_or_else(cores, NonZeroUsize::get);
     let threads = if bytes.len() < SMALL { 1 } else { most };
-    in_pool(threads, || wasmtime::Module::from_binary(engine, bytes))
+    in_pool(threads, compile)
         .map_err(|e| Error::Module(format!("no threads to compile with: {e}")))?
         .map_err(|e| {
             Error::Module(if is_out_of_memory(&e) {

@@ -1,6 +1,7 @@
 //! VMs: compiling modules, starting instances, and calling guests.
 
 mod backoff;
+mod baseline;
 #[allow(unsafe_code, reason = "the chunk of an event is lent to the guest's context")]
 mod bodies;
 mod bodiless;
@@ -35,6 +36,7 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
+pub use baseline::{BASELINES, Baseline, EntryState, KeepError, Kept, examine};
 pub use cache::{Cache, CodeStore, Images, Loaded, Origin, Sources, StoreError, Turn};
 pub use code::Code;
 pub use deadline::TimeLimits;

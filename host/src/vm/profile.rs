@@ -46,7 +46,7 @@ const BEFORE_RESPONSE: [&str; 9] = [
 
 impl Profile {
     /// Reads a module that is known to be valid.
-    pub fn of(module: &wasmtime::Module, bytes: &[u8]) -> Self {
+    pub fn of(bytes: &[u8]) -> Self {
         let Ok(graph) = CallGraph::of(bytes) else {
             return Self {
                 reads_headers: true,
@@ -58,14 +58,10 @@ impl Profile {
             };
         };
         let reads = |imports: &[&str]| imports.iter().any(|import| READERS.contains(import));
-        let imports: Vec<&str> = module.imports().map(|import| import.name()).collect();
-        let later: Vec<&str> = module
-            .exports()
-            .map(|export| export.name())
-            .filter(|name| !BEFORE_RESPONSE.contains(name))
-            .collect();
+        let later: Vec<&str> =
+            graph.exports().filter(|name| !BEFORE_RESPONSE.contains(name)).collect();
         Self {
-            reads_headers: reads(&imports),
+            reads_headers: reads(graph.imports()),
             reads_response: reads(&graph.imports_of(&later)),
             request_arguments: graph.reads_arguments("proxy_on_request_headers"),
             response_arguments: graph.reads_arguments("proxy_on_response_headers"),
@@ -108,11 +104,10 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vm::engine::compile;
 
     fn profile(text: &str) -> Profile {
         let bytes = wat::parse_str(text).unwrap();
-        Profile::of(&compile(&bytes, None).unwrap(), &bytes)
+        Profile::of(&bytes)
     }
 
     #[test]

@@ -61,6 +61,7 @@ local CHECKS = {
     calls_hold = is_boolean,
     calls = rules.are_rules,
     cache_dir = is_absolute_path,
+    filter_store = is_absolute_path,
     compile_threads = is_thread_count,
     shared_memory = is_size,
     eviction = is_eviction,
@@ -159,6 +160,7 @@ function _M.apply(opts)
         return nil, "failed to set eviction: " .. clib.last_error()
     end
     _M.calls_hold = opts.calls_hold
+    _M.filter_store = opts.filter_store
     set = true
     return true
 end

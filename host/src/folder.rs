@@ -16,7 +16,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::turn::{Attempt, wait};
+use crate::turn::{Attempt, wait};
 use crate::vm::{CodeStore, StoreError, Turn};
 
 /// What all users may read and only the owner may write.
@@ -54,6 +54,15 @@ impl Folder {
             }
         };
         Ok(Self { path, owner })
+    }
+
+    /// Takes a folder that is there, to look at it. The error begins with the path.
+    pub fn open_existing(path: &Path) -> Result<Self, String> {
+        let path: PathBuf = path.components().collect();
+        match open(&path, &[geteuid().as_raw(), 0]) {
+            Ok((_, owner)) => Ok(Self { path, owner }),
+            Err(cause) => Err(format!("{} {cause}", path.display())),
+        }
     }
 
     /// Its path.

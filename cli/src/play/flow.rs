@@ -1,0 +1,750 @@
+//! One request and its response on their way through a chain of filters: what `lib/resty/proxy-wasm/chain.lua` and the files
+//! below it do in nginx.
+
+use super::body::RequestBody;
+use super::chain::Chain;
+use super::headers::Headers;
+use super::request::Request;
+use super::show;
+use crate::core::abi::{Callback, LogLevel};
+use crate::core::effect::{EffectKind, Effects};
+use crate::core::error::Error;
+use crate::core::event::{Action, Event};
+use crate::core::guest::Output;
+use crate::core::ports::{Log as _, Phase, RequestId};
+use crate::core::vm::{self, StreamRef, Vm};
+
+/// A request under way.
+pub struct Flow<'a> {
+    chain: &'a mut Chain,
+    id: RequestId,
+    seats: Vec<Seat>,
+    /// Which filters hold some of the response's body.
+    holding: Vec<bool>,
+    /// The request's body now.
+    body: Vec<u8>,
+}
+
+/// What a filter is to a request.
+#[derive(Clone, Copy)]
+enum Seat {
+    /// It was told of nothing yet.
+    Free,
+    Stream(StreamRef),
+    /// It is told of nothing but the end.
+    LeftOut(StreamRef),
+    /// It failed, or another one answered before it.
+    Skipped {
+        drops_body: bool,
+    },
+}
+
+/// A response that a filter made, or the host in place of one that failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Local {
+    pub status: u16,
+    pub headers: Headers,
+    pub body: Vec<u8>,
+    /// Its body comes out of the stream when that is told of the response's body.
+    is_direct: bool,
+}
+
+/// How the way of the request ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// It goes to the upstream.
+    Forward,
+    /// It is answered here.
+    Respond(Local),
+    /// Its connection is closed.
+    Close,
+}
+
+/// The response went no further: the client sees that it is not whole. The text says why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut(pub String);
+
+/// What came of an event.
+struct Told {
+    action: Action,
+    body: Output,
+    awaits_call: bool,
+    expects_body: bool,
+    rewrites_body: bool,
+    effects: Effects,
+}
+
+impl Told {
+    /// An outcome with the effects that came with it.
+    fn of(outcome: vm::Outcome, vm: &mut Vm, stream: StreamRef) -> Self {
+        let mut effects = Effects::default();
+        vm.take_effects(stream.id, &mut effects);
+        Self {
+            action: outcome.action,
+            body: outcome.body,
+            awaits_call: outcome.awaits_call,
+            expects_body: outcome.expects_body,
+            rewrites_body: outcome.rewrites_body,
+            effects,
+        }
+    }
+
+    fn unchanged(body: Output) -> Self {
+        Self {
+            action: Action::Continue,
+            body,
+            awaits_call: false,
+            expects_body: false,
+            rewrites_body: false,
+            effects: Effects::default(),
+        }
+    }
+}
+
+/// A filter failed. `rescued` is what becomes of the piece of a response's body that it was told of; `None` when what it
+/// held is lost.
+struct Failed {
+    error: Error,
+    rescued: Option<Output>,
+}
+
+enum Outcome {
+    GoOn,
+    /// The filter waits, and is to be given the body first.
+    Held {
+        expects_body: bool,
+    },
+    /// The request ends here.
+    Ended(Option<Local>),
+    Failed {
+        cause: String,
+        status: Option<u16>,
+    },
+}
+
+const REQUEST_HEADERS: &str = "proxy_on_http_request_headers";
+const REQUEST_BODY: &str = "proxy_on_http_request_body";
+const RESPONSE_HEADERS: &str = "proxy_on_http_response_headers";
+const RESPONSE_BODY: &str = "proxy_on_http_response_body";
+
+/// Bytes of a piece of a request's body that a filter is shown at once.
+const PIECE: usize = 1024 * 1024;
+
+impl<'a> Flow<'a> {
+    /// Begins.
+    pub fn new(chain: &'a mut Chain, mut request: Request, body: Vec<u8>) -> Self {
+        request.body_bytes = body.len();
+        let id = chain.server.add(request);
+        let count = chain.len();
+        Self { chain, id, seats: vec![Seat::Free; count], holding: vec![false; count], body }
+    }
+
+    /// The request as it is now.
+    pub fn request(&self) -> Request {
+        self.chain.server.with(self.id, |request| request.clone())
+    }
+
+    /// Its body now.
+    pub fn body(&self) -> &[u8] {
+        &self.body
+    }
+
+    /// The way of the request, filter by filter.
+    pub fn access(&mut self) -> Access {
+        self.go_through().err().unwrap_or(Access::Forward)
+    }
+
+    fn go_through(&mut self) -> Result<(), Access> {
+        let takes = self.takers();
+        let mut next_with_body = 0;
+        for index in 0..self.seats.len() {
+            let takes_body = takes[index];
+            match self.tell_request_headers(index, takes_body) {
+                Outcome::Held { expects_body } => {
+                    self.give_body_to_held(&takes, next_with_body, index, expects_body)?;
+                    next_with_body = index + 1;
+                }
+                outcome => self.go_on(index, outcome)?,
+            }
+        }
+        self.give_body(&takes, next_with_body, self.seats.len())?;
+        Ok(())
+    }
+
+    fn is_grpc(&self) -> bool {
+        self.chain.server.with(self.id, |request| {
+            let content_type = request.headers.get(b"content-type");
+            content_type.is_some_and(|value| value.starts_with(b"application/grpc"))
+        })
+    }
+
+    fn takers(&self) -> Vec<bool> {
+        let is_grpc = self.is_grpc();
+        let takes = |index| {
+            let module = self.chain.plugin(index).module();
+            module.exports(Callback::RequestBody) && (!is_grpc || module.rewrites_bodies())
+        };
+        (0..self.seats.len()).map(takes).collect()
+    }
+
+    /// What comes after a request callback of a filter.
+    fn go_on(&mut self, index: usize, outcome: Outcome) -> Result<(), Access> {
+        match outcome {
+            Outcome::GoOn | Outcome::Held { .. } => Ok(()),
+            Outcome::Ended(local) => {
+                self.leave_out_behind(index);
+                Err(local.map_or(Access::Close, Access::Respond))
+            }
+            Outcome::Failed { cause, status } => {
+                if self.skip(index, &cause, false) {
+                    return Ok(());
+                }
+                self.leave_out_behind(index);
+                Err(Access::Respond(self.refusal(status)))
+            }
+        }
+    }
+
+    /// What a client gets whose request a filter failed on.
+    fn refusal(&self, status: Option<u16>) -> Local {
+        if self.is_grpc() {
+            return match status {
+                Some(_) => grpc("8", "a filter holds the request body, and it is too large"),
+                None => grpc("14", "a filter failed"),
+            };
+        }
+        Local::page(status.unwrap_or(503))
+    }
+
+    /// Gives the body to the filters of this range that take it. False when there is none.
+    fn give_body(&mut self, takes: &[bool], first: usize, end: usize) -> Result<bool, Access> {
+        for index in (first..end).filter(|index| takes[*index]) {
+            if self.body.is_empty() {
+                return Ok(false);
+            }
+            let outcome = self.give_pieces(index);
+            self.go_on(index, outcome)?;
+        }
+        Ok(true)
+    }
+
+    fn give_body_to_held(
+        &mut self,
+        takes: &[bool],
+        first: usize,
+        index: usize,
+        expects_body: bool,
+    ) -> Result<(), Access> {
+        if self.give_body(takes, first, index + 1)? {
+            return Ok(());
+        }
+        let outcome = if expects_body {
+            self.give_end(index)
+        } else {
+            let waited = self.wait(index, false, REQUEST_HEADERS);
+            self.finish_waited(index, waited, REQUEST_HEADERS, None)
+        };
+        self.go_on(index, outcome)
+    }
+
+    fn give_pieces(&mut self, index: usize) -> Outcome {
+        let mut work = RequestBody::new(std::mem::take(&mut self.body));
+        let outcome = loop {
+            let piece = work.next_piece(PIECE);
+            let told = self.tell(index, Callback::RequestBody, &piece, work.is_at_end(), true);
+            let outcome = self.finish(index, told, REQUEST_BODY, Some(&mut work));
+            if !matches!(outcome, Outcome::GoOn) || work.is_at_end() {
+                break outcome;
+            }
+        };
+        self.body = work.complete();
+        self.set_body_length();
+        outcome
+    }
+
+    /// The end of a body that turned out to be empty.
+    fn give_end(&mut self, index: usize) -> Outcome {
+        let mut work = RequestBody::new(Vec::new());
+        let told = self.tell(index, Callback::RequestBody, b"", true, true);
+        let outcome = self.finish(index, told, REQUEST_BODY, Some(&mut work));
+        self.body = work.complete();
+        self.set_body_length();
+        outcome
+    }
+
+    /// nginx writes the length anew when a body was changed.
+    fn set_body_length(&mut self) {
+        let length = self.body.len();
+        self.chain.server.with(self.id, |request| {
+            if request.body_bytes != length {
+                request.body_bytes = length;
+                request.headers.set(b"Content-Length", length.to_string().as_bytes());
+            }
+        });
+    }
+
+    fn tell_request_headers(&mut self, index: usize, takes_body: bool) -> Outcome {
+        let told = self.tell(index, Callback::RequestHeaders, b"", false, false);
+        if takes_body
+            && let Ok(Told { action: Action::Pause, awaits_call: false, expects_body, .. }) = &told
+        {
+            let expects_body = *expects_body;
+            if let Ok(told) = told {
+                self.apply(&told.effects);
+            }
+            return Outcome::Held { expects_body };
+        }
+        self.finish(index, told, REQUEST_HEADERS, None)
+    }
+
+    /// The filters behind one that answered are told of nothing, unless they know the request already.
+    fn leave_out_behind(&mut self, index: usize) {
+        for seat in &mut self.seats[index + 1..] {
+            if matches!(seat, Seat::Free) {
+                *seat = Seat::Skipped { drops_body: false };
+            }
+        }
+    }
+
+    /// Takes a filter that failed out of the request. Returns whether the request goes on without it.
+    fn skip(&mut self, index: usize, cause: &str, drops_body: bool) -> bool {
+        let open = self.chain.plugin(index).module().fail_open();
+        let line = format!("wasm plugin \"{}\": {cause}", self.chain.filters[index].name);
+        self.chain.server.log(Some(self.id), LogLevel::Error, line.as_bytes());
+        let skipped = Seat::Skipped { drops_body: drops_body && !open };
+        let before = std::mem::replace(&mut self.seats[index], skipped);
+        self.end_stream(index, before);
+        self.chain.look();
+        open
+    }
+
+    fn end_stream(&mut self, index: usize, seat: Seat) {
+        let (Seat::Stream(stream) | Seat::LeftOut(stream)) = seat else { return };
+        let context = self.chain.context(index);
+        let name = self.chain.filters[index].name.clone();
+        let server = self.chain.server.clone();
+        let ended = self.chain.trace.step(&server, &name, || context.end_stream(stream));
+        self.chain.report(index, ended);
+        self.chain.look();
+    }
+
+    /// Tells a filter of an event, with its stream made when it is the first one.
+    fn tell(
+        &mut self,
+        index: usize,
+        callback: Callback,
+        chunk: &[u8],
+        end_of_stream: bool,
+        piecewise: bool,
+    ) -> Result<Told, Failed> {
+        let told = self.enter(index, callback, chunk, end_of_stream, piecewise);
+        if callback == Callback::ResponseBody {
+            let body = match &told {
+                Ok(told) => Some(&told.body),
+                Err(failed) => failed.rescued.as_ref(),
+            };
+            match body {
+                Some(Output::Hold) => self.holding[index] = true,
+                Some(Output::Replace(_)) => self.holding[index] = false,
+                _ => {}
+            }
+        }
+        self.chain.look();
+        match told {
+            Err(Failed { error, rescued: None }) if !self.holding[index] => {
+                Err(Failed { error, rescued: Some(Output::Unchanged) })
+            }
+            told => told,
+        }
+    }
+
+    fn enter(
+        &mut self,
+        index: usize,
+        callback: Callback,
+        chunk: &[u8],
+        end_of_stream: bool,
+        piecewise: bool,
+    ) -> Result<Told, Failed> {
+        let context = self.chain.context(index);
+        let name = self.chain.filters[index].name.clone();
+        let server = self.chain.server.clone();
+        let of_request = matches!(callback, Callback::RequestHeaders | Callback::RequestBody);
+        let calls_hold = of_request && context.plugin().module().calls_hold().unwrap_or(false);
+        let stream = match self.seats[index] {
+            Seat::Stream(stream) => stream,
+            Seat::LeftOut(_) => return Ok(Told::unchanged(Output::Unchanged)),
+            Seat::Skipped { drops_body } => {
+                let drops = drops_body && callback == Callback::ResponseBody;
+                return Ok(Told::unchanged(if drops { Output::Hold } else { Output::Unchanged }));
+            }
+            Seat::Free => {
+                let id = self.id;
+                let start = || context.start_stream(id, calls_hold);
+                let stream = self.chain.trace.step(&server, &name, start);
+                let stream = stream.map_err(|error| Failed { error, rescued: None })?;
+                self.seats[index] = Seat::Stream(stream);
+                stream
+            }
+        };
+        let event = Event { callback, end_of_stream, piecewise, calls_hold, body: chunk };
+        let response = server.with(self.id, |request| request.response_headers.clone());
+        let mut rescued = None;
+        let run = || {
+            context.with_stream(stream, |vm| {
+                if vm.wants_response_headers(stream.id, callback)
+                    && let Some(map) = vm.response_headers_mut(stream.id)
+                {
+                    response.iter().for_each(|(name, value)| map.push(name, value));
+                }
+                let result = vm.run(stream.id, event);
+                if result.is_err() && callback == Callback::ResponseBody {
+                    rescued = Some(vm.rescue_body(stream.id, event));
+                }
+                let outcome = result?;
+                Ok(Told::of(outcome, vm, stream))
+            })
+        };
+        let before = self.chain.trace.steps.len();
+        let told = self.chain.trace.step(&server, &name, run);
+        if let Ok(told) = &told
+            && self.chain.trace.steps.len() > before
+        {
+            self.chain.trace.last(|step| {
+                step.action = Some(show::action(told.action));
+                step.changes.extend(show::effects(&told.effects));
+                step.changes.extend(show::body(&told.body, chunk));
+            });
+        }
+        told.map_err(|error| Failed { error, rescued })
+    }
+
+    /// Does what an outcome asks for, and waits where that is a pause.
+    fn finish(
+        &mut self,
+        index: usize,
+        told: Result<Told, Failed>,
+        step: &str,
+        body: Option<&mut RequestBody>,
+    ) -> Outcome {
+        let told = told.map_err(|failed| {
+            let too_large =
+                matches!(failed.error, Error::BodyTooLarge { .. } | Error::BodiesTooLarge { .. });
+            let cause = format!("failed to run {step}: {}", failed.error);
+            (cause, too_large.then_some(413))
+        });
+        self.finish_waited(index, told, step, body)
+    }
+
+    fn finish_waited(
+        &mut self,
+        index: usize,
+        mut told: Result<Told, (String, Option<u16>)>,
+        step: &str,
+        mut body: Option<&mut RequestBody>,
+    ) -> Outcome {
+        loop {
+            let told_now = match told {
+                Ok(told) => told,
+                Err((cause, status)) => return Outcome::Failed { cause, status },
+            };
+            let local = self.apply(&told_now.effects);
+            if let Some(body) = &mut body {
+                body.take(told_now.body);
+            }
+            match told_now.action {
+                Action::Continue => return Outcome::GoOn,
+                Action::Respond => return Outcome::Ended(local),
+                Action::Close => return Outcome::Ended(None),
+                Action::Pause => told = self.wait(index, told_now.awaits_call, step),
+            }
+        }
+    }
+
+    /// Waits until a filter lets the request go on.
+    fn wait(
+        &mut self,
+        index: usize,
+        awaits_call: bool,
+        step: &str,
+    ) -> Result<Told, (String, Option<u16>)> {
+        let failed = |cause: String| (format!("failed to run {step}: {cause}"), None);
+        let Seat::Stream(stream) = self.seats[index] else {
+            return Err(failed("the filter's VM was lost".into()));
+        };
+        let context = self.chain.context(index);
+        let waker = self.chain.new_waker();
+        let waits = context.with_stream(stream, |vm| Ok(vm.wait(stream.id, || Some(waker))));
+        let milliseconds = context.plugin().pause_timeout();
+        if waits.map_err(|error| failed(error.to_string()))? {
+            self.chain.pass_until(milliseconds.into(), |chain| chain.server.was_woken(waker));
+        }
+        let name = self.chain.filters[index].name.clone();
+        let server = self.chain.server.clone();
+        let resume = || {
+            context.with_stream(stream, |vm| {
+                let outcome = vm.resume(stream.id)?;
+                vm.take_waker(stream.id);
+                Ok(Told::of(outcome, vm, stream))
+            })
+        };
+        let told = self.chain.trace.step(&server, &name, resume);
+        let told = told.map_err(|error| failed(error.to_string()))?;
+        self.chain.trace.last(|step| step.changes.extend(show::effects(&told.effects)));
+        if told.action == Action::Pause {
+            return Err(failed(if told.awaits_call || awaits_call {
+                format!("the filter's calls were not answered within {milliseconds} ms")
+            } else {
+                format!(
+                    "the filter paused the request, and nothing let it go on within {milliseconds} ms"
+                )
+            }));
+        }
+        Ok(told)
+    }
+
+    /// The response's headers pass the filters in reverse. `upstream` is where they come from, if they do.
+    pub fn header_filter(
+        &mut self,
+        status: u16,
+        headers: Headers,
+        upstream: Option<&str>,
+    ) -> Result<(), Cut> {
+        self.chain.server.with(self.id, |request| {
+            request.phase = Phase::ResponseHeaders;
+            request.status = status;
+            request.response_headers = headers;
+            request.upstream = upstream.map(|upstream| upstream.as_bytes().to_vec());
+        });
+        for index in (0..self.seats.len()).rev() {
+            let told = self.tell(index, Callback::ResponseHeaders, b"", false, false);
+            let rewrites = told.as_ref().is_ok_and(|told| told.rewrites_body);
+            match self.finish(index, told, RESPONSE_HEADERS, None) {
+                Outcome::GoOn | Outcome::Held { .. } => {
+                    if rewrites {
+                        self.chain.server.with(self.id, |request| {
+                            request.response_headers.remove(b"content-length");
+                        });
+                    }
+                }
+                Outcome::Ended(Some(local)) => {
+                    self.leave_out_others(index);
+                    self.replace_response(&local);
+                    break;
+                }
+                Outcome::Ended(None) => return Err(Cut("a wasm filter closed the stream".into())),
+                Outcome::Failed { cause, .. } => {
+                    if !self.skip(index, &cause, true) {
+                        let local = if self.is_grpc() {
+                            grpc("14", "a filter failed")
+                        } else {
+                            Local::new(503)
+                        };
+                        self.replace_response(&local);
+                    }
+                }
+            }
+        }
+        self.chain.server.with(self.id, |request| {
+            request.headers_sent = true;
+            request.phase = Phase::ResponseBody;
+        });
+        Ok(())
+    }
+
+    /// The filter of that index answered in place of the response: that goes out as it is.
+    fn leave_out_others(&mut self, index: usize) {
+        for (other, seat) in self.seats.iter_mut().enumerate() {
+            if other == index {
+                continue;
+            }
+            match *seat {
+                Seat::Stream(stream) => *seat = Seat::LeftOut(stream),
+                Seat::Free => *seat = Seat::Skipped { drops_body: false },
+                _ => {}
+            }
+        }
+    }
+
+    fn replace_response(&mut self, local: &Local) {
+        let headers = local.sent_headers();
+        self.chain.server.with(self.id, |request| {
+            request.status = local.status;
+            request.response_headers = headers;
+        });
+    }
+
+    /// A piece of the response's body passes the filters in reverse. Returns what goes on of it.
+    pub fn body_filter(&mut self, piece: &[u8], is_last: bool) -> Result<Vec<u8>, Cut> {
+        let mut piece = piece.to_vec();
+        for index in (0..self.seats.len()).rev() {
+            let takes = self.chain.plugin(index).module().exports(Callback::ResponseBody);
+            let (left, other) =
+                self.give_response_piece(index, if takes { &piece } else { b"" }, is_last)?;
+            if other {
+                piece = left;
+                if piece.is_empty() && !is_last {
+                    break;
+                }
+            }
+        }
+        let sent = piece.len();
+        self.chain.server.with(self.id, |request| request.response_bytes += sent);
+        Ok(piece)
+    }
+
+    /// What goes on of a piece, and whether that is another one.
+    fn give_response_piece(
+        &mut self,
+        index: usize,
+        piece: &[u8],
+        is_last: bool,
+    ) -> Result<(Vec<u8>, bool), Cut> {
+        let told = self.tell(index, Callback::ResponseBody, piece, is_last, false);
+        let other = |body: &Output| match body {
+            Output::Replace(bytes) | Output::Pass(bytes) => (bytes.clone(), true),
+            Output::Hold => (Vec::new(), true),
+            Output::Unchanged => (Vec::new(), false),
+        };
+        match told {
+            Ok(told) => {
+                let goes_on = other(&told.body);
+                match self.finish(index, Ok(told), RESPONSE_BODY, None) {
+                    Outcome::GoOn | Outcome::Held { .. } => Ok(goes_on),
+                    Outcome::Ended(_) => Err(Cut("a wasm filter closed the stream".into())),
+                    Outcome::Failed { cause, .. } => Err(Cut(cause)),
+                }
+            }
+            Err(Failed { error: Error::Cut(cause), .. }) => Err(Cut(cause)),
+            Err(Failed { error, rescued }) => {
+                let cause = format!("failed to run {RESPONSE_BODY}: {error}");
+                let open = self.skip(index, &cause, true);
+                match rescued {
+                    Some(Output::Replace(bytes)) if open => Ok((bytes, true)),
+                    Some(_) if open => Ok((Vec::new(), false)),
+                    _ => Err(Cut("a filter failed".into())),
+                }
+            }
+        }
+    }
+
+    /// The request is over: its streams end.
+    pub fn end(&mut self) {
+        self.chain.server.with(self.id, |request| request.phase = Phase::Log);
+        for index in 0..self.seats.len() {
+            let seat =
+                std::mem::replace(&mut self.seats[index], Seat::Skipped { drops_body: false });
+            self.end_stream(index, seat);
+        }
+        self.chain.trace.orphans(&self.chain.server.clone());
+    }
+
+    /// Does to the request and the response what a filter asked for. Returns the response that it made.
+    fn apply(&mut self, effects: &Effects) -> Option<Local> {
+        let mut local: Option<Local> = None;
+        self.chain.server.with(self.id, |request| {
+            for effect in effects.iter() {
+                use EffectKind as K;
+                let (name, value) = (effect.name, effect.value);
+                let is_host = name.eq_ignore_ascii_case(b"host");
+                match effect.kind {
+                    K::SetRequestHeader | K::AddRequestHeader if is_host => {
+                        request.authority = Some(value.to_vec());
+                    }
+                    K::RemoveRequestHeader if is_host => request.authority = None,
+                    K::SetRequestHeader => request.headers.set(name, value),
+                    K::AddRequestHeader => request.headers.add(name, value),
+                    K::RemoveRequestHeader => request.headers.remove(name),
+                    K::SetResponseHeader => request.response_headers.set(name, value),
+                    K::AddResponseHeader => request.response_headers.add(name, value),
+                    K::RemoveResponseHeader => request.response_headers.remove(name),
+                    K::SetMethod => request.method = value.to_vec(),
+                    K::SetPath => {
+                        let end = value.iter().position(|b| *b == b'#').unwrap_or(value.len());
+                        request.path = Some(value[..end].to_vec());
+                    }
+                    K::SetStatus => {
+                        let status = u16::try_from(effect.number).unwrap_or_default();
+                        if is_bodiless(request.status) && !is_bodiless(status) {
+                            request.response_headers.remove(b"content-length");
+                        }
+                        request.status = status;
+                    }
+                    K::LocalResponse => {
+                        local = Some(Local {
+                            status: u16::try_from(effect.number).unwrap_or_default(),
+                            headers: Headers::default(),
+                            body: value.to_vec(),
+                            is_direct: !name.is_empty(),
+                        });
+                    }
+                    K::LocalResponseHeader => {
+                        if let Some(local) = &mut local {
+                            local.headers.add(name, value);
+                        }
+                    }
+                }
+            }
+        });
+        local
+    }
+}
+
+/// nginx frames messages itself.
+const FRAMING: [&[u8]; 5] =
+    [b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection"];
+
+/// Whether a response of that status ends with its headers.
+pub fn is_bodiless(status: u16) -> bool {
+    matches!(status, 101 | 204 | 304)
+}
+
+impl Local {
+    fn new(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+
+    /// The page of nginx for a status, without the name of the server.
+    fn page(status: u16) -> Self {
+        let reason = http_reason(status);
+        let title = format!("{status} {reason}");
+        let body = format!(
+            "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"
+        );
+        let headers = [("Content-Type", "text/html")].iter().copied().collect();
+        Self { status, headers, body: body.into_bytes(), is_direct: false }
+    }
+
+    /// Its headers as they go out.
+    pub fn sent_headers(&self) -> Headers {
+        let mut sent = Headers::default();
+        for (name, value) in self.headers.iter() {
+            if sent.get(name).is_some() && !name.eq_ignore_ascii_case(b"content-type") {
+                sent.add(name, value);
+            } else if !FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
+                sent.set(name, value);
+            }
+        }
+        if !self.is_direct && !is_bodiless(self.status) {
+            sent.set(b"Content-Length", self.body.len().to_string().as_bytes());
+        }
+        if sent.get(b"content-type").is_none() && !self.body.is_empty() {
+            sent.set(b"Content-Type", b"text/plain");
+        }
+        sent
+    }
+}
+
+fn grpc(code: &str, message: &str) -> Local {
+    let headers =
+        [("content-type", "application/grpc"), ("grpc-status", code), ("grpc-message", message)];
+    Local { status: 200, headers: headers.iter().copied().collect(), ..Local::default() }
+}
+
+fn http_reason(status: u16) -> &'static str {
+    match status {
+        413 => "Request Entity Too Large",
+        503 => "Service Temporarily Unavailable",
+        _ => "Error",
+    }
+}

@@ -1,0 +1,127 @@
+//! What happened while filters ran, step by step.
+
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::server::{LogLine, Server};
+use crate::core::abi::{Callback, LogLevel};
+use crate::core::ports::Stores as _;
+use crate::core::store::Series;
+
+/// One entry into a filter.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Step {
+    pub filter: String,
+    /// The callbacks that ran, in order.
+    pub callbacks: Vec<String>,
+    /// What the filter answered: continue, pause, respond, close.
+    pub action: Option<&'static str>,
+    pub microseconds: u64,
+    /// Bytes of linear memory that the filter has afterwards.
+    pub memory_bytes: u64,
+    /// What it asked for: `set response header hello: world`.
+    pub changes: Vec<String>,
+    pub log: Vec<Line>,
+    /// Why it failed.
+    pub error: Option<String>,
+}
+
+/// A line of the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    pub level: &'static str,
+    pub text: String,
+}
+
+impl From<LogLine> for Line {
+    fn from(line: LogLine) -> Self {
+        Self { level: level_word(line.level), text: line.text }
+    }
+}
+
+/// The level as nginx writes it.
+pub fn level_word(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Trace | LogLevel::Debug => "debug",
+        LogLevel::Info => "info",
+        LogLevel::Warn => "warn",
+        LogLevel::Error => "error",
+        LogLevel::Critical => "crit",
+    }
+}
+
+/// All steps so far.
+#[derive(Debug, Default)]
+pub struct Trace {
+    pub steps: Vec<Step>,
+    /// Nothing is kept, so that nothing costs time.
+    pub is_off: bool,
+}
+
+impl Trace {
+    /// Runs `f`, which enters that filter, and keeps what came of it.
+    pub fn step<T, E: ToString>(
+        &mut self,
+        server: &Server,
+        filter: &str,
+        f: impl FnOnce() -> Result<T, E>,
+    ) -> Result<T, E> {
+        if self.is_off {
+            return f();
+        }
+        self.orphans(server);
+        let recorder = server.recorder(filter);
+        recorder.take();
+        let started = Instant::now();
+        let result = f();
+        let microseconds = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let callbacks = recorder.take().chunk_by(|a, b| a == b).map(shown).collect::<Vec<_>>();
+        let error = result.as_ref().err().map(ToString::to_string);
+        let log: Vec<Line> = server.take_log().into_iter().map(Line::from).collect();
+        if !callbacks.is_empty() || error.is_some() || !log.is_empty() {
+            self.steps.push(Step {
+                filter: filter.into(),
+                callbacks,
+                action: None,
+                microseconds,
+                memory_bytes: recorder.memory(),
+                changes: Vec::new(),
+                log,
+                error,
+            });
+        }
+        result
+    }
+
+    /// Adds to the step that was last.
+    pub fn last(&mut self, f: impl FnOnce(&mut Step)) {
+        if let Some(step) = self.steps.last_mut() {
+            f(step);
+        }
+    }
+
+    /// Lines that were written between steps, by the host.
+    pub fn orphans(&mut self, server: &Server) {
+        let log: Vec<Line> = server.take_log().into_iter().map(Line::from).collect();
+        if !log.is_empty() && !self.is_off {
+            self.steps.push(Step { log, ..Step::default() });
+        }
+    }
+
+    /// All lines of the log so far.
+    pub fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.steps.iter().flat_map(|step| &step.log)
+    }
+}
+
+/// A callback, and how often it ran in a row.
+fn shown(same: &[Callback]) -> String {
+    let name = same.first().map_or("", |callback| callback.name());
+    if same.len() > 1 { format!("{name} (× {})", same.len()) } else { name.into() }
+}
+
+/// All metrics of the server.
+pub fn metrics(server: &Server) -> Vec<Series> {
+    server.shared().and_then(|shared| shared.metrics().ok()).unwrap_or_default()
+}

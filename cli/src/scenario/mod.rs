@@ -1,0 +1,178 @@
+//! Scenarios: tests of filters in YAML or TOML.
+//!
+//! [`syntax`] reads a file as a tree, [`node`] reads types out of it, [`model`] has these types, [`runner`] plays them and
+//! [`expect`] says what is not as it must be. [`command`] is `proxy-wasm test`, [`junit`] writes its results for CI.
+
+pub mod command;
+mod expect;
+mod junit;
+mod matching;
+pub mod model;
+pub mod node;
+mod runner;
+pub mod syntax;
+mod values;
+
+use std::path::{Path, PathBuf};
+
+use model::{File, Test};
+use node::{Located, Wrong};
+use serde::Serialize;
+use values::Short;
+
+use crate::fail::Fail;
+
+/// A file of tests that was read.
+pub struct Scenario {
+    /// As it was named.
+    pub name: String,
+    /// Where the paths in it begin.
+    pub folder: PathBuf,
+    pub file: File,
+}
+
+/// What came of a test.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    pub name: String,
+    pub line: usize,
+    /// What is wrong, each with the line that says so.
+    pub failures: Vec<(usize, String)>,
+    pub log: Vec<String>,
+    pub seconds: f64,
+}
+
+impl Scenario {
+    /// Reads a file.
+    pub fn read(name: &str) -> Result<Self, Fail> {
+        let bytes = crate::source::read(name)?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| Fail::input(format!("{name}: it is no text in UTF-8")))?;
+        let file =
+            Self::parse(name, &text).map_err(|wrong| Fail::input(format!("{name}:{wrong}")))?;
+        let folder = Path::new(name).parent().map(Path::to_path_buf).unwrap_or_default();
+        Ok(Self { name: name.into(), folder, file })
+    }
+
+    /// Reads a text; `name` tells YAML from TOML.
+    pub fn parse(name: &str, text: &str) -> Result<File, Wrong> {
+        let root = syntax::parse(name, text)?;
+        let file: File = node::read(&root)?;
+        if file.filter.is_none() && file.filters.is_empty() {
+            return Err(Wrong::new(root.place, "one of the keys filter and filters is wanted"));
+        }
+        if file.filter.is_some() && !file.filters.is_empty() {
+            return Err(Wrong::new(root.place, "one of the keys filter and filters is enough"));
+        }
+        for test in &file.tests {
+            check_test(test)
+                .map_err(|(line, text)| Wrong::new(node::Place { line, column: 1 }, text))?;
+        }
+        Ok(file)
+    }
+
+    /// The filters in their order.
+    pub fn filters(&self) -> impl Iterator<Item = &Short<model::Filter>> {
+        self.file.filter.iter().chain(&self.file.filters)
+    }
+
+    /// The tests.
+    pub fn tests(&self) -> &[Located<Test>] {
+        &self.file.tests
+    }
+}
+
+/// What types alone do not say. The error has its line.
+fn check_test(test: &Located<Test>) -> Result<(), (usize, &'static str)> {
+    let Located { line, value: test } = test;
+    let plays = test.request.is_some() || test.response.is_some() || !test.steps.is_empty();
+    if test.refused.is_some() && plays {
+        return Err((*line, "a filter that is refused gets no request"));
+    }
+    if test
+        .request
+        .iter()
+        .chain(test.steps.iter().filter_map(|step| step.value.request.as_ref()))
+        .any(|request| request.path.as_ref().is_some_and(|path| !path.starts_with('/')))
+    {
+        return Err((*line, "the path of a request begins with /"));
+    }
+    for step in &test.steps {
+        if step.value.response.is_some() && step.value.request.is_none() {
+            return Err((step.line, "a response needs a request"));
+        }
+        if step.value.times == Some(0) {
+            return Err((step.line, "times must be 1 or more"));
+        }
+    }
+    let responses = test.response.iter();
+    let responses = responses.chain(test.steps.iter().filter_map(|s| s.value.response.as_ref()));
+    for response in responses {
+        if response.body.is_some() && !response.chunks.is_empty() {
+            return Err((*line, "a response has a body or chunks, not both"));
+        }
+        if response.status.is_some_and(|status| !(200..600).contains(&status)) {
+            return Err((*line, "the status of a response is from 200 to 599"));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(text: &str) -> String {
+        Scenario::parse("a.yaml", text).map(|_| ()).expect_err("an error").to_string()
+    }
+
+    #[test]
+    fn wrong_keys_are_named_with_their_place_and_the_nearest_right_one() {
+        let text = "filter: a.wasm\ntests:\n  - name: one\n    expct:\n      status: 200\n";
+        assert_eq!(wrong(text), "4:5: there is no key \"expct\" here; did you mean \"expect\"?");
+        let text = "filter: a.wasm\ntests:\n  - name: one\n    expect:\n      body: {jsn: {}}\n";
+        assert_eq!(wrong(text), "5:14: there is no key \"jsn\" here; did you mean \"json\"?");
+        let text = "filter: {file: a.wasm, root-id: b}\ntests: []\n";
+        assert_eq!(
+            wrong(text),
+            "1:24: there is no key \"root-id\" here; did you mean \"root_id\"?"
+        );
+        let toml =
+            "filter = \"a.wasm\"\n[[tests]]\nname = \"one\"\n[tests.request]\nmethd = \"GET\"\n";
+        let error = Scenario::parse("a.toml", toml).map(|_| ()).expect_err("an error").to_string();
+        assert_eq!(error, "5:1: there is no key \"methd\" here; did you mean \"method\"?");
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_their_place() {
+        for (text, expected) in [
+            ("tests: []", "1:1: one of the keys filter and filters is wanted"),
+            ("filter: a\ntests: 5", "2:8: a sequence is wanted here, and this is integer `5`"),
+            ("filter: a\ntests:\n - 7", "3:4: struct Test is wanted here, and this is integer `7`"),
+            (
+                "filter: a\ntests:\n - name: x\n   expect: {status: ok}",
+                "u16 is wanted here, and this is the text \"ok\"",
+            ),
+            (
+                "filter: a\ntests:\n - name: x\n   expect: {body: {matches: '('}}",
+                "no regular expression",
+            ),
+            ("filter: a\ntests:\n - name: x\n   steps: [{advance: soon}]", "\"soon\" is no time"),
+            ("filter: a\ntests:\n - request: {}", "3:4: the key \"name\" is missing here"),
+            ("filter: a\nlog_level: wran\ntests: []", "did you mean warn?"),
+        ] {
+            let error = wrong(text);
+            assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn short_forms() {
+        let text = "filter: a.wasm\nproperties: {n: 1.10}\nupstreams: {a: {status: 404}, b: [{}, {fails: timeout}]}\ntests:\n- name: 5\n  request: {headers: {x-a: 7, x-b: [a, b]}, body: {json: {a: [1]}}}\n  expect: {headers: {x: null, y: [a, {contains: b}]}, body: {json: {$.a: 1}}, upstream: false}\n";
+        let file = Scenario::parse("a.yaml", text).expect("a scenario");
+        assert_eq!(file.properties["n"].0, "1.10");
+        assert_eq!(file.upstreams["b"].0.len(), 2);
+        let test = &file.tests[0];
+        assert_eq!((test.line, test.value.name.as_str()), (5, "5"));
+    }
+}

@@ -1,0 +1,380 @@
+//! Playing scenarios.
+
+use std::time::Instant;
+
+use super::expect::{self, Seen};
+use super::model::{Answer, CallFailure, Expect, Fail, Filter, Level, Request, Response, Test};
+use super::values::{Content, OneOrMany, Short, Text};
+use super::{Outcome, Scenario};
+use crate::core::abi::LogLevel;
+use crate::core::callout::FailureKind;
+use crate::core::ports::Stores as _;
+use crate::core::vm::Options;
+use crate::play::calls::{Canned, Source, Upstreams};
+use crate::play::chain::{Chain, FilterSpec, text};
+use crate::play::flow::{Access, Flow, is_bodiless};
+use crate::play::headers::Headers;
+use crate::play::loader::Loader;
+use crate::play::properties;
+use crate::play::request;
+use crate::play::server::{Clock, Server};
+use crate::run::filters::{stem, unique};
+use crate::run::report::{Message, guest_metrics};
+
+/// Plays one test.
+pub fn play(scenario: &Scenario, test: &Test, line: usize, loader: &Loader) -> Outcome {
+    let started = Instant::now();
+    let mut failures = Vec::new();
+    let mut player = Player { scenario, failures: &mut failures };
+    let log = match player.play(test, line, loader) {
+        Ok(log) => log,
+        Err(cause) => {
+            player.fail(line, cause);
+            Vec::new()
+        }
+    };
+    Outcome {
+        name: test.name.clone(),
+        line,
+        failures,
+        log,
+        seconds: started.elapsed().as_secs_f64(),
+    }
+}
+
+struct Player<'a> {
+    scenario: &'a Scenario,
+    failures: &'a mut Vec<(usize, String)>,
+}
+
+impl Player<'_> {
+    fn fail(&mut self, line: usize, cause: impl Into<String>) {
+        self.failures.push((line, cause.into()));
+    }
+
+    /// Returns the lines of the log.
+    fn play(&mut self, test: &Test, line: usize, loader: &Loader) -> Result<Vec<String>, String> {
+        let file = &self.scenario.file;
+        let server = Server::new(Clock::Simulated, log_level(file.log_level));
+        let specs = self.specs(test)?;
+        let upstreams = self.upstreams(test)?;
+        let (mut chain, loaded) = Chain::load(&server, loader, specs, upstreams);
+        match (loaded, &test.refused) {
+            (Ok(()), None) => {}
+            (Ok(()), Some(_)) => self.fail(line, "the filter loads, and should be refused"),
+            (Err(error), Some(expected)) => {
+                if let Err(cause) = expected.check_part(&error.0) {
+                    self.fail(line, format!("the error {cause}"));
+                }
+            }
+            (Err(error), None) => return Err(error.0),
+        }
+        let mut seen = Seen::default();
+        if test.refused.is_none() {
+            chain.settle();
+            self.steps(test, line, &mut chain, &mut seen)?;
+        } else {
+            seen.take(&mut chain);
+            // That it is refused is no failure of the test.
+            seen.forget_errors();
+            if let Some(expect) = &test.expect {
+                self.check(expect.line, &expect.value, &chain, &mut seen);
+            }
+        }
+        chain.end();
+        Ok(chain.trace.lines().map(|line| format!("[{}] {}", line.level, line.text)).collect())
+    }
+
+    fn steps(
+        &mut self,
+        test: &Test,
+        line: usize,
+        chain: &mut Chain,
+        seen: &mut Seen,
+    ) -> Result<(), String> {
+        if test.request.is_some() || test.response.is_some() || test.steps.is_empty() {
+            let request = test.request.clone().unwrap_or_default();
+            self.request(chain, seen, &request, test.response.as_ref())?;
+        }
+        seen.take(chain);
+        match &test.expect {
+            Some(expect) => self.check(expect.line, &expect.value, chain, seen),
+            None if test.steps.is_empty() => self.check(line, &Expect::default(), chain, seen),
+            // What came while the filter was loaded is of the first step.
+            None => {}
+        }
+        for step in &test.steps {
+            let (line, step) = (step.line, &step.value);
+            for _ in 0..step.times.unwrap_or(1) {
+                if test.expect.is_some() || line != test.steps[0].line {
+                    seen.reset_messages();
+                }
+                self.other_workers(chain, step)?;
+                if let Some(request) = &step.request {
+                    self.request(chain, seen, request, step.response.as_ref())?;
+                }
+                if let Some(time) = step.advance {
+                    chain.pass_until(time.0, |_| false);
+                }
+                chain.settle();
+                seen.take(chain);
+                match &step.expect {
+                    Some(expect) => self.check(expect.line, &expect.value, chain, seen),
+                    None => self.check(line, &Expect::default(), chain, seen),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&mut self, line: usize, expect: &Expect, chain: &Chain, seen: &mut Seen) {
+        for cause in expect::check(expect, chain, seen) {
+            self.fail(line, cause);
+        }
+        seen.reset();
+    }
+
+    fn other_workers(&mut self, chain: &Chain, step: &super::model::Step) -> Result<(), String> {
+        let shared = chain.server.shared().ok_or("there is no shared memory")?;
+        let refused = |cause| format!("shared memory: {cause:?}");
+        if let Some(message) = &step.message {
+            let data = message.data.bytes(&self.scenario.folder)?;
+            let (vm_id, queue) = (message.vm_id.as_bytes(), message.queue.as_bytes());
+            let id = shared.queue(vm_id, queue).map_err(refused)?;
+            shared.enqueue(id, &data).map_err(refused)?;
+        }
+        if let Some(share) = &step.share {
+            for (key, value) in &share.data {
+                let value = value.bytes(&self.scenario.folder)?;
+                let (vm_id, key) = (share.vm_id.as_bytes(), key.as_bytes());
+                shared.set(vm_id, key, &value, 0).map_err(refused)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn request(
+        &mut self,
+        chain: &mut Chain,
+        seen: &mut Seen,
+        request: &Request,
+        response: Option<&Response>,
+    ) -> Result<(), String> {
+        let (request, body) = self.client_request(request)?;
+        let is_head = request.is_head;
+        let (status, headers, pieces) = self.upstream_response(response)?;
+        seen.was_requested = true;
+        let mut flow = Flow::new(chain, request, body);
+        let answer = match flow.access() {
+            Access::Forward => {
+                seen.upstream = Some(Message::request(&flow.request(), flow.body()));
+                Some((status, headers, pieces, Some("127.0.0.1:80")))
+            }
+            Access::Respond(local) => Some((
+                local.status,
+                local.sent_headers(),
+                vec![local.body.clone(), Vec::new()],
+                None,
+            )),
+            Access::Close => None,
+        };
+        match answer {
+            None => seen.cut = Some("the connection was closed".into()),
+            Some((status, headers, pieces, upstream)) => {
+                match respond(&mut flow, status, headers, &pieces, upstream) {
+                    Ok(body) => {
+                        let request = flow.request();
+                        let is_bodiless = is_head || is_bodiless(request.status);
+                        let body = if is_bodiless { &[][..] } else { &body };
+                        let headers = &request.response_headers;
+                        seen.response = Some(Message::response(request.status, headers, body));
+                    }
+                    Err(cause) => seen.cut = Some(cause),
+                }
+            }
+        }
+        flow.end();
+        chain.settle();
+        Ok(())
+    }
+
+    fn client_request(&self, of: &Request) -> Result<(request::Request, Vec<u8>), String> {
+        let body = self.content(of.body.as_ref())?;
+        let mut request = request::Request::default();
+        if let Some(method) = &of.method {
+            request.method = method.clone().into_bytes();
+            request.is_head = method == "HEAD";
+        }
+        if let Some(path) = &of.path {
+            request.target = path.clone().into_bytes();
+        }
+        for (name, OneOrMany(values)) in &of.headers {
+            for Text(value) in values {
+                if name.eq_ignore_ascii_case("host") {
+                    request.authority = Some(value.clone().into_bytes());
+                } else {
+                    request.headers.add(name.as_bytes(), value.as_bytes());
+                }
+            }
+        }
+        if !body.is_empty() && request.headers.get(b"content-length").is_none() {
+            request.headers.add(b"Content-Length", body.len().to_string().as_bytes());
+        }
+        for (name, Text(value)) in self.scenario.file.properties.iter().chain(&of.properties) {
+            properties::set(&mut request, name, value)
+                .map_err(|cause| format!("properties: {cause}"))?;
+        }
+        Ok((request, body))
+    }
+
+    fn upstream_response(
+        &self,
+        of: Option<&Response>,
+    ) -> Result<(u16, Headers, Vec<Vec<u8>>), String> {
+        let none = Response::default();
+        let of = of.unwrap_or(&none);
+        let status = of.status.unwrap_or(200);
+        let chunks = of.chunks.iter().map(|chunk| chunk.bytes(&self.scenario.folder));
+        let mut pieces = chunks.collect::<Result<Vec<_>, _>>()?;
+        if pieces.is_empty() {
+            pieces.push(self.content(of.body.as_ref())?);
+        }
+        let mut headers = lines(&of.headers);
+        if headers.get(b"content-length").is_none() && !is_bodiless(status) {
+            let length: usize = pieces.iter().map(Vec::len).sum();
+            headers.add(b"Content-Length", length.to_string().as_bytes());
+        }
+        Ok((status, headers, pieces))
+    }
+
+    fn content(&self, content: Option<&Content>) -> Result<Vec<u8>, String> {
+        content.map_or(Ok(Vec::new()), |content| content.bytes(&self.scenario.folder))
+    }
+
+    fn specs(&self, test: &Test) -> Result<Vec<FilterSpec>, String> {
+        let mut specs: Vec<FilterSpec> = Vec::new();
+        for (index, short) in self.scenario.filters().enumerate() {
+            let filter = match short {
+                Short::Text(file) => Filter { file: file.clone(), ..Filter::default() },
+                Short::Long(filter) => filter.clone(),
+            };
+            let path = self.scenario.folder.join(&filter.file);
+            let bytes = std::fs::read(&path)
+                .map_err(|error| format!("{}: {}", path.display(), crate::source::plain(&error)))?;
+            let configuration = test.configuration.as_ref().filter(|_| index == 0);
+            let configuration = configuration.or(filter.configuration.as_ref());
+            let configuration = configuration.map(|content| content.bytes(&self.scenario.folder));
+            let called = filter.name.clone().unwrap_or_else(|| stem(&path.to_string_lossy()));
+            let mut options = Options::new(&unique(&called, &specs));
+            options.root_id = filter.root_id.clone().unwrap_or(called);
+            options.vm_id.clone_from(&filter.vm_id);
+            options.vm_config = self.content(filter.vm_configuration.as_ref())?;
+            options.env = filter
+                .env
+                .iter()
+                .map(|(name, Text(value))| (name.clone(), value.clone()))
+                .collect();
+            options.fail_open = filter.fail == Fail::Open;
+            options.body = filter.body;
+            options.calls_hold = filter.calls_hold;
+            options.memory_limit = filter.memory_limit.unwrap_or(options.memory_limit);
+            options.body_limit = filter.body_limit.unwrap_or(options.body_limit);
+            let milliseconds =
+                |time: super::values::Duration| u32::try_from(time.0).unwrap_or(u32::MAX);
+            if let Some(time) = filter.time_limit {
+                options.time_limits.callback = milliseconds(time);
+            }
+            if let Some(time) = filter.pause_timeout {
+                options.pause_timeout = milliseconds(time);
+            }
+            specs.push(FilterSpec { bytes, options, configuration: configuration.transpose()? });
+        }
+        Ok(specs)
+    }
+
+    fn upstreams(&self, test: &Test) -> Result<Upstreams, String> {
+        let mut upstreams = Upstreams::default();
+        for (name, OneOrMany(answers)) in self.scenario.file.upstreams.iter().chain(&test.upstreams)
+        {
+            let canned = answers.iter().map(|answer| self.canned(answer));
+            upstreams.insert(name, Source::Canned(canned.collect::<Result<_, _>>()?));
+        }
+        Ok(upstreams)
+    }
+
+    fn canned(&self, answer: &Answer) -> Result<Canned, String> {
+        Ok(Canned {
+            method: answer.method.clone(),
+            path: answer.path.clone(),
+            status: answer.status.unwrap_or(200),
+            headers: lines(&answer.headers),
+            body: self.content(answer.body.as_ref())?,
+            trailers: lines(&answer.trailers),
+            after_ms: answer.after.0,
+            failure: answer.fails.map(|fails| match fails {
+                CallFailure::Resolver => FailureKind::Resolver,
+                CallFailure::Connect => FailureKind::Connect,
+                CallFailure::Refused => FailureKind::Refused,
+                CallFailure::Tls => FailureKind::Tls,
+                CallFailure::Timeout => FailureKind::Timeout,
+                CallFailure::Closed => FailureKind::Closed,
+                CallFailure::Protocol => FailureKind::Protocol,
+            }),
+        })
+    }
+}
+
+/// The response's way; its body, or why it is not whole.
+fn respond(
+    flow: &mut Flow<'_>,
+    status: u16,
+    headers: Headers,
+    pieces: &[Vec<u8>],
+    upstream: Option<&str>,
+) -> Result<Vec<u8>, String> {
+    flow.header_filter(status, headers, upstream).map_err(|cut| cut.0)?;
+    let mut body = Vec::new();
+    for (index, piece) in pieces.iter().enumerate() {
+        let is_last = index + 1 == pieces.len();
+        body.extend(flow.body_filter(piece, is_last).map_err(|cut| cut.0)?);
+    }
+    Ok(body)
+}
+
+fn lines(headers: &std::collections::BTreeMap<String, OneOrMany<Text>>) -> Headers {
+    let each = headers.iter().flat_map(|(name, OneOrMany(values))| {
+        values.iter().map(move |Text(value)| (name.as_bytes(), value.as_bytes()))
+    });
+    each.collect()
+}
+
+fn log_level(level: Option<Level>) -> LogLevel {
+    match level {
+        Some(Level::Debug) => LogLevel::Trace,
+        None | Some(Level::Info) => LogLevel::Info,
+        Some(Level::Warn) => LogLevel::Warn,
+        Some(Level::Error) => LogLevel::Error,
+        Some(Level::Crit) => LogLevel::Critical,
+    }
+}
+
+/// Metrics of all filters, by name alone.
+pub fn metrics(chain: &Chain) -> std::collections::BTreeMap<String, i128> {
+    let mut all = std::collections::BTreeMap::new();
+    for (name, number) in guest_metrics(chain) {
+        let plain = name.rsplit_once('{').map_or(name.as_str(), |(plain, _)| plain).to_owned();
+        let count = match number {
+            crate::run::report::Number::Count(count) => count,
+            crate::run::report::Number::Histogram { count, .. } => count.into(),
+        };
+        *all.entry(plain).or_insert(0) += count;
+    }
+    all
+}
+
+/// A value of shared data.
+pub fn shared(chain: &Chain, vm_id: &str, key: &str) -> Option<String> {
+    let mut value = Vec::new();
+    let found = chain.server.shared()?.get(vm_id.as_bytes(), key.as_bytes(), &mut value);
+    matches!(found, Ok(Some(_))).then(|| text(&value))
+}

@@ -1,0 +1,8 @@
+//! Tests of the command `proxy-wasm`: each runs it as a user would.
+
+mod command;
+mod compile;
+mod inspect;
+mod registry;
+mod run;
+mod scenarios;
