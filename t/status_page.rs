@@ -1,11 +1,11 @@
-//! The status page and its numbers, by plain HTTP. bench/status_page.py looks at it in a browser.
+//! The status page and its numbers: by plain HTTP, and in Chromium where its driver is there.
 
-use super::support::{Nginx, Running, poll, python};
+use super::support::{Nginx, Running, poll, python, root};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest as _, Sha256};
 use std::io::Write as _;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 const NAME: &str = "<script>alert(1)</script>";
 
@@ -177,4 +177,17 @@ fn what_went_wrong_last_is_listed() {
     assert!(nginx.get("/t").header("why").is_some());
     let of = "[(w['state'], w['traps'], w['last_error'][:36]) for p in answer['plugins'] if p['name'] == 'bad' for w in p['workers']]";
     assert_eq!(evaluate(&nginx, of), "[('failing', 1, 'proxy_on_request_headers failed: was')]");
+}
+
+#[test]
+fn a_browser_shows_it() {
+    if Command::new("chromedriver").arg("--version").output().is_err() {
+        return;
+    }
+    let nginx = nginx(2).start();
+    let mut command = python();
+    let script = root().join("t/browser/status_page.py");
+    let output = command.arg(script).arg(nginx.url("/status")).output().expect("python");
+    let said = [&output.stdout[..], &output.stderr[..]].map(String::from_utf8_lossy).concat();
+    assert_eq!(said, "ok\n");
 }
