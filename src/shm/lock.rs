@@ -7,12 +7,12 @@
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64, fence};
 use std::time::Duration;
 
 use super::Refusal;
 use super::process::{Process, generation};
 use super::region::Region;
+use super::sync::{AtomicBool, AtomicU64, fence, sleep, spin};
 
 /// Nobody has the lock, and what it guards is to be repaired.
 const BROKEN: u32 = u32::MAX;
@@ -130,7 +130,7 @@ impl Region {
         const LONGEST: u32 = 1024;
         let mut wait = 1;
         while wait <= LONGEST {
-            (0..wait).for_each(|_| std::hint::spin_loop());
+            spin(wait);
             wait *= 2;
             if self.try_take(me) {
                 return;
@@ -152,11 +152,7 @@ impl Region {
             {
                 return;
             }
-            #[allow(
-                clippy::disallowed_methods,
-                reason = "this thread waits, and goes on by itself"
-            )]
-            std::thread::sleep(pause);
+            sleep(pause);
             pause = (pause * 2).min(LONGEST);
         }
     }

@@ -22,6 +22,7 @@ mod region;
 mod repair;
 mod replace;
 mod store;
+mod sync;
 mod table;
 mod upstream;
 mod verify;

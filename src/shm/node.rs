@@ -1,9 +1,9 @@
 //! What the heap holds: a head, a value, and the two parts of a name.
 
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::region::{Link, Region, WORD};
+use super::sync::AtomicU32;
 
 /// Bytes of the head.
 pub(super) const NODE: usize = size_of::<Node>();
@@ -37,6 +37,7 @@ pub(super) enum Kind {
 /// The head of a node. It is filled before a link leads to it; then only the links in it change, each by one store.
 /// Value, key and space follow it, in this order, each from a word on.
 #[repr(C, align(8))]
+#[derive(Default)]
 pub(super) struct Node {
     /// The next one of the chain, or of the queue.
     pub next: AtomicU32,

@@ -5,11 +5,11 @@
 //! sizes that never were any. So words are read as atomics, and places are checked before they are followed.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
-use std::sync::atomic::fence;
 
 use super::lock::holder;
 use super::node::Kind;
 use super::region::Region;
+use super::sync::{fence, spin};
 use crate::limits;
 use crate::store::Cas;
 
@@ -43,7 +43,7 @@ impl Region {
             if !matches!(seen, Err(Unsure::Changed)) {
                 break;
             }
-            (0..8 << tries).for_each(|_| std::hint::spin_loop());
+            spin(8 << tries);
             seen = self.peek_once(name, out);
         }
         seen

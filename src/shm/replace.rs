@@ -4,11 +4,11 @@
 //! new one is complete, whoever has the lock next puts the old one back.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 use super::lock::Locked;
 use super::node::Node;
 use super::region::{Link, WORD};
+use super::sync::{AtomicU32, AtomicU64, fence};
 use crate::store::Cas;
 
 /// Bytes of the largest value that is replaced where it is. Others move, for which nothing needs to be written down.
@@ -16,6 +16,7 @@ const LARGEST: usize = 256;
 
 /// What a value was that is being replaced.
 #[repr(C)]
+#[derive(Default)]
 pub(super) struct Journal {
     /// Its node; 0 when none is being replaced.
     link: AtomicU32,
@@ -37,7 +38,7 @@ impl Locked<'_> {
         self.header().journal.link.store(0, Release);
     }
 
-    fn note_value(&self, link: Link, node: &Node) {
+    pub(super) fn note_value(&self, link: Link, node: &Node) {
         let journal = &self.header().journal;
         self.copy_words(self.value_words(link, node), &journal.words);
         journal.cas.store(node.tag.load(Relaxed), Relaxed);
@@ -59,7 +60,7 @@ impl Locked<'_> {
         journal.link.store(0, Release);
     }
 
-    fn value_words(&self, link: Link, node: &Node) -> &[AtomicU64] {
+    pub(super) fn value_words(&self, link: Link, node: &Node) -> &[AtomicU64] {
         self.words(link, 0, node.value_size()).unwrap_or_default()
     }
 }

@@ -3,12 +3,12 @@
 //! A node is in the table from the one store that makes a link lead to it, and out of it by the one that makes that link
 //! lead past it. So a process may be killed between any two instructions, and who comes after it sees either.
 
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::lock::Locked;
 use super::node::{Kind, Node, Parts};
 use super::region::{Link, Region};
+use super::sync::AtomicU32;
 
 /// A place in the table: the link that leads to a node, and where it leads.
 #[derive(Clone, Copy)]

@@ -1,0 +1,216 @@
+//! Runs the lock of the shared memory, and the reads without it, in all orders of loads and stores that the memory model of
+//! Rust allows, which are more than any processor shows. `cargo run --release --manifest-path loom/Cargo.toml`.
+//!
+//! The files under test are the product's. What they stand on is replaced: the atomics by loom's, the mapping by a few nodes
+//! of those (`region.rs`), the system's word on whether a process lives by a number. Threads stand for processes.
+
+// The product uses all of what is in these files, a model a part.
+#![allow(dead_code)]
+
+use loom::sync::Arc;
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use loom::thread;
+
+#[path = "../../src/shm/lock.rs"]
+mod lock;
+#[path = "../../src/shm/node.rs"]
+mod node;
+#[path = "../../src/shm/peek.rs"]
+mod peek;
+#[path = "../../src/shm/replace.rs"]
+mod replace;
+#[path = "../../src/shm/table.rs"]
+mod table;
+
+mod region;
+
+mod store {
+    pub type Cas = u32;
+}
+
+mod limits {
+    pub const SHARED_VALUE: usize = 1024 * 1024;
+}
+
+mod process {
+    /// A process that lives has a number that is not 0.
+    pub struct Process(u64);
+
+    impl Process {
+        pub fn this() -> Self {
+            unreachable!("each region of a model has its number")
+        }
+
+        pub fn to_bits(&self) -> u64 {
+            self.0
+        }
+
+        pub fn from_bits(bits: u64) -> Self {
+            Self(bits)
+        }
+
+        pub fn is_gone(&self) -> bool {
+            self.0 == 0
+        }
+    }
+
+    pub fn generation() -> u32 {
+        0
+    }
+}
+
+mod sync {
+    use std::time::Duration;
+
+    pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
+
+    pub fn spin(_: u32) {
+        loom::thread::yield_now();
+    }
+
+    pub fn sleep(_: Duration) {
+        loom::thread::yield_now();
+    }
+}
+
+/// Why something is not done.
+#[derive(Debug)]
+pub enum Refusal {
+    TooManyProcesses,
+}
+
+use lock::Locked;
+use node::{Kind, Parts};
+use peek::Name;
+use region::{KEY, Memory, Region};
+
+/// Both words of each value are its version.
+fn value(version: u32) -> [u8; 16] {
+    let word = u64::from(version).to_ne_bytes();
+    [word, word].concat().try_into().expect("two words")
+}
+
+/// Sets the entry to its next version, by another node or in the same one.
+fn set(region: &Region, in_place: bool) {
+    let locked = Locked::take(region).expect("a number");
+    if locked.is_torn() {
+        locked.change(|| locked.undo_replace());
+    }
+    let place = locked.find(Kind::Entry, 0, b"", KEY);
+    let found = locked.node(place.link);
+    let tag = found.map_or(0, |node| node.tag.load(Relaxed)) + 1;
+    match found {
+        Some(node) if in_place => {
+            locked.change(|| locked.replace(place.link, node, &value(tag), tag))
+        }
+        _ => locked.change(|| {
+            let value = value(tag);
+            let parts =
+                Parts { kind: Kind::Entry, hash: 0, tag, value: &value, space: b"", key: KEY };
+            let link = locked.make(&parts).expect("room");
+            locked.put(place, link);
+        }),
+    }
+}
+
+/// Reads without the lock, and checks that what counts is one version.
+fn peek(region: &Region, most: u32) -> Option<u32> {
+    let mut out = Vec::new();
+    match region.peek(&Name { hash: 0, space: b"", key: KEY }, &mut out) {
+        Ok(seen) => {
+            let version = seen.expect("the entry is there all the time");
+            assert_eq!(out, value(version), "torn");
+            assert!((1..=most).contains(&version));
+            Some(version)
+        }
+        Err(_) => None,
+    }
+}
+
+/// A process that is killed in the middle of a replacement, behind so many words.
+fn killed(region: &Region, me: usize, written: usize) {
+    let locked = Locked::take(region).expect("a number");
+    let place = locked.find(Kind::Entry, 0, b"", KEY);
+    let node = locked.node(place.link).expect("an entry");
+    locked.begin_change();
+    locked.note_value(place.link, node);
+    for word in &locked.value_words(place.link, node)[..written] {
+        word.store(99, Relaxed);
+    }
+    // The lock stays taken.
+    std::mem::forget(locked);
+    // What the system says of it is known after all that it did.
+    region.header().processes[me - 1].store(0, Release);
+}
+
+fn model(name: &str, preemptions: usize, run: impl Fn() + Send + Sync + 'static) {
+    let orders = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = orders.clone();
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.max_branches = 10_000;
+    builder.check(move || {
+        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        run();
+    });
+    println!("{name}: {} orders", orders.load(std::sync::atomic::Ordering::Relaxed));
+}
+
+/// A memory with one entry of version 1.
+fn memory() -> Arc<Memory> {
+    let memory = Arc::new(Memory::default());
+    set(&Region::new(&memory, 1), false);
+    memory
+}
+
+/// Runs these at once. All are threads of their own: loom tries too few orders of the one that starts the others.
+fn at_once<T: Send + 'static>(runs: Vec<Box<dyn FnOnce() -> T + Send>>) -> Vec<T> {
+    let threads: Vec<_> = runs.into_iter().map(thread::spawn).collect();
+    threads.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+}
+
+fn main() {
+    for (name, in_place) in [("replaced in place", true), ("moved to another node", false)] {
+        model(&format!("an entry that is {name} while it is read"), 2, move || {
+            let memory = memory();
+            let [writer, reader, last] = [2, 3, 4].map(|number| Region::new(&memory, number));
+            at_once(vec![
+                Box::new(move || {
+                    set(&writer, in_place);
+                    set(&writer, in_place);
+                }),
+                Box::new(move || drop(peek(&reader, 3))),
+            ]);
+            assert_eq!(peek(&last, 3), Some(3));
+        });
+    }
+    model("two that write", 2, || {
+        let memory = memory();
+        let [first, second, last] = [2, 3, 4].map(|number| Region::new(&memory, number));
+        at_once(vec![Box::new(move || set(&first, true)), Box::new(move || set(&second, false))]);
+        assert_eq!(peek(&last, 3), Some(3), "both count");
+    });
+    for written in 0..=2 {
+        model(
+            &format!("one is killed behind {written} words, one repairs, one reads"),
+            1,
+            move || {
+                let memory = memory();
+                let [dies, repairs, reads, last] =
+                    [1, 2, 3, 4].map(|number| Region::new(&memory, number));
+                at_once(vec![
+                    Box::new(move || killed(&dies, 1, written)),
+                    Box::new(move || set(&repairs, true)),
+                    Box::new(move || drop(peek(&reads, 2))),
+                ]);
+                // The one that repairs came first or last. When it came first, the lock is still the killed one's.
+                if lock::holder(last.lock_word().load(Acquire)) == 0 {
+                    assert_eq!(peek(&last, 2), Some(2));
+                } else {
+                    set(&last, true);
+                    assert_eq!(peek(&last, 3), Some(3));
+                }
+            },
+        );
+    }
+}
