@@ -1,5 +1,5 @@
 package = "lua-resty-proxy-wasm"
-version = "0.1.0-1"
+version = "dev-1"
 rockspec_format = "3.0"
 
 -- To be run from a checkout, as `luarocks make`; needs cargo.

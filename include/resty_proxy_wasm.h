@@ -835,6 +835,28 @@ typedef struct rpw_outcome_t {
 } rpw_outcome_t;
 
 /**
+ * What a build of the library is made of. All texts live as long as the process.
+ */
+typedef struct rpw_version_t {
+    /**
+     * The release, `0.2.0` say.
+     */
+    struct rpw_result_t version;
+    /**
+     * The commit that a release was built from, else `unknown`.
+     */
+    struct rpw_result_t commit;
+    /**
+     * The version of wasmtime in it.
+     */
+    struct rpw_result_t wasmtime;
+    /**
+     * What it was built for, `aarch64-unknown-linux-gnu` say.
+     */
+    struct rpw_result_t target;
+} rpw_version_t;
+
+/**
  * What to do for filters; which fields count, the answer of `rpw_work_next` says.
  */
 typedef struct rpw_work_t {
@@ -1725,6 +1747,14 @@ int32_t rpw_upstreams(const struct rpw_pair_t *list,
 int32_t rpw_call_rules(const struct rpw_pair_t *list,
                        size_t length,
                        struct rpw_error_t *error);
+
+/**
+ * Tells what the library was built from.
+ *
+ * # Safety
+ * `version` points to a place for one `rpw_version_t`.
+ */
+void rpw_version(struct rpw_version_t *version);
 
 /**
  * Says that a semaphore which the library may know is about to be freed.

@@ -12,7 +12,7 @@
 pub use proxy_wasm_host::sim;
 pub use proxy_wasm_host::{
     abi, callout, codec, effect, error, event, grpc, guest, hostcall, limits, ports, snapshot,
-    store, vm, wasi,
+    store, version, vm, wasi,
 };
 
 #[allow(unsafe_code, reason = "the C ABI is made of pointers")]

@@ -58,6 +58,41 @@ fn beside_the_lua_files() {
 }
 
 #[test]
+fn where_packages_put_it() {
+    let multiarch = format!("usr/lib/{}-linux-gnu/lua/5.1", std::env::consts::ARCH);
+    for folder in ["usr/lib/lua/5.1", "usr/lib64/lua/5.1", &multiarch] {
+        let nginx = Nginx::new()
+            .wat("bare")
+            .lua_files("usr/share/lua/5.1")
+            .file(&format!("{folder}/{FILE}"), library())
+            .http("lua_package_path 'usr/share/lua/5.1/?.lua;;';\nlua_package_cpath '/nowhere/?.so';\n")
+            .http("init_by_lua_block { require('resty.proxy-wasm') }")
+            .server(
+                "location /path { content_by_lua_block { ngx.print(require('resty.proxy-wasm').build().path) } }",
+            )
+            .start();
+        assert_eq!(nginx.get("/path").text(), format!("{folder}/{FILE}"));
+    }
+}
+
+#[test]
+fn what_the_library_was_built_from() {
+    let nginx = copied("native/?.so")
+        .file(&format!("native/{FILE}"), library())
+        .server(
+            "location /build { content_by_lua_block {
+                local built = wasm.build()
+                ngx.print(built.version, ' ', built.wasmtime, ' ', built.target, ' ', built.commit, ' ', built.path)
+            } }",
+        )
+        .start();
+    use resty_proxy_wasm::version::{COMMIT, TARGET, VERSION, WASMTIME};
+    let expected = format!("{VERSION} {WASMTIME} {TARGET} {COMMIT} native/{FILE}");
+    assert_eq!(nginx.get("/build").text(), expected);
+    assert!(WASMTIME.split('.').count() == 3 && TARGET.contains("-linux-"), "{expected}");
+}
+
+#[test]
 fn cpath_comes_first() {
     let nginx = copied("native/?.so")
         .file(&format!("native/{FILE}"), library())
@@ -66,16 +101,25 @@ fn cpath_comes_first() {
     assert_eq!(works(&nginx), format!("native/{FILE}"));
 }
 
+/// The first line of what is said without a library, and what ends it.
+fn not_found(end: &str) -> String {
+    let (version, cpu) = (env!("CARGO_PKG_VERSION"), std::env::consts::ARCH);
+    let libc = if cfg!(target_env = "musl") { "musl" } else { "gnu" };
+    format!(
+        "resty.proxy-wasm: {FILE} was not found. Install the package of version {version} for \
+         {cpu}-unknown-linux-{libc}, or put the library of its tarball into a folder of lua_package_cpath \
+         (docs/install.md){end}"
+    )
+}
+
 #[test]
 fn missing() {
     let log = copied("/nowhere/?.so;/no/where/all.so;native/x?.so;/nowhere/?/x.so").start_fails();
     let expected = format!(
-        "resty.proxy-wasm: {FILE} was not found; add its folder to lua_package_cpath. Tried:\n\
-         \t/nowhere/{FILE}: no such file\n\
-         \tnative/{FILE}: no such file\n\
-         \tlua/resty/proxy-wasm/{FILE}: no such file\n\
-         \tlua/resty/proxy-wasm/../{FILE}: no such file\n\
-         \tlua/resty/proxy-wasm/../../{FILE}: no such file\n"
+        "{}Looked at: /nowhere/{FILE}: no such file; native/{FILE}: no such file; \
+         lua/resty/proxy-wasm/{FILE}: no such file; lua/resty/proxy-wasm/../{FILE}: no such file; \
+         lua/resty/proxy-wasm/../../{FILE}: no such file\n",
+        not_found("\n"),
     );
     assert!(log.contains(&expected), "{log}");
 }
@@ -103,8 +147,8 @@ fn swallowed(nginx: Nginx) -> String {
 fn a_cause_that_the_caller_swallows_is_in_the_error_log() {
     let line = swallowed(Nginx::new().lua_files("lua"));
     let cause = format!(
-        "resty.proxy-wasm: {FILE} was not found; add its folder to lua_package_cpath. Tried:; \
-         native/{FILE}: no such file; lua/resty/proxy-wasm/{FILE}: no such file; "
+        "{}Looked at: native/{FILE}: no such file; lua/resty/proxy-wasm/{FILE}: no such file; ",
+        not_found("; "),
     );
     assert!(line.contains(&cause), "{line}");
 
@@ -120,7 +164,7 @@ fn a_cause_that_the_caller_swallows_is_in_the_error_log() {
     }
     let main = fs::read("lib/resty/proxy-wasm.lua").expect("a file");
     let line = swallowed(Nginx::new().file("lua/resty/proxy-wasm.lua", main));
-    assert!(line.contains("module 'resty.proxy-wasm.chain' not found"), "{line}");
+    assert!(line.contains("module 'resty.proxy-wasm.cdef' not found"), "{line}");
 }
 
 #[test]
@@ -140,7 +184,7 @@ fn a_file_that_is_no_library() {
     let log = copied("native/?.so")
         .file(&format!("native/{FILE}"), "this is no shared library, whatever its name says")
         .start_fails();
-    let expected = format!("Tried:\n\tnative/{FILE}: native/{FILE}: ");
+    let expected = format!("Looked at: native/{FILE}: native/{FILE}: ");
     assert!(log.contains(&expected), "{log}");
 }
 

@@ -16,7 +16,7 @@ use crate::scenario::command::TestArgs;
 /// Exit codes: 0 when all is well; 1 when a filter would be refused, a test failed or the like; 2 when an argument, a file or
 /// a scenario is not what it must be; 3 when something outside failed (a disk, a network, a registry).
 #[derive(Debug, Parser)]
-#[command(name = "proxy-wasm", version, propagate_version = true)]
+#[command(name = "proxy-wasm", version = proxy_wasm_host::version::TEXT, propagate_version = true)]
 pub struct Args {
     /// Print the result as JSON.
     #[arg(long, global = true)]

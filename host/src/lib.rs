@@ -100,6 +100,7 @@ pub mod sim;
 pub mod snapshot;
 pub mod store;
 pub mod turn;
+pub mod version;
 pub mod vm;
 pub mod wasi;
 

@@ -1,9 +1,8 @@
 -- Proxy-Wasm filters for OpenResty. docs/api.md is the specification of this API.
 
 local _M = {
-    -- These tell the module from another one of the same file name.
+    -- This and _VERSION tell the module from another one of the same file name.
     _NAME = "lua-resty-proxy-wasm",
-    _VERSION = "0.1.0",
 }
 
 -- Loads a part. Callers may swallow the error of `require`, so the error log gets its cause in one line.
@@ -16,6 +15,8 @@ local function part(name)
     end
     return found
 end
+
+_M._VERSION = part("cdef").RPW_VERSION
 
 if ngx.config.subsystem ~= "http" then
     return part("no_http")(_M, ngx.config.subsystem)
@@ -39,6 +40,7 @@ local work = part("work")
 
 local ffi_gc = ffi.gc
 local ffi_istype = ffi.istype
+local ffi_str = ffi.string
 local error = error
 local format = string.format
 local io_open = io.open
@@ -267,6 +269,18 @@ end
 function _M.status_page()
     settings.freeze()
     return status_page.answer(_M._VERSION)
+end
+
+-- What the library was built from.
+function _M.build()
+    local built = ffi.new("rpw_version_t")
+    lib.rpw_version(built)
+    local fields = {}
+    for _, name in ipairs({ "version", "commit", "wasmtime", "target" }) do
+        fields[name] = ffi_str(built[name].data, built[name].length)
+    end
+    fields.path = clib.path
+    return fields
 end
 
 function _M.register_foreign_function(name, fn, opts)

@@ -47,6 +47,7 @@ mod trust;
 mod types;
 mod upstreams;
 mod variables;
+mod version;
 mod wakers;
 mod work;
 
@@ -78,6 +79,7 @@ pub use stream::*;
 pub use trust::rpw_trust;
 pub use types::*;
 pub use upstreams::rpw_upstreams;
+pub use version::{rpw_version, rpw_version_t};
 pub use wakers::rpw_semaphore_gone;
 pub use work::{
     rpw_call_advance, rpw_call_end, rpw_call_restart, rpw_foreign_begin, rpw_foreign_end,

@@ -338,6 +338,9 @@ pub fn library() -> Vec<u8> {
 /// Cargo builds the shared library beside this test's executable, in `deps`, whenever it builds the test. The copy one
 /// level up is renewed by `cargo build` only and may be stale.
 fn library_dir() -> PathBuf {
+    if let Some(dir) = std::env::var_os("RPW_LIBRARY_DIR") {
+        return dir.into();
+    }
     let executable = std::env::current_exe().expect("this executable");
     let dir = executable.parent().expect("a directory");
     let library = dir.join("libresty_proxy_wasm.so");

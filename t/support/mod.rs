@@ -10,7 +10,8 @@
 //! nginx.expect_log("a warning that this test provokes");
 //! ```
 //!
-//! Environment: `RPW_NGINX` names the nginx to test with; `RPW_VALGRIND=1` runs it under valgrind, as one process
+//! Environment: `RPW_NGINX` names the nginx to test with, `RPW_LIBRARY_DIR` a folder with a library to test in place of the
+//! one that was built with the tests, `RPW_PATIENCE` how many seconds to wait for what should happen soon; `RPW_VALGRIND=1` runs it under valgrind, as one process
 //! ([`valgrind`] tells a test that needs more to leave).
 #![allow(dead_code, unused_imports, reason = "a harness offers more than the tests of one day use")]
 
@@ -53,7 +54,8 @@ pub fn python() -> Command {
 
 /// How long anything that should happen soon may take on a busy machine.
 pub fn patience() -> Duration {
-    Duration::from_secs(if valgrind() { 180 } else { 20 })
+    let given = std::env::var("RPW_PATIENCE").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(given.unwrap_or(if valgrind() { 180 } else { 20 }))
 }
 
 /// Polls until `probe` answers, or gives up when [`patience`] runs out.

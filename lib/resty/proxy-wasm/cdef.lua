@@ -160,6 +160,12 @@ typedef struct rpw_outcome_t {
     const char *body;
     size_t body_length;
 } rpw_outcome_t;
+typedef struct rpw_version_t {
+    struct rpw_result_t version;
+    struct rpw_result_t commit;
+    struct rpw_result_t wasmtime;
+    struct rpw_result_t target;
+} rpw_version_t;
 typedef struct rpw_work_t {
     uint32_t id;
     uint32_t timeout_ms;
@@ -364,6 +370,7 @@ int32_t rpw_upstreams(const struct rpw_pair_t *list,
 int32_t rpw_call_rules(const struct rpw_pair_t *list,
                        size_t length,
                        struct rpw_error_t *error);
+void rpw_version(struct rpw_version_t *version);
 void rpw_semaphore_gone(void *semaphore);
 const int32_t *rpw_work_waits(void);
 int32_t rpw_work_listen(void *semaphore);
@@ -394,6 +401,7 @@ int32_t rpw_init_worker(struct rpw_error_t *error);
 ]])
 
 return {
+    RPW_VERSION = "0.2.0",
     RPW_ABI = 4,
     RPW_CONTINUE = 0,
     RPW_PAUSE = 1,

@@ -11,7 +11,7 @@ local format = string.format
 
 base.allows_subsystem("http")
 
--- Functions that are called from the library only, and one of the C library's. Each has a name of our own here,
+-- Functions that are called from the library only, and two of the C library's. Each has a name of our own here,
 -- because resty.core declares some of them too, and a second declaration would replace the first.
 ffi.cdef [[
 void rpw_sym_cleanup_add(void) __asm__("ngx_http_cleanup_add");
@@ -30,6 +30,7 @@ void rpw_sym_list_push(void) __asm__("ngx_list_push");
 void rpw_sym_palloc(void) __asm__("ngx_palloc");
 void rpw_sym_worker_exiting(void) __asm__("ngx_http_lua_ffi_worker_exiting");
 extern char rpw_sym_core_module[1] __asm__("ngx_http_core_module");
+const char *rpw_sym_libc_version(void) __asm__("gnu_get_libc_version");
 int rpw_sym_statx(int, const char *, int, unsigned int, uint64_t *) __asm__("statx");
 ]]
 
@@ -47,7 +48,20 @@ local STX_INO = 4
 local FILE = "libresty_proxy_wasm.so"
 local ERROR_SIZE = 4096
 
--- Every place to look: package.cpath, then beside these Lua files.
+-- The names that Rust and Debian have for this machine; both are nil on one that there are no packages for.
+local function machine()
+    local cpu = ({ x64 = "x86_64", arm64 = "aarch64" })[ffi.arch]
+    if not cpu then
+        return nil
+    end
+    local is_gnu = pcall(function()
+        return C.rpw_sym_libc_version
+    end)
+    return format("%s-unknown-linux-%s", cpu, is_gnu and "gnu" or "musl"), cpu .. "-linux-gnu"
+end
+
+-- Every place to look: package.cpath, then beside these Lua files, then where packages put libraries that belong to
+-- Lua files below share/lua/5.1.
 local function candidates()
     local list, seen = {}, {}
     local function add(path)
@@ -66,6 +80,15 @@ local function candidates()
     local here = debug.getinfo(1, "S").source:match("^@(.*/)") or "./"
     for _, up in ipairs({ "", "../", "../../" }) do
         add(here .. up .. FILE)
+    end
+    local prefix = here:match("^(.*/)share/lua/5%.1/resty/proxy%-wasm/$")
+    if prefix then
+        local _, multiarch = machine()
+        add(prefix .. "lib/lua/5.1/" .. FILE)
+        add(prefix .. "lib64/lua/5.1/" .. FILE)
+        if multiarch then
+            add(prefix .. "lib/" .. multiarch .. "/lua/5.1/" .. FILE)
+        end
     end
     return list
 end
@@ -125,10 +148,11 @@ local function load_library()
                 return lib, path
             end
         end
-        tried[#tried + 1] = format("\n\t%s: %s", path, cause)
+        tried[#tried + 1] = format("%s: %s", path, cause)
     end
-    error(format("resty.proxy-wasm: %s was not found; add its folder to lua_package_cpath. Tried:%s",
-        FILE, table.concat(tried)))
+    error(format("resty.proxy-wasm: %s was not found. Install the package of version %s for %s, or put the library of its "
+        .. "tarball into a folder of lua_package_cpath (docs/install.md)\nLooked at: %s",
+        FILE, const.RPW_VERSION, machine() or ffi.arch, table.concat(tried, "; ")))
 end
 
 local function check_abi(lib, path)

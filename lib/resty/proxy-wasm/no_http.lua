@@ -4,7 +4,7 @@
 local NAMES = {
     "load", "on_configure", "on_http_request_headers", "on_http_request_body", "on_http_response_headers",
     "on_http_response_body", "init_worker", "new_chain", "shared", "metrics", "prometheus",
-    "plugins", "status_page",
+    "plugins", "status_page", "build",
     "register_foreign_function", "setup",
 }
 

@@ -3,8 +3,8 @@
 //! LuaJIT's C parser takes no preprocessor lines, so comments, includes and the C++ branches go, and each constant
 //! becomes a field of the table that the module returns.
 
-/// The Lua module for a header as cbindgen writes it.
-pub fn from_header(header: &str) -> Result<String, String> {
+/// The Lua module for a header as cbindgen writes it, of this release.
+pub fn from_header(header: &str, version: &str) -> Result<String, String> {
     let mut declarations = String::new();
     let mut constants = String::new();
     // For each open conditional: is its present branch the one that a C compiler sees?
@@ -55,7 +55,7 @@ pub fn from_header(header: &str) -> Result<String, String> {
          \n\
          ffi.cdef([[\n{declarations}]])\n\
          \n\
-         return {{\n{constants}}}\n"
+         return {{\n    RPW_VERSION = \"{version}\",\n{constants}}}\n"
     ))
 }
 
@@ -154,18 +154,19 @@ int rpw_x(const char *a , size_t n);
 ]])
 
 return {
+    RPW_VERSION = "1.2.3",
     RPW_ABI = 3,
     RPW_MASK = 0xff,
     RPW_NAME = "x",
 }
 "#;
-        assert_eq!(from_header(header).unwrap(), expected);
+        assert_eq!(from_header(header, "1.2.3").unwrap(), expected);
     }
 
     #[test]
     fn what_has_no_equal_is_refused() {
         for line in ["#define X (1 << 3)", "#define X 18446744073709551615", "#if X", "#endif"] {
-            assert!(from_header(line).is_err(), "{line}");
+            assert!(from_header(line, "1.2.3").is_err(), "{line}");
         }
     }
 }

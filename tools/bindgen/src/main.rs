@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 
 fn run(root: &Path, check: bool) -> Result<(), Box<dyn Error>> {
     let header = header(root)?;
-    let cdef = cdef::from_header(&header)?;
+    let cdef = cdef::from_header(&header, env!("CARGO_PKG_VERSION"))?;
     for (name, content) in [(HEADER, header), (CDEF, cdef)] {
         let path = root.join(name);
         let current = fs::read_to_string(&path).unwrap_or_default();
