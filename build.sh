@@ -21,11 +21,10 @@ Usage: ./build.sh COMMAND
   valgrind [NAME]   the tests against nginx whose names hold NAME (default: smoke), nginx under valgrind
   check             formatting, lints, generated files
   generate          renews the C header and its LuaJIT declarations from src/ffi
-  install [--force] [PREFIX]
-                    library, Lua files and header. PREFIX is OpenResty's (/usr/local/openresty) when there is one, else
-                    /usr/local. Below a PREFIX with a lualib directory: lualib/libresty_proxy_wasm.so, lualib/resty/;
-                    below others: lib/lua/5.1/, share/lua/5.1/resty/. The header goes to include/. Files of another
-                    module are left alone, and nothing is installed, unless --force says to replace them
+  install [--force] [--remove] [PREFIX]
+                    library, Lua files and header, below OpenResty's folder or /usr/local; packaging/install.sh --help
+  dist [--check] [TARGET...]
+                    packages for each TARGET in target/dist/, see docs/releasing.md; --check tries those that are there
   bench [ARGS...]   requests against nginx with and without a filter: see bench/run.sh, and bench/memory.sh, bench/start.sh
                     and bench/soak.sh for memory, the time to start, and abuse
 
@@ -37,39 +36,8 @@ Environment:
 EOF
 }
 
-say() { printf '\n==> %s\n' "$*"; }
-
-die() {
-    printf 'build.sh: %s\n' "$*" >&2
-    exit 1
-}
-
-# Installs the Debian packages among these that are missing, or says which.
-packages() {
-    local package missing=()
-    for package; do
-        if [[ $(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null) != installed ]]; then
-            missing+=("$package")
-        fi
-    done
-    if ((${#missing[@]} == 0)); then
-        return
-    fi
-    if ! command -v apt-get >/dev/null; then
-        die "missing, by the names that Debian has for them: ${missing[*]}"
-    fi
-    if ((EUID != 0)); then
-        die "please install what is missing: sudo apt-get install ${missing[*]}"
-    fi
-    say "installing ${missing[*]}"
-    apt-get update -q
-    DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" </dev/null
-}
-
-# Makes a command available, from the package of the second argument.
-command_from() {
-    command -v "$1" >/dev/null || packages "$2"
-}
+# shellcheck source=tools/common.sh
+source tools/common.sh
 
 # Sets RPW_NGINX to an nginx that can run Lua, if this machine has one.
 find_nginx() {
@@ -299,80 +267,14 @@ generate() {
     cargo run --quiet --release -p rpw-bindgen
 }
 
-# Copies a file of this mode to a path, as a whole: an nginx that runs the old library keeps it until it is reloaded,
-# and one that loads it meanwhile finds the old one or the new one.
-place() {
-    local new=$3.new.$$
-    install -D -m "$1" "$2" "$new"
-    mv -fT "$new" "$3"
-}
-
-# Whether a file is one that some release of this module installed. Another module has a resty/proxy-wasm.lua, too.
-is_ours() {
-    case $1 in
-    */proxy-wasm.lua) grep -qsF 'resty.proxy-wasm.' "$1" ;;
-    *.lua) grep -qsF 'rpw_abi' "${1%/*}/clib.lua" ;;
-    *) grep -qsF 'rpw_abi' "$1" ;;
-    esac
-}
-
 install_files() {
-    local prefix='' force='' lua lib include built from to foreign=()
-    while (($# > 0)); do
-        case $1 in
-        --force) force=1 ;;
-        -*) die "install takes --force and a PREFIX, not $1" ;;
-        *)
-            [[ -z $prefix ]] || die "install takes one PREFIX, not $prefix and $1"
-            prefix=$1
-            ;;
-        esac
-        shift
-    done
-    if [[ -z $prefix ]]; then
-        prefix=/usr/local
-        if [[ -d /usr/local/openresty/lualib ]]; then
-            prefix=/usr/local/openresty
-        fi
-    fi
-    if [[ -d $prefix/lualib ]]; then
-        lua=$prefix/lualib lib=$prefix/lualib
-    else
-        lua=$prefix/share/lua/5.1 lib=$prefix/lib/lua/5.1
-    fi
-    lua=${DESTDIR:-}${LUADIR:-$lua} lib=${DESTDIR:-}${LIBDIR:-$lib}
-    include=${DESTDIR:-}${INCLUDEDIR:-$prefix/include}
-
-    local -A files=([include/resty_proxy_wasm.h]=$include/resty_proxy_wasm.h)
-    while IFS= read -r from; do
-        files[lib/$from]=$lua/$from
-    done < <(cd lib && find . -name '*.lua' -printf '%P\n')
-    for to in "$lib/libresty_proxy_wasm.so" "${files[@]}"; do
-        if [[ -e $to ]] && ! is_ours "$to"; then
-            foreign+=("$to")
-        fi
-    done
-    if ((${#foreign[@]} > 0)); then
-        printf 'another module has installed %s\n' "${foreign[@]}" >&2
-        if [[ -z $force ]]; then
-            die "nothing was installed. Install into a folder of its own (LUADIR=, LIBDIR=), which comes first in
-lua_package_path; or say --force to replace the files. A package that owns them brings them back when it is upgraded."
-        fi
-    fi
-
     # With sudo there is often no cargo; then what was built before is installed.
-    built=$root/target/release/libresty_proxy_wasm.so
+    export RPW_LIBRARY=$root/target/release/libresty_proxy_wasm.so
     if command -v cargo >/dev/null; then
         build
-        built=$(library)
+        RPW_LIBRARY=$(library)
     fi
-    [[ -e $built ]] || die "no $built: run ./build.sh build first"
-
-    place 755 "$built" "$lib/libresty_proxy_wasm.so"
-    for from in "${!files[@]}"; do
-        place 644 "$from" "${files[$from]}"
-    done
-    echo "installed libresty_proxy_wasm.so in $lib, resty/proxy-wasm.lua in $lua"
+    packaging/install.sh "$@"
 }
 
 main() {
@@ -391,6 +293,7 @@ main() {
     check) check ;;
     generate) generate ;;
     install) install_files "$@" ;;
+    dist) packaging/dist.sh "$@" ;;
     bench)
         setup_nginx
         build

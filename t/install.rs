@@ -35,7 +35,7 @@ impl Checkout {
         let dir = tempfile::tempdir().expect("a folder");
         let path = dir.path().join("checkout");
         fs::create_dir(&path).expect("a folder");
-        for name in ["build.sh", "lib", "include", "tools"] {
+        for name in ["build.sh", "lib", "include", "packaging", "tools"] {
             copy(&root().join(name), &path.join(name));
         }
         fs::create_dir_all(path.join("target/release")).expect("a folder");
@@ -176,10 +176,31 @@ fn packagers_are_told_too() {
 }
 
 #[test]
+fn removal_leaves_nothing_but_files_of_others() {
+    let checkout = Checkout::new();
+    let prefix = checkout.path("plain");
+    let prefix_text = prefix.to_str().expect("text");
+    assert!(checkout.install(&[prefix_text], &[]).ok);
+    let other = prefix.join("share/lua/5.1/resty/other.lua");
+    fs::write(&other, OTHER).expect("a file");
+    let said = checkout.install(&["--remove", prefix_text], &[]);
+    assert!(said.ok && said.text.contains("removed "), "{}", said.text);
+    assert_eq!(walk(&prefix), [other]);
+
+    // Another module's file of one of our names.
+    assert!(checkout.install(&[prefix_text], &[]).ok);
+    let foreign = prefix.join("include/resty_proxy_wasm.h");
+    fs::write(&foreign, OTHER).expect("a file");
+    assert!(checkout.install(&["--remove", prefix_text], &[]).ok);
+    assert_eq!(walk(&prefix).len(), 2);
+    assert!(foreign.is_file());
+}
+
+#[test]
 fn wrong_arguments() {
     let checkout = Checkout::new();
     for (arguments, text) in [
-        (&["--forced"][..], "install takes --force and a PREFIX, not --forced"),
+        (&["--forced"][..], "install takes --force, --remove and a PREFIX, not --forced"),
         (&["/a", "/b"], "install takes one PREFIX, not /a and /b"),
     ] {
         let said = checkout.install(arguments, &[]);

@@ -1,0 +1,86 @@
+# shellcheck shell=bash
+# What can be told without running a package. Sourced by check.sh.
+
+# The most that a package may have.
+size_limit=$((8 * 1024 * 1024))
+
+check_sums() {
+    say "sums and sizes"
+    (cd "$out" && sha256sum --check --quiet SHA256SUMS)
+    local file size
+    for file in "$out"/*; do
+        size=$(stat --format %s "$file")
+        printf '%9d  %s\n' "$size" "${file##*/}"
+        if [[ $file != *-symbols.tar.xz ]] && ((size > size_limit)); then
+            die "${file##*/} is too large"
+        fi
+    done
+}
+
+check_sbom() {
+    say "bills of materials"
+    local python=$tools/cyclonedx/bin/python
+    if [[ ! -e $python ]]; then
+        python3 -m venv --clear "$tools/cyclonedx"
+        "$tools/cyclonedx/bin/pip" install --quiet --disable-pip-version-check 'cyclonedx-python-lib[json-validation]'
+    fi
+    "$python" - "$out"/*.cdx.json <<'EOF'
+import json, sys
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+for path in sys.argv[1:]:
+    text = open(path).read()
+    wrong = JsonStrictValidator(SchemaVersion.V1_5).validate_str(text)
+    if wrong:
+        sys.exit(f"{path}: {wrong}")
+    names = {component["name"] for component in json.loads(text)["components"]}
+    if not {"wasmtime", "hyper", "Rust standard library"} <= names:
+        sys.exit(f"{path}: components are missing")
+    print(f"{path}: valid, {len(names)} components")
+EOF
+}
+
+# Unpacks the tarball of a target; prints the folder.
+unpacked() {
+    mkdir -p "$work/$1"
+    tar -xJf "$out"/lua-resty-proxy-wasm-*-"$1".tar.xz -C "$work/$1"
+    echo "$work/$1"/lua-resty-proxy-wasm-*
+}
+
+# Compiles the probe for a target of zig's: $1. Prints the program.
+probe_for() {
+    mkdir -p "$work/probe"
+    "$CARGO_ZIGBUILD_ZIG_PATH" cc -target "$1" -o "$work/probe/$1" packaging/check/probe.c -ldl
+    echo "$work/probe/$1"
+}
+
+# The symbols that a library needs, and how it was linked.
+check_binary() {
+    local target=$1 library versions needed highest
+    say "library for $target"
+    library=$(unpacked "$target")/libresty_proxy_wasm.so
+    needed=$(llvm-readelf --needed-libs "$library" | sed -n 's/^ *\(lib[^ ]*\|ld-[^ ]*\)$/\1/p' | sort | xargs)
+    echo "needs $needed"
+    case $target in
+    *-gnu)
+        versions=$(llvm-readelf --version-info "$library" | grep -o 'GLIBC_[0-9.]*' | sort --version-sort --unique)
+        highest=$(tail -n 1 <<<"$versions")
+        echo "needs up to $highest"
+        [[ $(printf '%s\nGLIBC_2.17\n' "$highest" | sort --version-sort | tail -n 1) == GLIBC_2.17 ]] ||
+            die "needs a newer glibc than 2.17: $versions"
+        [[ ! $needed =~ libgcc|libunwind|libstdc ]] || die "needs a library that is not everywhere: $needed"
+        ;;
+    *-musl)
+        [[ $needed == libc.so ]] || die "needs more than musl: $needed"
+        ;;
+    esac
+    # A reload closes nginx's Lua, and the code must stay.
+    llvm-readelf --dynamic-table "$library" | grep -q NODELETE || die "not linked with -z nodelete"
+    if llvm-readelf --sections "$library" | grep -q '\.debug_info'; then
+        die "holds debug symbols"
+    fi
+    if grep -aqF -e "$PWD/" -e "${HOME:?}/.cargo" "$library"; then
+        die "holds paths of the machine that built it"
+    fi
+}
