@@ -150,8 +150,8 @@ local function load_library()
         end
         tried[#tried + 1] = format("%s: %s", path, cause)
     end
-    error(format("resty.proxy-wasm: %s was not found. Install the package of version %s for %s, or put the library of its "
-        .. "tarball into a folder of lua_package_cpath (docs/install.md)\nLooked at: %s",
+    error(format("resty.proxy-wasm: %s was not found. Install the package of version %s for %s, or put the library of "
+        .. "its tarball into a folder of lua_package_cpath (docs/install.md)\nLooked at: %s",
         FILE, const.RPW_VERSION, machine() or ffi.arch, table.concat(tried, "; ")))
 end
 
