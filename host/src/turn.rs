@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 /// What came of an attempt to take a lock.
 pub enum Attempt<T> {
+    /// It is taken, until this is dropped.
     Held(T),
     /// Another one has it.
     Taken,
