@@ -128,7 +128,9 @@ pub fn serve(
     for (number, connection) in listener.incoming().enumerate() {
         let id = RequestId(NonZeroUsize::MIN.saturating_add(number));
         let service = service_fn(|request| proxy.serve(id, request));
-        let connection = http1::Builder::new().serve_connection(Socket(connection?), service);
+        // Else hyper looks, while a request is served, whether the client has gone: that read would block.
+        let mut builder = http1::Builder::new();
+        let connection = builder.half_close(true).serve_connection(Socket(connection?), service);
         if let Err(error) = block_on(connection) {
             eprintln!("{error}");
         }
