@@ -49,17 +49,16 @@ def show(name, clients, stall, took):
 
 
 print(f"{'':<12} {'load s':>8} {'answers':>8} {'p50 ms':>8} {'p99':>8} {'p99.9':>8} {'longest':>8} {'stall ms':>10}")
-control = connect()
-get(control, "/stall")
+get(connect(), "/stall")
 with Clients() as alone:
     time.sleep(5)
-show("nothing", alone, get(control, "/stall"), "")
+show("nothing", alone, get(connect(), "/stall"), "")
 for name, path in ("background", "/load"), ("plain", "/load?plain=1"):
     if name == "plain":
         # The module of before must not be found in memory.
         with open(sys.argv[2], "ab") as module:
             module.write(b"\0\2\1x")
-    get(control, "/stall")
+    get(connect(), "/stall")
     with Clients() as clients:
         took = get(connect(), path)
-    show(name, clients, get(control, "/stall"), took)
+    show(name, clients, get(connect(), "/stall"), took)

@@ -51,7 +51,7 @@ until [[ $(grep -c 'compiled in\|shared with another' "$dir/error.log") == 4 ]];
 done
 grep -o 'wasm plugin "large": .*ms' "$dir/error.log"
 printf '%-8s %12s %12s %12s %26s\n' pid "RSS KiB" "PSS KiB" "private KiB" "code: RSS, PSS KiB"
-read -ra workers <"/proc/$master/task/$master/children"
+read -ra workers <"/proc/$master/task/$master/children" || true
 for worker in "${workers[@]}"; do
     awk -v pid="$worker" '
         FILENAME ~ /rollup/ && /^Rss:/ { rss = $2 }

@@ -18,6 +18,7 @@ use super::baseline::BASELINES;
 use super::code::{Code, Digest};
 use super::engine::engine;
 use super::entry;
+use super::front;
 use super::profile::Profile;
 use crate::codec::hex;
 use crate::error::Error;
@@ -120,6 +121,10 @@ impl Cache {
     /// has. Else it is compiled now, by one process at a time, and then kept in the store and in memory that processes
     /// share.
     pub fn load(&self, bytes: &[u8], sources: Sources<'_>) -> Result<Loaded, Error> {
+        if sources.threads.is_some() {
+            // What the first plugin of a process needs besides, so that its start compiles nothing.
+            let _ = front::linked();
+        }
         let digest: Digest = Sha256::digest(bytes).into();
         if let Some(code) = self.living(&digest) {
             return Ok(Loaded::from(code, Origin::Memory));
