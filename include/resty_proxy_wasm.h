@@ -1654,6 +1654,8 @@ int32_t rpw_stream_wait(const struct rpw_context_t *context,
 /**
  * Takes what came of a pause, after the semaphore was posted or its time was over.
  *
+ * # Arguments
+ * `semaphore`: that of `rpw_stream_wait`, which is posted no more.
  * # Returns
  * As `rpw_stream_run`; `RPW_PAUSE` when the pause has not ended.
  * # Safety
@@ -1661,6 +1663,7 @@ int32_t rpw_stream_wait(const struct rpw_context_t *context,
  */
 int32_t rpw_stream_resume(const struct rpw_context_t *context,
                           void *request,
+                          void *semaphore,
                           struct rpw_outcome_t *outcome,
                           struct rpw_error_t *error);
 

@@ -470,3 +470,16 @@ fn content_types_are_sent_as_written() {
         assert_eq!(run.response.header_all("content-type"), [""; 0], "{old}");
     }
 }
+
+#[test]
+fn what_nginx_sets_for_an_upstream_takes_the_place_of_every_line() {
+    let content = "proxy_pass http://unix:echo.sock; proxy_set_header Connection close;
+                   proxy_set_header X-Real-IP nginx; proxy_set_header Via ''; proxy_set_header X-A nginx;";
+    let script = ["x-real-ip", "via", "x-a"]
+        .map(|name| format!("request_headers: add_header_map_value 0 {name} filter\n").repeat(2));
+    let run = Probe::new(&script.concat()).content(content).run();
+    let text = run.response.text().to_lowercase();
+    assert!(!text.contains("filter") && !text.contains("via:"), "{text}");
+    assert_eq!(text.matches("x-real-ip: nginx\r\n").count(), 1, "{text}");
+    assert_eq!(text.matches("x-a: nginx\r\n").count(), 1, "{text}");
+}

@@ -303,14 +303,18 @@ fn a_request_whose_calls_follow_one_another_holds_nobody_up() {
     assert!(answer.ends_with("nothing let it go on within 1000 ms"), "{answer}");
 }
 
-/// Calls that open a connection each: how often the callback ran when the memory was looked at, and what there was in KiB.
-fn memory_over_calls(upstream: &str, word: &str, calls: u64) -> (u64, u64) {
-    let script = format!(
-        "configure: set_tick_period_milliseconds 1
-         tick: set_tick_period_milliseconds 0
-         tick: http_call {upstream} '' '' '' 10000
-         http_call_response: http_call {upstream} '' '' '' 10000"
-    );
+/// Jobs of which each brings the next one, some at the same time.
+struct Endless {
+    script: String,
+    /// Lua of `init_by_lua_block`.
+    init: &'static str,
+    /// Which callback is counted.
+    callback: &'static str,
+}
+
+/// What a worker has in KiB after a tenth of that many jobs, and after all.
+fn memory_over(what: &str, jobs: &Endless, count_of_jobs: u64) -> (u64, u64) {
+    let Endless { script, init, callback } = jobs;
     let nginx = Nginx::new()
         .guest("probe")
         .log_level("emerg")
@@ -318,7 +322,8 @@ fn memory_over_calls(upstream: &str, word: &str, calls: u64) -> (u64, u64) {
             r#"
             init_by_lua_block {{
                 wasm = require("resty.proxy-wasm")
-                local plugin = assert(wasm.load("calls", "probe.wasm", {{ calls = {{ allow = {{ "unix:*" }} }} }}))
+                {init}
+                local plugin = assert(wasm.load("jobs", "probe.wasm", {{ calls = {{ allow = {{ "unix:*" }} }} }}))
                 ctx = assert(wasm.on_configure(plugin, [==[{script}]==]))
             }}
             init_worker_by_lua_block {{ assert(wasm.init_worker()) }}
@@ -329,23 +334,43 @@ fn memory_over_calls(upstream: &str, word: &str, calls: u64) -> (u64, u64) {
         )
         .start();
     let worker = nginx.worker_pids()[0];
-    let answers = || count(&nginx, "calls", "proxy_on_http_call_response");
+    let done = || count(&nginx, "jobs", callback);
     let wait_for = |least: u64| {
         // Each wait is for as much as a slow machine does in the harness's patience.
-        let mut seen = answers();
+        let mut seen = done();
         while seen < least {
-            poll(|| (answers() > seen).then_some(()))
-                .unwrap_or_else(|| panic!("{word}: stuck at {seen}"));
-            seen = answers();
+            poll(|| (done() > seen).then_some(()))
+                .unwrap_or_else(|| panic!("{what}: stuck at {seen}"));
+            seen = done();
         }
     };
-    wait_for(calls / 10);
+    wait_for(count_of_jobs / 10);
     let early = nginx.rss_kib(worker);
-    wait_for(calls);
-    (early, nginx.rss_kib(worker))
+    wait_for(count_of_jobs);
+    let late = nginx.rss_kib(worker);
+    println!("{what}: {early} KiB after {}, {late} KiB after {count_of_jobs}", count_of_jobs / 10);
+    (early, late)
 }
 
-/// nginx keeps some hundred bytes of each connection for as long as the light thread lives that opened it.
+/// The first tick begins so many rows of jobs.
+const ROWS: usize = 8;
+
+fn rows(first: &str, next: &str) -> String {
+    format!(
+        "configure: set_tick_period_milliseconds 1\ntick: set_tick_period_milliseconds 0\n{}{next}",
+        format!("tick: {first}\n").repeat(ROWS)
+    )
+}
+
+const JOBS: u64 = 100_000;
+
+fn expect_flat(what: &str, jobs: &Endless) {
+    let (early, late) = memory_over(what, jobs, JOBS);
+    assert!(late < early + 1536, "{what}: {early} KiB became {late} KiB");
+}
+
+/// nginx keeps some hundred bytes of each connection for as long as the light thread lives that opened it: 100,000 calls
+/// left 25 MiB.
 #[test]
 fn connections_of_calls_leave_no_memory_behind() {
     if valgrind() {
@@ -362,15 +387,34 @@ fn connections_of_calls_leave_no_memory_behind() {
         .start();
     let [closes, says] =
         ["closes", "says"].map(|name| format!("unix:{}", service.path(&format!("{name}.sock"))));
-    for (upstream, word) in [
-        ("unix:/none.sock", "failing"),
-        (closes.as_str(), "succeeding"),
-        (says.as_str(), "closed afterwards"),
+    for (upstream, what) in [
+        ("unix:/none.sock", "failing calls"),
+        (closes.as_str(), "succeeding calls"),
+        (says.as_str(), "calls whose connections are closed afterwards"),
     ] {
-        const CALLS: u64 = 40_000;
-        let (early, late) = memory_over_calls(upstream, word, CALLS);
-        println!("{word}: {early} KiB after {}, {late} KiB after {CALLS}", CALLS / 10);
-        // They left 9 MiB, and a mean of 270 bytes.
-        assert!(late < early + 1536, "{word} calls: {early} KiB became {late} KiB");
+        let call = format!("http_call {upstream} '' '' '' 10000");
+        let script = rows(&call, &format!("http_call_response: {call}"));
+        expect_flat(what, &Endless { script, init: "", callback: "proxy_on_http_call_response" });
     }
+}
+
+/// The light threads of queues and of functions live as long as their worker.
+#[test]
+fn messages_and_functions_leave_no_memory_behind() {
+    if valgrind() {
+        return;
+    }
+    let script = format!(
+        "configure: register_shared_queue q >q\n{}",
+        rows(
+            "enqueue_shared_queue $q again",
+            "queue_ready: dequeue_shared_queue $q\nqueue_ready: enqueue_shared_queue $q again"
+        )
+    );
+    expect_flat("messages", &Endless { script, init: "", callback: "proxy_on_queue_ready" });
+    let function = "call_foreign_function later x";
+    let script = rows(function, &format!("foreign: {function}"));
+    let init =
+        "wasm.register_foreign_function('later', function(x) return x end, { async = true })";
+    expect_flat("functions", &Endless { script, init, callback: "proxy_on_foreign_function" });
 }

@@ -1,6 +1,6 @@
 //! Loading: what is taken, what is refused and with which words, how a module starts, and what is warned of.
 
-use super::support::{Nginx, Probe, Running, guest};
+use super::support::{Nginx, Running, guest};
 use std::fs;
 
 /// Locations that load the file of their query: `/load` says what came of it, `/run` takes a request through it.
@@ -459,68 +459,4 @@ fn start_functions_run_in_order_and_never_both() {
         assert_eq!(lines[before..], **logged, "{exports:?}");
         before = lines.len();
     }
-}
-
-#[test]
-fn memory_grows_up_to_the_limit_and_no_further() {
-    const MIB: u64 = 1024 * 1024;
-    let run = Probe::new("request_headers: memory; request_headers: grow 1 >old; request_headers: grow 4096; request_headers: memory")
-        .options(&format!("memory_limit = {}", 2 * MIB))
-        .run();
-    let lines = run.of("request_headers");
-    let first: u64 =
-        lines[0].strip_prefix("memory -> ").and_then(|n| n.parse().ok()).expect("a size");
-    let pages = first / 65536;
-    assert_eq!(
-        lines[1..],
-        [
-            format!("grow 1 >old -> {pages}"),
-            "grow 4096 -> -1".into(),
-            format!("memory -> {}", first + 65536),
-        ]
-    );
-    assert_eq!(run.failures(), [""; 0]);
-
-    // Exactly the limit can be had.
-    let rest = 2 * MIB / 65536 - pages;
-    let script = format!(
-        "request_headers: grow {}; request_headers: grow {rest}; request_headers: grow 1; request_headers: memory",
-        rest + 1
-    );
-    let run = Probe::new(&script).options(&format!("memory_limit = {}", 2 * MIB)).run();
-    assert_eq!(
-        run.of("request_headers")[..4],
-        [
-            format!("grow {} -> -1", rest + 1),
-            format!("grow {rest} -> {pages}"),
-            "grow 1 -> -1".into(),
-            format!("memory -> {}", 2 * MIB),
-        ]
-    );
-}
-
-#[test]
-fn memory_limit_is_what_a_module_may_begin_with() {
-    let nginx = Nginx::new()
-        .wat_text("two", r#"(module (memory (export "memory") 2) (func (export "proxy_abi_version_0_2_1")))"#)
-        .server(
-            r#"
-            location /t {
-                content_by_lua_block {
-                    for _, limit in ipairs({ 65536, 131071, 131072 }) do
-                        local plugin, err = require("resty.proxy-wasm").load("it", "two.wasm", { memory_limit = limit })
-                        ngx.say(plugin and "loaded" or err)
-                    end
-                }
-            }
-            "#,
-        )
-        .start();
-    let refused = |limit: u32| {
-        format!(
-            "failed to load wasm plugin: the module wants 131072 bytes of memory to begin with, and the option \
-             memory_limit allows {limit}\n"
-        )
-    };
-    assert_eq!(nginx.get("/t").text(), refused(65536) + &refused(131_071) + "loaded\n");
 }

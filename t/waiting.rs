@@ -356,3 +356,61 @@ fn a_request_that_ends_while_it_waits_leaves_nothing_to_wake() {
     assert_eq!(nginx.get("/fails").status, 500);
     assert_eq!(nginx.get("/posted").text(), "0 posted");
 }
+
+/// What two light threads of one request were told by the same filter. `between` runs when both have called it.
+fn two_threads(script: &str, options: &str, between: &str) -> String {
+    let nginx = Probe::new(script)
+        .options(options)
+        .nginx(|nginx| {
+            nginx.server(GO).server(&format!(
+                "location /threads {{
+                     content_by_lua_block {{
+                         local wasm = require('resty.proxy-wasm')
+                         local function waits()
+                             local ok, err = wasm.on_http_request_headers(probe.ctx)
+                             return ok and 'went on' or err
+                         end
+                         local a, b = ngx.thread.spawn(waits), ngx.thread.spawn(waits)
+                         {between}
+                         local _, one = ngx.thread.wait(a)
+                         local _, other = ngx.thread.wait(b)
+                         ngx.print(one, '|', other)
+                     }}
+                 }}"
+            ))
+        })
+        .start();
+    nginx.get("/threads").text()
+}
+
+const LET_GO: &str = "request_body: set_effective_context 2; request_body: continue_stream 0";
+
+#[test]
+fn light_threads_of_one_request_go_on_together() {
+    let go = "ngx.location.capture('/go')";
+    let paused = format!("request_headers: pause; {LET_GO}");
+    assert_eq!(two_threads(&paused, "", go), "went on|went on");
+    // The second one is not held, and neither is the first any more.
+    assert_eq!(two_threads("request_headers@first: pause", "", ""), "went on|went on");
+    let resumed = "request_headers: pause; request_headers@again: continue_stream 0";
+    assert_eq!(two_threads(resumed, "", ""), "went on|went on");
+    // One that is killed is in nobody's way.
+    let killed = "ngx.thread.kill(a) a = ngx.thread.spawn(function() return 'killed' end) collectgarbage() collectgarbage()"
+        .to_string()
+        + go;
+    assert_eq!(two_threads(&paused, "", &killed), "killed|went on");
+    let call = "request_headers: http_call unix:@PREFIX@echo.sock '' '' '' 20000; request_headers: pause
+                http_call_response: set_effective_context caller; http_call_response: continue_stream 0";
+    assert_eq!(two_threads(call, "", ""), "went on|went on");
+    let denied = "request_headers: http_call unix:@PREFIX@echo.sock '' '' '' 20000; request_headers: pause
+                  http_call_response: set_effective_context caller; http_call_response: send_local_response 403 '' no '' max";
+    assert_eq!(two_threads(denied, "", ""), "no");
+}
+
+#[test]
+fn light_threads_of_one_request_give_up_each_for_itself() {
+    let told = two_threads("request_headers: pause", "pause_timeout = 200", "");
+    let failed = "failed to run proxy_on_http_request_headers: the filter paused the request, and nothing let it go on \
+                  within 200 ms";
+    assert_eq!(told, format!("{failed}|{failed}"));
+}

@@ -480,19 +480,29 @@ fn a_local_response_cuts_a_response_that_was_begun() {
 }
 
 #[test]
-fn the_end_of_a_response_does_not_go_out_before_the_call_that_it_waits_for() {
-    let script = "response_body@eos: http_call up :path=/ '' '' 1000; response_body: pause";
-    for (fail_open, output) in [(false, Output::Hold), (true, replace(b"abcd"))] {
-        let probe = limited(100, fail_open, script);
+fn the_end_of_a_response_does_not_go_out_before_what_it_waits_for() {
+    let whats = [
+        ("response_body@eos: http_call up :path=/ '' '' 1000", "a call"),
+        ("configure: http_call up :path=/ '' '' 1000", "a call"),
+        ("configure: set_tick_period_milliseconds 1000", "a tick or a message"),
+        ("configure: register_shared_queue q", "a tick or a message"),
+    ];
+    let outputs = [(false, Output::Hold), (true, replace(b"abcd"))];
+    for ((what, named), (fail_open, output)) in
+        whats.iter().flat_map(|what| outputs.iter().map(move |output| (what, output)))
+    {
+        let script = &format!("{what}; response_body: pause");
+        let probe = limited(100, *fail_open, script);
         let stream = probe.open();
         stream.response_body(b"ab", false);
         let error = stream.run(Callback::ResponseBody, b"cd", true).expect_err("it cannot wait");
-        assert!(error.to_string().contains("pauses the end of the response body"), "{error}");
+        let text = format!("pauses the end of the response body to wait for {named}, which");
+        assert!(error.to_string().contains(&text), "{error}");
         assert_eq!(matches!(error, Error::Cut(_)), !fail_open);
         let left = stream.context.with_stream(stream.at, |vm| {
             let stream = vm.state_mut().contexts.streams.get_mut(&stream.at.id);
             Ok(stream.expect("the stream").response_body.rescue())
         });
-        assert_eq!(left, Ok(output));
+        assert_eq!(left.as_ref(), Ok(output));
     }
 }

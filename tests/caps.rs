@@ -1,12 +1,10 @@
 //! The caps of `limits.rs`, each from both sides.
 
-use crate::world::{Filter, Probe, Request, Stream, sim_host};
-use resty_proxy_wasm::abi::{Callback, LogLevel};
+use crate::world::{Filter, Probe, Request, sim_host};
+use resty_proxy_wasm::abi::LogLevel;
 use resty_proxy_wasm::effect::{EffectKind, Effects, Full};
 use resty_proxy_wasm::event::Action;
-use resty_proxy_wasm::guest::Output;
 use resty_proxy_wasm::limits;
-use resty_proxy_wasm::vm::Options;
 
 /// The answers to lines of a script for request headers.
 fn answers(script: &str) -> (Vec<String>, Vec<String>) {
@@ -125,50 +123,6 @@ fn effects_of_a_guest_that_never_stops() {
 }
 
 /// Why an event of a body fails.
-fn failure(stream: &Stream, callback: Callback, chunk: &[u8]) -> String {
-    stream.run(callback, chunk, false).expect_err("a failure").to_string()
-}
-
-#[test]
-fn held_bodies() {
-    let probe = Probe::new("response_body@more: pause");
-    let stream = probe.open();
-    let half = vec![b'x'; limits::HELD_BODY / 2];
-    assert_eq!(stream.response_body(&half, false).body, Output::Hold);
-    assert_eq!(stream.response_body(&half, false).body, Output::Hold);
-    assert_eq!(
-        failure(&stream, Callback::ResponseBody, b"!"),
-        "the filter holds the response body, and it is larger than body_limit (16777216 bytes)"
-    );
-}
-
-#[test]
-fn the_largest_body_limit() {
-    let options = Options { body_limit: usize::MAX, ..Options::new("probe") };
-    let stream = Probe::with(options, "request_body: pause").open();
-    let most = vec![b'x'; limits::MAX_HELD_BODY];
-    assert_eq!(stream.request_body(&most, false).body, Output::Hold);
-    assert_eq!(
-        failure(&stream, Callback::RequestBody, b"!"),
-        "the filter holds the request body, and it is larger than body_limit (134217728 bytes)"
-    );
-}
-
-#[test]
-fn what_a_filter_makes_of_a_body() {
-    let probe = Probe::new(
-        "request_body: set_buffer_bytes 0 max 0 x; request_body: set_buffer_bytes 0 0 max y",
-    );
-    let stream = probe.open();
-    let whole = vec![b'x'; limits::BODY];
-    assert_eq!(stream.request_body(&whole, true).body, Output::Replace(b"y".to_vec()));
-    assert_eq!(probe.answers(), ["10", "0"]);
-    assert_eq!(
-        probe.warned(),
-        ["proxy_on_request_body: the body would pass the limit of what a filter may make of it"]
-    );
-}
-
 const TOO_MUCH: &str =
     "proxy_on_response_headers: a filter makes more of a header map than the host holds";
 

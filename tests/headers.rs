@@ -306,6 +306,42 @@ fn framing_is_left_to_nginx() {
     assert_eq!(edit_response(&[], &["remove_header_map_value 2 Transfer-Encoding"]).0, [""; 0]);
 }
 
+#[test]
+fn headers_of_one_connection_are_not_sent() {
+    for name in ["keep-alive", "Proxy-Connection"] {
+        let ops = [
+            format!("add_header_map_value 2 {name} one"),
+            format!("get_header_map_value 2 {name}"),
+            format!("set_header_map_pairs 2 {name}=two"),
+            format!("get_header_map_value 2 {name}"),
+        ];
+        let ops: Vec<&str> = ops.iter().map(String::as_str).collect();
+        // What the upstream sent goes, too.
+        let lower = name.to_lowercase();
+        let gone = [format!("remove response {name}")];
+        assert_eq!(
+            edit_response(&[], &ops),
+            (
+                [gone.clone(), gone.clone()].concat(),
+                ["0", "0 one", "0", "0 two"].map(Into::into).to_vec()
+            )
+        );
+        let removed = edit_response(
+            &[(lower.as_str(), "1")],
+            &[&format!("remove_header_map_value 2 {name}")],
+        );
+        assert_eq!(removed.0, gone);
+        let request = Request::default().header(&lower, "1");
+        let ops = [ops[0].replace(" 2 ", " 0 "), format!("replace_header_map_value 0 {name} two")];
+        let ops: Vec<&str> = ops.iter().map(String::as_str).collect();
+        let gone = format!("remove request {name}");
+        assert_eq!(edit_request(request, &ops).0, [gone.clone(), gone]);
+    }
+    // Whether these are sent depends on the client's version of HTTP.
+    let set = edit_response(&[], &["add_header_map_value 2 upgrade h2c"]).0;
+    assert_eq!(set, ["add response upgrade: h2c"]);
+}
+
 /// The answer to a change of that map in that callback, and what the host says of it.
 fn late(map: u32, callback: Callback, phase: Phase, sent: bool) -> (String, Vec<String>) {
     let probe = Probe::new(&format!(

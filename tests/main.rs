@@ -13,6 +13,7 @@ mod bodies;
 mod caching;
 mod callouts;
 mod caps;
+mod caps_bodies;
 mod cases;
 mod codecs;
 mod corpus;

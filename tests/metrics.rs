@@ -227,6 +227,7 @@ fn calls_of_functions_that_are_not_there_are_counted() {
     let world = sim_host();
     let text = r#"(module
         (import "env" "proxy_redis_call" (func $call (result i32)))
+        (import "env" "proxy_not_called" (func (result i32)))
         (memory (export "memory") 1)
         (func (export "proxy_abi_version_0_2_1"))
         (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
@@ -234,6 +235,11 @@ fn calls_of_functions_that_are_not_there_are_counted() {
     let filter = Filter::new(&world, &wat::parse_str(text).expect("WebAssembly text"));
     filter.open(&filter.context("")).request_headers();
     assert_eq!(one(&world, "proxy_wasm_stand_ins_total", "filter"), 2);
+    let by_function = values(&world, "proxy_wasm_stand_in_calls_total");
+    assert_eq!(
+        by_function,
+        [("filter env.proxy_not_called".into(), 0), ("filter env.proxy_redis_call".into(), 2)]
+    );
     assert_eq!(world.warned().len(), 1);
 }
 

@@ -74,11 +74,17 @@ pub enum Error {
         /// Bytes.
         limit: usize,
     },
-    /// A guest pauses the end of a response to wait for a call.
+    /// A guest changed a request body in pieces, and it is larger than what is kept of it.
+    #[error("the filter changed the request body, and it is larger than {limit} bytes")]
+    ChangedTooLarge {
+        /// Bytes.
+        limit: usize,
+    },
+    /// A guest pauses the end of a response to wait for a call, or another job.
     #[error(
-        "the filter pauses the end of the response body to wait for a call, which is not possible"
+        "the filter pauses the end of the response body to wait for {0}, which is not possible"
     )]
-    WaitsAtEnd,
+    WaitsAtEnd(&'static str),
     /// Nothing more of a response may go out, and the client is to see that it is incomplete.
     #[error("{0}")]
     Cut(String),

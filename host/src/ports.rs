@@ -214,6 +214,14 @@ pub trait Stores {
         self.shared().map_or_else(|| Arc::new(NoCounters) as _, |store| store.counters(plugin))
     }
 
+    /// Counts that many calls of a function that this host does not have; 0 when a plugin's module asks for it.
+    fn count_stand_in(&self, plugin: &str, function: &str, calls: u32) {
+        if let Some(store) = self.shared() {
+            // One that finds no room is counted without its name.
+            let _ = store.stand_in(plugin.as_bytes(), function.as_bytes(), calls.into());
+        }
+    }
+
     /// How this process hears of messages in queues.
     fn listening(&self) -> Listening {
         Listening::Polls

@@ -6,6 +6,7 @@ use super::{
     RPW_REMOVE_REQUEST_HEADER, RPW_REMOVE_RESPONSE_HEADER, RPW_SET_METHOD, RPW_SET_PATH,
     RPW_SET_REQUEST_HEADER, RPW_SET_RESPONSE_HEADER, RPW_SET_STATUS,
 };
+use crate::codec::header;
 use crate::effect::{Effect, EffectKind};
 
 /// The number by which Lua knows an effect.
@@ -35,7 +36,8 @@ pub fn number(effect: &Effect<'_>) -> i32 {
         | EffectKind::AddRequestHeader
         | EffectKind::RemoveRequestHeader => header_fields::is_of_request(effect.name).into(),
         EffectKind::SetResponseHeader | EffectKind::AddResponseHeader => {
-            (effect.value.is_empty() || is_of_response()).into()
+            let is_special = effect.value.is_empty() || header::is_of_http1(effect.name);
+            (is_special || is_of_response()).into()
         }
         EffectKind::RemoveResponseHeader => is_of_response().into(),
         EffectKind::SetMethod

@@ -308,8 +308,12 @@ unsafe fn push(functions: &Functions, list: *mut List, name: &[u8], value: &[u8]
         let value_at = lower_case.add(name.len());
         bytes.copy_from_nonoverlapping(name.as_ptr(), name.len());
         *bytes.add(name.len()) = 0;
+        // `ngx_hash`, by which nginx finds the headers of a request that it does not pass on, or not as they are.
+        let mut hash = 0_usize;
         for (index, byte) in name.iter().enumerate() {
-            *lower_case.add(index) = byte.to_ascii_lowercase();
+            let byte = byte.to_ascii_lowercase();
+            *lower_case.add(index) = byte;
+            hash = hash.wrapping_mul(31).wrapping_add(usize::from(byte));
         }
         value_at.copy_from_nonoverlapping(value.as_ptr(), value.len());
         *value_at.add(value.len()) = 0;
@@ -331,7 +335,8 @@ unsafe fn push(functions: &Functions, list: *mut List, name: &[u8], value: &[u8]
             return None;
         }
         line.write(Line {
-            hash: 1,
+            // 0 is a line that is not there.
+            hash: hash.max(1),
             name: Str { length: name.len(), data: bytes },
             value: Str { length: value.len(), data: value_at },
             lower_case,

@@ -16,6 +16,7 @@
 
 pub mod attributes;
 mod cache;
+mod connection;
 mod context;
 mod desk;
 mod effects;
@@ -156,7 +157,7 @@ impl From<crate::error::Error> for Failure {
     fn from(error: crate::error::Error) -> Self {
         use crate::error::Error;
         let code = match error {
-            Error::BodyTooLarge { .. } => RPW_TOO_LARGE,
+            Error::BodyTooLarge { .. } | Error::ChangedTooLarge { .. } => RPW_TOO_LARGE,
             Error::Cut(_) => RPW_CUT,
             _ => RPW_ERROR,
         };

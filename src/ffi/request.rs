@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::request_line::{self, Text};
 use super::ticker::{self, Entry};
-use super::{Failure, ending, foreign, nginx};
+use super::{Failure, connection, ending, foreign, nginx};
 use crate::abi::LogLevel;
 use crate::ports::RequestId;
 use crate::vm::{Context, StreamRef};
@@ -24,6 +24,8 @@ struct Record {
     streams: SmallVec<[(Rc<Context>, Seat); 1]>,
     /// The streams that hold some of the response's body.
     holding: SmallVec<[StreamRef; 1]>,
+    /// What the filters have made the response's body larger by, so far.
+    grown: i64,
     path: Option<Vec<u8>>,
     /// The client's target, when a filter's has taken its place in nginx.
     client_target: Option<Text>,
@@ -123,6 +125,11 @@ pub fn set_holding(request: RequestId, stream: StreamRef, holds: bool) {
     });
 }
 
+/// Notes that something else of the response's body goes on than what came: bytes that came, bytes that go on.
+pub fn add_growth(request: RequestId, came: usize, left: usize) {
+    change(request, |record| record.grown += left as i64 - came as i64);
+}
+
 /// See [`set_holding`].
 pub fn is_holding(request: RequestId, stream: StreamRef) -> bool {
     REQUESTS.with_borrow(|requests| {
@@ -187,8 +194,12 @@ unsafe extern "C" fn on_request_freed(data: *mut c_void) {
             }
         }
         let record = REQUESTS.with_borrow_mut(|requests| requests.remove(&request));
+        let Some(record) = record else { return };
+        if record.grown < 0 {
+            connection::close_if_short(request);
+        }
         // `$request_uri` of the access log is what the client sent.
-        if let Some(target) = record.and_then(|record| record.client_target) {
+        if let Some(target) = record.client_target {
             request_line::restore(request, target);
         }
     }));

@@ -13,7 +13,8 @@ use super::{
     RPW_BODY_UNCHANGED, RPW_CLOSE, RPW_CONTINUE, RPW_NEED_INTERPRETER, RPW_NEED_RESPONSE_HEADERS,
     RPW_PAUSE, RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY,
     RPW_RESPONSE_HEADERS, boundary, effects, ending, foreign, guest_boundary, handle, request,
-    rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types, wakers, work,
+    rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types, variables, wakers,
+    work,
 };
 use crate::abi::{Callback, LogLevel};
 use crate::effect::Effects;
@@ -21,6 +22,7 @@ use crate::error::Error;
 use crate::event::{Action, Event};
 use crate::guest::Output;
 use crate::ports::RequestId;
+use crate::snapshot::HeaderMap;
 use crate::vm::{Context, Outcome, StreamRef, Vm};
 
 /// Tells a filter of an event of a request; the stream starts with its first event.
@@ -64,6 +66,9 @@ pub unsafe extern "C" fn rpw_stream_run(
                 let drops = matches!(seat, Seat::Skipped { drops_body: true });
                 let drops = drops && event.callback == Callback::ResponseBody;
                 let body = if drops { Output::Hold } else { Output::Unchanged };
+                if body == Output::Hold {
+                    request::add_growth(request, event.body.len(), 0);
+                }
                 export(&mut Effects::default(), Outcome::of(body), outcome);
                 return Ok(RPW_CONTINUE);
             }
@@ -89,7 +94,7 @@ pub unsafe extern "C" fn rpw_stream_run(
             request::add_stream(request, context.clone(), stream);
             return tell(&context, request, stream, event, lent, outcome);
         }
-        let result = run(&context, stream, event, lent, outcome);
+        let result = run(&context, request, stream, event, lent, outcome);
         ending::end_stream(Some(request), context, stream);
         result
     })
@@ -116,8 +121,10 @@ pub unsafe extern "C" fn rpw_stream_wait(
         let context = unsafe { handle::lend(context) }.filter(|_| !timeout_ms.is_null());
         let context = context.ok_or_else(|| Failure::new("rpw_stream_wait: NULL argument"))?;
         let (context, stream) = find(context, request)?;
-        let waits =
-            context.with_stream(stream, |vm| Ok(vm.wait(stream.id, || wakers::add(semaphore))))?;
+        let waits = context.with_stream(stream, |vm| {
+            vm.keep_wakers(stream.id, wakers::is_known);
+            Ok(vm.wait(stream.id, || wakers::add(semaphore)))
+        })?;
         if !waits {
             return Ok(RPW_CONTINUE);
         }
@@ -129,6 +136,8 @@ pub unsafe extern "C" fn rpw_stream_wait(
 
 /// Takes what came of a pause, after the semaphore was posted or its time was over.
 ///
+/// # Arguments
+/// `semaphore`: that of `rpw_stream_wait`, which is posted no more.
 /// # Returns
 /// As `rpw_stream_run`; `RPW_PAUSE` when the pause has not ended.
 /// # Safety
@@ -137,10 +146,12 @@ pub unsafe extern "C" fn rpw_stream_wait(
 pub unsafe extern "C" fn rpw_stream_resume(
     context: *const rpw_context_t,
     request: *mut c_void,
+    semaphore: *mut c_void,
     outcome: *mut rpw_outcome_t,
     error: *mut rpw_error_t,
 ) -> i32 {
     guest_boundary(Entry::Request, false, error, || {
+        wakers::forget(semaphore);
         // SAFETY: as promised by the caller.
         let (context, outcome) = unsafe { (handle::lend(context), outcome.as_mut()) };
         let (Some(context), Some(outcome)) = (context, outcome) else {
@@ -148,8 +159,8 @@ pub unsafe extern "C" fn rpw_stream_resume(
         };
         let (context, stream) = find(context, request)?;
         let code = context.with_stream(stream, |vm| {
+            vm.keep_wakers(stream.id, wakers::is_known);
             let result = vm.resume(stream.id)?;
-            vm.take_waker(stream.id).and_then(wakers::take);
             let action = result.action;
             export_stream(vm, stream, result, outcome);
             Ok(code(action))
@@ -232,6 +243,7 @@ pub unsafe extern "C" fn rpw_stream_leave_out(
 
 fn run(
     context: &Rc<Context>,
+    request: RequestId,
     stream: StreamRef,
     event: Event<'_>,
     lent: &rpw_event_t,
@@ -245,6 +257,7 @@ fn run(
         } else if let Some(map) = vm.response_headers_mut(stream.id) {
             // SAFETY: the caller lends the headers for the call.
             unsafe { types::push_pairs(map, lent.headers, lent.headers_length) };
+            push_last_modified(request, map);
         }
         let result = vm.run(stream.id, event);
         if result.is_err() && event.callback == Callback::ResponseBody {
@@ -259,6 +272,18 @@ fn run(
     Ok(code)
 }
 
+/// nginx keeps the time of a file that it serves apart from the headers.
+fn push_last_modified(request: RequestId, map: &mut HeaderMap) {
+    const NAME: &[u8] = b"last-modified";
+    let mut time = Vec::new();
+    if map.get(NAME).is_none()
+        && variables::read(request, b"sent_http_last_modified", &mut time)
+        && !time.is_empty()
+    {
+        map.push(NAME, &time);
+    }
+}
+
 /// Like [`run`]; whatever happens, the outcome says what becomes of what the filter held of a response.
 fn tell(
     context: &Rc<Context>,
@@ -269,13 +294,19 @@ fn tell(
     outcome: &mut rpw_outcome_t,
 ) -> Result<i32, Failure> {
     if event.callback != Callback::ResponseBody {
-        return run(context, stream, event, lent, outcome);
+        return run(context, request, stream, event, lent, outcome);
     }
     outcome.body_action = RPW_BODY_LOST;
-    let result = run(context, stream, event, lent, outcome);
+    let result = run(context, request, stream, event, lent, outcome);
     match outcome.body_action {
-        RPW_BODY_HOLD => request::set_holding(request, stream, true),
-        RPW_BODY_REPLACE => request::set_holding(request, stream, false),
+        RPW_BODY_HOLD => {
+            request::add_growth(request, event.body.len(), 0);
+            request::set_holding(request, stream, true);
+        }
+        RPW_BODY_REPLACE => {
+            request::add_growth(request, event.body.len(), outcome.body_length);
+            request::set_holding(request, stream, false);
+        }
         // The VM was gone before.
         RPW_BODY_LOST if !request::is_holding(request, stream) => {
             outcome.body_action = RPW_BODY_UNCHANGED;

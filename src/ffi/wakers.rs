@@ -47,6 +47,21 @@ pub fn take(token: NonZeroUsize) -> Option<NonZeroUsize> {
     })
 }
 
+/// Forgets a semaphore that is not waited on any more.
+pub fn forget(semaphore: *mut c_void) {
+    let Some(semaphore) = NonZeroUsize::new(semaphore as usize) else { return };
+    WAKERS.with_borrow_mut(|wakers| {
+        if let Some(token) = wakers.tokens.remove(&semaphore) {
+            wakers.semaphores.remove(&token);
+        }
+    });
+}
+
+/// Whether a token still posts a semaphore.
+pub fn is_known(token: NonZeroUsize) -> bool {
+    WAKERS.with_borrow(|wakers| wakers.semaphores.contains_key(&token))
+}
+
 /// Posts the semaphore of a token.
 pub fn post(token: NonZeroUsize) {
     if let Some(semaphore) = take(token) {
@@ -62,14 +77,10 @@ pub fn post(token: NonZeroUsize) {
 /// None: the pointer is only compared.
 #[unsafe(no_mangle)]
 pub extern "C" fn rpw_semaphore_gone(semaphore: *mut c_void) {
-    let Some(semaphore) = NonZeroUsize::new(semaphore as usize) else { return };
+    let Some(known) = NonZeroUsize::new(semaphore as usize) else { return };
     // Removing from a table does not panic, but a finalizer has nobody to tell if it ever did.
     let _ = catch_unwind(AssertUnwindSafe(|| {
-        WAKERS.with_borrow_mut(|wakers| {
-            if let Some(token) = wakers.tokens.remove(&semaphore) {
-                wakers.semaphores.remove(&token);
-            }
-        });
-        work::forget_listener(semaphore);
+        forget(semaphore);
+        work::forget_listener(known);
     }));
 }

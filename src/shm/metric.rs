@@ -9,7 +9,7 @@ use super::region::{Link, Shareable};
 use super::{Refusal, Shared};
 use crate::abi::MetricType;
 use crate::limits;
-use crate::store::{BUCKETS, Metric, Series, Type, Value};
+use crate::store::{BUCKETS, Metric, Series, Type, Value, stand_in_series};
 
 /// What a histogram counts.
 #[repr(C)]
@@ -22,14 +22,34 @@ struct Histogram {
 // SAFETY: made of atomics.
 unsafe impl Shareable for Histogram {}
 
+/// In place of the type: the name is that of a function which this host does not have.
+const STAND_IN: u8 = u8::MAX;
+
 impl Shared {
     /// The metric of that name, type and plugin; made when there is none.
     pub fn define(&self, plugin: &[u8], kind: MetricType, name: &[u8]) -> Result<Metric, Refusal> {
+        // Another type makes another metric: the name may have changed its type with a reload, while the old one counts.
+        self.define_as(kind as u8, plugin, kind, name)
+    }
+
+    /// Counts calls of a function that the host does not have, from 0 on. It counts among the metrics of its plugin.
+    pub fn stand_in(&self, plugin: &[u8], function: &[u8], calls: i64) -> Result<(), Refusal> {
+        let metric = self.define_as(STAND_IN, plugin, MetricType::Counter, function)?;
+        self.add(metric, calls);
+        Ok(())
+    }
+
+    fn define_as(
+        &self,
+        tag: u8,
+        plugin: &[u8],
+        kind: MetricType,
+        name: &[u8],
+    ) -> Result<Metric, Refusal> {
         if name.len() >= limits::SHARED_KEY {
             return Err(Refusal::TooLarge);
         }
-        // Another type makes another metric: the name may have changed its type with a reload, while the old one counts.
-        let key = [&[kind as u8], name].concat();
+        let key = [&[tag], name].concat();
         let hash = self.hash(Kind::Metric, plugin, &key);
         let count_hash = self.hash(Kind::Count, plugin, b"");
         let locked = self.lock()?;
@@ -136,6 +156,20 @@ impl Locked<'_> {
                     labels: vec![("plugin", plugin)],
                     value,
                 });
+            }
+        });
+        all
+    }
+
+    /// The functions that the host does not have and modules ask for.
+    pub(super) fn stand_ins(&self) -> Vec<Series> {
+        let mut all = Vec::new();
+        self.for_each(|link, node| {
+            if node.is(Kind::Metric)
+                && let Some((&STAND_IN, name)) = self.key_of(link, node).split_first()
+                && let Some(calls) = self.value::<AtomicU64>(link)
+            {
+                all.push(stand_in_series(self.space_of(link, node), name, calls.load(Relaxed)));
             }
         });
         all

@@ -80,6 +80,7 @@ impl Shared {
         let locked = self.lock()?;
         let (mut own, of_guests) = (locked.own_metrics(), locked.metrics());
         own.append(&mut locked.upstream_metrics());
+        own.extend(locked.stand_ins());
         let used = locked.used();
         drop(locked);
         for (name, help, bytes) in [

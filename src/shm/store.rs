@@ -76,6 +76,10 @@ impl Metrics for Shared {
         self.read(metric)
     }
 
+    fn stand_in(&self, plugin: &[u8], function: &[u8], calls: i64) -> Result<(), Refusal> {
+        self.stand_in(plugin, function, calls)
+    }
+
     fn metrics(&self) -> Result<Vec<Series>, Refusal> {
         self.metrics()
     }

@@ -89,9 +89,15 @@ impl<'a> Curl<'a> {
     }
 
     /// Requests a path whose answer is incomplete. Returns what came of its body.
-    pub fn get_cut(mut self, path: &str) -> Vec<u8> {
+    pub fn get_cut(self, path: &str) -> Vec<u8> {
+        let url = self.nginx.url(path);
+        self.send_cut(&url)
+    }
+
+    /// Requests a URL whose answer is incomplete. Returns what came of its body.
+    pub fn send_cut(mut self, url: &str) -> Vec<u8> {
         self.cut = true;
-        self.get(path).body
+        self.send(url).body
     }
 
     /// Requests a URL.

@@ -21,6 +21,17 @@ pub fn is_pseudo(name: &[u8]) -> bool {
     name.first() == Some(&b':')
 }
 
+/// True for a header of one connection that frames nothing. Clients and servers of HTTP/2 take a message with one of them for
+/// malformed (RFC 9113, section 8.2.2).
+pub fn is_of_connection(name: &[u8]) -> bool {
+    [&b"keep-alive"[..], b"proxy-connection"].iter().any(|one| name.eq_ignore_ascii_case(one))
+}
+
+/// True for a response header that HTTP/1 has and HTTP/2 has not.
+pub fn is_of_http1(name: &[u8]) -> bool {
+    [&b"upgrade"[..], b"te"].iter().any(|one| name.eq_ignore_ascii_case(one))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

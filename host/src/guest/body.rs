@@ -13,6 +13,8 @@ pub struct Body {
     chunk: Lent,
     owned: bool,
     edited: bool,
+    /// It can be changed no more.
+    fixed: bool,
     /// The guest's callback runs, or what it was shown there is held.
     available: bool,
     course: Course,
@@ -41,6 +43,7 @@ impl Default for Body {
             chunk: Lent::default(),
             owned: false,
             edited: false,
+            fixed: false,
             available: false,
             course: Course::Shown,
             hold_room: limits::HELD_BODY,
@@ -74,6 +77,11 @@ impl Body {
     /// The same for a change between events: what is held may become so large.
     pub fn leave_room_between(&mut self, room: usize, grown: usize) {
         self.room = limits::BODY.saturating_sub(grown).min(room);
+    }
+
+    /// The guest can change it no more: what of it has passed is not there to be written before a change.
+    pub fn fix(&mut self) {
+        self.fixed = true;
     }
 
     /// Bytes that the host keeps for the guest between events.
@@ -180,12 +188,12 @@ impl Body {
     }
 
     /// Replaces `size` bytes at `start` by `value`; both are clamped to the content, so `start` at or past
-    /// its end appends. False when the result would pass [`limits::BODY`].
+    /// its end appends. False when the result would pass [`limits::BODY`], or after [`Body::fix`].
     pub fn splice(&mut self, start: usize, size: usize, value: &[u8]) -> bool {
         let len = self.content().len();
         let start = start.min(len);
         let end = start.saturating_add(size).min(len);
-        if len - (end - start) + value.len() > self.room {
+        if self.fixed || len - (end - start) + value.len() > self.room {
             return false;
         }
         self.edited = true;

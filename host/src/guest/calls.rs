@@ -138,6 +138,11 @@ impl Calls {
         self.pending.values().any(|of| of.stream == Some(stream))
     }
 
+    /// Whether a call of the stream's or of its plugin context is under way.
+    pub fn may_answer(&self, stream: ContextId, root: ContextId) -> bool {
+        self.pending.values().any(|of| of.root == root && of.stream.is_none_or(|of| of == stream))
+    }
+
     /// Whether a call of a plugin context is under way; `at_end`: one that it made in its `proxy_on_done`.
     pub fn any_of(&self, root: ContextId, at_end: bool) -> bool {
         self.pending.values().any(|of| of.root == root && (of.at_end || !at_end))

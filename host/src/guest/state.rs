@@ -299,11 +299,10 @@ impl State {
     /// Lets a stream go on that waited for nothing but calls, when the last of them is answered.
     pub fn release(&mut self, stream: ContextId) {
         let Some(stream) = self.contexts.streams.get_mut(&stream) else { return };
-        if stream.awaited_calls == 0
-            && std::mem::take(&mut stream.paused)
-            && let Some(waker) = stream.waker.take()
-        {
-            self.host.wake(waker);
+        if stream.awaited_calls == 0 && std::mem::take(&mut stream.paused) {
+            for waker in stream.wakers.drain(..) {
+                self.host.wake(waker);
+            }
         }
     }
 
@@ -385,6 +384,15 @@ impl State {
         if !self.warned.contains(&message) {
             self.warned.push(message);
             self.warn(message);
+        }
+    }
+
+    /// Logs what the host notices of the guest, and what may be all right, once per VM.
+    pub fn note_once(&mut self, message: &'static str) {
+        if self.logs(LogLevel::Info) && !self.warned.contains(&message) {
+            self.warned.push(message);
+            let line = format!("wasm: plugin \"{}\" {message}", self.plugin.name);
+            self.host.log(self.request(), LogLevel::Info, line.as_bytes());
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::num::NonZeroUsize;
 
+use smallvec::SmallVec;
+
 use super::{Body, ContextId, Output, Properties};
 use crate::abi::Callback;
 use crate::effect::Effects;
@@ -39,6 +41,8 @@ pub struct Stream {
     pub request_body: Body,
     /// What went on of the request body before its last chunk.
     pub request_passed: Vec<u8>,
+    /// That is not kept any more: the body was larger than may be kept, and nothing of it was changed.
+    pub request_unkept: bool,
     /// Whether the guest changed any of it.
     pub request_changed: bool,
     /// The guest did something in a callback of the request's body.
@@ -83,8 +87,8 @@ pub struct Stream {
     pub response_encoded: bool,
     /// Response body bytes that came in and went out, to notice a broken Content-Length.
     pub response_bytes: (u64, u64),
-    /// Whom to wake when a pause ends.
-    pub waker: Option<NonZeroUsize>,
+    /// Whom to wake when a pause ends: several light threads of a request may wait.
+    pub wakers: SmallVec<[NonZeroUsize; 1]>,
 }
 
 impl Stream {
@@ -104,6 +108,7 @@ impl Stream {
             response_trailers_loaded: false,
             request_body: Body::default(),
             request_passed: Vec::new(),
+            request_unkept: false,
             request_changed: false,
             saw_request_body: false,
             held_end: None,
@@ -126,7 +131,7 @@ impl Stream {
             response_has_body: None,
             response_encoded: false,
             response_bytes: (0, 0),
-            waker: None,
+            wakers: SmallVec::new(),
         }
     }
 
@@ -176,8 +181,26 @@ impl Stream {
         if event.end_of_stream {
             return self.whole_request_body(passed, event.body);
         }
-        self.request_passed.extend_from_slice(passed.as_deref().unwrap_or(event.body));
+        if !self.request_unkept {
+            self.request_passed.extend_from_slice(passed.as_deref().unwrap_or(event.body));
+        }
         Output::Unchanged
+    }
+
+    /// Makes room before what the guest was shown of a request's body is kept with what has passed of it. Past `room` the body
+    /// goes on as it came, and can be changed no more. False when it was changed before.
+    pub fn make_room_for_passed(&mut self, room: usize) -> bool {
+        let size = self.request_passed.len() + self.request_body.content().len();
+        if self.request_unkept || size <= room {
+            return true;
+        }
+        if self.request_changed || self.request_body.edited() {
+            return false;
+        }
+        self.request_unkept = true;
+        self.request_passed = Vec::new();
+        self.request_body.fix();
+        true
     }
 
     /// Ends the hold on the end of a request's body. With `goes_on` says what goes on of it; else that is dropped.

@@ -295,6 +295,9 @@ fn queue_addition(
     name: &[u8],
     value: &[u8],
 ) -> Result<(), Status> {
+    if header::is_of_connection(name) {
+        return queue_removal(state, map, name);
+    }
     let kind = match map {
         MapType::RequestHeaders => EffectKind::AddRequestHeader,
         _ => EffectKind::AddResponseHeader,
@@ -337,6 +340,9 @@ fn queue_replacement(
     }
     if is_framing(name) {
         return replace_framing(state, map, name, value, length);
+    }
+    if header::is_of_connection(name) {
+        return queue_removal(state, map, name);
     }
     let kind = match map {
         MapType::RequestHeaders => EffectKind::SetRequestHeader,

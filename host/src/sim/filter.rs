@@ -218,9 +218,8 @@ impl Stream {
     /// Takes the outcome of a pause that ended.
     pub fn resumed(&self) -> Result<Answer, Error> {
         let outcome = self.context.with_stream(self.at, |vm| {
-            let outcome = vm.resume(self.at.id)?;
-            vm.take_waker(self.at.id);
-            Ok(outcome)
+            vm.keep_wakers(self.at.id, |_| false);
+            vm.resume(self.at.id)
         })?;
         Ok(Answer { action: outcome.action, body: outcome.body, effects: self.effects() })
     }

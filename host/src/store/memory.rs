@@ -49,6 +49,8 @@ struct Defined {
     plugin: Vec<u8>,
     kind: MetricType,
     name: Vec<u8>,
+    /// The name is that of a function which the host does not have.
+    stand_in: bool,
     number: u64,
     /// Of a histogram.
     counts: [u64; BUCKETS.len() + 1],
@@ -65,6 +67,40 @@ impl MemoryStore {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock()
+    }
+}
+
+impl MemoryStore {
+    fn define_as(
+        &self,
+        stand_in: bool,
+        plugin: &[u8],
+        kind: MetricType,
+        name: &[u8],
+    ) -> Result<Metric, Refusal> {
+        if name.len() >= limits::SHARED_KEY {
+            return Err(Refusal::TooLarge);
+        }
+        let mut inner = self.lock();
+        let is = |m: &Defined| {
+            m.plugin == plugin && m.kind == kind && m.name == name && m.stand_in == stand_in
+        };
+        if let Some(at) = inner.metrics.iter().position(is) {
+            return Ok(Metric { id: at as u32, kind });
+        }
+        let of_plugin = inner.metrics.iter().filter(|m| m.plugin == plugin).count();
+        if of_plugin as u64 >= limits::METRIC_NAMES {
+            return Err(Refusal::TooMany);
+        }
+        inner.metrics.push(Defined {
+            plugin: plugin.to_vec(),
+            kind,
+            name: name.to_vec(),
+            stand_in,
+            number: 0,
+            counts: [0; BUCKETS.len() + 1],
+        });
+        Ok(Metric { id: inner.metrics.len() as u32 - 1, kind })
     }
 }
 
@@ -216,26 +252,13 @@ impl Queues for MemoryStore {
 
 impl Metrics for MemoryStore {
     fn define(&self, plugin: &[u8], kind: MetricType, name: &[u8]) -> Result<Metric, Refusal> {
-        if name.len() >= limits::SHARED_KEY {
-            return Err(Refusal::TooLarge);
-        }
-        let mut inner = self.lock();
-        let is = |m: &Defined| m.plugin == plugin && m.kind == kind && m.name == name;
-        if let Some(at) = inner.metrics.iter().position(is) {
-            return Ok(Metric { id: at as u32, kind });
-        }
-        let of_plugin = inner.metrics.iter().filter(|m| m.plugin == plugin).count();
-        if of_plugin as u64 >= limits::METRIC_NAMES {
-            return Err(Refusal::TooMany);
-        }
-        inner.metrics.push(Defined {
-            plugin: plugin.to_vec(),
-            kind,
-            name: name.to_vec(),
-            number: 0,
-            counts: [0; BUCKETS.len() + 1],
-        });
-        Ok(Metric { id: inner.metrics.len() as u32 - 1, kind })
+        self.define_as(false, plugin, kind, name)
+    }
+
+    fn stand_in(&self, plugin: &[u8], function: &[u8], calls: i64) -> Result<(), Refusal> {
+        let metric = self.define_as(true, plugin, MetricType::Counter, function)?;
+        self.add(metric, calls);
+        Ok(())
     }
 
     fn add(&self, metric: Metric, delta: i64) -> bool {
@@ -276,7 +299,11 @@ impl Metrics for MemoryStore {
             let blocks: Vec<&CounterBlock> = blocks.iter().map(|(_, block)| &**block).collect();
             plugin_series(plugin, &blocks, |_| Some(std::process::id()), &mut of_library);
         }
-        Ok(in_order(of_library, inner.metrics.iter().map(Defined::series).collect()))
+        let (stand_ins, of_guests): (Vec<&Defined>, Vec<&Defined>) =
+            inner.metrics.iter().partition(|metric| metric.stand_in);
+        of_library
+            .extend(stand_ins.iter().map(|m| super::stand_in_series(&m.plugin, &m.name, m.number)));
+        Ok(in_order(of_library, of_guests.into_iter().map(Defined::series).collect()))
     }
 }
 

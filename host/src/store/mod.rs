@@ -112,6 +112,9 @@ pub trait Metrics {
     /// The value of a counter or a gauge; `None` for a histogram.
     fn read(&self, metric: Metric) -> Option<u64>;
 
+    /// Counts calls of a function that the host does not have, from 0 on. It counts among the metrics of its plugin.
+    fn stand_in(&self, plugin: &[u8], function: &[u8], calls: i64) -> Result<(), Refusal>;
+
     /// All metrics: those of the library first, then those of guests, each by name, type and labels.
     fn metrics(&self) -> Result<Vec<Series>, Refusal>;
 }
@@ -120,6 +123,18 @@ pub trait Metrics {
 pub trait Store: SharedData + Queues + Metrics + Send + Sync {
     /// Where what a plugin does in this process, and on this thread, is counted.
     fn counters(&self, plugin: &str) -> Arc<dyn Counters>;
+}
+
+/// How a count of [`Metrics::stand_in`] is shown.
+pub fn stand_in_series(plugin: &[u8], function: &[u8], calls: u64) -> Series {
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Series {
+        name: "proxy_wasm_stand_in_calls_total".into(),
+        help: "Calls of each function that the host does not have".into(),
+        kind: Type::Counter,
+        labels: vec![("plugin", text(plugin)), ("function", text(function))],
+        value: Value::Number(calls.into()),
+    }
 }
 
 /// The order in which metrics are shown.

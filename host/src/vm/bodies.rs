@@ -12,6 +12,9 @@ use crate::limits;
 pub(super) const LENGTH_CHANGED: &str = "the size of a response body changed after its Content-Length was sent; \
      remove the header content-length in proxy_on_response_headers";
 
+const PAUSED_AT_END: &str =
+    "pauses the end of a response body and waits for nothing: the body goes on";
+
 impl Vm {
     pub(super) fn request_body(
         &mut self,
@@ -63,11 +66,19 @@ impl Vm {
         let Some(s) = state.contexts.streams.get_mut(&stream) else {
             return Err(gone());
         };
-        if holds && s.request_body.over_limit() {
+        let keeps_passed = more && !holds && !event.piecewise;
+        let failure = if holds && s.request_body.over_limit() {
+            Some(too_large(Callback::RequestBody, limit, room))
+        } else if keeps_passed && !s.make_room_for_passed(room.min(limits::BODY)) {
+            Some(Error::ChangedTooLarge { limit: limits::BODY })
+        } else {
+            None
+        };
+        if let Some(error) = failure {
             s.paused = false;
             s.give_up_request_body(state.plugin.fail_open);
             state.contexts.count_held(stream);
-            return Err(too_large(Callback::RequestBody, limit, room));
+            return Err(error);
         }
         let output = s.end_request_body(holds, event);
         state.contexts.count_held(stream);
@@ -87,6 +98,18 @@ impl Vm {
     /// Whether a call of the stream's own is under way, so that the stream may wait for that.
     pub fn awaits_call(&self, stream: ContextId) -> bool {
         self.state().calls.awaited_by(stream)
+    }
+
+    /// What a stream that pauses may wait for: a call of its own, or what its plugin context is called for outside of
+    /// requests.
+    fn awaited(&self, stream: ContextId) -> Option<&'static str> {
+        let state = self.state();
+        let root = state.contexts.root_of(stream)?;
+        if state.calls.may_answer(stream, root.id) {
+            Some("a call")
+        } else {
+            root.is_active().then_some("a tick or a message")
+        }
     }
 
     pub(super) fn response_body(
@@ -176,7 +199,8 @@ impl Vm {
         unsafe { s.response_body.begin(event.body) };
         let action = self.body(Callback::ResponseBody, stream, event)?;
         let pauses = action == Action::Pause;
-        let waits = pauses && event.end_of_stream && self.awaits_call(stream);
+        let at_end = pauses && event.end_of_stream;
+        let awaited = if at_end { self.awaited(stream) } else { None };
         let state = self.state_mut();
         let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
         if s.cut.is_some() {
@@ -189,7 +213,7 @@ impl Vm {
         let failure = if holds && s.response_body.over_limit() {
             Some(too_large(Callback::ResponseBody, limit, room))
         } else {
-            waits.then_some(Error::WaitsAtEnd)
+            awaited.map(Error::WaitsAtEnd)
         };
         if let Some(failure) = failure {
             s.response_body.give_up(state.plugin.fail_open);
@@ -197,6 +221,11 @@ impl Vm {
             let is_cut = event.end_of_stream && !state.plugin.fail_open;
             return Err(if is_cut { cut_off(state, failure) } else { failure });
         }
+        if at_end {
+            state.note_once(PAUSED_AT_END);
+        }
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
         let output = s.response_body.end(action, event.end_of_stream);
         let begins = s.response_bytes.0 == 0 && event.body.is_empty();
         let output = if begins && matches!(&output, Output::Replace(bytes) if !bytes.is_empty()) {

@@ -40,6 +40,11 @@ pub fn for_module(
         let known = known.as_ref().and_then(ExternType::func).map(signature);
         if known.as_ref() != Some(&signature(&wanted)) {
             stand_in(&mut linker, &import, wanted, known, &mut warnings)?;
+            // Those without a warning are counted once they are called.
+            if warnings.len() <= limits::LOAD_WARNINGS {
+                let state = store.data();
+                state.host.count_stand_in(&state.plugin.name, &name_of(&import), 0);
+            }
         }
     }
     if warnings.len() > limits::LOAD_WARNINGS {
@@ -70,6 +75,10 @@ fn base() -> Result<&'static Linker<State>, Error> {
     })
 }
 
+fn name_of(import: &ImportType<'_>) -> String {
+    format!("{}.{}", shown(import.module()), shown(import.name()))
+}
+
 fn stand_in(
     linker: &mut Linker<State>,
     import: &ImportType<'_>,
@@ -78,7 +87,8 @@ fn stand_in(
     warnings: &mut Vec<String>,
 ) -> Result<(), Error> {
     let (module, name) = (import.module(), import.name());
-    let text = format!("{}.{}{}", shown(module), shown(name), printable(&signature(&ty)));
+    let function = name_of(import);
+    let text = function.clone() + &printable(&signature(&ty));
     let odd = match known {
         Some(known) => format!("import {text} has another type than this host's {known}"),
         None => format!("import {text} is not a function of this host"),
@@ -105,6 +115,7 @@ fn stand_in(
                  the call answered {status}"
             ));
             link_any(linker, (module, name), ty, move |state, out| {
+                count(state, &function);
                 called.tell(state);
                 for (slot, ty) in out.iter_mut().zip(&results) {
                     *slot = answer_of(ty, status);
@@ -115,7 +126,7 @@ fn stand_in(
         None => {
             warnings.push(format!("{odd}: a call of it traps"));
             link_any(linker, (module, name), ty, move |state, _| {
-                state.own.count(Count::StandIns);
+                count(state, &function);
                 Err(wasmtime::Error::msg(format!(
                     "{text} was called, which this host does not have"
                 )))
@@ -123,6 +134,11 @@ fn stand_in(
         }
     };
     added.map_err(|e| Error::Import(one_line(&e)))
+}
+
+fn count(state: &State, function: &str) {
+    state.own.count(Count::StandIns);
+    state.host.count_stand_in(&state.plugin.name, function, 1);
 }
 
 /// The warning when a stand-in is called, once in each process: what a filter wanted of it does not happen, and it may not
@@ -139,7 +155,6 @@ impl Called {
     }
 
     fn tell(&self, state: &State) {
-        state.own.count(Count::StandIns);
         let now = state.host.process();
         if self.told.swap(now, Relaxed) != now {
             state.warn(&self.text);

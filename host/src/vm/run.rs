@@ -79,7 +79,8 @@ impl Vm {
         }
     }
 
-    /// Takes the outcome of a pause. One that has not ended by itself ends here: its caller gives up.
+    /// Takes the outcome of a pause. One that has not ended by itself ends here, since its caller gives up, unless
+    /// others wait for it.
     pub(super) fn resumed(&mut self, stream: ContextId) -> Result<Action, Error> {
         if let Some(error) = &self.dead {
             return Err(error.lost());
@@ -90,7 +91,10 @@ impl Vm {
             s.request_headers_loaded = false;
         }
         let found = self.state_mut().contexts.streams.get_mut(&stream);
-        let paused = found.is_some_and(|s| std::mem::take(&mut s.paused));
+        let paused = found.is_some_and(|s| {
+            let others = s.paused && !s.wakers.is_empty();
+            std::mem::replace(&mut s.paused, others)
+        });
         if paused && action == Action::Continue {
             self.state().own.count(Count::PauseLimits);
             return Ok(Action::Pause);
@@ -169,10 +173,12 @@ impl Vm {
     }
 
     /// Whether a guest that can write to the response's body changed its headers: who describes another response than
-    /// the one that came is about to make one.
+    /// the one that came is about to make one. A guest without a callback for headers cannot say what it is about to do.
     fn may_rewrite(&self, stream: ContextId) -> bool {
+        let changed =
+            || self.state().contexts.streams.get(&stream).is_some_and(|s| !s.effects.is_empty());
         self.module.code.profile.writes_response_body
-            && self.state().contexts.streams.get(&stream).is_some_and(|s| !s.effects.is_empty())
+            && (self.exports.response_headers.is_none() || changed())
     }
 
     /// How many headers the response has, and whether it is known to have no body.
@@ -277,7 +283,7 @@ impl Vm {
         for stream in state.contexts.streams.values_mut() {
             stream.request_body.release();
             stream.response_body.release();
-            if let Some(waker) = stream.waker.take() {
+            for waker in stream.wakers.drain(..) {
                 state.host.wake(waker);
             }
         }
@@ -291,11 +297,10 @@ impl Vm {
         let mut resumed = std::mem::take(&mut state.call.resumed);
         for id in resumed.drain(..).filter(|id| *id != called) {
             let Some(stream) = state.contexts.streams.get_mut(&id) else { continue };
-            if !stream.is_held_by_calls()
-                && std::mem::take(&mut stream.paused)
-                && let Some(waker) = stream.waker.take()
-            {
-                state.host.wake(waker);
+            if !stream.is_held_by_calls() && std::mem::take(&mut stream.paused) {
+                for waker in stream.wakers.drain(..) {
+                    state.host.wake(waker);
+                }
             }
             stream.resume = false;
         }
@@ -312,7 +317,8 @@ impl Vm {
     ) -> Result<Action, Error> {
         let resumed = self.state().contexts.streams.get(&stream).is_some_and(|s| s.resume);
         let action = self.settle(stream, action);
-        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else {
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else {
             return Err(gone());
         };
         let waits = action == Action::Continue && s.awaited_calls != 0;
@@ -322,6 +328,12 @@ impl Vm {
             Action::Continue => keeps && !resumed,
             Action::Respond | Action::Close => false,
         };
+        if !s.paused {
+            // Another light thread of the request may wait.
+            for waker in s.wakers.drain(..) {
+                state.host.wake(waker);
+            }
+        }
         Ok(action)
     }
 

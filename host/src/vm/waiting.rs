@@ -18,7 +18,7 @@ impl Vm {
     }
 
     /// Sets the token by which [`Requests::wake`](crate::ports::Requests::wake) tells of the end of the stream's pause. It is
-    /// made only for a stream that is paused; false for others, which need not wait.
+    /// made only for a stream that is paused; false for others, which need not wait. Several may wait for one stream.
     pub fn wait(
         &mut self,
         stream: ContextId,
@@ -26,18 +26,20 @@ impl Vm {
     ) -> bool {
         let found = self.state_mut().contexts.streams.get_mut(&stream);
         found.filter(|s| s.paused).is_some_and(|s| {
-            s.waker = waker();
+            s.wakers.extend(waker());
             true
         })
     }
 
-    /// Takes back the token of [`Vm::wait`].
-    pub fn take_waker(&mut self, stream: ContextId) -> Option<NonZeroUsize> {
-        self.state_mut().contexts.streams.get_mut(&stream)?.waker.take()
+    /// Keeps the tokens of [`Vm::wait`] of which `keeps` is true; the others are of those who wait no longer.
+    pub fn keep_wakers(&mut self, stream: ContextId, keeps: impl Fn(NonZeroUsize) -> bool) {
+        if let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) {
+            s.wakers.retain(|waker| keeps(*waker));
+        }
     }
 
-    /// Takes the outcome of a pause: when it has ended, or when the caller waits no longer, which ends it. Then the action is
-    /// [`Action::Pause`](crate::event::Action::Pause).
+    /// Takes the outcome of a pause: when it has ended, or when the caller waits no longer, which ends it unless others wait
+    /// (see [`Vm::keep_wakers`]). Then the action is [`Action::Pause`](crate::event::Action::Pause).
     pub fn resume(&mut self, stream: ContextId) -> Result<Outcome, Error> {
         let action = self.resumed(stream)?;
         let awaits_call = self.awaits_call(stream);

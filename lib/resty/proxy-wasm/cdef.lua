@@ -351,6 +351,7 @@ int32_t rpw_stream_wait(const struct rpw_context_t *context,
                         struct rpw_error_t *error);
 int32_t rpw_stream_resume(const struct rpw_context_t *context,
                           void *request,
+                          void *semaphore,
                           struct rpw_outcome_t *outcome,
                           struct rpw_error_t *error);
 int32_t rpw_stream_skip(const struct rpw_context_t *context,

@@ -10,12 +10,16 @@ local ngx_resp = require("ngx.resp")
 
 local get_request = base.get_request
 local get_headers = ngx.resp.get_headers
+local http_version = ngx.req.http_version
 local ngx_header = ngx.header
+local ngx_log = ngx.log
+local WARN = ngx.WARN
 local ngx_req = ngx.req
 local add_to_request = ngx_req_core.add_header
 local add_to_response = ngx_resp.add_header
 
 local pairs = pairs
+local setmetatable = setmetatable
 
 local lib = clib.lib
 local FIELD = clib.const.RPW_LINE_FIELD
@@ -30,11 +34,41 @@ local function add_line(add, name, value, always)
     return add(get_request(), line, always)
 end
 
+-- nginx sends its own of the first two. Clients take a response of HTTP/2 with one of these for malformed.
+local OF_CONNECTION = {
+    ["connection"] = true,
+    ["transfer-encoding"] = true,
+    ["keep-alive"] = true,
+    ["proxy-connection"] = true,
+}
+
+-- The same, and headers of HTTP/1.
+local NOT_IN_HTTP2 = setmetatable({ ["upgrade"] = true, ["te"] = true }, { __index = OF_CONNECTION })
+
 local function is_content_type(name)
     return #name == 12 and name:lower() == "content-type"
 end
 
+local told = false
+
+-- Returns a result of the library, and says once of a worker that it does not know the lists of a response.
+local function known(rc)
+    if rc == UNKNOWN and not told then
+        told = true
+        ngx_log(WARN, "wasm: the lists of headers of this nginx are not known: names with underscores, ",
+            "empty values and further lines of headers that nginx knows are left to ngx_lua")
+    end
+    return rc
+end
+
 local _M = {}
+
+-- Whether a response cannot have a header, which is given in lower case.
+function _M.is_of_connection(name)
+    return (http_version() >= 2 and NOT_IN_HTTP2 or OF_CONNECTION)[name] or false
+end
+
+local is_of_connection = _M.is_of_connection
 
 -- Takes every line of a response header away.
 function _M.remove(name)
@@ -42,7 +76,7 @@ function _M.remove(name)
     if not name:find("_", 1, true) then
         ngx_header[name] = nil
     end
-    lib.rpw_response_line_remove(get_request(), name, #name)
+    known(lib.rpw_response_line_remove(get_request(), name, #name))
 end
 
 local function set_field(name, value)
@@ -67,7 +101,10 @@ end
 
 -- Adds a line to the response.
 function _M.add(name, value)
-    local rc = add_line(lib.rpw_response_line_add, name, value, 0)
+    if is_of_connection(name:lower()) then
+        return
+    end
+    local rc = known(add_line(lib.rpw_response_line_add, name, value, 0))
     if rc == UNKNOWN then
         add_to_response(name, value)
     elseif rc == FIELD then
@@ -83,6 +120,9 @@ end
 -- Gives the response one line of that name.
 function _M.set(name, value)
     _M.remove(name)
+    if is_of_connection(name:lower()) then
+        return
+    end
     if add_line(lib.rpw_response_line_add, name, value, 0) ~= 0 then
         set_field(name, value)
     end
@@ -96,7 +136,7 @@ function _M.clear()
         end
     end
     -- Names with underscores, and further lines of headers that nginx has a field for.
-    lib.rpw_response_line_clear(get_request())
+    known(lib.rpw_response_line_clear(get_request()))
 end
 
 -- Adds a line to the request.

@@ -8,19 +8,7 @@ local ngx_print = ngx.print
 local ngx_exit = ngx.exit
 local http_version = ngx.req.http_version
 
--- nginx frames messages itself. The last two are of one connection, too; clients take HTTP/2 with them for malformed.
-local FRAMING = {
-    ["content-length"] = true,
-    ["transfer-encoding"] = true,
-    ["connection"] = true,
-    ["keep-alive"] = true,
-    ["proxy-connection"] = true,
-}
-
--- Not in HTTP/2, where clients take a response with one of the last two for malformed.
-local function is_of_connection(lower)
-    return FRAMING[lower] or (lower == "upgrade" or lower == "te") and http_version() >= 2
-end
+local is_of_connection = header_lines.is_of_connection
 
 local function set_header(name, lower, value)
     if value == "" or lower == "content-type" or name:find("_", 1, true) then
@@ -37,7 +25,7 @@ local function set_headers(headers)
         local lower = name:lower()
         if seen[lower] and lower ~= "content-type" then
             header_lines.add(name, value)
-        elseif not is_of_connection(lower) then
+        elseif lower ~= "content-length" and not is_of_connection(lower) then
             seen[lower] = true
             set_header(name, lower, value)
         end

@@ -173,7 +173,7 @@ local function wait(ctx, r, step)
     if rc == PAUSE then
         local ms = timeout_ms[0]
         sema:wait(ms / 1000)
-        rc = lib.rpw_stream_resume(ctx, r, outcome, error_slot)
+        rc = lib.rpw_stream_resume(ctx, r, sema.sem, outcome, error_slot)
         keep(sema)
         if rc == PAUSE then
             if outcome.awaits_call ~= 0 then
@@ -182,7 +182,7 @@ local function wait(ctx, r, step)
             return failed(step, format("the filter paused the request, and nothing let it go on within %d ms", ms))
         end
     elseif rc == CONTINUE then
-        rc = lib.rpw_stream_resume(ctx, r, outcome, error_slot)
+        rc = lib.rpw_stream_resume(ctx, r, sema.sem, outcome, error_slot)
     end
     if work_waits[0] ~= 0 then
         look_for_work()

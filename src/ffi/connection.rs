@@ -1,0 +1,75 @@
+//! The client's connection.
+//!
+//! A body that is shorter than its Content-Length leaves the client waiting, and it takes the next response for the
+//! rest. nginx does not compare the two and keeps the connection. ngx_lua has no function that closes it once the body
+//! went out, so the socket is shut down when nginx frees the request: nginx has handed over all bytes by then, the client
+//! sees an incomplete response, and nginx finds the connection closed.
+//!
+//! HTTP/2 and later need nothing: there a body of another size is an error of its stream alone (RFC 9113, section 8.1.1).
+
+use std::ffi::{c_int, c_void};
+use std::num::NonZeroUsize;
+
+use super::{nginx, variables};
+use crate::ports::{Host, RequestId};
+
+/// The beginning of `ngx_http_request_t`.
+#[repr(C)]
+struct Request {
+    signature: u32,
+    connection: *const Connection,
+}
+
+/// The beginning of `ngx_connection_t`.
+#[repr(C)]
+struct Connection {
+    data: *const c_void,
+    read: *const c_void,
+    write: *const c_void,
+    socket: c_int,
+}
+
+/// `NGX_HTTP_MODULE`, which nginx writes into each request.
+const SIGNATURE: u32 = 0x5054_5448;
+
+/// Closes the connection of a request that nginx is about to free, when the response on it was shorter than its length.
+pub fn close_if_short(request: RequestId) {
+    let pointer = request.0.get() as *const Request;
+    // SAFETY: nginx frees the request after this call. Both structures have begun like this since nginx 0.3. A connection
+    // that has a request points to the one that the client sent, which lives for as long as its subrequests.
+    unsafe {
+        let Some(connection) = (*pointer).connection.as_ref() else { return };
+        let of_client = connection.data.cast::<Request>();
+        let is_known = |request: *const Request| {
+            !request.is_null()
+                && (*request).signature == SIGNATURE
+                && std::ptr::eq((*request).connection, connection)
+        };
+        if !is_known(pointer) || !is_known(of_client) {
+            return;
+        }
+        let main = NonZeroUsize::new(of_client as usize).map(RequestId);
+        if let (Ok(host), Some(main)) = (nginx::host(), main)
+            && is_short(host.as_ref(), main)
+        {
+            libc::shutdown(connection.socket, libc::SHUT_RDWR);
+        }
+    }
+}
+
+fn is_short(host: &dyn Host, request: RequestId) -> bool {
+    let mut value = Vec::new();
+    let of_http1 = variables::read(request, b"server_protocol", &mut value)
+        && value.starts_with(b"HTTP/1")
+        && !matches!(host.response_status(request), 100..=199 | 204 | 304)
+        && !host.is_head(request);
+    let mut number = |name: &[u8]| {
+        let found = variables::read(request, name, &mut value);
+        found.then(|| std::str::from_utf8(&value).ok()?.parse::<u64>().ok()).flatten()
+    };
+    // nginx takes the length away where it changes the body itself.
+    of_http1
+        && number(b"sent_http_content_length")
+            .zip(number(b"body_bytes_sent"))
+            .is_some_and(|(length, sent)| sent < length)
+}
