@@ -106,7 +106,7 @@ pub const CALL_MESSAGE: usize = 16 * 1024 * 1024;
 /// Connections of one worker to one upstream of gRPC calls. Calls that none of them has room for wait.
 pub const GRPC_CONNECTIONS: usize = 16;
 /// Connections of one worker for gRPC calls. Past it idle ones are closed, and then calls fail. Each is one of the 256 timers
-/// that may run at once by nginx's default (`lua_max_running_timers`).
+/// that may run at once in OpenResty by default (`lua_max_running_timers`).
 pub const GRPC_WORKER_CONNECTIONS: usize = 128;
 /// Calls that one VM may have under way. Stops a filter from taking all of a worker's connections.
 pub const CALLS: usize = 4096;
