@@ -202,7 +202,7 @@ fn five_hundred_requests_wait_for_three_calls_each() {
                 wasm, arrived = require("resty.proxy-wasm"), 0
                 local sock = "unix:" .. ngx.config.prefix() .. "part.sock"
                 wasm.setup({ upstreams = { part = sock } })
-                ctx = assert(wasm.on_configure(assert(wasm.load("three_calls", "three_calls.wasm"))))
+                ctx = assert(wasm.on_configure(assert(wasm.load("three_calls", "three_calls.wasm", { time_limit = 60000 }))))
             }
             server {
                 listen unix:part.sock backlog=4096;
