@@ -484,7 +484,7 @@ impl<'a> Flow<'a> {
         let resume = || {
             context.with_stream(stream, |vm| {
                 let outcome = vm.resume(stream.id)?;
-                vm.take_waker(stream.id);
+                vm.keep_wakers(stream.id, |_| false);
                 Ok(Told::of(outcome, vm, stream))
             })
         };
