@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -20,11 +21,10 @@ impl Registry {
     /// Starts one. With `secure` it speaks TLS and asks for the login me:secret.
     fn start(secure: bool) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let port = free_port();
         let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
         let mut config = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdir: {}}}\nhttp:\n  addr: 127.0.0.1:{port}\n",
+            "version: 0.1\nlog: {{level: error}}\nstorage:\n  filesystem: {{rootdirectory: {}}}\nhttp:\n  addr: 127.0.0.1:{port}\n",
             at("data")
         );
         if secure {
@@ -46,12 +46,14 @@ impl Registry {
             .stderr(Stdio::null())
             .spawn()
             .expect("docker-registry: apt-get install docker-registry");
-        let registry = Self { child, folder, port };
+        let mut registry = Self { child, folder, port };
         let started = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(started.elapsed() < Duration::from_secs(60), "the registry does not start");
             std::thread::sleep(Duration::from_millis(50));
         }
+        // Nobody else answers in its place.
+        assert!(registry.child.try_wait().expect("a child").is_none(), "the registry has ended");
         registry
     }
 
@@ -65,6 +67,20 @@ impl Registry {
 
     fn store(&self) -> String {
         self.path("store")
+    }
+}
+
+/// A port that no other test of this process was given.
+fn free_port() -> u16 {
+    static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+    let mut given = GIVEN.lock().unwrap_or_else(PoisonError::into_inner);
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        if !given.contains(&port) {
+            given.push(port);
+            return port;
+        }
     }
 }
 
@@ -273,7 +289,8 @@ fn signatures() {
     };
     let ((private, public), (_, other)) = (key("one"), key("two"));
     let pull = |key: &str| proxy_wasm(&["pull", pushed, "--store", &store, "--verify", key]);
-    assert!(pull(&public).ended(3).err.contains("it has no signature"));
+    let answer = pull(&public).ended(3);
+    assert!(answer.err.contains("it has no signature"), "{}", answer.err);
 
     // As cosign does.
     let text = format!(
