@@ -51,9 +51,10 @@ end
 
 local told = false
 
--- Returns a result of the library, and says once of a worker that it does not know the lists of a response.
+-- Returns a result of the library, and says once of a worker that it does not know the lists of a response. Those of
+-- a subrequest are not sent to a client.
 local function known(rc)
-    if rc == UNKNOWN and not told then
+    if rc == UNKNOWN and not told and not ngx.is_subrequest then
         told = true
         ngx_log(WARN, "wasm: the lists of headers of this nginx are not known: names with underscores, ",
             "empty values and further lines of headers that nginx knows are left to ngx_lua")
