@@ -52,10 +52,14 @@ fn descriptors(pid: i32) -> BTreeMap<u32, String> {
 /// Runs `tries` and checks that the worker is the one of before, with the same files and sockets open.
 fn with_nothing_opened(nginx: &Running, tries: impl FnOnce()) {
     let workers = nginx.worker_pids();
-    let before = descriptors(workers[0]);
-    let sockets = before.iter().filter(|(_, what)| what.starts_with("socket:"));
-    assert!(sockets.clone().count() >= 2, "the port and the channel to the master: {before:?}");
-    assert!(sockets.clone().all(|(number, _)| *number < 65), "the guest tries 0 to 64: {before:?}");
+    // The port, both ends of the channel to the master, and the socket that wakes the worker, which it opens last.
+    let started = poll(|| {
+        let open = descriptors(workers[0]);
+        (open.values().filter(|what| what.starts_with("socket:")).count() >= 4).then_some(open)
+    });
+    let before = started.expect("the sockets of a worker that has started");
+    let mut sockets = before.iter().filter(|(_, what)| what.starts_with("socket:"));
+    assert!(sockets.all(|(number, _)| *number < 65), "the guest tries 0 to 64: {before:?}");
     tries();
     assert_eq!(nginx.worker_pids(), workers);
     // The connections of the test are closed a little later than they are answered.
