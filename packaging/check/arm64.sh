@@ -33,7 +33,7 @@ check_arm64() {
         tools/nginx-preamble "$root/nginx"
         sed -e '/modules-enabled/d' -e "s/127.0.0.1:8080/127.0.0.1:$port/" -e "s|/tmp/|$root/|" "$demo/nginx.conf"
     } >"$root/nginx.conf"
-    "$root/nginx" -e stderr -p "$demo" -c "$root/nginx.conf" 2>"$root/log" || {
+    "$root/nginx" -e stderr -c "$root/nginx.conf" 2>"$root/log" || {
         cat "$root/log"
         die "nginx did not start"
     }

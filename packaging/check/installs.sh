@@ -61,7 +61,7 @@ free_port() {
 start_demo() {
     port=$(free_port)
     sed -e "s/127.0.0.1:8080/127.0.0.1:$port/" -e "s|^http {|http {\n${3:-}|" "$1$2/nginx.conf" >"$1/tmp/nginx.conf"
-    inside "$1" nginx -e stderr -p "$2" -c /tmp/nginx.conf >>"$1/tmp/log" 2>&1 || {
+    inside "$1" nginx -e stderr -c /tmp/nginx.conf >>"$1/tmp/log" 2>&1 || {
         cat "$1/tmp/log"
         die "nginx did not start"
     }
@@ -120,7 +120,7 @@ check_oldest() {
     local root=$work/bullseye
     say "Debian 11"
     new_root "$root" bullseye libc-bin
-    inside "$root" ldd --version | head -n 1
+    inside "$root" ldd --version | sed -n 1p
     cp "$(probe_for x86_64-linux-gnu.2.17)" "$root/probe"
     cp "$(unpacked "$1")/libresty_proxy_wasm.so" "$root/"
     inside "$root" /probe /libresty_proxy_wasm.so
@@ -213,13 +213,16 @@ check_tarballs() {
     fi
 
     say "opm"
-    cp -r "$root/download"/lua-resty-proxy-wasm-*-linux-gnu/demo "$root/srv/demo"
+    # This way has no demo of its own.
+    local demo=/usr/local/openresty/share/lua-resty-proxy-wasm/demo
+    mkdir -p "$root${demo%/*}"
+    cp -r "$root/download"/lua-resty-proxy-wasm-*-linux-gnu/demo "$root$demo"
     run_documented "$root" opm
-    serve_demo "$root" /srv/demo "$openresty_paths"
+    serve_demo "$root" "$demo" "$openresty_paths"
     rm "$root/usr/local/openresty/site/lualib/libresty_proxy_wasm.so"
-    sed -i "s|^http {|http {\n$openresty_paths|" "$root/srv/demo/nginx.conf"
+    sed -i "s|^http {|http {\n$openresty_paths|" "$root$demo/nginx.conf"
     local said
-    said=$(inside "$root" nginx -e stderr -p /srv/demo -c nginx.conf -t 2>&1 || true)
+    said=$(inside "$root" nginx -e stderr -c "$demo/nginx.conf" -t 2>&1 || true)
     grep -A 1 'libresty_proxy_wasm.so was not found' <<<"$said" || die "without the library: $said"
     rm -rf "$root"
 }
