@@ -222,7 +222,7 @@ check_tarballs() {
     rm "$root/usr/local/openresty/site/lualib/libresty_proxy_wasm.so"
     sed -i "s|^http {|http {\n$openresty_paths|" "$root$demo/nginx.conf"
     local said
-    said=$(inside "$root" nginx -e stderr -c "$demo/nginx.conf" -t 2>&1 || true)
+    said=$(inside "$root" nginx -e stderr -c "$demo/nginx.conf" 2>&1 || true)
     grep -A 1 'libresty_proxy_wasm.so was not found' <<<"$said" || die "without the library: $said"
     rm -rf "$root"
 }
