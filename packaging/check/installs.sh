@@ -234,7 +234,7 @@ repacked() {
     dpkg-deb --raw-extract "$1" "$folder"
     sed -i "s/^Version: .*/Version: $3/" "$folder/DEBIAN/control"
     find "$folder" -name 'libresty_proxy_wasm.so' -exec sh -c 'printf x >>"$1"' sh {} \;
-    dpkg-deb --build --root-owner-group "$folder" "$2" >/dev/null
+    dpkg-deb --build -z1 --root-owner-group "$folder" "$2" >/dev/null
 }
 
 # Another version, the first again, and none, while nginx serves.
