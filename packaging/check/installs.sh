@@ -130,6 +130,7 @@ check_deb() {
     local root=$work/deb
     say ".deb, on a Debian without nginx"
     new_root "$root" bookworm ca-certificates
+    echo 'APT::Get::Assume-Yes "true";' >"$root/etc/apt/apt.conf.d/99yes"
     inside "$root" apt-get update -q >/dev/null
     run_documented "$root" deb
     serve_demo "$root" /usr/share/lua-resty-proxy-wasm/demo
