@@ -19,7 +19,6 @@ local add_to_request = ngx_req_core.add_header
 local add_to_response = ngx_resp.add_header
 
 local pairs = pairs
-local setmetatable = setmetatable
 
 local lib = clib.lib
 local FIELD = clib.const.RPW_LINE_FIELD
@@ -34,16 +33,16 @@ local function add_line(add, name, value, always)
     return add(get_request(), line, always)
 end
 
--- nginx sends its own of the first two. Clients take a response of HTTP/2 with one of these for malformed.
+-- The HTTP versions from which on a response cannot have these. nginx sends its own of the first two. Clients take a
+-- response of HTTP/2 with one of them for malformed.
 local OF_CONNECTION = {
-    ["connection"] = true,
-    ["transfer-encoding"] = true,
-    ["keep-alive"] = true,
-    ["proxy-connection"] = true,
+    ["connection"] = 0,
+    ["transfer-encoding"] = 0,
+    ["keep-alive"] = 0,
+    ["proxy-connection"] = 0,
+    ["upgrade"] = 2,
+    ["te"] = 2,
 }
-
--- The same, and headers of HTTP/1.
-local NOT_IN_HTTP2 = setmetatable({ ["upgrade"] = true, ["te"] = true }, { __index = OF_CONNECTION })
 
 local function is_content_type(name)
     return #name == 12 and name:lower() == "content-type"
@@ -66,7 +65,8 @@ local _M = {}
 
 -- Whether a response cannot have a header, which is given in lower case.
 function _M.is_of_connection(name)
-    return (http_version() >= 2 and NOT_IN_HTTP2 or OF_CONNECTION)[name] or false
+    local from = OF_CONNECTION[name]
+    return from ~= nil and http_version() >= from
 end
 
 local is_of_connection = _M.is_of_connection
