@@ -12,7 +12,7 @@ use super::desk::{self, Answer};
 use super::ticker::Entry;
 use super::work::PIECE_NANOS;
 use super::{
-    Failure, RPW_CONTINUE, RPW_WORK_STOP, RPW_WORK_WAIT, boundary, guest_boundary, nginx,
+    Failure, RPW_CONTINUE, RPW_WORK_STOP, RPW_WORK_WAIT, boundary, failures, guest_boundary, nginx,
     rpw_error_t, rpw_io_t, rpw_work_t, trust, types, work,
 };
 use crate::callout::{FailureKind, Target};
@@ -193,7 +193,7 @@ fn log_failure(plugin: &Plugin, opening: &Opening, event: &Event) {
         return;
     }
     let kind = if opening.message.is_some() { "gRPC call" } else { "gRPC stream" };
-    work::report_call(plugin, kind, &opening.name, status);
+    failures::report_call(plugin, kind, &opening.name, status);
 }
 
 /// Says that a connection is there.
@@ -338,7 +338,7 @@ pub unsafe extern "C" fn rpw_grpc_failed(
         // SAFETY: as promised by the caller.
         let (word, details) =
             unsafe { (types::bytes(word, word_length), types::bytes(details, details_length)) };
-        let mut failure = work::failure(word, details);
+        let mut failure = failures::failure(word, details);
         // The time of a call is over when its deadline is, and not when a connection takes long.
         if failure.kind == FailureKind::Timeout {
             failure.kind = FailureKind::Connect;

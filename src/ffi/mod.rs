@@ -21,6 +21,7 @@ mod context;
 mod desk;
 mod effects;
 mod ending;
+mod failures;
 mod foreign;
 mod functions;
 mod grpc;

@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_void};
-use std::fmt;
 use std::net::IpAddr;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -10,15 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::desk::{Answer, Call, Desk, Function, Next};
+use super::failures::{failure, report, report_call};
 use super::ticker::{self, Entry};
 use super::{
     Failure, RPW_CALL_DONE, RPW_CALL_GONE, RPW_CALL_RECEIVE, RPW_CONTINUE, RPW_WORK_CONNECT,
     RPW_WORK_FOLLOW, RPW_WORK_WAKE, boundary, ending, foreign, grpc, guest_boundary, listen, nginx,
     plans, process, rpw_error_t, rpw_io_t, rpw_work_t, shared, types,
 };
-use crate::abi::LogLevel;
 use crate::callout::{self, Exchange, FailureKind, Step};
-use crate::error::Error;
 use crate::limits;
 use crate::ports::Host;
 use crate::vm::{Plugin, Work};
@@ -288,24 +286,6 @@ pub fn keep(plugin: &Rc<Plugin>) {
     let until = host.monotonic_clock() + limits::END_MS * NANOS_PER_MS;
     DESK.with_borrow_mut(|desk| desk.keep(plugin, until));
     announce();
-}
-
-pub(super) fn report(plugin: &Plugin, error: &Error) {
-    let line = format!("wasm plugin \"{}\": {error}", plugin.name());
-    nginx::log(None, LogLevel::Error, line.as_bytes());
-}
-
-/// What a light thread says of a failure, by its word.
-pub(super) fn failure(word: &[u8], details: &[u8]) -> callout::Failure {
-    let kind = FailureKind::of_word(word).unwrap_or(FailureKind::Connect);
-    callout::Failure::new(kind, String::from_utf8_lossy(details))
-}
-
-/// Says that a call failed on the way.
-pub(super) fn report_call(plugin: &Plugin, kind: &str, upstream: &str, why: &dyn fmt::Display) {
-    let name = plugin.name();
-    let line = format!("wasm plugin \"{name}\": {kind} to {upstream} failed: {why}");
-    nginx::log(None, LogLevel::Warn, line.as_bytes());
 }
 
 /// What a failure took of the worker's time.

@@ -1,0 +1,28 @@
+//! What the error log is told of background jobs that fail.
+
+use std::fmt;
+
+use super::nginx;
+use crate::abi::LogLevel;
+use crate::callout::{self, FailureKind};
+use crate::error::Error;
+use crate::vm::Plugin;
+
+/// A callback failed.
+pub fn report(plugin: &Plugin, error: &Error) {
+    let line = format!("wasm plugin \"{}\": {error}", plugin.name());
+    nginx::log(None, LogLevel::Error, line.as_bytes());
+}
+
+/// What a light thread says of a failure, by its word.
+pub fn failure(word: &[u8], details: &[u8]) -> callout::Failure {
+    let kind = FailureKind::of_word(word).unwrap_or(FailureKind::Connect);
+    callout::Failure::new(kind, String::from_utf8_lossy(details))
+}
+
+/// Says that a call failed on the way.
+pub fn report_call(plugin: &Plugin, kind: &str, upstream: &str, why: &dyn fmt::Display) {
+    let name = plugin.name();
+    let line = format!("wasm plugin \"{name}\": {kind} to {upstream} failed: {why}");
+    nginx::log(None, LogLevel::Warn, line.as_bytes());
+}
