@@ -1,23 +1,17 @@
 //! gRPC without end: calls in answers of calls, messages faster than filters take them. The worker answers its requests
 //! meanwhile, other jobs have their turns, and the worker ends when it must.
 
-use super::jobs::{KINDS, Kind, TICKS, answers_meanwhile, start};
-use super::support::{poll, valgrind};
+use super::h2_frames::{
+    DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PING, SETTINGS, WINDOW_UPDATE, block, frame,
+};
+use super::jobs::{KINDS, Kind, TICKS, answers_meanwhile, start, worker_ends};
+use super::support::valgrind;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::spawn;
 use tempfile::TempDir;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const GOAWAY: u8 = 7;
-const WINDOW_UPDATE: u8 = 8;
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
 
 /// What a server does with a request. It is written frame by frame, since it must be faster than the worker.
 #[derive(Clone, Copy, Debug)]
@@ -30,25 +24,6 @@ enum Does {
     Floods,
     /// Sends pings without end.
     Pings,
-}
-
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32).to_be_bytes()[1..].to_vec();
-    bytes.extend([kind, flags]);
-    bytes.extend(stream.to_be_bytes());
-    bytes.extend(payload);
-    bytes
-}
-
-fn block(headers: &[(&str, &str)]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for (name, value) in headers {
-        bytes.extend([0, name.len() as u8]);
-        bytes.extend(name.as_bytes());
-        bytes.push(value.len() as u8);
-        bytes.extend(value.as_bytes());
-    }
-    bytes
 }
 
 fn head(stream: u32) -> Vec<u8> {
@@ -253,19 +228,7 @@ fn workers_end_while_grpc_goes_on_without_end() {
     let (_dir, upstreams) = servers();
     let mixed = [&GRPC[..], &[&TICKS]].concat();
     for kinds in [&mixed[..], &[&CALLS], &[&CONNECTIONS], &[&FAILING], &[&FLOOD], &[&PINGS]] {
-        let nginx = start(kinds, &upstreams);
-        answers_meanwhile(&nginx, &kinds[..1]);
-        nginx.reload();
-        nginx.wait_for_old_workers();
-        answers_meanwhile(&nginx, &kinds[..1]);
-        if valgrind() {
-            continue;
-        }
-        let worker = nginx.worker_pids()[0];
-        // SAFETY: a process of this test.
-        unsafe { libc::kill(worker, libc::SIGTERM) };
-        let ended = poll(|| (!nginx.worker_pids().contains(&worker)).then_some(()));
-        assert!(ended.is_some(), "a worker does not end when it is told to");
+        worker_ends(&start(kinds, &upstreams), kinds);
     }
 }
 

@@ -239,24 +239,28 @@ fn functions_that_do_not_yield_give_nginx_a_turn_between_them() {
     }
 }
 
+/// The worker ends at a reload and by SIGTERM, and answers requests until then. The harness ends it by SIGQUIT.
+pub fn worker_ends(nginx: &Running, kinds: &[&Kind]) {
+    answers_meanwhile(nginx, &kinds[..1]);
+    nginx.reload();
+    nginx.wait_for_old_workers();
+    answers_meanwhile(nginx, &kinds[..1]);
+    if valgrind() {
+        return;
+    }
+    let worker = nginx.worker_pids()[0];
+    // SAFETY: a process of this test.
+    unsafe { libc::kill(worker, libc::SIGTERM) };
+    let ended = poll(|| (!nginx.worker_pids().contains(&worker)).then_some(()));
+    assert!(ended.is_some(), "a worker does not end when it is told to");
+}
+
 #[test]
 fn workers_end_while_jobs_bring_jobs() {
     let service = service();
     let all = [&KINDS[..], &[&TICKS], &[&QUEUE], &[&FAILING_CALLS], &[&CALLS], &[&FUNCTIONS]];
     for kinds in all {
-        let nginx = start(kinds, &upstream(&service));
-        answers_meanwhile(&nginx, &kinds[..1]);
-        nginx.reload();
-        nginx.wait_for_old_workers();
-        answers_meanwhile(&nginx, &kinds[..1]);
-        if valgrind() {
-            continue;
-        }
-        let worker = nginx.worker_pids()[0];
-        // SAFETY: a process of this test.
-        unsafe { libc::kill(worker, libc::SIGTERM) };
-        let ended = poll(|| (!nginx.worker_pids().contains(&worker)).then_some(()));
-        assert!(ended.is_some(), "a worker does not end when it is told to");
+        worker_ends(&start(kinds, &upstream(&service)), kinds);
     }
 }
 

@@ -40,6 +40,9 @@ mod grpc_jobs;
 mod grpc_stream;
 #[cfg(feature = "grpc")]
 mod grpc_tls;
+#[cfg(feature = "grpc")]
+#[path = "../tests/h2_frames.rs"]
+mod h2_frames;
 mod harness;
 mod header_lines;
 mod headers;

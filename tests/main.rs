@@ -24,6 +24,10 @@ mod foreign;
 mod fuzz;
 #[cfg(feature = "grpc")]
 mod grpc;
+#[cfg(feature = "grpc")]
+mod grpc_pool;
+#[cfg(feature = "grpc")]
+mod h2_frames;
 mod handover;
 mod headers;
 mod hostile;
