@@ -3,16 +3,18 @@
 
 use super::body::RequestBody;
 use super::chain::Chain;
-use super::headers::Headers;
+use super::local::{Local, grpc};
 use super::request::Request;
 use super::show;
 use crate::core::abi::{Callback, LogLevel};
-use crate::core::effect::{EffectKind, Effects};
+use crate::core::effect::Effects;
 use crate::core::error::Error;
 use crate::core::event::{Action, Event};
 use crate::core::guest::Output;
 use crate::core::ports::{Log as _, Phase, RequestId};
 use crate::core::vm::{self, StreamRef, Vm};
+
+mod response;
 
 /// A request under way.
 pub struct Flow<'a> {
@@ -37,16 +39,6 @@ enum Seat {
     Skipped {
         drops_body: bool,
     },
-}
-
-/// A response that a filter made, or the host in place of one that failed.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Local {
-    pub status: u16,
-    pub headers: Headers,
-    pub body: Vec<u8>,
-    /// Its body comes out of the stream when that is told of the response's body.
-    is_direct: bool,
 }
 
 /// How the way of the request ended.
@@ -503,131 +495,6 @@ impl<'a> Flow<'a> {
         Ok(told)
     }
 
-    /// The response's headers pass the filters in reverse. `upstream` is where they come from, if they do.
-    pub fn header_filter(
-        &mut self,
-        status: u16,
-        headers: Headers,
-        upstream: Option<&str>,
-    ) -> Result<(), Cut> {
-        self.chain.server.with(self.id, |request| {
-            request.phase = Phase::ResponseHeaders;
-            request.status = status;
-            request.response_headers = headers;
-            request.upstream = upstream.map(|upstream| upstream.as_bytes().to_vec());
-        });
-        for index in (0..self.seats.len()).rev() {
-            let told = self.tell(index, Callback::ResponseHeaders, b"", false, false);
-            let rewrites = told.as_ref().is_ok_and(|told| told.rewrites_body);
-            match self.finish(index, told, RESPONSE_HEADERS, None) {
-                Outcome::GoOn | Outcome::Held { .. } => {
-                    if rewrites {
-                        self.chain.server.with(self.id, |request| {
-                            request.response_headers.remove(b"content-length");
-                        });
-                    }
-                }
-                Outcome::Ended(Some(local)) => {
-                    self.leave_out_others(index);
-                    self.replace_response(&local);
-                    break;
-                }
-                Outcome::Ended(None) => return Err(Cut("a wasm filter closed the stream".into())),
-                Outcome::Failed { cause, .. } => {
-                    if !self.skip(index, &cause, true) {
-                        let local = if self.is_grpc() {
-                            grpc("14", "a filter failed")
-                        } else {
-                            Local::new(503)
-                        };
-                        self.replace_response(&local);
-                    }
-                }
-            }
-        }
-        self.chain.server.with(self.id, |request| {
-            request.headers_sent = true;
-            request.phase = Phase::ResponseBody;
-        });
-        Ok(())
-    }
-
-    /// The filter of that index answered in place of the response: that goes out as it is.
-    fn leave_out_others(&mut self, index: usize) {
-        for (other, seat) in self.seats.iter_mut().enumerate() {
-            if other == index {
-                continue;
-            }
-            match *seat {
-                Seat::Stream(stream) => *seat = Seat::LeftOut(stream),
-                Seat::Free => *seat = Seat::Skipped { drops_body: false },
-                _ => {}
-            }
-        }
-    }
-
-    fn replace_response(&mut self, local: &Local) {
-        let headers = local.sent_headers();
-        self.chain.server.with(self.id, |request| {
-            request.status = local.status;
-            request.response_headers = headers;
-        });
-    }
-
-    /// A piece of the response's body passes the filters in reverse. Returns what goes on of it.
-    pub fn body_filter(&mut self, piece: &[u8], is_last: bool) -> Result<Vec<u8>, Cut> {
-        let mut piece = piece.to_vec();
-        for index in (0..self.seats.len()).rev() {
-            let takes = self.chain.plugin(index).module().exports(Callback::ResponseBody);
-            let (left, other) =
-                self.give_response_piece(index, if takes { &piece } else { b"" }, is_last)?;
-            if other {
-                piece = left;
-                if piece.is_empty() && !is_last {
-                    break;
-                }
-            }
-        }
-        let sent = piece.len();
-        self.chain.server.with(self.id, |request| request.response_bytes += sent);
-        Ok(piece)
-    }
-
-    /// What goes on of a piece, and whether that is another one.
-    fn give_response_piece(
-        &mut self,
-        index: usize,
-        piece: &[u8],
-        is_last: bool,
-    ) -> Result<(Vec<u8>, bool), Cut> {
-        let told = self.tell(index, Callback::ResponseBody, piece, is_last, false);
-        let other = |body: &Output| match body {
-            Output::Replace(bytes) | Output::Pass(bytes) => (bytes.clone(), true),
-            Output::Hold => (Vec::new(), true),
-            Output::Unchanged => (Vec::new(), false),
-        };
-        match told {
-            Ok(told) => {
-                let goes_on = other(&told.body);
-                match self.finish(index, Ok(told), RESPONSE_BODY, None) {
-                    Outcome::GoOn | Outcome::Held { .. } => Ok(goes_on),
-                    Outcome::Ended(_) => Err(Cut("a wasm filter closed the stream".into())),
-                    Outcome::Failed { cause, .. } => Err(Cut(cause)),
-                }
-            }
-            Err(Failed { error: Error::Cut(cause), .. }) => Err(Cut(cause)),
-            Err(Failed { error, rescued }) => {
-                let cause = format!("failed to run {RESPONSE_BODY}: {error}");
-                let open = self.skip(index, &cause, true);
-                match rescued {
-                    Some(Output::Replace(bytes)) if open => Ok((bytes, true)),
-                    Some(_) if open => Ok((Vec::new(), false)),
-                    _ => Err(Cut("a filter failed".into())),
-                }
-            }
-        }
-    }
-
     /// The request is over: its streams end.
     pub fn end(&mut self) {
         self.chain.server.with(self.id, |request| request.phase = Phase::Log);
@@ -641,110 +508,6 @@ impl<'a> Flow<'a> {
 
     /// Does to the request and the response what a filter asked for. Returns the response that it made.
     fn apply(&mut self, effects: &Effects) -> Option<Local> {
-        let mut local: Option<Local> = None;
-        self.chain.server.with(self.id, |request| {
-            for effect in effects.iter() {
-                use EffectKind as K;
-                let (name, value) = (effect.name, effect.value);
-                let is_host = name.eq_ignore_ascii_case(b"host");
-                match effect.kind {
-                    K::SetRequestHeader | K::AddRequestHeader if is_host => {
-                        request.authority = Some(value.to_vec());
-                    }
-                    K::RemoveRequestHeader if is_host => request.authority = None,
-                    K::SetRequestHeader => request.headers.set(name, value),
-                    K::AddRequestHeader => request.headers.add(name, value),
-                    K::RemoveRequestHeader => request.headers.remove(name),
-                    K::SetResponseHeader => request.response_headers.set(name, value),
-                    K::AddResponseHeader => request.response_headers.add(name, value),
-                    K::RemoveResponseHeader => request.response_headers.remove(name),
-                    K::SetMethod => request.method = value.to_vec(),
-                    K::SetPath => {
-                        let end = value.iter().position(|b| *b == b'#').unwrap_or(value.len());
-                        request.path = Some(value[..end].to_vec());
-                    }
-                    K::SetStatus => {
-                        let status = u16::try_from(effect.number).unwrap_or_default();
-                        if is_bodiless(request.status) && !is_bodiless(status) {
-                            request.response_headers.remove(b"content-length");
-                        }
-                        request.status = status;
-                    }
-                    K::LocalResponse => {
-                        local = Some(Local {
-                            status: u16::try_from(effect.number).unwrap_or_default(),
-                            headers: Headers::default(),
-                            body: value.to_vec(),
-                            is_direct: !name.is_empty(),
-                        });
-                    }
-                    K::LocalResponseHeader => {
-                        if let Some(local) = &mut local {
-                            local.headers.add(name, value);
-                        }
-                    }
-                }
-            }
-        });
-        local
-    }
-}
-
-/// nginx frames messages itself.
-const FRAMING: [&[u8]; 5] =
-    [b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"proxy-connection"];
-
-/// Whether a response of that status ends with its headers.
-pub fn is_bodiless(status: u16) -> bool {
-    matches!(status, 101 | 204 | 304)
-}
-
-impl Local {
-    fn new(status: u16) -> Self {
-        Self { status, ..Self::default() }
-    }
-
-    /// The page of nginx for a status, without the name of the server.
-    fn page(status: u16) -> Self {
-        let reason = http_reason(status);
-        let title = format!("{status} {reason}");
-        let body = format!(
-            "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n</body>\r\n</html>\r\n"
-        );
-        let headers = [("Content-Type", "text/html")].iter().copied().collect();
-        Self { status, headers, body: body.into_bytes(), is_direct: false }
-    }
-
-    /// Its headers as they go out.
-    pub fn sent_headers(&self) -> Headers {
-        let mut sent = Headers::default();
-        for (name, value) in self.headers.iter() {
-            if sent.get(name).is_some() && !name.eq_ignore_ascii_case(b"content-type") {
-                sent.add(name, value);
-            } else if !FRAMING.iter().any(|framing| name.eq_ignore_ascii_case(framing)) {
-                sent.set(name, value);
-            }
-        }
-        if !self.is_direct && !is_bodiless(self.status) {
-            sent.set(b"Content-Length", self.body.len().to_string().as_bytes());
-        }
-        if sent.get(b"content-type").is_none() && !self.body.is_empty() {
-            sent.set(b"Content-Type", b"text/plain");
-        }
-        sent
-    }
-}
-
-fn grpc(code: &str, message: &str) -> Local {
-    let headers =
-        [("content-type", "application/grpc"), ("grpc-status", code), ("grpc-message", message)];
-    Local { status: 200, headers: headers.iter().copied().collect(), ..Local::default() }
-}
-
-fn http_reason(status: u16) -> &'static str {
-    match status {
-        413 => "Request Entity Too Large",
-        503 => "Service Temporarily Unavailable",
-        _ => "Error",
+        self.chain.server.with(self.id, |request| request.apply(effects))
     }
 }

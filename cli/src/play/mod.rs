@@ -11,6 +11,7 @@ pub mod chain;
 pub mod flow;
 pub mod headers;
 pub mod loader;
+pub mod local;
 pub mod properties;
 mod recorder;
 pub mod request;

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::headers::Headers;
+use super::local::{Local, is_bodiless};
+use crate::core::effect::{EffectKind, Effects};
 use crate::core::ports::Phase;
 
 /// See the module.
@@ -145,6 +147,54 @@ impl Request {
 
     fn response_length(&self) -> usize {
         lines(&self.response_headers) + self.response_bytes
+    }
+
+    /// Does to the request and its response what a filter asked for. Returns the response that it made.
+    pub fn apply(&mut self, effects: &Effects) -> Option<Local> {
+        let mut local: Option<Local> = None;
+        for effect in effects.iter() {
+            use EffectKind as K;
+            let (name, value) = (effect.name, effect.value);
+            let is_host = name.eq_ignore_ascii_case(b"host");
+            match effect.kind {
+                K::SetRequestHeader | K::AddRequestHeader if is_host => {
+                    self.authority = Some(value.to_vec());
+                }
+                K::RemoveRequestHeader if is_host => self.authority = None,
+                K::SetRequestHeader => self.headers.set(name, value),
+                K::AddRequestHeader => self.headers.add(name, value),
+                K::RemoveRequestHeader => self.headers.remove(name),
+                K::SetResponseHeader => self.response_headers.set(name, value),
+                K::AddResponseHeader => self.response_headers.add(name, value),
+                K::RemoveResponseHeader => self.response_headers.remove(name),
+                K::SetMethod => self.method = value.to_vec(),
+                K::SetPath => {
+                    let end = value.iter().position(|b| *b == b'#').unwrap_or(value.len());
+                    self.path = Some(value[..end].to_vec());
+                }
+                K::SetStatus => {
+                    let status = u16::try_from(effect.number).unwrap_or_default();
+                    if is_bodiless(self.status) && !is_bodiless(status) {
+                        self.response_headers.remove(b"content-length");
+                    }
+                    self.status = status;
+                }
+                K::LocalResponse => {
+                    local = Some(Local {
+                        status: u16::try_from(effect.number).unwrap_or_default(),
+                        headers: Headers::default(),
+                        body: value.to_vec(),
+                        is_direct: !name.is_empty(),
+                    });
+                }
+                K::LocalResponseHeader => {
+                    if let Some(local) = &mut local {
+                        local.headers.add(name, value);
+                    }
+                }
+            }
+        }
+        local
     }
 }
 

@@ -9,8 +9,9 @@ use crate::core::ports::Stores as _;
 use crate::core::store::Value;
 use crate::play::calls::Call;
 use crate::play::chain::{Chain, LoadError, text};
-use crate::play::flow::{Access, Flow, is_bodiless};
+use crate::play::flow::{Access, Flow};
 use crate::play::headers::Headers;
+use crate::play::local::is_bodiless;
 use crate::play::request::Request;
 use crate::play::trace::{Step, metrics};
 
