@@ -1,4 +1,4 @@
-//! Work of plugins that no request stands for: calls to make, ticks. A light thread of the worker asks for it.
+//! Background jobs: ticks, queue callbacks, HTTP and gRPC calls, asynchronous functions. A light thread of the worker takes them.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_char, c_void};

@@ -43,7 +43,7 @@ pub(super) struct Held {
 }
 
 impl<'a> Locked<'a> {
-    /// Takes the lock, whoever died with it. An error when more processes use the region than it has room for.
+    /// Acquires the lock; recovers it if its holder died. An error when more processes use the region than it has room for.
     #[inline]
     pub fn take(region: &'a Region) -> Result<Self, Refusal> {
         let me = region.number()?;

@@ -48,8 +48,7 @@ macro_rules! answer {
 pub const FINISH: (&str, &str) = ("host", "finish");
 
 /// Module that the front of a guest imports the beginnings of host functions from. Each has its parameters two by two, the
-/// first of them in the lower half: as many as they are, some would be passed on the stack, where WebAssembly's compiler
-/// writes them in halves of what it reads, for which processors stop.
+/// first of them in the lower half. Passed one by one, some would spill to the stack and stall on partial stores.
 pub const BEGIN: &str = "begin";
 
 /// Parameters of a beginning: pairs of those of its host function.
