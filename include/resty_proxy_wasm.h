@@ -692,6 +692,10 @@ typedef struct rpw_plan_t {
      * The module's SHA-256.
      */
     uint8_t digest[32];
+    /**
+     * Counts plans.
+     */
+    uint32_t number;
 } rpw_plan_t;
 
 /**
@@ -1434,16 +1438,18 @@ int32_t rpw_plan_next(uint64_t lua_vm,
  * Replaces the module of a plugin in this process, by a plan of another worker.
  *
  * # Arguments
- * `loading` is one whose state is `RPW_CONTINUE`. `options`: NULL for those of before. `digest`: 32 bytes, of the plan.
+ * `loading` is one whose state is `RPW_CONTINUE`. `options`: NULL for those of before. `number` and `digest`, 32 bytes, are
+ * those of the plan.
  * # Returns
- * `RPW_CONTINUE`; `RPW_ERROR` when the module is another one, does not start or refuses a configuration: then everything is
- * as before.
+ * `RPW_CONTINUE`; `RPW_MISSING` when the plugin was replaced by a later plan while the module was loaded; `RPW_ERROR`
+ * when the module is another one, does not start or refuses a configuration: then everything is as before.
  * # Safety
  * `plugin` and `loading` are live handles, the strings of `options` have the given lengths, `digest` has 32 bytes.
  */
 int32_t rpw_plugin_follow(const struct rpw_plugin_t *plugin,
                           const struct rpw_loading_t *loading,
                           const struct rpw_options_t *options,
+                          uint32_t number,
                           const uint8_t *digest,
                           struct rpw_error_t *error);
 

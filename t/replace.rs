@@ -170,6 +170,75 @@ fn all_workers_follow() {
     assert!(answers(&nginx).iter().all(|answer| answer == "first!"));
 }
 
+/// While a worker loads the module of one plan, it is replaced by a later one, which stays.
+#[test]
+fn a_plan_that_is_overtaken_is_dropped() {
+    if valgrind() {
+        return;
+    }
+    let nginx = nginx(2)
+        .server(
+            r#"
+            location /hold {
+                content_by_lua_block {
+                    if ngx.var.arg_pid ~= tostring(ngx.worker.pid()) then
+                        return ngx.print("other")
+                    end
+                    local loading = require("resty.proxy-wasm.loading")
+                    local wait = loading.wait
+                    function loading.wait(...)
+                        local loaded, err, is_about_file = wait(...)
+                        if ngx.get_phase() == "timer" then
+                            loading.wait = wait
+                            ngx.shared.flags:set("held", true)
+                            while not ngx.shared.flags:get("go") do
+                                ngx.sleep(0.005)
+                            end
+                            -- It runs when the plan has been followed, or not.
+                            ngx.timer.at(0, function() ngx.shared.flags:set("over", true) end)
+                        end
+                        return loaded, err, is_about_file
+                    end
+                    ngx.print("held")
+                }
+            }
+            location /replace_in {
+                content_by_lua_block {
+                    if ngx.var.arg_pid ~= tostring(ngx.worker.pid()) then
+                        return ngx.print("other")
+                    end
+                    local ok, err = plugin:replace(ngx.var.arg_path)
+                    ngx.print(ok and "replaced" or err)
+                }
+            }
+            location /flag {
+                content_by_lua_block { ngx.print(tostring(ngx.shared.flags:get(ngx.var.arg_name))) }
+            }
+            "#,
+        )
+        .start();
+    let pids = nginx.worker_pids();
+    let ask = |pid: i32, path: &str| {
+        let answer = poll(|| {
+            let text = nginx.get(&path.replace("PID", &pid.to_string())).text();
+            (text != "other").then_some(text)
+        });
+        answer.unwrap_or_else(|| panic!("worker {pid} does not answer"))
+    };
+    let wait_for = |flag: &str| {
+        let path = format!("/flag?name={flag}");
+        assert!(poll(|| (nginx.get(&path).text() == "true").then_some(())).is_some(), "{flag}");
+    };
+    assert_eq!(ask(pids[1], "/hold?pid=PID"), "held");
+    assert_eq!(ask(pids[0], "/replace_in?pid=PID&path=second.wasm"), "replaced");
+    wait_for("held");
+    assert_eq!(ask(pids[1], "/replace_in?pid=PID&path=first.wasm"), "replaced");
+    nginx.get("/go");
+    wait_for("over");
+    let all = poll(|| answers(&nginx).iter().all(|answer| answer == "first!").then_some(()));
+    assert!(all.is_some(), "{:?}", answers(&nginx));
+}
+
 #[test]
 fn a_worker_that_starts_follows_and_a_reload_begins_anew() {
     if valgrind() {

@@ -187,6 +187,7 @@ pub unsafe extern "C" fn rpw_plan_next(
                 (out.path, out.path_length) = lend(&plan.path);
                 (out.options, out.options_length) = lend(&plan.options);
                 out.digest = plan.digest;
+                out.number = number;
             });
             out.plugin = handle::give(plugin);
             return Ok(RPW_CONTINUE);
@@ -202,10 +203,11 @@ fn lend(bytes: &[u8]) -> (*const c_char, usize) {
 /// Replaces the module of a plugin in this process, by a plan of another worker.
 ///
 /// # Arguments
-/// `loading` is one whose state is `RPW_CONTINUE`. `options`: NULL for those of before. `digest`: 32 bytes, of the plan.
+/// `loading` is one whose state is `RPW_CONTINUE`. `options`: NULL for those of before. `number` and `digest`, 32 bytes, are
+/// those of the plan.
 /// # Returns
-/// `RPW_CONTINUE`; `RPW_ERROR` when the module is another one, does not start or refuses a configuration: then everything is
-/// as before.
+/// `RPW_CONTINUE`; `RPW_MISSING` when the plugin was replaced by a later plan while the module was loaded; `RPW_ERROR`
+/// when the module is another one, does not start or refuses a configuration: then everything is as before.
 /// # Safety
 /// `plugin` and `loading` are live handles, the strings of `options` have the given lengths, `digest` has 32 bytes.
 #[unsafe(no_mangle)]
@@ -213,6 +215,7 @@ pub unsafe extern "C" fn rpw_plugin_follow(
     plugin: *const rpw_plugin_t,
     loading: *const rpw_loading_t,
     options: *const rpw_options_t,
+    number: u32,
     digest: *const u8,
     error: *mut rpw_error_t,
 ) -> i32 {
@@ -222,6 +225,9 @@ pub unsafe extern "C" fn rpw_plugin_follow(
         let (Some(plugin), Some(loading)) = (plugin, loading) else {
             return Err(Failure::new("rpw_plugin_follow: NULL argument"));
         };
+        if plugin.plan.get() != number {
+            return Ok(RPW_MISSING);
+        }
         // SAFETY: as promised by the caller.
         let (options, digest) = unsafe { (read(options)?, types::bytes(digest.cast(), 32)) };
         if loading.with_found(|found| Ok(found.digest()))? != digest {
@@ -229,7 +235,7 @@ pub unsafe extern "C" fn rpw_plugin_follow(
                 "the file is another one than the worker had that replaced the plugin",
             ));
         }
-        Successor::start(&plugin, loading, options)?.take_over(&plugin, plugin.plan.get())?;
+        Successor::start(&plugin, loading, options)?.take_over(&plugin, number)?;
         ending::run_queued();
         Ok(RPW_CONTINUE)
     })

@@ -431,6 +431,8 @@ pub struct rpw_plan_t {
     pub options_length: usize,
     /// The module's SHA-256.
     pub digest: [u8; 32],
+    /// Counts plans.
+    pub number: u32,
 }
 
 /// A plugin as one process has it. Times are seconds of Unix time, 0 for never.

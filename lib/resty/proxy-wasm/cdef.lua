@@ -122,6 +122,7 @@ typedef struct rpw_plan_t {
     const char *options;
     size_t options_length;
     uint8_t digest[32];
+    uint32_t number;
 } rpw_plan_t;
 typedef struct rpw_flags_t {
     uint64_t words[26];
@@ -285,6 +286,7 @@ int32_t rpw_plan_next(uint64_t lua_vm,
 int32_t rpw_plugin_follow(const struct rpw_plugin_t *plugin,
                           const struct rpw_loading_t *loading,
                           const struct rpw_options_t *options,
+                          uint32_t number,
                           const uint8_t *digest,
                           struct rpw_error_t *error);
 int32_t rpw_request_flags(void *request,

@@ -115,7 +115,8 @@ end
 -- Guests may call Lua below what is not compiled.
 jit.off(_M.replace)
 
-local function follow_one(name, plugin, path, words, digest)
+-- Returns true, or false when a later plan has replaced the plugin meanwhile. On failure: nil and the cause.
+local function follow_one(name, plugin, path, words, number, digest)
     local built, kept
     if words ~= "" then
         built, kept = options.build(name, (from_words(words, 1)))
@@ -127,10 +128,11 @@ local function follow_one(name, plugin, path, words, digest)
     if not loaded then
         return nil, err
     end
-    if lib.rpw_plugin_follow(plugin, loaded, built, digest, error_slot) < 0 then
+    local rc = lib.rpw_plugin_follow(plugin, loaded, built, number, digest, error_slot)
+    if rc ~= MISSING and rc < 0 then
         return nil, last_error()
     end
-    return true, kept and nil
+    return rc ~= MISSING, kept and nil
 end
 
 jit.off(follow_one)
@@ -151,10 +153,10 @@ local function follow(premature)
             local name, path = ffi_str(plan.name, plan.name_length), ffi_str(plan.path, plan.path_length)
             local plugin = ffi_gc(plan.plugin, free_plugin)
             local ok, err = follow_one(name, plugin, path, ffi_str(plan.options, plan.options_length),
-                ffi_str(plan.digest, 32))
+                plan.number, ffi_str(plan.digest, 32))
             if ok then
                 ngx_log(ngx.INFO, format('wasm plugin "%s": replaced by %s, as another worker has', name, path))
-            else
+            elseif ok == nil then
                 ngx_log(ngx.ERR, format('wasm plugin "%s": not replaced by %s, as another worker has: %s', name, path,
                     tostring(err)))
             end
