@@ -23,6 +23,7 @@ mod calls_hold;
 mod chain;
 mod chain_held;
 mod context;
+mod doc_configs;
 mod ending;
 mod escape;
 mod examples;
