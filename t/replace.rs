@@ -140,6 +140,63 @@ fn a_module_that_fails_leaves_the_old_one_in_place() {
 }
 
 /// What each worker answers, once all have been asked.
+/// What a module that fails has asked for does not take the place of what the filter asked for that stays.
+#[test]
+fn a_module_that_fails_takes_no_queue_and_no_tick() {
+    let fails = r#"(module
+        (import "env" "proxy_register_shared_queue" (func $register (param i32 i32 i32) (result i32)))
+        (import "env" "proxy_set_tick_period_milliseconds" (func $tick (param i32) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 8) "q")
+        (func (export "proxy_abi_version_0_2_1"))
+        (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 0))
+        (func (export "proxy_on_queue_ready") (param i32 i32) unreachable)
+        (func (export "proxy_on_tick") (param i32) unreachable)
+        (func (export "proxy_on_configure") (param i32 i32) (result i32)
+            (drop (call $register (i32.const 8) (i32.const 1) (i32.const 0)))
+            (drop (call $tick (i32.const 1)))
+            (i32.const 0)))"#;
+    let nginx = Nginx::new()
+        .http(
+            r#"
+            init_by_lua_block {
+                wasm = require("resty.proxy-wasm")
+                local function context(name, script)
+                    local plugin = assert(wasm.load(name, "probe.wasm", { vm_id = "vm" }))
+                    return assert(wasm.on_configure(plugin, script)), plugin
+                end
+                listens, plugin = context("listens", "configure: register_shared_queue q; queue_ready: dequeue_shared_queue 1")
+                sends = context("sends", "request_headers: resolve_shared_queue '' q; request_headers: enqueue_shared_queue 1 m")
+            }
+            init_worker_by_lua_block { assert(wasm.init_worker()) }
+            "#,
+        )
+        .server(
+            r#"
+            location /send { content_by_lua_block { assert(wasm.on_http_request_headers(sends)) ngx.print("sent") } }
+            location /replace {
+                content_by_lua_block {
+                    local ok, err = plugin:replace(ngx.var.arg_path)
+                    ngx.print(ok and "replaced" or err)
+                }
+            }
+            "#,
+        )
+        .guest("probe")
+        .wat_text("fails", fails)
+        .start();
+    for sent in 1..=3 {
+        assert_eq!(
+            replace(&nginx, "fails.wasm"),
+            "failed to replace wasm plugin: proxy_on_configure returned false: the filter refused its configuration"
+        );
+        assert_eq!(nginx.get("/send").text(), "sent");
+        let marker = "wasm log listens: queue_ready dequeue_shared_queue 1 -> 0 m";
+        let heard = poll(|| (nginx.error_log().matches(marker).count() == sent).then_some(()));
+        assert!(heard.is_some(), "{}", nginx.error_log());
+    }
+}
+
 fn answers(nginx: &Running) -> Vec<String> {
     let pids = nginx.worker_pids();
     pids.iter()
