@@ -9,6 +9,19 @@ use std::process::{Command, Stdio};
 
 const NAME: &str = "<script>alert(1)</script>";
 
+/// Puts a message into a queue of its own when it is configured.
+const QUEUE: &str = r#"(module
+    (import "env" "proxy_register_shared_queue" (func $register (param i32 i32 i32) (result i32)))
+    (import "env" "proxy_enqueue_shared_queue" (func $enqueue (param i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 8) "<b>jobs</b>")
+    (func (export "proxy_abi_version_0_2_1"))
+    (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 0))
+    (func (export "proxy_on_configure") (param i32 i32) (result i32)
+        (drop (call $register (i32.const 8) (i32.const 11) (i32.const 0)))
+        (drop (call $enqueue (i32.load (i32.const 0)) (i32.const 8) (i32.const 4)))
+        (i32.const 1)))"#;
+
 fn nginx(workers: usize) -> Nginx {
     Nginx::new()
         .http(&format!(
@@ -17,7 +30,7 @@ fn nginx(workers: usize) -> Nginx {
                 wasm = require("resty.proxy-wasm")
                 plugin = assert(wasm.load("{NAME}", "bare.wasm", {{ memory_limit = 131072 }}))
                 ctx = assert(wasm.on_configure(plugin))
-                other = assert(wasm.load("other \"\\ \226\130\172\n&", "bare.wasm"))
+                other = assert(wasm.load("other \"\\ \226\130\172\n&", "queue.wasm", {{ vm_id = "<i>&" }}))
                 other_ctx = assert(wasm.on_configure(other))
             }}
             init_worker_by_lua_block {{ assert(wasm.init_worker()) }}
@@ -46,6 +59,7 @@ fn nginx(workers: usize) -> Nginx {
             "#,
         )
         .wat("bare")
+        .wat_text("queue", QUEUE)
         .workers(workers)
 }
 
@@ -118,6 +132,19 @@ fn the_numbers_are_json_whatever_a_filter_is_called() {
             "[m['buckets'][-1]['le'] for m in answer['metrics'] if m['name'] == 'proxy_wasm_callback_seconds'][0]"
         ),
         "inf"
+    );
+}
+
+#[test]
+fn queues_are_listed() {
+    let nginx = nginx(1).start();
+    assert_eq!(
+        evaluate(
+            &nginx,
+            "[(m['labels']['queue'], m['labels']['vm_id'], m['value'] > 0) for m in answer['metrics'] \
+             if m['name'].startswith('proxy_wasm_queue_messages')]"
+        ),
+        "[('<b>jobs</b>', '<i>&', True), ('<b>jobs</b>', '<i>&', True)]"
     );
 }
 

@@ -359,6 +359,7 @@ fn metrics_of_dashboards_exist_and_all_are_described() {
     shared.own("a").callback(Callback::RequestHeaders);
     shared.count_call("a", "b", true).expect("room");
     shared.stand_in(b"a", b"f", 1).expect("room");
+    shared.queue(b"a", b"q").expect("room");
     let all = shared.metrics().expect("metrics");
     let there: BTreeSet<String> = all.into_iter().map(|series| series.name).collect();
     let described = metric_names(&source("docs/semantics.md"));

@@ -5,7 +5,7 @@ use resty_proxy_wasm::error::Error;
 use resty_proxy_wasm::limits;
 use resty_proxy_wasm::ports::{Clock, Listening, Stores};
 use resty_proxy_wasm::shm::Shared;
-use resty_proxy_wasm::store::Refusal;
+use resty_proxy_wasm::store::{Refusal, Value, exposition};
 use resty_proxy_wasm::vm::{Options, Work};
 use std::sync::Arc;
 
@@ -52,6 +52,38 @@ fn order_and_bounds() {
     assert!(names.into_iter().all(|made| made.is_ok()));
     assert_eq!(shared.queue(b"vm", b"one more"), Err(Refusal::TooMany));
     shared.verify().expect("all in order");
+}
+
+#[test]
+fn metrics_tell_what_waits_and_what_came() {
+    let shared = Shared::new(16 << 20, |_| ()).expect("memory");
+    // Names that are alike as far as labels go, and one that is no text.
+    let long = |last| [&[b'x'; limits::QUEUE_LABEL_BYTES][..], last].concat();
+    for name in [b"jobs".to_vec(), long(b"1"), long(b"2"), b"\xff\"".to_vec()] {
+        let id = shared.queue(b"vm", &name).expect("room");
+        for _ in 0..3 {
+            shared.enqueue(id, b"message").expect("room");
+        }
+        shared.dequeue(id, &mut Vec::new()).expect("the lock");
+    }
+    let all = shared.metrics().expect("the lock");
+    let of = |name: &str| -> Vec<_> {
+        let such = all.iter().filter(|series| series.name == name);
+        such.map(|series| (series.labels.clone(), series.value.clone())).collect()
+    };
+    let names = ["jobs".to_owned(), "x".repeat(256), "x".repeat(256), "\u{fffd}\"".to_owned()];
+    let expected = |number| -> Vec<_> {
+        let rows = names.iter().enumerate().map(|(at, name)| {
+            let id = (at + 1).to_string();
+            let labels = vec![("id", id), ("queue", name.clone()), ("vm_id", "vm".to_owned())];
+            (labels, Value::Number(number))
+        });
+        rows.collect()
+    };
+    assert_eq!(of("proxy_wasm_queue_messages"), expected(2));
+    assert_eq!(of("proxy_wasm_queue_messages_total"), expected(3));
+    let text = exposition(&all);
+    assert!(text.contains(r#"proxy_wasm_queue_messages{id="1",queue="jobs",vm_id="vm"} 2"#));
 }
 
 #[test]

@@ -207,3 +207,5 @@ pub const SHARED_PROCESSES: usize = 2048;
 pub const COUNTED_UPSTREAM_NAMES: usize = 256;
 /// Bytes of an upstream's name that its calls are counted under; the rest is cut off.
 pub const COUNTED_UPSTREAM_BYTES: usize = 256;
+/// Bytes of a queue's name, and of its `vm_id`, that its metrics show; the rest is cut off.
+pub const QUEUE_LABEL_BYTES: usize = 256;

@@ -81,6 +81,7 @@ impl Shared {
         let (mut own, of_guests) = (locked.own_metrics(), locked.metrics());
         own.append(&mut locked.upstream_metrics());
         own.extend(locked.stand_ins());
+        own.append(&mut locked.queue_metrics());
         let used = locked.used();
         drop(locked);
         for (name, help, bytes) in [

@@ -9,7 +9,7 @@ use super::region::{HELLOS, Link, Shareable};
 use super::repair::Repair;
 use super::{Refusal, Shared};
 use crate::limits;
-use crate::store::{Address, QueueId, Ticket};
+use crate::store::{Address, QueueId, Series, Ticket, Type, Value};
 
 /// A queue.
 #[repr(C)]
@@ -226,6 +226,49 @@ impl Locked<'_> {
             }
         }
         Ok(())
+    }
+
+    /// How many messages wait in each queue, and how many came.
+    pub(super) fn queue_metrics(&self) -> Vec<Series> {
+        let mut all = Vec::new();
+        for id in 1..=limits::QUEUE_NAMES as QueueId {
+            let Some(queue) = self.queue(id) else { continue };
+            let link = self.header().queues[id as usize - 1].load(Relaxed);
+            let Some(node) = self.node(link) else { continue };
+            let text = |bytes: &[u8]| {
+                let cut = &bytes[..bytes.len().min(limits::QUEUE_LABEL_BYTES)];
+                String::from_utf8_lossy(cut).into_owned()
+            };
+            let labels = vec![
+                // Tells queues apart whose names are alike as far as they are shown.
+                ("id", id.to_string()),
+                ("queue", text(self.key_of(link, node))),
+                ("vm_id", text(self.space_of(link, node))),
+            ];
+            for (name, help, kind, number) in [
+                (
+                    "proxy_wasm_queue_messages",
+                    "Messages that wait in a queue",
+                    Type::Gauge,
+                    queue.length.load(Relaxed).into(),
+                ),
+                (
+                    "proxy_wasm_queue_messages_total",
+                    "Messages that were put into a queue",
+                    Type::Counter,
+                    queue.came.load(Relaxed).into(),
+                ),
+            ] {
+                all.push(Series {
+                    name: name.into(),
+                    help: help.into(),
+                    kind,
+                    labels: labels.clone(),
+                    value: Value::Number(number),
+                });
+            }
+        }
+        all
     }
 
     fn last_of(&self, queue: &Queue) -> Link {

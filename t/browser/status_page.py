@@ -72,6 +72,9 @@ def look(browser, url, folder):
     browser.wait("return document.querySelectorAll('section.card').length > 1", "no plugin is shown")
     names = browser.run("return [...document.querySelectorAll('h2')].map(heading => heading.textContent)")
     assert NAME in names, names
+    assert "Queues" in names, names
+    cells = browser.run("return [...document.querySelectorAll('td')].map(cell => cell.textContent)")
+    assert "<b>jobs</b>" in cells, cells
     assert browser.run("return document.querySelectorAll('script').length") == 1, "a name became a script"
 
     before = browser.run("return document.getElementById('about').textContent")

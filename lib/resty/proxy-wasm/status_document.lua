@@ -203,10 +203,20 @@ function shared(answer) {
     element("p", "", bytes(used) + " of " + bytes(size)), meter(used, size, "shared memory"));
 }
 
+function queues(answer) {
+  const rows = of(answer, "proxy_wasm_queue_messages").map(m => {
+    const came = of(answer, "proxy_wasm_queue_messages_total").filter(other => other.labels.id === m.labels.id);
+    return [m.labels.queue, m.labels.vm_id || "-", count(m.value), count(sum(came))];
+  });
+  if (!rows.length) return [];
+  return [add(element("section", "card"), element("h2", "", "Queues"),
+    table(["queue", "vm_id", "waiting", "came"], rows))];
+}
+
 function show(answer) {
   keep(answer);
   const main = document.getElementById("main");
-  main.replaceChildren(...answer.plugins.map(plugin => card(answer, plugin)), shared(answer));
+  main.replaceChildren(...answer.plugins.map(plugin => card(answer, plugin)), ...queues(answer), shared(answer));
   if (!answer.plugins.length) main.prepend(element("p", "", "No worker has a filter."));
   about("version " + answer.version + ", " + new Date(answer.now * 1000).toLocaleString());
 }
