@@ -885,7 +885,7 @@ typedef struct rpw_work_t {
      */
     int32_t port;
     /**
-     * 1 when TLS is spoken.
+     * 1 when TLS is spoken; 2 when the library speaks it, see `rpw_call_connected`. For gRPC it always does.
      */
     int32_t tls;
     /**
@@ -1712,7 +1712,8 @@ int32_t rpw_stream_leave_out(const struct rpw_context_t *context,
  * Trusts these certificates from now on, until `rpw_setup` is called for another Lua VM.
  *
  * # Arguments
- * `pem`: certificates as text; what they are signed by is not looked at.
+ * `pem`: certificates as text; what they are signed by is not looked at. `http`: 1 when they count for HTTP calls, too, over
+ * which the library speaks TLS from then on; 0 for gRPC alone.
  * # Returns
  * `RPW_CONTINUE`.
  * # Errors
@@ -1720,7 +1721,34 @@ int32_t rpw_stream_leave_out(const struct rpw_context_t *context,
  * # Safety
  * `pem` has the given length; `error` is NULL or valid.
  */
-int32_t rpw_trust(const char *pem, size_t pem_length, struct rpw_error_t *error);
+int32_t rpw_trust(const char *pem,
+                  size_t pem_length,
+                  int32_t http,
+                  struct rpw_error_t *error);
+
+/**
+ * Says how TLS is spoken with an upstream that `rpw_upstreams` gave a name to.
+ *
+ * # Arguments
+ * `trusted`: certificates as text that its own must be signed by; empty for those of `rpw_trust`. `certificate` and `key`:
+ * what is shown to it, as text; empty for nothing. `verify`: 0 to take any certificate.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` when there is no such upstream, when its address has no TLS, and when the texts are not what they should be.
+ * # Safety
+ * The strings have the given lengths; `error` is NULL or valid.
+ */
+int32_t rpw_upstream_tls(const char *name,
+                         size_t name_length,
+                         const char *trusted,
+                         size_t trusted_length,
+                         const char *certificate,
+                         size_t certificate_length,
+                         const char *key,
+                         size_t key_length,
+                         int32_t verify,
+                         struct rpw_error_t *error);
 
 /**
  * Gives upstreams names that filters may call them by, in place of those of before, until `rpw_setup` is called for
@@ -1728,7 +1756,7 @@ int32_t rpw_trust(const char *pem, size_t pem_length, struct rpw_error_t *error)
  *
  * # Arguments
  * `list`: names, and as values what `proxy_http_call` takes: `host`, `host:port`, an IP address or `unix:/path`, with
- * `http://` or `https://` in front or not. Every string is copied.
+ * `http://`, `https://`, `grpc://` or `grpcs://` in front or not. Every string is copied.
  * # Returns
  * `RPW_CONTINUE`.
  * # Errors
@@ -1835,6 +1863,28 @@ int32_t rpw_call_advance(uint32_t id,
  * `RPW_CONTINUE`.
  */
 int32_t rpw_call_restart(uint32_t id);
+
+/**
+ * A call over which the library speaks TLS has its connection.
+ *
+ * # Arguments
+ * `kept`: 1 for a connection that was kept, in the pool that `rpw_work_next` named.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` when TLS cannot begin: no certificate can have that name.
+ * # Safety
+ * `error` is NULL or valid.
+ */
+int32_t rpw_call_connected(uint32_t id, int32_t kept, struct rpw_error_t *error);
+
+/**
+ * The connection of such a call was kept for others; to be called before `rpw_call_end`.
+ *
+ * # Returns
+ * `RPW_CONTINUE`.
+ */
+int32_t rpw_call_kept(uint32_t id);
 
 /**
  * Ends a call: tells its guest what came of it.

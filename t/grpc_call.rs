@@ -202,3 +202,71 @@ fn a_server_that_restarts_is_called_again() {
     assert_eq!(answers.count(), 2);
     drop(server);
 }
+
+#[test]
+fn a_call_that_is_dropped_leaves_a_line() {
+    let peer = Peer::start();
+    let nginx = Probe::new(&format!("request_headers: {}", peer.call("slow", "", "", 5000)))
+        .options("calls_hold = false")
+        .nginx(|nginx| nginx.log_level("info"))
+        .start();
+    assert_eq!(nginx.get("/").status, 200);
+    nginx.wait_for_log(&format!("gRPC call to {} dropped: its stream ended", peer.upstream()));
+}
+
+#[test]
+fn a_thousand_calls_are_under_way_on_one_connection() {
+    let peer = Peer::start();
+    let call = peer.call("wait", "", "a", 60000);
+    let nginx = Probe::new(&format!(
+        "configure: set_tick_period_milliseconds 10
+         tick@first: {}
+         tick@first: {}
+         grpc_receive,grpc_close: args",
+        vec![call; 1000].join("\n tick@first: "),
+        // It is answered when the others are there, and then they are.
+        peer.call("release", "", "1000", 60000)
+    ))
+    .start();
+    assert_eq!(nginx.get("/").status, 200);
+    super::ops::wait_for(&nginx, "grpc_receive", 1001);
+    nginx.stop();
+    let lines = nginx.guest_log("probe");
+    assert!(!lines.iter().any(|line| line.starts_with("grpc_close")));
+    let peers = lines.iter().filter(|line| line.contains("size=")).count();
+    assert_eq!(peers, 1001);
+}
+
+#[test]
+fn a_reload_waits_for_calls() {
+    let peer = Peer::start();
+    let nginx = Probe::new(&format!(
+        "request_headers: {}
+         request_headers: pause
+         grpc_receive: get_buffer_bytes 5 0 max
+         grpc_receive: set_effective_context caller
+         grpc_receive: continue_stream 0",
+        peer.call("wait", "", "a", 60000)
+    ))
+    .start();
+    let mut waiting = nginx.connect();
+    waiting.write(b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n");
+    // The server has the call.
+    let more = Probe::new(&format!(
+        "request_headers: {}
+         request_headers: pause
+         grpc_receive: set_effective_context caller
+         grpc_receive: continue_stream 0",
+        peer.call("release", "reload=1", "1", 60000)
+    ))
+    .start();
+    nginx.reload();
+    assert_eq!(more.get("/").status, 200);
+    assert_eq!(waiting.response().status, 200);
+    nginx.wait_for_old_workers();
+    more.stop();
+    nginx.stop();
+    let told = nginx.guest_log("probe");
+    let answered = "grpc_receive get_buffer_bytes 5 0 max -> 0 a";
+    assert!(told.iter().any(|line| line == answered), "{told:?}");
+}

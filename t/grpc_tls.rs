@@ -106,3 +106,53 @@ fn files_that_hold_no_certificates() {
         assert_eq!(run.response.status, 200);
     }
 }
+
+/// A server that asks for a certificate, and one that a filter knows by a name of setup.
+#[test]
+fn a_server_that_asks_for_a_certificate() {
+    let dir = certificates("localhost");
+    signed_by(dir.path(), "ca", "client", "client.test");
+    let file = |name: &str| dir.path().join(name).display().to_string();
+    let files = [file("server.key"), file("server.pem"), file("ca.pem")];
+    let files = files.each_ref().map(String::as_str);
+    let server = Server::start_with(&dir.path().join("grpc.sock"), &files);
+    let run = |more: &str| {
+        let init = format!(
+            r#"assert(wasm.setup({{ upstreams = {{ auth = {{
+                address = "grpcs://unix:{0}/grpc.sock", trusted_certificate = "{0}/ca.pem", {more}
+            }} }} }}))"#,
+            dir.path().display()
+        );
+        // Some SDKs name what Envoy calls a cluster by a message: field 1 of GrpcService is EnvoyGrpc, its field 1 the name.
+        let nginx = Probe::new(
+            "request_headers: grpc_call '\\n\\x06\\n\\x04auth' t.Peer echo '' hello 5000
+             request_headers: pause
+             grpc_receive: get_buffer_bytes 5 0 max
+             grpc_close: get_status
+             grpc_receive,grpc_close: set_effective_context caller
+             grpc_receive,grpc_close: continue_stream 0",
+        )
+        .init(&init)
+        .nginx(|nginx| nginx.http("lua_socket_log_errors off;"))
+        .start();
+        if more.is_empty() {
+            nginx.expect_log("gRPC call to");
+        }
+        let response = nginx.get("/");
+        nginx.stop();
+        Outcome { nginx, response }
+    };
+    let own = format!(
+        r#"certificate = "{}", certificate_key = "{}""#,
+        file("client.pem"),
+        file("client.key")
+    );
+    assert_eq!(run(&own).of("grpc_receive")[0], "get_buffer_bytes 5 0 max -> 0 echo hello");
+    let refused = run("");
+    assert!(
+        refused.of("grpc_close")[0].starts_with("get_status -> 0 14 "),
+        "{:?}",
+        refused.lines()
+    );
+    drop(server);
+}

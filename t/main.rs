@@ -87,6 +87,8 @@ mod support;
 mod tick;
 mod time;
 mod time_limit;
+#[cfg(feature = "grpc")]
+mod tls_calls;
 mod trap;
 mod upgrade;
 mod upstreams;

@@ -154,18 +154,27 @@ fn names_of_setup_survive_a_reload_that_brings_them_again() {
 #[test]
 fn bad_upstreams_of_setup_are_refused() {
     for (value, cause) in [
-        (r#""auth""#, r"(upstreams must be a table of strings by strings)"),
-        (r"{ 'auth' }", r"(upstreams must be a table of strings by strings)"),
-        (r"{ auth = 1 }", r"(upstreams must be a table of strings by strings)"),
+        (
+            r#""auth""#,
+            r"(upstreams must be a table of addresses, or of tables with an address, by names)",
+        ),
+        (
+            r"{ 'auth' }",
+            r"(upstreams must be a table of addresses, or of tables with an address, by names)",
+        ),
+        (
+            r"{ auth = 1 }",
+            r"(upstreams must be a table of addresses, or of tables with an address, by names)",
+        ),
         (
             r#"{ auth = "ftp://a" }"#,
-            "(upstream \"auth\": \"ftp://a\" is not host, host:port or unix:/path, with http:// or https:// in front \
-             or not)",
+            "(upstream \"auth\": \"ftp://a\" is not host, host:port or unix:/path, with http://, https://, \
+             grpc:// or grpcs:// in front or not)",
         ),
         (
             r#"{ auth = "http://a/b" }"#,
-            "(upstream \"auth\": \"http://a/b\" is not host, host:port or unix:/path, with http:// or https:// in \
-             front or not)",
+            "(upstream \"auth\": \"http://a/b\" is not host, host:port or unix:/path, with http://, https://, \
+             grpc:// or grpcs:// in front or not)",
         ),
     ] {
         let init = format!(

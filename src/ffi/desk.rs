@@ -10,11 +10,12 @@ use std::rc::{Rc, Weak};
 
 use rustc_hash::FxHashMap;
 
+use super::call::{Call, IdleTls};
 use super::{
     RPW_CALL_DONE, RPW_WORK_LISTEN, RPW_WORK_REST, RPW_WORK_RUN, RPW_WORK_START, RPW_WORK_STOP,
     RPW_WORK_WAIT, RPW_WORK_WATCH, listen, process, rpw_work_t,
 };
-use crate::callout::{self, Exchange, FailureKind, Reached, Response, Target};
+use crate::callout::{self, FailureKind, Response};
 use crate::error::Error;
 use crate::grpc;
 use crate::guest::{Dispatched, ForeignCall};
@@ -33,6 +34,8 @@ pub struct Desk {
     seats: Vec<Seat>,
     /// Calls that run or are to be made.
     pub calls: FxHashMap<u32, Call>,
+    /// Connections of calls that are kept, over which the library speaks TLS.
+    pub idle: IdleTls,
     /// Functions that run or are to be run.
     pub functions: FxHashMap<u32, Function>,
     /// What jobs may take of the worker's time.
@@ -67,22 +70,6 @@ struct Seat {
     turn: usize,
     /// In a process that ends: none of its contexts is left.
     over: bool,
-}
-
-/// An HTTP call.
-pub struct Call {
-    pub plugin: Rc<Plugin>,
-    pub of: CallRef,
-    pub dispatched: Dispatched,
-    /// What to connect to, and the name of its pool of connections.
-    host: String,
-    port: u16,
-    pool: String,
-    pub exchange: Option<Exchange>,
-    pub result: Option<Result<Response, callout::Failure>>,
-    pub out: Vec<u8>,
-    /// When it was handed to Lua.
-    pub began: u64,
 }
 
 /// A function of Lua.
@@ -142,27 +129,6 @@ impl Answer {
         match self {
             Self::Grpc(_, _, id, grpc::Event::Message(message)) => Some((*id, message.len())),
             _ => None,
-        }
-    }
-}
-
-impl Call {
-    /// The port to connect to, 0 for a unix socket.
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
-    /// How far the response has come.
-    pub fn reached(&self) -> Reached {
-        self.exchange.as_ref().map_or(Reached::Nothing, Exchange::reached)
-    }
-
-    /// Bytes of the response's body that are held.
-    pub fn received(&self) -> usize {
-        match (&self.exchange, &self.result) {
-            (_, Some(Ok(response))) => response.body.len(),
-            (Some(exchange), _) => exchange.received(),
-            _ => 0,
         }
     }
 }
@@ -337,22 +303,7 @@ impl Desk {
 
     fn add(&mut self, plugin: &Rc<Plugin>, of: CallRef, dispatched: Dispatched) {
         let id = self.next_id();
-        let (host, port) = match &dispatched.upstream.target {
-            Target::Tcp(host, port) => (host.clone(), *port),
-            Target::Unix(path) => (format!("unix:{path}"), 0),
-        };
-        let call = Call {
-            plugin: plugin.clone(),
-            of,
-            host,
-            port,
-            pool: dispatched.upstream.pool(&dispatched.server_name),
-            dispatched,
-            exchange: None,
-            result: None,
-            out: Vec::new(),
-            began: 0,
-        };
+        let call = Call::new(plugin, of, dispatched);
         self.calls.insert(id, call);
         self.seat_of(plugin).start.push_back(id);
     }
@@ -448,14 +399,8 @@ impl Desk {
     fn start(&mut self, id: u32, work: &mut rpw_work_t, now: u64) -> Option<i32> {
         let call = self.calls.get_mut(&id)?;
         call.began = now;
-        work.id = id;
-        work.timeout_ms = call.dispatched.timeout_ms;
-        work.port = call.port.into();
-        work.judged = call.dispatched.judged.is_some().into();
-        work.tls = call.dispatched.upstream.tls.into();
-        (work.host, work.host_length) = lend(&call.host);
-        (work.pool, work.pool_length) = lend(&call.pool);
-        (work.server_name, work.server_name_length) = lend(&call.dispatched.server_name);
+        call.take_idle(&mut self.idle, now);
+        call.describe(id, work);
         let plugin = call.plugin.clone();
         self.charge(&plugin, BEGIN_NANOS);
         Some(RPW_WORK_START)

@@ -212,9 +212,9 @@ pub unsafe extern "C" fn rpw_grpc_connected(id: u32, error: *mut rpw_error_t) ->
         GRPC.with_borrow_mut(|grpc| {
             grpc.began.remove(&id);
             let Some(destination) = grpc.pool.destination(id) else { return };
-            let name = &destination.server_name;
+            let (upstream, name) = (&destination.upstream, &destination.server_name);
             let tls =
-                if destination.upstream.tls { trust::begin(name).map(Some) } else { Ok(None) };
+                if upstream.tls { trust::begin_grpc(upstream, name).map(Some) } else { Ok(None) };
             match tls {
                 Ok(tls) => grpc.pool.connected(id, tls, now),
                 Err(failure) => grpc.pool.failed(id, &failure, now),

@@ -16,6 +16,7 @@
 
 pub mod attributes;
 mod cache;
+mod call;
 mod connection;
 mod context;
 mod desk;
@@ -78,14 +79,15 @@ pub use shared::{
     rpw_shared_memory, rpw_shared_set,
 };
 pub use stream::*;
-pub use trust::rpw_trust;
+pub use trust::{rpw_trust, rpw_upstream_tls};
 pub use types::*;
 pub use upstreams::rpw_upstreams;
 pub use version::{rpw_version, rpw_version_t};
 pub use wakers::rpw_semaphore_gone;
 pub use work::{
-    rpw_call_advance, rpw_call_end, rpw_call_restart, rpw_foreign_begin, rpw_foreign_end,
-    rpw_init_worker, rpw_work_listen, rpw_work_next, rpw_work_waits,
+    rpw_call_advance, rpw_call_connected, rpw_call_end, rpw_call_kept, rpw_call_restart,
+    rpw_foreign_begin, rpw_foreign_end, rpw_init_worker, rpw_work_listen, rpw_work_next,
+    rpw_work_waits,
 };
 
 /// The number of this C ABI. It changes whenever a declaration of the header does; the Lua module refuses a

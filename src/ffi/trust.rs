@@ -3,16 +3,23 @@
 use std::ffi::c_char;
 use std::sync::{PoisonError, RwLock};
 
-use super::{Failure, RPW_CONTINUE, boundary, rpw_error_t, types};
-use crate::callout::{self, FailureKind};
-use crate::grpc::{Tls, Trust};
+use super::{Failure, RPW_CONTINUE, boundary, rpw_error_t, types, upstreams};
+use crate::callout::{self, FailureKind, Own, Protocol, Tls, Trust, Trusted, Upstream};
 
-static TRUST: RwLock<Option<Trust>> = RwLock::new(None);
+static TRUST: RwLock<Default> = RwLock::new(Default { trust: None, of_http: false });
+
+/// For upstreams that have nothing of their own.
+struct Default {
+    trust: Option<Trust>,
+    /// HTTP calls take it, too.
+    of_http: bool,
+}
 
 /// Trusts these certificates from now on, until `rpw_setup` is called for another Lua VM.
 ///
 /// # Arguments
-/// `pem`: certificates as text; what they are signed by is not looked at.
+/// `pem`: certificates as text; what they are signed by is not looked at. `http`: 1 when they count for HTTP calls, too, over
+/// which the library speaks TLS from then on; 0 for gRPC alone.
 /// # Returns
 /// `RPW_CONTINUE`.
 /// # Errors
@@ -23,28 +30,91 @@ static TRUST: RwLock<Option<Trust>> = RwLock::new(None);
 pub unsafe extern "C" fn rpw_trust(
     pem: *const c_char,
     pem_length: usize,
+    http: i32,
     error: *mut rpw_error_t,
 ) -> i32 {
     boundary(error, || {
         // SAFETY: as promised by the caller.
         let pem = unsafe { types::bytes(pem, pem_length) };
-        set(Some(Trust::new(pem).map_err(Failure::new)?));
+        let trust = Trust::new(Trusted::Pem(pem), None).map_err(Failure::new)?;
+        set(Default { trust: Some(trust), of_http: http != 0 });
         Ok(RPW_CONTINUE)
     })
 }
 
-fn set(trust: Option<Trust>) {
-    *TRUST.write().unwrap_or_else(PoisonError::into_inner) = trust;
+/// Says how TLS is spoken with an upstream that `rpw_upstreams` gave a name to.
+///
+/// # Arguments
+/// `trusted`: certificates as text that its own must be signed by; empty for those of `rpw_trust`. `certificate` and `key`:
+/// what is shown to it, as text; empty for nothing. `verify`: 0 to take any certificate.
+/// # Returns
+/// `RPW_CONTINUE`.
+/// # Errors
+/// `RPW_ERROR` when there is no such upstream, when its address has no TLS, and when the texts are not what they should be.
+/// # Safety
+/// The strings have the given lengths; `error` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_upstream_tls(
+    name: *const c_char,
+    name_length: usize,
+    trusted: *const c_char,
+    trusted_length: usize,
+    certificate: *const c_char,
+    certificate_length: usize,
+    key: *const c_char,
+    key_length: usize,
+    verify: i32,
+    error: *mut rpw_error_t,
+) -> i32 {
+    boundary(error, || {
+        // SAFETY: as promised by the caller.
+        let (name, trusted, certificate, key) = unsafe {
+            (
+                types::bytes(name, name_length),
+                types::bytes(trusted, trusted_length),
+                types::bytes(certificate, certificate_length),
+                types::bytes(key, key_length),
+            )
+        };
+        let default = TRUST.read().unwrap_or_else(PoisonError::into_inner);
+        let trusted = match &default.trust {
+            _ if verify == 0 => Trusted::Anyone,
+            _ if !trusted.is_empty() => Trusted::Pem(trusted),
+            Some(trust) => Trusted::Same(trust),
+            None => return Err(Failure::new(NONE)),
+        };
+        let own = (!certificate.is_empty()).then_some(Own { certificate, key });
+        let trust = Trust::new(trusted, own).map_err(Failure::new)?;
+        upstreams::set_trust(name, trust)?;
+        Ok(RPW_CONTINUE)
+    })
+}
+
+const NONE: &str = "no certificates to trust were found";
+
+fn set(default: Default) {
+    *TRUST.write().unwrap_or_else(PoisonError::into_inner) = default;
 }
 
 /// Trusts nobody.
 pub(super) fn clear() {
-    set(None);
+    set(Default { trust: None, of_http: false });
 }
 
-/// TLS with a server whose certificate has that name.
-pub(super) fn begin(name: &str) -> Result<Tls, callout::Failure> {
-    let trust = TRUST.read().unwrap_or_else(PoisonError::into_inner);
-    let none = || callout::Failure::new(FailureKind::Tls, "no certificates to trust were found");
-    Tls::new(trust.as_ref().ok_or_else(none)?, name)
+/// TLS of a gRPC connection.
+pub(super) fn begin_grpc(upstream: &Upstream, name: &str) -> Result<Tls, callout::Failure> {
+    let default = TRUST.read().unwrap_or_else(PoisonError::into_inner);
+    let none = || callout::Failure::new(FailureKind::Tls, NONE);
+    let trust = upstream.trust.as_ref().or(default.trust.as_ref()).ok_or_else(none)?;
+    Tls::new(trust, name, Protocol::Http2)
+}
+
+/// Whom to trust for an HTTP call with TLS that the library speaks; `None` when nginx does.
+pub(super) fn of_http(upstream: &Upstream) -> Option<Trust> {
+    if !upstream.tls {
+        return None;
+    }
+    let default = TRUST.read().unwrap_or_else(PoisonError::into_inner);
+    let default = default.trust.as_ref().filter(|_| default.of_http);
+    upstream.trust.as_ref().or(default).cloned()
 }

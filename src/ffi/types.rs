@@ -267,7 +267,7 @@ pub struct rpw_work_t {
     pub over: i32,
     /// The port, 0 for a unix socket.
     pub port: i32,
-    /// 1 when TLS is spoken.
+    /// 1 when TLS is spoken; 2 when the library speaks it, see `rpw_call_connected`. For gRPC it always does.
     pub tls: i32,
     /// 1 when the host is a name whose address `rpw_call_permits` must judge before a connection is made.
     pub judged: i32,

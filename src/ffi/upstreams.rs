@@ -5,7 +5,8 @@ use std::sync::{LazyLock, PoisonError, RwLock};
 use rustc_hash::FxHashMap;
 
 use super::{Failure, RPW_CONTINUE, boundary, rpw_error_t, rpw_pair_t, types};
-use crate::callout::{Rules, Upstream};
+use crate::callout::{Rules, Trust, Upstream};
+use crate::grpc;
 
 static RULES: LazyLock<RwLock<Rules>> = LazyLock::new(RwLock::default);
 
@@ -16,7 +17,7 @@ static UPSTREAMS: LazyLock<RwLock<FxHashMap<Vec<u8>, Upstream>>> = LazyLock::new
 ///
 /// # Arguments
 /// `list`: names, and as values what `proxy_http_call` takes: `host`, `host:port`, an IP address or `unix:/path`, with
-/// `http://` or `https://` in front or not. Every string is copied.
+/// `http://`, `https://`, `grpc://` or `grpcs://` in front or not. Every string is copied.
 /// # Returns
 /// `RPW_CONTINUE`.
 /// # Errors
@@ -33,11 +34,11 @@ pub unsafe extern "C" fn rpw_upstreams(
         let mut upstreams = FxHashMap::default();
         // SAFETY: as promised by the caller.
         for (name, address) in unsafe { types::pairs(list, length) } {
-            let upstream = Upstream::parse(address, false).ok_or_else(|| {
+            let upstream = grpc::upstream(address).ok_or_else(|| {
                 let (name, address) = (name.escape_ascii(), address.escape_ascii());
                 Failure::new(format!(
                     "upstream \"{name}\": \"{address}\" is not host, host:port or unix:/path, \
-                     with http:// or https:// in front or not"
+                     with http://, https://, grpc:// or grpcs:// in front or not"
                 ))
             })?;
             upstreams.insert(name.to_vec(), upstream);
@@ -49,6 +50,20 @@ pub unsafe extern "C" fn rpw_upstreams(
 
 fn set(upstreams: FxHashMap<Vec<u8>, Upstream>) {
     *UPSTREAMS.write().unwrap_or_else(PoisonError::into_inner) = upstreams;
+}
+
+/// Says how TLS is spoken with an upstream.
+pub(super) fn set_trust(name: &[u8], trust: Trust) -> Result<(), Failure> {
+    let mut upstreams = UPSTREAMS.write().unwrap_or_else(PoisonError::into_inner);
+    let upstream =
+        upstreams.get_mut(name).ok_or_else(|| Failure::new("there is no upstream of that name"))?;
+    if !upstream.tls {
+        return Err(Failure::new(
+            "its address has no TLS: it must begin with https:// or grpcs://",
+        ));
+    }
+    upstream.trust = Some(trust);
+    Ok(())
 }
 
 /// Says what filters may call that are loaded from now on and have no rules of their own.

@@ -8,15 +8,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
-use super::desk::{Answer, Call, Desk, Function, Next};
+use super::desk::{Answer, Desk, Function, Next};
 use super::failures::{failure, report, report_call};
 use super::ticker::{self, Entry};
 use super::{
-    Failure, RPW_CALL_DONE, RPW_CALL_GONE, RPW_CALL_RECEIVE, RPW_CONTINUE, RPW_WORK_CONNECT,
-    RPW_WORK_FOLLOW, RPW_WORK_WAKE, boundary, ending, foreign, grpc, guest_boundary, listen, nginx,
-    plans, process, rpw_error_t, rpw_io_t, rpw_work_t, shared, types,
+    Failure, RPW_CALL_GONE, RPW_CONTINUE, RPW_WORK_CONNECT, RPW_WORK_FOLLOW, RPW_WORK_WAKE,
+    boundary, ending, foreign, grpc, guest_boundary, listen, nginx, plans, process, rpw_error_t,
+    rpw_io_t, rpw_work_t, shared, types,
 };
-use crate::callout::{self, Exchange, FailureKind, Step};
+use crate::callout::{self, FailureKind};
 use crate::limits;
 use crate::ports::Host;
 use crate::vm::{Plugin, Work};
@@ -350,32 +350,6 @@ pub unsafe extern "C" fn rpw_call_advance(
     })
 }
 
-impl Call {
-    fn advance(&mut self, received: &[u8], eof: bool) -> (i32, bool) {
-        let exchange = match &mut self.exchange {
-            Some(exchange) => exchange,
-            None => match Exchange::new(&self.dispatched.request) {
-                Ok(exchange) => self.exchange.insert(exchange),
-                Err(failure) => {
-                    self.result = Some(Err(failure));
-                    return (RPW_CALL_DONE, false);
-                }
-            },
-        };
-        match exchange.advance(received, eof, &mut self.out) {
-            Step::Receive => (RPW_CALL_RECEIVE, false),
-            Step::Failed(failure) => {
-                self.result = Some(Err(failure));
-                (RPW_CALL_DONE, false)
-            }
-            Step::Done { reusable } => {
-                self.result = self.exchange.take().map(|exchange| Ok(exchange.into_response()));
-                (RPW_CALL_DONE, reusable)
-            }
-        }
-    }
-}
-
 /// Whether a call may be made to an address. One that is gone is refused.
 pub(super) fn permits(id: u32, address: IpAddr) -> bool {
     DESK.with_borrow(|desk| {
@@ -394,9 +368,50 @@ pub(super) fn permits(id: u32, address: IpAddr) -> bool {
 pub extern "C" fn rpw_call_restart(id: u32) -> i32 {
     DESK.with_borrow_mut(|desk| {
         if let Some(call) = desk.calls.get_mut(&id) {
-            call.exchange = None;
+            call.restart();
         }
     });
+    RPW_CONTINUE
+}
+
+/// A call over which the library speaks TLS has its connection.
+///
+/// # Arguments
+/// `kept`: 1 for a connection that was kept, in the pool that `rpw_work_next` named.
+/// # Returns
+/// `RPW_CONTINUE`.
+/// # Errors
+/// `RPW_ERROR` when TLS cannot begin: no certificate can have that name.
+/// # Safety
+/// `error` is NULL or valid.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn rpw_call_connected(id: u32, kept: i32, error: *mut rpw_error_t) -> i32 {
+    boundary(error, || {
+        DESK.with_borrow_mut(|desk| match desk.calls.get_mut(&id) {
+            Some(call) => {
+                call.connected(kept != 0).map_err(|failure| Failure::new(failure.details))
+            }
+            None => Ok(()),
+        })?;
+        Ok(RPW_CONTINUE)
+    })
+}
+
+/// The connection of such a call was kept for others; to be called before `rpw_call_end`.
+///
+/// # Returns
+/// `RPW_CONTINUE`.
+#[unsafe(no_mangle)]
+pub extern "C" fn rpw_call_kept(id: u32) -> i32 {
+    if let Ok(host) = nginx::host() {
+        let now = host.monotonic_clock();
+        DESK.with_borrow_mut(|desk| {
+            let Desk { calls, idle, .. } = desk;
+            if let Some(call) = calls.get_mut(&id) {
+                call.kept(idle, now);
+            }
+        });
+    }
     RPW_CONTINUE
 }
 

@@ -10,7 +10,8 @@ peer.py client TARGET CALL [NAME=VALUE...]
 Calls: echo (one message, one back), fail (NOT_FOUND, "not here"), stream (three messages back), chat (each message back
 before the next is sent), large (4 MiB and back), meta (the call's metadata back, as a message and as metadata), slow (an
 answer after ten seconds), sum (how many messages and bytes a stream had), never (reads nothing and answers nothing),
-gzip (a compressed answer), cancelled (how often slow was cancelled).
+gzip (a compressed answer), wait (the message back after a release), release (waits for as many calls of wait as its message
+says and has them answered), cancelled (how often slow was cancelled).
 """
 
 import sys
@@ -73,6 +74,33 @@ def slow(request, context):
     return b"late"
 
 
+class Waiting:
+    """Calls that are answered when there are enough of them. Each takes a thread of the server's."""
+
+    def __init__(self):
+        self.arrived = threading.Condition()
+        self.count = 0
+        self.released = threading.Event()
+
+
+WAITING = Waiting()
+
+
+def wait(request, context):
+    with WAITING.arrived:
+        WAITING.count += 1
+        WAITING.arrived.notify_all()
+    WAITING.released.wait(60)
+    return request
+
+
+def release(request, context):
+    with WAITING.arrived:
+        WAITING.arrived.wait_for(lambda: WAITING.count >= int(request), 60)
+    WAITING.released.set()
+    return b"released"
+
+
 def cancelled(request, context):
     return b"%d" % len(CANCELLED)
 
@@ -105,13 +133,15 @@ def serve(socket, files):
         "meta": grpc.unary_unary_rpc_method_handler(meta),
         "slow": grpc.unary_unary_rpc_method_handler(slow),
         "cancelled": grpc.unary_unary_rpc_method_handler(cancelled),
+        "wait": grpc.unary_unary_rpc_method_handler(wait),
+        "release": grpc.unary_unary_rpc_method_handler(release),
         "gzip": grpc.unary_unary_rpc_method_handler(compressed),
         "sum": grpc.stream_unary_rpc_method_handler(count),
         "never": grpc.stream_stream_rpc_method_handler(never),
         "stream": grpc.unary_stream_rpc_method_handler(stream),
         "chat": grpc.stream_stream_rpc_method_handler(chat),
     }
-    server = grpc.server(futures.ThreadPoolExecutor(16), options=OPTIONS)
+    server = grpc.server(futures.ThreadPoolExecutor(1100), options=OPTIONS)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.Peer", handlers),))
     if files:
         pair, clients = (read(files[0]), read(files[1])), [read(path) for path in files[2:]]

@@ -7,6 +7,12 @@ mod exchange;
 mod pipe;
 mod request;
 mod rules;
+mod secure;
+#[cfg(feature = "grpc")]
+mod tls;
+#[cfg(not(feature = "grpc"))]
+#[path = "without_tls.rs"]
+mod tls;
 mod upstream;
 
 use std::fmt;
@@ -15,6 +21,8 @@ pub use exchange::{Exchange, Step};
 pub use pipe::Pipe;
 pub use request::{Malformed, Pairs, Request, server_name, wants_tls};
 pub use rules::{Rules, Verdict};
+pub use secure::Secure;
+pub use tls::{Own, Protocol, Tls, Trust, Trusted};
 pub use upstream::{Target, Upstream};
 
 use crate::snapshot::HeaderMap;

@@ -6,6 +6,8 @@ use std::num::NonZeroU16;
 
 use http::uri::Authority;
 
+use super::Trust;
+
 /// An upstream as a guest names it: `host`, `host:port`, an IP address, `unix:/path`, each with `http://` or
 /// `https://` in front or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub struct Upstream {
     pub target: Target,
     /// Speak TLS; the name to verify is the request's authority.
     pub tls: bool,
+    /// Whom to trust, and the certificate to show, when that was said of this upstream.
+    pub trust: Option<Trust>,
 }
 
 /// An address to connect to.
@@ -49,11 +53,11 @@ impl Upstream {
             let sound = path.starts_with('/')
                 && path.len() <= MAX_SOCKET_PATH
                 && !path.bytes().any(|b| b.is_ascii_control());
-            return sound.then(|| Self { target: Target::Unix(path.into()), tls });
+            return sound.then(|| Self { target: Target::Unix(path.into()), tls, trust: None });
         }
         let (host, port) = split_port(rest)?;
         let port = port.unwrap_or(if tls { 443 } else { 80 });
-        is_host(&host).then_some(Self { target: Target::Tcp(host, port), tls })
+        is_host(&host).then_some(Self { target: Target::Tcp(host, port), tls, trust: None })
     }
 
     /// The value of Host when the guest gives no `:authority`.
@@ -69,7 +73,8 @@ impl Upstream {
     pub fn pool(&self, server_name: &str) -> String {
         let address = &self.target;
         if self.tls {
-            format!("wasm:tls:{address}:{server_name}")
+            let trust = self.trust.as_ref().map_or(0, Trust::number);
+            format!("wasm:tls:{address}:{server_name}:{trust}")
         } else {
             format!("wasm:{address}")
         }

@@ -17,8 +17,8 @@ use rustc_hash::FxHashMap;
 use super::errors::{closed, failure, protocol};
 use super::stream::{Stream, Turn};
 use super::wakers::{StreamWaker, Woken};
-use super::{Code, Event, Message, Opening, Refused, Status, Tls};
-use crate::callout::{Failure, Pipe};
+use super::{Code, Event, Message, Opening, Refused, Status};
+use crate::callout::{Failure, Pipe, Tls};
 use crate::limits;
 
 /// What a server may send on one stream before it is read, and on all streams of a connection.

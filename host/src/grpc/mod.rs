@@ -23,11 +23,6 @@ mod status;
 mod stream;
 mod target;
 #[cfg(feature = "grpc")]
-mod tls;
-#[cfg(not(feature = "grpc"))]
-#[path = "without_tls.rs"]
-mod tls;
-#[cfg(feature = "grpc")]
 mod wakers;
 
 pub use connection::Connection;
@@ -37,8 +32,7 @@ pub use metadata::to_guest;
 pub use pool::{Action, Pool, Wait};
 pub use request::Request;
 pub use status::{Code, Status};
-pub use target::Target;
-pub use tls::{Tls, Trust};
+pub use target::{Target, upstream};
 
 use crate::callout::Upstream;
 use crate::guest::Token;

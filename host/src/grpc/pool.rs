@@ -9,8 +9,8 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::entry::{Call, Destination, Entry, NANOS_PER_MS};
-use super::{Code, Connection, Event, Message, Opening, Refused, Status, Tls};
-use crate::callout::{Failure, FailureKind};
+use super::{Code, Connection, Event, Message, Opening, Refused, Status};
+use crate::callout::{Failure, FailureKind, Tls};
 use crate::limits;
 
 /// A connection without calls is kept for so long.

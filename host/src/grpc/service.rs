@@ -3,7 +3,7 @@
 
 use prost::Message as _;
 
-use super::target::{Target, plain};
+use super::target::{Target, upstream};
 use crate::callout::Upstream;
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -80,10 +80,13 @@ struct Header {
 /// Reads a message; `None` when it is none, or names no upstream.
 pub fn parse(bytes: &[u8], registered: impl Fn(&[u8]) -> Option<Upstream>) -> Option<Target> {
     let service = GrpcService::decode(bytes).ok()?;
+    let mut known = None;
     let (name, authority, upstream) = match service.specifier? {
         Specifier::Envoy(EnvoyGrpc { cluster_name, authority }) => {
             let name = cluster_name.as_bytes();
-            let upstream = registered(name).or_else(|| plain(name))?;
+            let found = registered(name);
+            known = found.is_some().then(|| name.to_vec());
+            let upstream = found.or_else(|| upstream(name))?;
             (cluster_name, Some(authority).filter(|text| !text.is_empty()), upstream)
         }
         Specifier::Google(GoogleGrpc { target_uri, channel_credentials }) => {
@@ -103,6 +106,7 @@ pub fn parse(bytes: &[u8], registered: impl Fn(&[u8]) -> Option<Upstream>) -> Op
         timeout_ms: service.timeout.and_then(|timeout| timeout.milliseconds()),
         metadata: metadata.collect(),
         name: name.escape_debug().to_string(),
+        registered: known,
     })
 }
 

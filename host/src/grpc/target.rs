@@ -16,6 +16,8 @@ pub struct Target {
     pub metadata: Vec<(String, Vec<u8>)>,
     /// The name for the log.
     pub name: String,
+    /// The name by which it was registered.
+    pub registered: Option<Vec<u8>>,
 }
 
 impl Target {
@@ -23,7 +25,9 @@ impl Target {
     /// `grpcs://`, `http://` or `https://` in front or not; or a serialized `envoy.config.core.v3.GrpcService`. `None` when
     /// it is none.
     pub fn parse(name: &[u8], registered: impl Fn(&[u8]) -> Option<Upstream>) -> Option<Self> {
-        let Some(upstream) = registered(name).or_else(|| plain(name)) else {
+        let known = registered(name);
+        let is_registered = known.is_some();
+        let Some(upstream) = known.or_else(|| upstream(name)) else {
             #[cfg(feature = "grpc")]
             if name.len() <= limits::UPSTREAM_NAME {
                 return super::service::parse(name, registered);
@@ -36,6 +40,7 @@ impl Target {
             timeout_ms: None,
             metadata: Vec::new(),
             name: name.escape_ascii().to_string(),
+            registered: is_registered.then(|| name.to_vec()),
         })
     }
 
@@ -54,8 +59,8 @@ impl Target {
     }
 }
 
-/// A name that was not registered.
-pub(super) fn plain(name: &[u8]) -> Option<Upstream> {
+/// The upstream of a name that was not registered, with `grpc://`, `grpcs://`, `http://` or `https://` in front or not.
+pub fn upstream(name: &[u8]) -> Option<Upstream> {
     if name.len() > limits::UPSTREAM_NAME {
         return None;
     }
@@ -101,5 +106,14 @@ mod tests {
         let target = Target::parse(b"a:1", |_| Some(upstream.clone())).unwrap();
         assert_eq!(target.authority(), "b:2");
         assert_eq!(target.server_name(), "b");
+        assert_eq!(target.registered.as_deref(), Some(&b"a:1"[..]));
+        // The cluster of a GrpcService.
+        #[cfg(feature = "grpc")]
+        {
+            let registered = |name: &[u8]| (name == b"auth").then(|| upstream.clone());
+            let target = Target::parse(b"\n\x06\n\x04auth", registered).unwrap();
+            assert_eq!(target.authority(), "b:2");
+            assert_eq!(target.registered.as_deref(), Some(&b"auth"[..]));
+        }
     }
 }

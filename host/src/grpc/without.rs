@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::{Event, Message, Opening, Refused, Tls};
-use crate::callout::{Failure, FailureKind};
+use super::{Event, Message, Opening, Refused};
+use crate::callout::{Failure, FailureKind, Tls};
 
 /// See the module.
 #[derive(Debug)]

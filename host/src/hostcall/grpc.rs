@@ -89,9 +89,7 @@ fn open(caller: &mut Caller<'_, State>, wanted: Wanted, return_id: u32) -> Answe
         state.warn(&format!("{function}: malformed metadata"));
         return Err(Status::ParseFailure.into());
     };
-    let registered = state.host.upstream(name);
-    let is_registered = registered.is_some();
-    let found = Target::parse(name, |_| registered.clone());
+    let found = Target::parse(name, |name| state.host.upstream(name));
     let Some(target) = found else {
         state.warn(&format!(
             "{function}: \"{}\" is neither a registered upstream nor the name of a host",
@@ -99,7 +97,7 @@ fn open(caller: &mut Caller<'_, State>, wanted: Wanted, return_id: u32) -> Answe
         ));
         return Err(Status::ParseFailure.into());
     };
-    let judged = judge(state, function, is_registered.then_some(name), &target.upstream)?;
+    let judged = judge(state, function, target.registered.as_deref(), &target.upstream)?;
     let judged =
         judged.map(|name_allowed| Judged { rules: state.plugin.calls.number(), name_allowed });
     let request = match request(&target, service, method, &metadata) {

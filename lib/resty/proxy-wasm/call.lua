@@ -81,7 +81,12 @@ local function connect(id, request, deadline, fresh)
     if not ok then
         return nil, word(err, "connect"), err
     end
-    if request.server_name and sock:getreusedtimes() == 0 then
+    if request.tls_by_library then
+        local kept = sock:getreusedtimes() > 0 and 1 or 0
+        if lib.rpw_call_connected(id, kept, error_slot) < 0 then
+            return nil, "tls", last_error()
+        end
+    elseif request.server_name and sock:getreusedtimes() == 0 then
         ok, err = sock:sslhandshake(nil, request.server_name, true)
         if not ok then
             return nil, word(err, "tls"), err
@@ -147,8 +152,12 @@ local function attempt(id, request, deadline, fresh)
     local reused = sock:getreusedtimes() > 0
     local result, more, closed = exchange(id, request, sock, deadline)
     -- One that cannot be kept, since the upstream has closed it meanwhile, is still to be closed.
-    if not (result == true and more and sock:setkeepalive(IDLE_MS, POOL_SIZE)) then
+    -- The library knows its own by their pools, of which a fresh one has none.
+    local keep = result == true and more and not (fresh and request.tls_by_library)
+    if not (keep and sock:setkeepalive(IDLE_MS, POOL_SIZE)) then
         sock:close()
+    elseif request.tls_by_library then
+        lib.rpw_call_kept(id)
     end
     return result, more, closed and reused
 end

@@ -366,7 +366,20 @@ int32_t rpw_stream_leave_out(const struct rpw_context_t *context,
                              void *request,
                              int32_t started_too,
                              struct rpw_error_t *error);
-int32_t rpw_trust(const char *pem, size_t pem_length, struct rpw_error_t *error);
+int32_t rpw_trust(const char *pem,
+                  size_t pem_length,
+                  int32_t http,
+                  struct rpw_error_t *error);
+int32_t rpw_upstream_tls(const char *name,
+                         size_t name_length,
+                         const char *trusted,
+                         size_t trusted_length,
+                         const char *certificate,
+                         size_t certificate_length,
+                         const char *key,
+                         size_t key_length,
+                         int32_t verify,
+                         struct rpw_error_t *error);
 int32_t rpw_upstreams(const struct rpw_pair_t *list,
                       size_t length,
                       struct rpw_error_t *error);
@@ -387,6 +400,8 @@ int32_t rpw_call_advance(uint32_t id,
                          struct rpw_io_t *io,
                          struct rpw_error_t *error);
 int32_t rpw_call_restart(uint32_t id);
+int32_t rpw_call_connected(uint32_t id, int32_t kept, struct rpw_error_t *error);
+int32_t rpw_call_kept(uint32_t id);
 int32_t rpw_call_end(uint32_t id,
                      const char *word,
                      size_t word_length,

@@ -9,10 +9,9 @@ local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
 local resolve = require("resty.proxy-wasm.resolve")
 local semaphore = require("ngx.semaphore")
+local trust = require("resty.proxy-wasm.trust")
 
 local ffi_str = ffi.string
-local io_open = io.open
-local ipairs = ipairs
 local ngx = ngx
 local ngx_log = ngx.log
 local exiting = ngx.worker.exiting
@@ -245,44 +244,10 @@ end
 
 local _M = {}
 
--- Where systems keep the certificates that they trust.
-local BUNDLES = {
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-}
-
-local trusted = false
-
--- Trusts the certificates of a file. Nil and the cause when there are none.
-function _M.trust(path)
-    local file, err = io_open(path, "rb")
-    if not file then
-        return nil, err
-    end
-    local pem = file:read("*a")
-    file:close()
-    if not pem or lib.rpw_trust(pem, #pem, error_slot) < 0 then
-        return nil, path .. ": " .. (pem and last_error() or "not a file")
-    end
-    trusted = true
-    return true
-end
-
--- Read when it is first needed: few need it, and it takes some milliseconds.
-local function trust_system()
-    for _, path in ipairs(BUNDLES) do
-        if trusted or _M.trust(path) then
-            return
-        end
-    end
-end
-
 -- Makes the connection of that number. `look` is called when there is work.
 function _M.connect(id, host, port, judged, tls, look)
     if tls then
-        trust_system()
+        trust.system()
     end
     local conn = {
         id = id,

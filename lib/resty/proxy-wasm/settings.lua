@@ -1,9 +1,9 @@
 -- The settings of the process: names, types, and when they can be set.
 
 local clib = require("resty.proxy-wasm.clib")
-local grpc = require("resty.proxy-wasm.grpc")
 local pairs_of = require("resty.proxy-wasm.pairs")
 local rules = require("resty.proxy-wasm.rules")
+local trust = require("resty.proxy-wasm.trust")
 
 local format = string.format
 local get_phase = ngx.get_phase
@@ -66,7 +66,7 @@ local CHECKS = {
     shared_memory = is_size,
     eviction = is_eviction,
     body_limit = is_body_limit,
-    upstreams = pairs_of.are_strings,
+    upstreams = trust.are_upstreams,
     trusted_certificate = is_absolute_path,
 }
 
@@ -126,7 +126,8 @@ function _M.check(opts)
             return format("bad argument #1 to 'setup' (%s must be %s)", key, wanted)
         end
     end
-    local list, count = pairs_of.strings(opts.upstreams or {})
+    local addresses = trust.addresses(opts.upstreams)
+    local list, count = pairs_of.strings(addresses)
     if lib.rpw_upstreams(list, count, clib.error_slot) < 0 then
         return format("bad argument #1 to 'setup' (%s)", clib.last_error())
     end
@@ -151,10 +152,14 @@ function _M.apply(opts)
         return nil, "failed to set shared_memory: " .. clib.last_error()
     end
     if opts.trusted_certificate then
-        local ok, err = grpc.trust(opts.trusted_certificate)
+        local ok, err = trust.set(opts.trusted_certificate)
         if not ok then
             return nil, "failed to set trusted_certificate: " .. err
         end
+    end
+    local ok, err = trust.set_upstreams(opts.upstreams)
+    if not ok then
+        return nil, "failed to set upstreams: " .. err
     end
     if not evict(opts.eviction) then
         return nil, "failed to set eviction: " .. clib.last_error()

@@ -114,6 +114,7 @@ local function call_job()
         judged = work.judged == 1,
         pool = ffi_str(work.pool, work.pool_length),
         server_name = work.tls == 1 and ffi_str(work.server_name, work.server_name_length) or nil,
+        tls_by_library = work.tls == 2,
         timeout_ms = work.timeout_ms,
     }
 end
