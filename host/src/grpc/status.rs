@@ -58,8 +58,8 @@ const CODES: [(Code, &str); 17] = [
 pub struct Status {
     /// The code.
     pub code: Code,
-    /// The server's words, or ours.
-    pub message: Vec<u8>,
+    /// The server's words, or ours. It is UTF-8: SDKs take it for text, and one that is no text would end the VM of a filter.
+    pub message: String,
     /// The server gave it.
     pub of_server: bool,
 }
@@ -103,7 +103,7 @@ impl Code {
 
 impl Status {
     /// A status of ours.
-    pub fn new(code: Code, message: impl Into<Vec<u8>>) -> Self {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), of_server: false }
     }
 
@@ -113,8 +113,8 @@ impl Status {
         let number = std::str::from_utf8(number).ok().and_then(|text| text.parse().ok());
         let code = number.map_or(Code::Unknown, Code::of);
         let message = trailers.get(b"grpc-message").unwrap_or_default();
-        let mut message: Vec<u8> = percent_decode(message).collect();
-        message.truncate(limits::GRPC_MESSAGE);
+        let mut message = percent_decode(message).decode_utf8_lossy().into_owned();
+        message.truncate(message.floor_char_boundary(limits::GRPC_MESSAGE));
         Some(Self { code, message, of_server: true })
     }
 
@@ -142,8 +142,8 @@ impl fmt::Display for Status {
         if self.message.is_empty() {
             return Ok(());
         }
-        let shown = &self.message[..self.message.len().min(limits::SHOWN_BYTES)];
-        write!(f, " ({})", shown.escape_ascii())
+        let shown = &self.message[..self.message.floor_char_boundary(limits::SHOWN_BYTES)];
+        write!(f, " ({})", shown.as_bytes().escape_ascii())
     }
 }
 
@@ -179,6 +179,13 @@ mod tests {
             of(&[("grpc-status", "5"), ("grpc-message", "caf%C3%A9 100%")]),
             Some(server(Code::NotFound, "caf\u{e9} 100%"))
         );
+        // A message is text, also where it is cut.
+        let of_message = |text: &str| {
+            of(&[("grpc-status", "5"), ("grpc-message", text)]).expect("a status").message
+        };
+        assert_eq!(of_message("caf%E9"), "caf\u{fffd}");
+        let long = format!("a{}", "%C3%A9".repeat(limits::GRPC_MESSAGE));
+        assert_eq!(of_message(&long).len(), limits::GRPC_MESSAGE - 1);
         for odd in ["", "x", "-1", "99999999999", "17"] {
             assert_eq!(of(&[("grpc-status", odd)]).unwrap().code, Code::Unknown, "{odd}");
         }

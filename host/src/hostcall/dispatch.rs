@@ -183,7 +183,7 @@ pub fn proxy_get_status(
         Ok(match &state.calls.answer {
             Some(CallResult::Http(_, Some(failure))) => failure.kind.word().as_bytes(),
             Some(CallResult::Foreign(_, false)) => b"failed",
-            Some(CallResult::Grpc(Event::Close(status))) => &status.message,
+            Some(CallResult::Grpc(Event::Close(status))) => status.message.as_bytes(),
             _ => &[],
         })
     })
