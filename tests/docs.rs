@@ -8,7 +8,7 @@ use resty_proxy_wasm::abi::{
 };
 use resty_proxy_wasm::ffi::attributes;
 use resty_proxy_wasm::limits;
-use resty_proxy_wasm::shm::Shared;
+use resty_proxy_wasm::shm::{CallKind, Shared};
 use resty_proxy_wasm::store::Counters as _;
 use resty_proxy_wasm::vm::proposals::PROPOSALS;
 use std::collections::BTreeSet;
@@ -357,7 +357,7 @@ fn metric_names(text: &str) -> BTreeSet<String> {
 fn metrics_of_dashboards_exist_and_all_are_described() {
     let shared = Shared::new(limits::DEFAULT_SHARED_MEMORY, |_| {}).expect("a mapping");
     shared.own("a").callback(Callback::RequestHeaders);
-    shared.count_call("a", "b", true).expect("room");
+    shared.count_call("a", "b", CallKind::Http, true).expect("room");
     shared.stand_in(b"a", b"f", 1).expect("room");
     shared.queue(b"a", b"q").expect("room");
     let all = shared.metrics().expect("metrics");

@@ -7,7 +7,7 @@ use resty_proxy_wasm::abi::{Callback, MetricType};
 use resty_proxy_wasm::callout::{Failure, FailureKind};
 use resty_proxy_wasm::limits;
 use resty_proxy_wasm::ports::Stores;
-use resty_proxy_wasm::shm::Shared;
+use resty_proxy_wasm::shm::{CallKind, Shared};
 use resty_proxy_wasm::store::{Count, Counters, Refusal, Series, Value};
 use resty_proxy_wasm::vm::{Options, TimeLimits};
 
@@ -249,7 +249,7 @@ fn upstreams_without_room_are_counted_together() {
     let name = |number: usize| format!("{number:4}{}", "x".repeat(limits::COUNTED_UPSTREAM_BYTES));
     for number in 0..limits::COUNTED_UPSTREAM_NAMES + 5 {
         for failed in [true, false, false] {
-            shared.count_call("a", &name(number), failed).expect("room");
+            shared.count_call("a", &name(number), CallKind::Http, failed).expect("room");
         }
     }
     let all = shared.metrics().expect("metrics");
@@ -264,4 +264,41 @@ fn upstreams_without_room_are_counted_together() {
     let number = |number| Some(Value::Number(number));
     assert_eq!(of(&name(0)[..limits::COUNTED_UPSTREAM_BYTES]), [number(3), number(1)]);
     assert_eq!(of("others"), [number(15), number(5)]);
+}
+
+#[test]
+fn upstreams_are_counted_by_kinds_of_calls() {
+    let shared = Shared::new(limits::DEFAULT_SHARED_MEMORY, |_| {}).expect("a mapping");
+    for (upstream, kind, failed) in [
+        ("a", CallKind::Http, false),
+        ("a", CallKind::Grpc, true),
+        ("a", CallKind::Grpc, false),
+        ("b", CallKind::Grpc, false),
+    ] {
+        shared.count_call("p", upstream, kind, failed).expect("room");
+    }
+    let mut lines: Vec<String> = shared
+        .metrics()
+        .expect("metrics")
+        .iter()
+        .filter(|series| series.name.contains("_upstream_"))
+        .map(|series| {
+            let labels: Vec<_> = series.labels.iter().map(|(_, value)| value.as_str()).collect();
+            format!("{} {} {:?}", series.name, labels.join(" "), series.value)
+        })
+        .collect();
+    lines.sort_unstable();
+    let (all, failed) =
+        ("proxy_wasm_upstream_calls_total", "proxy_wasm_upstream_failed_calls_total");
+    assert_eq!(
+        lines,
+        [
+            format!("{all} p a grpc Number(2)"),
+            format!("{all} p a http Number(1)"),
+            format!("{all} p b grpc Number(1)"),
+            format!("{failed} p a grpc Number(1)"),
+            format!("{failed} p a http Number(0)"),
+            format!("{failed} p b grpc Number(0)"),
+        ]
+    );
 }

@@ -13,11 +13,12 @@ use super::ticker::Entry;
 use super::work::PIECE_NANOS;
 use super::{
     Failure, RPW_CONTINUE, RPW_WORK_STOP, RPW_WORK_WAIT, boundary, failures, guest_boundary, nginx,
-    rpw_error_t, rpw_io_t, rpw_work_t, trust, types, work,
+    rpw_error_t, rpw_io_t, rpw_work_t, shared, trust, types, work,
 };
 use crate::callout::{FailureKind, Target};
 use crate::grpc::{Action, Code, Command, Event, Opening, Pool, Wait};
 use crate::ports::Host;
+use crate::shm::CallKind;
 use crate::vm::{CallRef, Plugin};
 
 const NANOS_PER_MS: u64 = 1_000_000;
@@ -164,6 +165,8 @@ pub(super) fn told(id: u32, size: usize) {
 fn deliver(host: &Arc<dyn Host>, mut spent: u64) -> u32 {
     while let Some((answer, ended)) = GRPC.with_borrow_mut(next_event) {
         if let (Some(opening), Answer::Grpc(plugin, _, _, event)) = (ended, &answer) {
+            let failed = matches!(event, Event::Close(status) if status.code != Code::Ok);
+            shared::count_call(plugin, &opening.name, CallKind::Grpc, failed);
             log_failure(plugin, &opening, event);
         }
         work::tell_in_turn(host, answer, std::mem::take(&mut spent));

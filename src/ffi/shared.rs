@@ -10,8 +10,9 @@ use super::{
 };
 use crate::abi::LogLevel;
 use crate::limits;
-use crate::shm::{Repair, Shared};
+use crate::shm::{CallKind, Repair, Shared};
 use crate::store::Refusal;
+use crate::vm::Plugin;
 
 static SHARED: AtomicPtr<Shared> = AtomicPtr::new(std::ptr::null_mut());
 /// The system gave no memory: it is not asked again in each request.
@@ -64,6 +65,13 @@ pub(super) fn shared_by_all() -> Option<&'static Shared> {
         );
     }
     Some(shared)
+}
+
+/// Counts a call of a plugin that has ended. One that finds no room is not counted, and nobody needs to hear of that.
+pub(super) fn count_call(plugin: &Plugin, upstream: &str, kind: CallKind, failed: bool) {
+    if let Some(shared) = shared() {
+        let _ = shared.count_call(plugin.name(), upstream, kind, failed);
+    }
 }
 
 #[cold]

@@ -19,6 +19,7 @@ use super::{
 use crate::callout::{self, FailureKind};
 use crate::limits;
 use crate::ports::Host;
+use crate::shm::CallKind;
 use crate::vm::{Plugin, Work};
 
 /// 1 while some plugin has work. Lua looks at it after each call of the library.
@@ -450,10 +451,7 @@ pub unsafe extern "C" fn rpw_call_end(
         if let Err(failure) = &result {
             report_call(&call.plugin, "HTTP call", &call.dispatched.name, failure);
         }
-        if let Some(shared) = shared::shared() {
-            // A count that finds no room is missed by nobody.
-            let _ = shared.count_call(call.plugin.name(), &call.dispatched.name, result.is_err());
-        }
+        shared::count_call(&call.plugin, &call.dispatched.name, CallKind::Http, result.is_err());
         let host = nginx::host()?;
         let before = if result.is_err() { failed_nanos(&host, call.began) } else { 0 };
         tell_in_turn(&host, Answer::Call(call.plugin, call.of, result), before);

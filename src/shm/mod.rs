@@ -37,6 +37,7 @@ pub use plan::PlanNumber;
 pub use process::{generation, watch_forks};
 pub use region::Region;
 pub use repair::Repair;
+pub use upstream::CallKind;
 
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;

@@ -10,22 +10,39 @@ use super::region::Shareable;
 use crate::limits;
 use crate::store::{Refusal, Series, Type, Value};
 
-/// What is counted of an upstream.
+/// What kind of call is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    Http,
+    /// Calls and streams.
+    Grpc,
+}
+
+/// What is counted of an upstream, by [`CallKind`].
 #[repr(C)]
 struct Calls {
-    all: AtomicU64,
-    failed: AtomicU64,
+    all: [AtomicU64; 2],
+    failed: [AtomicU64; 2],
 }
 
 // SAFETY: made of atomics.
 unsafe impl Shareable for Calls {}
+
+/// The values of the label `kind`.
+const KINDS: [&str; 2] = ["http", "grpc"];
 
 /// What upstreams are counted under for which there is no room.
 const OTHERS: &[u8] = b"others";
 
 impl Shared {
     /// A call of a plugin to an upstream has ended.
-    pub fn count_call(&self, plugin: &str, upstream: &str, failed: bool) -> Result<(), Refusal> {
+    pub fn count_call(
+        &self,
+        plugin: &str,
+        upstream: &str,
+        kind: CallKind,
+        failed: bool,
+    ) -> Result<(), Refusal> {
         let upstream = &upstream.as_bytes()[..upstream.len().min(limits::COUNTED_UPSTREAM_BYTES)];
         let locked = self.lock()?;
         let mut key = upstream;
@@ -33,8 +50,8 @@ impl Shared {
             let hash = self.hash(Kind::Upstream, plugin.as_bytes(), key);
             let link = locked.find(Kind::Upstream, hash, plugin.as_bytes(), key).link;
             if let Some(calls) = locked.value::<Calls>(link) {
-                calls.all.fetch_add(1, Relaxed);
-                calls.failed.fetch_add(failed.into(), Relaxed);
+                calls.all[kind as usize].fetch_add(1, Relaxed);
+                calls.failed[kind as usize].fetch_add(failed.into(), Relaxed);
                 return Ok(());
             }
             let names = &locked.header().upstreams;
@@ -60,29 +77,34 @@ impl Locked<'_> {
                 && let Some(calls) = self.value::<Calls>(link)
             {
                 let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-                let labels = vec![
-                    ("plugin", text(self.space_of(link, node))),
-                    ("upstream", text(self.key_of(link, node))),
-                ];
-                for (name, help, number) in [
-                    (
-                        "proxy_wasm_upstream_calls_total",
-                        "HTTP calls of filters that ended",
-                        &calls.all,
-                    ),
-                    (
-                        "proxy_wasm_upstream_failed_calls_total",
-                        "HTTP calls of filters that failed",
-                        &calls.failed,
-                    ),
-                ] {
-                    all.push(Series {
-                        name: name.into(),
-                        help: help.into(),
-                        kind: Type::Counter,
-                        labels: labels.clone(),
-                        value: Value::Number(number.load(Relaxed).into()),
-                    });
+                let (plugin, upstream) =
+                    (text(self.space_of(link, node)), text(self.key_of(link, node)));
+                let counted = KINDS.iter().zip(calls.all.iter().zip(&calls.failed));
+                for (kind, (ended, failed)) in counted {
+                    let (ended, failed) = (ended.load(Relaxed), failed.load(Relaxed));
+                    if ended == 0 {
+                        continue;
+                    }
+                    for (name, help, number) in [
+                        ("proxy_wasm_upstream_calls_total", "Calls of filters that ended", ended),
+                        (
+                            "proxy_wasm_upstream_failed_calls_total",
+                            "Calls of filters that failed",
+                            failed,
+                        ),
+                    ] {
+                        all.push(Series {
+                            name: name.into(),
+                            help: help.into(),
+                            kind: Type::Counter,
+                            labels: vec![
+                                ("plugin", plugin.clone()),
+                                ("upstream", upstream.clone()),
+                                ("kind", (*kind).into()),
+                            ],
+                            value: Value::Number(number.into()),
+                        });
+                    }
                 }
             }
         });

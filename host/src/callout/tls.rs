@@ -46,6 +46,7 @@ pub enum Trusted<'a> {
 pub struct Own<'a> {
     /// With those that it is signed by.
     pub certificate: &'a [u8],
+    /// The key of the first certificate.
     pub key: &'a [u8],
 }
 

@@ -176,10 +176,10 @@ function card(answer, plugin) {
 
   const upstreams = of(answer, "proxy_wasm_upstream_calls_total", name);
   if (upstreams.length) {
-    made.append(element("h3", "", "Calls by upstream"), table(["upstream", "calls", "failed"], upstreams.map(m => {
+    made.append(element("h3", "", "Calls by upstream"), table(["upstream", "kind", "calls", "failed"], upstreams.map(m => {
       const failed = of(answer, "proxy_wasm_upstream_failed_calls_total", name)
-        .filter(f => f.labels.upstream === m.labels.upstream);
-      return [m.labels.upstream, count(m.value), count(sum(failed))];
+        .filter(f => f.labels.upstream === m.labels.upstream && f.labels.kind === m.labels.kind);
+      return [m.labels.upstream, m.labels.kind, count(m.value), count(sum(failed))];
     })));
   }
 
