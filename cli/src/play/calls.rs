@@ -9,7 +9,9 @@ use serde::Serialize;
 
 use super::headers::Headers;
 use crate::core::callout::{Exchange, Failure, FailureKind, Response, Step, Target, Upstream};
+use crate::core::grpc::{Code, Event, Opening, Status};
 use crate::core::guest::Dispatched;
+use crate::core::limits::CALL_MS;
 
 /// A call as it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -83,17 +85,36 @@ impl Upstreams {
         all.filter_map(|(name, source)| Some((name.clone(), upstream(name, source)?))).collect()
     }
 
-    /// Answers a call.
+    /// Answers an HTTP call.
     pub fn answer(&mut self, dispatched: &Dispatched, call: &Call) -> Answer {
-        let limit = u64::from(dispatched.timeout_ms);
-        match self.sources.get(&dispatched.name) {
+        self.answer_as(call, || real(dispatched))
+    }
+
+    /// Answers a gRPC call: what it is told, and after how many milliseconds.
+    pub fn answer_grpc(&mut self, call: &Call) -> (u64, Event) {
+        let real = || {
+            let details =
+                "proxy-wasm calls no gRPC server: put a file with its message in its place";
+            Err(Failure::new(FailureKind::Connect, details))
+        };
+        let (after_ms, result) = self.answer_as(call, real);
+        (after_ms, event(result))
+    }
+
+    fn answer_as(
+        &mut self,
+        call: &Call,
+        real: impl FnOnce() -> Result<Response, Failure>,
+    ) -> Answer {
+        let limit = u64::from(call.timeout_ms);
+        match self.sources.get(&call.upstream) {
             None => {
-                let details = format!("nothing is behind {} here: name it", dispatched.name);
+                let details = format!("nothing is behind {} here: name it", call.upstream);
                 (0, Err(Failure::new(FailureKind::Connect, details)))
             }
-            Some(Source::Real(_)) => (0, real(dispatched)),
+            Some(Source::Real(_)) => (0, real()),
             Some(Source::Canned(all)) => {
-                let Some(canned) = choose(&mut self.given, &dispatched.name, all, call) else {
+                let Some(canned) = choose(&mut self.given, &call.upstream, all, call) else {
                     let details = format!("no answer is given for {} {}", call.method, call.path);
                     return (0, Err(Failure::new(FailureKind::Connect, details)));
                 };
@@ -147,8 +168,50 @@ impl Canned {
     }
 }
 
+/// What a response means to a gRPC call: its body is the message, and the status in its trailers is OK when there is none.
+fn event(result: Result<Response, Failure>) -> Event {
+    let response = match result {
+        Ok(response) => response,
+        Err(failure) if failure.kind == FailureKind::Timeout => {
+            return Event::Close(Status::new(Code::DeadlineExceeded, "the deadline passed"));
+        }
+        Err(failure) => return Event::Close(Status::of_failure(&failure)),
+    };
+    let status = [&response.trailers, &response.headers].into_iter().find_map(Status::of_trailers);
+    let http = response.headers.get(b":status").unwrap_or_default();
+    let http = std::str::from_utf8(http).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    match status {
+        Some(status) if status.code != Code::Ok => Event::Close(status),
+        None if http != 200 => {
+            Event::Close(Status::new(Code::of_http(http), format!("HTTP status {http}")))
+        }
+        _ => Event::Message(response.body),
+    }
+}
+
+/// The size of what goes before a message of gRPC.
+const PREFIX: usize = 5;
+
 impl Call {
-    /// What a filter asked for.
+    /// What a filter asked for by gRPC; `None` for a stream.
+    pub fn of_grpc(filter: &str, opening: &Opening) -> Option<Self> {
+        let head = opening.request.head(None)?;
+        let message = opening.message.as_ref()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let lines = head.headers().iter();
+        Some(Self {
+            filter: filter.into(),
+            upstream: opening.name.clone(),
+            method: head.method().to_string(),
+            path: head.uri().path().to_string(),
+            headers: lines.map(|(n, v)| (n.to_string(), text(v.as_bytes()))).collect(),
+            body: text(message.bytes.get(PREFIX..).unwrap_or_default()),
+            timeout_ms: opening.timeout_ms.unwrap_or(CALL_MS),
+            answer: String::new(),
+        })
+    }
+
+    /// What a filter asked for by HTTP.
     pub fn of(filter: &str, dispatched: &Dispatched) -> Self {
         let request = &dispatched.request;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

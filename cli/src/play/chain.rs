@@ -54,7 +54,12 @@ struct Pending {
     filter: usize,
     call: CallRef,
     number: usize,
-    result: Result<Response, Failure>,
+    answer: Answer,
+}
+
+enum Answer {
+    Http(Result<Response, Failure>),
+    Grpc(grpc::Event),
 }
 
 impl Chain {
@@ -154,7 +159,8 @@ impl Chain {
             self.calls.push(record);
             let due = now + after_ms * NANOS_PER_MS;
             let number = self.calls.len();
-            self.pending.push(Pending { due, filter: index, call, number, result });
+            let answer = Answer::Http(result);
+            self.pending.push(Pending { due, filter: index, call, number, answer });
         }
         for (call, function) in work.foreign {
             let line = format!(
@@ -168,26 +174,50 @@ impl Chain {
             self.report(index, result);
         }
         for (call, command) in work.grpc {
-            if let grpc::Command::Open(opening) = command {
-                let line = format!(
-                    "wasm plugin \"{name}\": gRPC calls are not made here: {} fails",
-                    opening.name
-                );
-                self.server.log(None, LogLevel::Warn, line.as_bytes());
-                let status = grpc::Status {
-                    code: grpc::Code::Unavailable,
-                    message: b"no gRPC here".to_vec(),
-                    of_server: false,
-                };
-                let plugin = self.plugin(index).clone();
-                let answered = || plugin.grpc_event(call, grpc::Event::Close(status));
-                let result = self.trace.step(&self.server, &name, answered);
-                self.report(index, result);
+            match command {
+                grpc::Command::Open(opening) => self.open(index, call, &opening),
+                grpc::Command::Cancel(_) => {
+                    self.pending.retain(|p| p.filter != index || p.call != call)
+                }
+                grpc::Command::Send(..) => {}
             }
         }
         for error in work.errors {
             self.report(index, Err(error));
         }
+    }
+
+    /// Begins a gRPC call. Streams fail.
+    fn open(&mut self, index: usize, call: CallRef, opening: &grpc::Opening) {
+        let name = &self.filters[index].name;
+        let (kind, after_ms, event) = match Call::of_grpc(name, opening) {
+            Some(mut record) => {
+                let (after_ms, event) = self.upstreams.answer_grpc(&record);
+                record.answer = match &event {
+                    grpc::Event::Close(status) => status.to_string(),
+                    _ => grpc::Code::Ok.to_string(),
+                };
+                self.calls.push(record);
+                ("call", after_ms, event)
+            }
+            None => {
+                let text = "proxy-wasm plays no streams of gRPC";
+                let status = grpc::Status::new(grpc::Code::Unavailable, text);
+                ("stream", 0, grpc::Event::Close(status))
+            }
+        };
+        if let grpc::Event::Close(status) = &event
+            && !status.of_server
+        {
+            let upstream = &opening.name;
+            let line =
+                format!("wasm plugin \"{name}\": gRPC {kind} to {upstream} failed: {status}");
+            self.server.log(None, LogLevel::Warn, line.as_bytes());
+        }
+        let due = self.server.monotonic_clock() + after_ms * NANOS_PER_MS;
+        let number = self.calls.len();
+        let answer = Answer::Grpc(event);
+        self.pending.push(Pending { due, filter: index, call, number, answer });
     }
 
     /// Logs an error that no request is there to hear.
@@ -209,10 +239,13 @@ impl Chain {
         let now = self.server.monotonic_clock();
         let due = self.pending.iter().enumerate().filter(|(_, p)| p.due <= now);
         if let Some(first) = due.min_by_key(|(_, p)| (p.due, p.number)).map(|(index, _)| index) {
-            let Pending { filter, call, result, .. } = self.pending.remove(first);
+            let Pending { filter, call, answer, .. } = self.pending.remove(first);
             let plugin = self.plugin(filter).clone();
             let name = self.filters[filter].name.clone();
-            let answered = self.trace.step(&self.server, &name, || plugin.answer(call, result));
+            let answered = self.trace.step(&self.server, &name, || match answer {
+                Answer::Http(result) => plugin.answer(call, result),
+                Answer::Grpc(event) => plugin.grpc_event(call, event),
+            });
             self.report(filter, answered);
             self.look();
             return true;
