@@ -42,7 +42,7 @@ fn dns(address: [u8; 4]) -> String {
     at
 }
 
-fn resolving(probe: Probe, address: [u8; 4]) -> Probe {
+pub fn resolving(probe: Probe, address: [u8; 4]) -> Probe {
     let at = dns(address);
     probe.nginx(|nginx| nginx.http(&format!("resolver {at} ipv6=off;")))
 }

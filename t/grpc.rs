@@ -5,10 +5,12 @@ use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-/// The peer, run by a Python that has grpcio.
-fn python(arguments: &[&str]) -> Command {
+const PEER: &str = "peer.py";
+
+/// A script, run by a Python that has grpcio.
+fn python(script: &str, arguments: &[&str]) -> Command {
     let mut command = support::python();
-    command.arg(root().join("t/grpc/peer.py")).args(arguments);
+    command.arg(root().join("t/grpc").join(script)).args(arguments);
     command.env("PYTHONDONTWRITEBYTECODE", "1");
     // The client must not go through a proxy of the machine's.
     command.env_remove("http_proxy").env_remove("https_proxy").env_remove("grpc_proxy");
@@ -16,7 +18,11 @@ fn python(arguments: &[&str]) -> Command {
 }
 
 /// Ends when it is dropped.
-pub struct Server(Child);
+pub struct Server {
+    child: Child,
+    /// Where it listens, when that is no path.
+    pub port: u16,
+}
 
 impl Server {
     pub fn start(socket: &Path) -> Server {
@@ -25,30 +31,39 @@ impl Server {
 
     /// One that speaks TLS, by files of keys and certificates.
     pub fn start_with(socket: &Path, files: &[&str]) -> Server {
-        let socket = socket.display().to_string();
-        let mut command = python(&[&["server", &socket], files].concat());
+        Server::start_script(PEER, &socket.display().to_string(), files)
+    }
+
+    /// One of the servers in `grpc/`, at a path or an address with a port.
+    pub fn start_script(script: &str, socket: &str, files: &[&str]) -> Server {
+        let mut command = python(script, &[&["server", socket], files].concat());
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
-        assert_eq!(line, "ready\n");
-        Server(child)
+        let port = line.trim().strip_prefix("ready ").and_then(|port| port.parse().ok());
+        Server { child, port: port.unwrap_or_else(|| panic!("{script}: {line:?}")) }
     }
 }
 
+#[cfg(feature = "grpc")]
 impl Server {
+    /// One at a port of its own.
+    pub fn start_tcp() -> Server {
+        Server::start_script(PEER, "127.0.0.1:0", &[])
+    }
+
     /// Ends it as a crash does.
-    #[cfg(feature = "grpc")]
     pub fn kill(mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
@@ -91,8 +106,9 @@ impl Peers {
     /// What a client says of a call.
     fn call(&self, name: &str, metadata: &[&str]) -> Vec<String> {
         let target = format!("unix:{}", self.nginx.path("h2.sock"));
-        let output =
-            python(&[&["client", &target, name], metadata].concat()).output().expect("python3");
+        let output = python(PEER, &[&["client", &target, name], metadata].concat())
+            .output()
+            .expect("python3");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let text = String::from_utf8(output.stdout).expect("text");
         // nginx's own.

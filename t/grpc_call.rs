@@ -1,7 +1,7 @@
 //! proxy_grpc_call against a real server: `grpc/peer.py`.
 
 use super::grpc::Server;
-use super::support::{Outcome, Probe};
+use super::support::{Outcome, Probe, poll};
 use tempfile::TempDir;
 
 /// A server at a socket of its own.
@@ -177,6 +177,9 @@ fn compressed_and_large_messages() {
     assert_eq!(run.of("grpc_receive")[0], "args -> token=1 size=4194304");
 }
 
+/// What nginx logs when a server was killed before it had read all.
+pub const RESET: &str = "recv() failed (104: Connection reset by peer)";
+
 #[test]
 fn a_server_that_restarts_is_called_again() {
     let Peer { server, dir } = Peer::start();
@@ -189,9 +192,9 @@ fn a_server_that_restarts_is_called_again() {
          grpc_receive: set_effective_context caller
          grpc_receive: continue_stream 0"
     ))
-    // A killed server may reset the connection, which ngx_lua logs as an error.
     .nginx(|nginx| nginx.http("lua_socket_log_errors off;"))
     .start();
+    nginx.may_log(RESET);
     assert_eq!(nginx.get("/").status, 200);
     server.kill();
     let server = Server::start(&socket);
@@ -269,4 +272,41 @@ fn a_reload_waits_for_calls() {
     let told = nginx.guest_log("probe");
     let answered = "grpc_receive get_buffer_bytes 5 0 max -> 0 a";
     assert!(told.iter().any(|line| line == answered), "{told:?}");
+}
+
+#[test]
+fn calls_are_counted_by_upstream() {
+    let peer = Peer::start();
+    let nginx = Probe::new(
+        "configure: set_tick_period_milliseconds 1
+         tick@first: grpc_call peer t.Peer echo '' hello 5000
+         tick@first: grpc_call peer t.Peer fail '' hello 5000
+         tick@first: grpc_call peer t.Peer echo '' hello 5000",
+    )
+    .init(&format!(r#"assert(wasm.setup({{ upstreams = {{ peer = "{}" }} }}))"#, peer.upstream()))
+    .nginx(|nginx| {
+        nginx
+            .http(
+                "init_worker_by_lua_block { assert(require(\"resty.proxy-wasm\").init_worker()) }",
+            )
+            .server(
+                r#"location /metrics {
+                content_by_lua_block { ngx.print((require("resty.proxy-wasm").prometheus())) }
+            }"#,
+            )
+    })
+    .start();
+    let labels = r#"{plugin="probe",upstream="peer",kind="grpc"}"#;
+    let expected = [
+        format!("proxy_wasm_upstream_calls_total{labels} 3"),
+        format!("proxy_wasm_upstream_failed_calls_total{labels} 1"),
+    ];
+    let counted = || {
+        let text = nginx.get("/metrics").text();
+        text.lines()
+            .filter(|line| line.contains("upstream="))
+            .map(Into::into)
+            .collect::<Vec<String>>()
+    };
+    assert!(poll(|| (counted() == expected).then_some(())).is_some(), "{:?}", counted());
 }

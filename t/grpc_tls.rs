@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 /// A folder with `ca.pem`, and a certificate of it for `host`.
-fn certificates(host: &str) -> TempDir {
+pub fn certificates(host: &str) -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     self_signed(dir.path(), "ca", "/CN=tests");
     signed_by(dir.path(), "ca", "server", host);

@@ -34,7 +34,11 @@ mod framing;
 mod gateway;
 mod grpc;
 #[cfg(feature = "grpc")]
+mod grpc_allow;
+#[cfg(feature = "grpc")]
 mod grpc_call;
+#[cfg(feature = "grpc")]
+mod grpc_examples;
 #[cfg(feature = "grpc")]
 mod grpc_jobs;
 #[cfg(feature = "grpc")]

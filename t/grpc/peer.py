@@ -1,8 +1,7 @@
 """A gRPC server and client for t/grpc.rs, on messages of plain bytes.
 
 peer.py server SOCKET [KEY CERTIFICATE [CLIENTS]]
-                            serves at unix:SOCKET until its standard input ends; prints "ready". With TLS when files are
-                            given, and for clients with a certificate that CLIENTS verifies
+                            serves, see serving.py
 peer.py client TARGET CALL [NAME=VALUE...]
                             makes a call with this metadata; prints lines "message TEXT", "initial NAME=VALUE",
                             "trailing NAME=VALUE" and at last "status CODE DETAILS"
@@ -16,16 +15,9 @@ says and has them answered), cancelled (how often slow was cancelled).
 
 import sys
 import threading
-from concurrent import futures
 
 import grpc
-
-OPTIONS = [
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    # The authority of a unix socket is not one that nginx takes.
-    ("grpc.default_authority", "localhost"),
-]
+from serving import OPTIONS, serve
 
 
 def echo(request, context):
@@ -120,12 +112,7 @@ def compressed(request, context):
     return b"x" * 10000
 
 
-def read(path):
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def serve(socket, files):
+def add(server):
     handlers = {
         "echo": grpc.unary_unary_rpc_method_handler(echo),
         "fail": grpc.unary_unary_rpc_method_handler(fail),
@@ -141,18 +128,7 @@ def serve(socket, files):
         "stream": grpc.unary_stream_rpc_method_handler(stream),
         "chat": grpc.stream_stream_rpc_method_handler(chat),
     }
-    server = grpc.server(futures.ThreadPoolExecutor(1100), options=OPTIONS)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("t.Peer", handlers),))
-    if files:
-        pair, clients = (read(files[0]), read(files[1])), [read(path) for path in files[2:]]
-        credentials = grpc.ssl_server_credentials([pair], clients[0] if clients else None, bool(clients))
-        server.add_secure_port("unix:" + socket, credentials)
-    else:
-        server.add_insecure_port("unix:" + socket)
-    server.start()
-    print("ready", flush=True)
-    sys.stdin.read()
-    server.stop(0)
 
 
 def say(kind, metadata):
@@ -206,6 +182,6 @@ def call(target, name, metadata):
 
 
 if sys.argv[1] == "server":
-    serve(sys.argv[2], sys.argv[3:])
+    serve(sys.argv[2], sys.argv[3:], add)
 else:
     call(sys.argv[2], sys.argv[3], [tuple(pair.split("=", 1)) for pair in sys.argv[4:]])

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 pub struct Running {
     process: Process,
     expected: Mutex<Vec<String>>,
+    tolerated: Mutex<Vec<String>>,
     /// How quitting went, once it has been tried.
     stopped: OnceLock<Result<(), String>>,
     // Dropped after the process has ended.
@@ -20,7 +21,8 @@ pub struct Running {
 
 impl Running {
     pub(super) fn new(process: Process, prefix: TempDir) -> Running {
-        Running { process, expected: Mutex::new(Vec::new()), stopped: OnceLock::new(), prefix }
+        let (expected, tolerated) = (Mutex::default(), Mutex::default());
+        Running { process, expected, tolerated, stopped: OnceLock::new(), prefix }
     }
 
     pub fn port(&self) -> u16 {
@@ -75,6 +77,11 @@ impl Running {
     /// test ends.
     pub fn expect_log(&self, needle: &str) {
         self.expected.lock().expect("expectations").push(needle.into());
+    }
+
+    /// Declares that an entry at `warn` or above that holds this text may come or not: it is a matter of time.
+    pub fn may_log(&self, needle: &str) {
+        self.tolerated.lock().expect("expectations").push(needle.into());
     }
 
     /// What follows a marker in the lines that have it, without the `, client: …` that nginx writes behind.
@@ -155,7 +162,8 @@ impl Drop for Running {
         self.stop();
         complaints.extend(self.stopped.get().and_then(|result| result.clone().err()));
         let expected = self.expected.lock().expect("expectations");
-        complaints.extend(self.process.log().complaints(&expected));
+        let tolerated = self.tolerated.lock().expect("expectations");
+        complaints.extend(self.process.log().complaints(&expected, &tolerated));
         let valgrind = self.process.valgrind_complaints();
         if !valgrind.is_empty() {
             complaints.push(format!("valgrind:\n{valgrind}"));
