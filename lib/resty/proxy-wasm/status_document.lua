@@ -176,7 +176,8 @@ function card(answer, plugin) {
 
   const upstreams = of(answer, "proxy_wasm_upstream_calls_total", name);
   if (upstreams.length) {
-    made.append(element("h3", "", "Calls by upstream"), table(["upstream", "kind", "calls", "failed"], upstreams.map(m => {
+    const columns = ["upstream", "kind", "calls", "failed"];
+    made.append(element("h3", "", "Calls by upstream"), table(columns, upstreams.map(m => {
       const failed = of(answer, "proxy_wasm_upstream_failed_calls_total", name)
         .filter(f => f.labels.upstream === m.labels.upstream && f.labels.kind === m.labels.kind);
       return [m.labels.upstream, m.labels.kind, count(m.value), count(sum(failed))];
