@@ -140,6 +140,38 @@ fn a_worker_in_a_loop_answers_all_when_the_limit_has_passed() {
     }
 }
 
+/// A filter that calls a function of Lua which blocks the worker for so long, without using the processor.
+fn blocked(milliseconds: u32, time_limit: u32) -> Probe {
+    Probe::new(
+        "request_headers: call_foreign_function block x
+         request_headers: ids",
+    )
+    .init(&format!(
+        r#"
+        local ffi = require("ffi")
+        ffi.cdef("int usleep(unsigned int usec);")
+        wasm.register_foreign_function("block", function() ffi.C.usleep({milliseconds} * 1000) end)
+        "#
+    ))
+    .options(&format!("time_limit = {time_limit}"))
+}
+
+#[test]
+fn time_in_which_a_filter_does_not_run_is_not_its_own() {
+    let run = blocked(1500, 1000).run();
+    assert_eq!(run.failures(), [""; 0]);
+    assert_eq!(run.of("request_headers").len(), 2);
+}
+
+#[test]
+fn a_worker_that_stands_still_ends_its_filter_too() {
+    let run = blocked(2000, 20).run();
+    let failures = run.failures();
+    let stopped = "on_http_request_headers: failed to run proxy_on_http_request_headers: \
+                   proxy_on_request_headers failed: time limit of 20 ms passed";
+    assert_eq!(cause(&failures[0]), stopped);
+}
+
 /// The threads of a process that make time pass.
 fn tickers(pid: i32) -> Vec<i32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("a process");

@@ -3,6 +3,9 @@
 //! A worker has one from its first request on. It ticks while guests run now and then, and sleeps for good when
 //! none has for a while. Before that, in the master above all, a thread lives only as long as the call that needs
 //! it: none may exist when nginx forks.
+//!
+//! The time that passes is processor time of the thread that runs guests: a filter is not stopped because the machine had
+//! no time for it.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,9 +21,11 @@ const TICK: Duration = Duration::from_millis(deadline::TICK_MS as u64);
 /// it all the time.
 const IDLE_TICKS: u32 = 100;
 
-/// Ticks at a time that the thread may be behind. More were lost because the whole process stood still (a
-/// debugger, a machine that slept), which is not the guest's doing.
+/// Ticks at a time that the thread may be behind. The guest that runs may not be the one that more are due to.
 const CATCH_UP: u32 = 2;
+
+/// A guest that uses no processor, say in a function of Lua that blocks, has so many times its limit.
+const PATIENCE: u32 = 10;
 
 /// Room enough for a loop that calls nothing.
 const STACK: usize = 128 * 1024;
@@ -93,19 +98,25 @@ fn wake() {
 #[cold]
 fn start() -> Result<(), Failure> {
     PARKED.store(false, Ordering::SeqCst);
-    let ticker = spawn(|| {
+    let of_guests = CpuClock::of_this_thread();
+    let ticker = spawn(move || {
         let mut idle = 0;
         let mut seen = 0;
-        let mut clock = Clock::start();
+        let mut clock = Clock::start(of_guests);
         loop {
             clock.wait();
             let calls = CALLS.load(Ordering::SeqCst);
+            if calls != seen {
+                clock.tick_for_another();
+            } else if !calls.is_multiple_of(2) {
+                clock.tick();
+            }
             idle = if calls == seen && calls.is_multiple_of(2) { idle + 1 } else { 0 };
             seen = calls;
             if idle >= IDLE_TICKS {
                 doze(seen);
                 idle = 0;
-                clock = Clock::start();
+                clock = Clock::start(of_guests);
             }
         }
     })?;
@@ -135,10 +146,12 @@ impl ShortTicker {
     fn start() -> Result<Self, Failure> {
         let over = Arc::new(AtomicBool::new(false));
         let watched = over.clone();
+        let of_guests = CpuClock::of_this_thread();
         let thread = spawn(move || {
-            let mut clock = Clock::start();
+            let mut clock = Clock::start(of_guests);
             while !watched.load(Ordering::Acquire) {
                 clock.wait();
+                clock.tick();
             }
         })?;
         Ok(Self { thread, over })
@@ -152,31 +165,81 @@ impl ShortTicker {
     }
 }
 
-/// Ticks in step with the time that passes.
+/// The processor time of a thread.
+#[derive(Clone, Copy)]
+struct CpuClock(Option<libc::clockid_t>);
+
+impl CpuClock {
+    fn of_this_thread() -> Self {
+        let mut id = 0;
+        // SAFETY: the thread is this one, and there is room for the answer.
+        let rc = unsafe { libc::pthread_getcpuclockid(libc::pthread_self(), &raw mut id) };
+        Self((rc == 0).then_some(id))
+    }
+
+    /// `None` where the system does not tell.
+    fn now(self) -> Option<Duration> {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: there is room for the answer. The clock of a thread that has ended is an error.
+        let rc = unsafe { libc::clock_gettime(self.0?, &raw mut time) };
+        let whole = u64::try_from(time.tv_sec).ok().filter(|_| rc == 0)?;
+        Some(Duration::new(whole, u32::try_from(time.tv_nsec).ok()?))
+    }
+}
+
+/// Ticks in step with the time that guests have.
 struct Clock {
     next: Instant,
+    of_guests: CpuClock,
+    /// What both clocks said at the last look.
+    looked: (Instant, Option<Duration>),
+    /// What has passed since the last tick.
+    due: Duration,
 }
 
 #[allow(clippy::disallowed_methods, reason = "the core is told of time by these ticks")]
 impl Clock {
-    fn start() -> Self {
-        Self { next: Instant::now() + TICK }
+    fn start(of_guests: CpuClock) -> Self {
+        let now = Instant::now();
+        Self { next: now + TICK, of_guests, looked: (now, of_guests.now()), due: Duration::ZERO }
     }
 
-    /// Waits for the next tick, and for no more than one: a wait that is cut short makes none.
+    /// Waits for the next look; a wait that is cut short adds nothing.
     fn wait(&mut self) {
         thread::park_timeout(self.next.saturating_duration_since(Instant::now()));
         let now = Instant::now();
-        for _ in 0..CATCH_UP {
-            if now < self.next {
-                return;
-            }
-            deadline::tick();
-            self.next += TICK;
+        if now < self.next {
+            return;
         }
+        self.next += TICK;
         if self.next <= now {
             self.next = now + TICK;
         }
+        let used = self.of_guests.now();
+        let (looked, before) = std::mem::replace(&mut self.looked, (now, used));
+        let waited = now - looked;
+        self.due += match before.zip(used) {
+            Some((before, used)) => used.saturating_sub(before).max(waited / PATIENCE),
+            None => waited,
+        };
+    }
+
+    /// Ticks for the guest that ran at the last look, too.
+    fn tick(&mut self) {
+        for _ in 0..CATCH_UP {
+            if self.due < TICK {
+                return;
+            }
+            deadline::tick();
+            self.due -= TICK;
+        }
+        self.due = self.due.min(TICK);
+    }
+
+    /// Ticks once for a guest that was not there at the last look: what has passed until now was not all its own.
+    fn tick_for_another(&mut self) {
+        deadline::tick();
+        self.due = Duration::ZERO;
     }
 }
 
