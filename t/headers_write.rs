@@ -268,7 +268,14 @@ fn all_response_headers_are_set() {
 
 #[test]
 fn status_takes_effect() {
-    for (status, reason) in [("404", "Not Found"), ("200", "OK"), ("599", ""), ("201", "Created")] {
+    for (status, reason) in [
+        ("404", "Not Found"),
+        ("200", "OK"),
+        ("599", ""),
+        ("600", ""),
+        ("999", ""),
+        ("201", "Created"),
+    ] {
         let write = format!("replace_header_map_value 2 :status {status}");
         let answer = format!("0 {status}");
         let (_run, response) = on_response(&[

@@ -44,8 +44,8 @@ pub fn response(bytes: &[u8]) -> Result<(u16, Headers, Vec<u8>), String> {
     let head = std::str::from_utf8(head).map_err(|_| "its head is not UTF-8".to_owned())?;
     let mut lines = head.lines();
     let status = lines.next().unwrap_or_default().split_whitespace().nth(1);
-    let status = status.and_then(|status| status.parse().ok()).filter(|s| (100..600).contains(s));
-    let status = status.ok_or("its first line has no status from 100 to 599")?;
+    let status = status.and_then(|status| status.parse().ok()).filter(|s| (100..1000).contains(s));
+    let status = status.ok_or("its first line has no status from 100 to 999")?;
     let mut headers = Headers::default();
     for line in lines {
         let (name, value) = header(line).map_err(|cause| format!("{line:?}: {cause}"))?;

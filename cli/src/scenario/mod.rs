@@ -111,8 +111,8 @@ fn check_test(test: &Located<Test>) -> Result<(), (usize, &'static str)> {
         if response.body.is_some() && !response.chunks.is_empty() {
             return Err((*line, "a response has a body or chunks, not both"));
         }
-        if response.status.is_some_and(|status| !(200..600).contains(&status)) {
-            return Err((*line, "the status of a response is from 200 to 599"));
+        if response.status.is_some_and(|status| !(200..1000).contains(&status)) {
+            return Err((*line, "the status of a response is from 200 to 999"));
         }
     }
     Ok(())

@@ -84,7 +84,7 @@ fn goes_by_name(is_head: bool, method: &[u8]) -> bool {
 /// A final status, for a response that is one.
 fn check_status(state: &State, value: &[u8]) -> Result<(), &'static str> {
     const SWITCHING_PROTOCOLS: u16 = 101;
-    status_code(value).ok_or(": a status is a number from 200 to 599")?;
+    status_code(value).ok_or(": a status is a number from 200 to 999")?;
     let now = state.request().map_or(0, |request| state.host.response_status(request));
     if now == SWITCHING_PROTOCOLS {
         return Err(": the connection has changed its protocol");
@@ -95,7 +95,7 @@ fn check_status(state: &State, value: &[u8]) -> Result<(), &'static str> {
 fn status_code(value: &[u8]) -> Option<i32> {
     let digits = value.len() == 3 && value.iter().all(u8::is_ascii_digit);
     let code = std::str::from_utf8(value).ok().filter(|_| digits)?.parse().ok()?;
-    (200..=599).contains(&code).then_some(code)
+    (200..=999).contains(&code).then_some(code)
 }
 
 /// A path that a server would take from a client.

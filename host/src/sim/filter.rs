@@ -283,7 +283,7 @@ fn sound(effect: &Effect<'_>) {
                 && !name.contains(&0)
                 && value.iter().all(|b| *b > b' ' && *b != 0x7f)
         }
-        K::SetStatus => (200..=599).contains(&number),
+        K::SetStatus => (200..=999).contains(&number),
         K::LocalResponse => (200..=999).contains(&number) && !breaks(name),
     };
     assert!(is_sound, "{effect:?}");
