@@ -138,7 +138,7 @@ pub fn start(kinds: &[&Kind], upstreams: &str) -> Running {
 }
 
 /// How often a plugin's callback ran.
-fn count(nginx: &Running, plugin: &str, callback: &str) -> u64 {
+pub fn count(nginx: &Running, plugin: &str, callback: &str) -> u64 {
     let metrics = nginx.get("/metrics").text();
     let line = metrics.lines().find(|line| {
         line.starts_with("proxy_wasm_callbacks_total{")
@@ -305,120 +305,4 @@ fn a_request_whose_calls_follow_one_another_holds_nobody_up() {
     }
     let answer = chain.response().text();
     assert!(answer.ends_with("nothing let it go on within 1000 ms"), "{answer}");
-}
-
-/// Jobs of which each brings the next one, some at the same time.
-struct Endless {
-    script: String,
-    /// Lua of `init_by_lua_block`.
-    init: &'static str,
-    /// Which callback is counted.
-    callback: &'static str,
-}
-
-/// What a worker has in KiB after a tenth of that many jobs, and after all.
-fn memory_over(what: &str, jobs: &Endless, count_of_jobs: u64) -> (u64, u64) {
-    let Endless { script, init, callback } = jobs;
-    let nginx = Nginx::new()
-        .guest("probe")
-        .log_level("emerg")
-        .http(&format!(
-            r#"
-            init_by_lua_block {{
-                wasm = require("resty.proxy-wasm")
-                {init}
-                local plugin = assert(wasm.load("jobs", "probe.wasm", {{ calls = {{ allow = {{ "unix:*" }} }} }}))
-                ctx = assert(wasm.on_configure(plugin, [==[{script}]==]))
-            }}
-            init_worker_by_lua_block {{ assert(wasm.init_worker()) }}
-            "#
-        ))
-        .server(
-            "location /metrics { content_by_lua_block { ngx.print(assert(wasm.prometheus())) } }",
-        )
-        .start();
-    let worker = nginx.worker_pids()[0];
-    let done = || count(&nginx, "jobs", callback);
-    let wait_for = |least: u64| {
-        // Each wait is for as much as a slow machine does in the harness's patience.
-        let mut seen = done();
-        while seen < least {
-            poll(|| (done() > seen).then_some(()))
-                .unwrap_or_else(|| panic!("{what}: stuck at {seen}"));
-            seen = done();
-        }
-    };
-    wait_for(count_of_jobs / 10);
-    let early = nginx.rss_kib(worker);
-    wait_for(count_of_jobs);
-    let late = nginx.rss_kib(worker);
-    println!("{what}: {early} KiB after {}, {late} KiB after {count_of_jobs}", count_of_jobs / 10);
-    (early, late)
-}
-
-/// The first tick begins so many rows of jobs.
-const ROWS: usize = 8;
-
-fn rows(first: &str, next: &str) -> String {
-    format!(
-        "configure: set_tick_period_milliseconds 1\ntick: set_tick_period_milliseconds 0\n{}{next}",
-        format!("tick: {first}\n").repeat(ROWS)
-    )
-}
-
-const JOBS: u64 = 100_000;
-
-fn expect_flat(what: &str, jobs: &Endless) {
-    let (early, late) = memory_over(what, jobs, JOBS);
-    assert!(late < early + 1536, "{what}: {early} KiB became {late} KiB");
-}
-
-/// nginx keeps some hundred bytes of each connection for as long as the light thread lives that opened it: 100,000 calls
-/// left 25 MiB.
-#[test]
-fn connections_of_calls_leave_no_memory_behind() {
-    if valgrind() {
-        return;
-    }
-    let service = Nginx::new()
-        .connections(4096)
-        .http(
-            // A `return` of the server itself says keep-alive, and nginx closes the connection nevertheless.
-            "keepalive_timeout 0;
-             server { listen unix:closes.sock; location / { return 200; } }
-             server { listen unix:says.sock; return 200; }",
-        )
-        .start();
-    let [closes, says] =
-        ["closes", "says"].map(|name| format!("unix:{}", service.path(&format!("{name}.sock"))));
-    for (upstream, what) in [
-        ("unix:/none.sock", "failing calls"),
-        (closes.as_str(), "succeeding calls"),
-        (says.as_str(), "calls whose connections are closed afterwards"),
-    ] {
-        let call = format!("http_call {upstream} '' '' '' 10000");
-        let script = rows(&call, &format!("http_call_response: {call}"));
-        expect_flat(what, &Endless { script, init: "", callback: "proxy_on_http_call_response" });
-    }
-}
-
-/// The light threads of queues and of functions live as long as their worker.
-#[test]
-fn messages_and_functions_leave_no_memory_behind() {
-    if valgrind() {
-        return;
-    }
-    let script = format!(
-        "configure: register_shared_queue q >q\n{}",
-        rows(
-            "enqueue_shared_queue $q again",
-            "queue_ready: dequeue_shared_queue $q\nqueue_ready: enqueue_shared_queue $q again"
-        )
-    );
-    expect_flat("messages", &Endless { script, init: "", callback: "proxy_on_queue_ready" });
-    let function = "call_foreign_function later x";
-    let script = rows(function, &format!("foreign: {function}"));
-    let init =
-        "wasm.register_foreign_function('later', function(x) return x end, { async = true })";
-    expect_flat("functions", &Endless { script, init, callback: "proxy_on_foreign_function" });
 }

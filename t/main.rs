@@ -59,6 +59,7 @@ mod http_call;
 mod install;
 mod jit;
 mod jobs;
+mod jobs_memory;
 mod languages;
 mod load;
 mod loading;
