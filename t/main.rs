@@ -32,6 +32,7 @@ mod finding;
 mod foreign;
 mod framing;
 mod gateway;
+mod gateway_apisix;
 mod grpc;
 #[cfg(feature = "grpc")]
 mod grpc_allow;
