@@ -140,7 +140,7 @@
 
 /**
  * Every response header of that name goes. `number` is 1 in this effect and the five before it where ngx_lua's functions
- * would do something else; see `rpw_response_line_add`.
+ * would do something else; see `rpw_header_line_add`.
  */
 #define RPW_REMOVE_RESPONSE_HEADER 6
 
@@ -172,7 +172,17 @@
 #define RPW_LOCAL_RESPONSE_HEADER 11
 
 /**
- * `rpw_response_line_add`, `rpw_request_line_add`: nginx has a field for that header; set it by ngx_lua.
+ * `rpw_header_line_add`: to the headers of the request.
+ */
+#define RPW_HEADERS_OF_REQUEST 0
+
+/**
+ * `rpw_header_line_add`: to those of the response.
+ */
+#define RPW_HEADERS_OF_RESPONSE 1
+
+/**
+ * `rpw_header_line_add`: nginx has a field for that header; set it by ngx_lua.
  */
 #define RPW_LINE_FIELD 1
 
@@ -1160,26 +1170,20 @@ int32_t rpw_response_line_clear(void *request);
 int32_t rpw_response_line_blank(void *request, const char *name, size_t name_length);
 
 /**
- * Adds a line to the response's headers.
+ * Adds a line to headers.
  *
  * # Arguments
- * `always`: 0 to add nothing where nginx has a field for that header and no line is there yet.
+ * `of`: `RPW_HEADERS_OF_REQUEST` or `RPW_HEADERS_OF_RESPONSE`. `always`: 0 to add nothing where nginx has a field for that
+ * header and no line is there yet.
  * # Returns
  * 0; `RPW_LINE_FIELD` when nothing was added; `RPW_LINE_UNKNOWN`.
  * # Safety
  * As `rpw_response_line_remove`; `line` is valid.
  */
-int32_t rpw_response_line_add(void *request, const struct rpw_pair_t *line, int32_t always);
-
-/**
- * Adds a line to the request's headers. Else as `rpw_response_line_add`.
- *
- * # Returns
- * As `rpw_response_line_add`.
- * # Safety
- * As `rpw_response_line_add`.
- */
-int32_t rpw_request_line_add(void *request, const struct rpw_pair_t *line, int32_t always);
+int32_t rpw_header_line_add(void *request,
+                            int32_t of,
+                            const struct rpw_pair_t *line,
+                            int32_t always);
 
 /**
  * Counts the lines of a request header.

@@ -1,9 +1,9 @@
 //! Statuses and methods that a filter writes: what follows a response on its connection is the next response.
 
 use super::ops::contexts;
-use super::support::{Curl, Nginx, Running, Upstream};
+use super::support::{Curl, Nginx, Response, Running, Upstream};
 
-const STATUSES: [u16; 13] = [0, 99, 100, 101, 103, 199, 200, 204, 205, 304, 403, 599, 1000];
+const STATUSES: [u16; 14] = [0, 99, 100, 101, 103, 199, 200, 204, 205, 304, 403, 600, 999, 1000];
 
 /// A filter and what is asked of it.
 #[derive(Debug)]
@@ -108,62 +108,22 @@ fn server(filters: &[Filter]) -> Running {
         .start()
 }
 
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
-/// Takes one answer from the front; none when there is nothing more.
-fn take(bytes: &mut Vec<u8>, method: &str) -> Option<Answer> {
-    if bytes.is_empty() {
-        return None;
-    }
-    let end = bytes.windows(4).position(|part| part == b"\r\n\r\n").expect("a head") + 4;
-    let head: Vec<u8> = bytes.drain(..end).collect();
-    let head = String::from_utf8(head).expect("text");
-    assert!(head.starts_with("HTTP/1.1 "), "no response, but the rest of another: {head}");
-    let status = head[9..12].parse().expect("a status");
-    let header = |name: &str| {
-        head.lines().find_map(|line| {
-            let (key, value) = line.split_once(": ")?;
-            key.eq_ignore_ascii_case(name).then(|| value.to_string())
-        })
-    };
-    let mut body = Vec::new();
-    if method == "HEAD" || matches!(status, 100..=199 | 204 | 304) {
-    } else if header("transfer-encoding").is_some() {
-        loop {
-            let end = bytes.windows(2).position(|part| part == b"\r\n").expect("a chunk");
-            let size = std::str::from_utf8(&bytes[..end]).expect("text");
-            let size = usize::from_str_radix(size, 16).expect("a size");
-            body.extend(bytes.drain(..end + 2 + size + 2).skip(end + 2).take(size));
-            if size == 0 {
-                break;
-            }
-        }
-    } else if let Some(length) = header("content-length") {
-        let length = length.parse().expect("a length");
-        assert!(bytes.len() >= length, "the body is shorter than its length:\n{head}");
-        body = bytes.drain(..length).collect();
-    } else {
-        body = std::mem::take(bytes);
-    }
-    Some(Answer { status, head, body })
-}
-
 /// Sends a request and a second one behind it. Returns the first answer; the second must be its own.
-fn first_of_two(nginx: &Running, version: &str, method: &str, path: &str) -> Answer {
-    let mut bytes = nginx.raw(format!(
-        "{method} {path} {version}\r\nHost: t\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n\
-         GET /second HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
-    ));
-    let whole = bytes.escape_ascii().to_string();
-    let first = take(&mut bytes, method).unwrap_or_else(|| panic!("{method} {path}: no answer"));
-    if let Some(second) = take(&mut bytes, "GET") {
-        assert_eq!(second.body, b"second", "{method} {path} {version}: {whole}");
+fn first_of_two(nginx: &Running, version: &str, method: &str, path: &str) -> Response {
+    let mut connection = nginx.connect();
+    connection.write(
+        format!(
+            "{method} {path} {version}\r\nHost: t\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n\
+             GET /second HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"
+        )
+        .as_bytes(),
+    );
+    let first = connection.answer_to(method).expect("an answer");
+    if let Some(second) = connection.answer_to("GET") {
+        assert_eq!(second.text(), "second", "{method} {path} {version}: {first:?}");
     }
-    assert!(bytes.is_empty(), "{method} {path} {version}: {whole}");
+    let rest = connection.read_to_end();
+    assert_eq!(rest, b"", "{method} {path} {version}: {first:?}");
     first
 }
 
@@ -199,7 +159,7 @@ fn every_answer_is_that_of_its_request() {
         for version in ["HTTP/1.1", "HTTP/1.0"] {
             for method in ["GET", "HEAD", "POST"] {
                 let answer = first_of_two(&nginx, version, method, &path);
-                let what = format!("{method} {version} {filter:?}: {}", answer.head);
+                let what = format!("{method} {version} {filter:?}: {answer:?}");
                 assert_eq!(answer.status, status, "{what}");
                 let body = if method == "HEAD" { "" } else { body };
                 assert_eq!(answer.body, body.as_bytes(), "{what}");
@@ -208,8 +168,7 @@ fn every_answer_is_that_of_its_request() {
                         ("CONNECT" | "get", _) | ("HEAD", _) => method,
                         _ => written,
                     };
-                    let line = format!("X-Method: {passed}\r\n");
-                    assert!(answer.head.contains(&line), "{what}");
+                    assert_eq!(answer.header("x-method"), Some(passed), "{what}");
                 }
             }
         }

@@ -7,8 +7,8 @@ const UNKNOWN: &str = r#"
     local clib = require("resty.proxy-wasm.clib")
     local real, unknown = clib.lib, {}
     for _, name in ipairs({
-        "response_line_add", "response_line_remove", "response_line_clear", "response_line_blank", "request_line_add",
-        "request_line_count", "response_charset_forget",
+        "header_line_add", "response_line_remove", "response_line_clear", "response_line_blank", "request_line_count",
+        "response_charset_forget",
     }) do
         unknown["rpw_" .. name] = function() return clib.const.RPW_LINE_UNKNOWN end
     end

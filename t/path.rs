@@ -48,12 +48,13 @@ fn server(merge_slashes: &str, paths: &[Vec<u8>]) -> Running {
 
 fn of_client(nginx: &Running, path: &[u8]) -> Reading {
     let request = [b"GET ".as_slice(), path, b" HTTP/1.0\r\nHost: localhost\r\n\r\n"].concat();
-    let answer = nginx.raw(request);
-    let end = answer.windows(4).position(|part| part == b"\r\n\r\n").expect("a head") + 4;
-    match &answer[..12] {
-        b"HTTP/1.1 200" => Some(answer[end..].to_vec()),
-        b"HTTP/1.1 400" => None,
-        other => panic!("{}: {}", path.escape_ascii(), other.escape_ascii()),
+    let mut connection = nginx.connect();
+    connection.write(&request);
+    let answer = connection.answer_to("GET").expect("an answer");
+    match answer.status {
+        200 => Some(answer.body),
+        400 => None,
+        other => panic!("{}: {other}", path.escape_ascii()),
     }
 }
 

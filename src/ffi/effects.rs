@@ -1,6 +1,6 @@
 //! The numbers of effects in the C ABI.
 
-use super::header_fields;
+use super::header_fields::{self, OF_REQUEST, OF_RESPONSE};
 use super::{
     RPW_ADD_REQUEST_HEADER, RPW_ADD_RESPONSE_HEADER, RPW_LOCAL_RESPONSE, RPW_LOCAL_RESPONSE_HEADER,
     RPW_REMOVE_REQUEST_HEADER, RPW_REMOVE_RESPONSE_HEADER, RPW_SET_METHOD, RPW_SET_PATH,
@@ -30,11 +30,11 @@ pub fn code(kind: EffectKind) -> i32 {
 /// another way (see `header_lines.rs`).
 pub fn number(effect: &Effect<'_>) -> i32 {
     let is_of_response =
-        || effect.name.contains(&b'_') || header_fields::is_of_response(effect.name);
+        || effect.name.contains(&b'_') || header_fields::has(OF_RESPONSE, effect.name);
     match effect.kind {
         EffectKind::SetRequestHeader
         | EffectKind::AddRequestHeader
-        | EffectKind::RemoveRequestHeader => header_fields::is_of_request(effect.name).into(),
+        | EffectKind::RemoveRequestHeader => header_fields::has(OF_REQUEST, effect.name).into(),
         EffectKind::SetResponseHeader | EffectKind::AddResponseHeader => {
             let is_special = effect.value.is_empty() || header::is_of_http1(effect.name);
             (is_special || is_of_response()).into()

@@ -2,7 +2,7 @@
 
 /// Request headers that nginx has a field for, of which ngx_lua keeps one line (`src/ngx_http_lua_headers_in.c`, the handlers
 /// that are not `..._multi_header`). Those of framing and `Host` are not among them.
-const REQUEST_FIELDS: [&str; 20] = [
+pub const OF_REQUEST: &[&str] = &[
     "if-modified-since",
     "if-unmodified-since",
     "if-match",
@@ -26,7 +26,7 @@ const REQUEST_FIELDS: [&str; 20] = [
 ];
 
 /// Response headers that nginx has a field for (`ngx_http_headers_out_t`, `src/ngx_http_lua_headers_out.c`).
-const RESPONSE_FIELDS: [&str; 17] = [
+pub const OF_RESPONSE: &[&str] = &[
     "server",
     "date",
     "content-encoding",
@@ -46,12 +46,7 @@ const RESPONSE_FIELDS: [&str; 17] = [
     "content-length",
 ];
 
-/// True for a request header of which ngx_lua keeps one line.
-pub fn is_of_request(name: &[u8]) -> bool {
-    REQUEST_FIELDS.iter().any(|field| name.eq_ignore_ascii_case(field.as_bytes()))
-}
-
-/// True for a response header that nginx has a field for.
-pub fn is_of_response(name: &[u8]) -> bool {
-    RESPONSE_FIELDS.iter().any(|field| name.eq_ignore_ascii_case(field.as_bytes()))
+/// Whether one of them has that name.
+pub fn has(fields: &[&str], name: &[u8]) -> bool {
+    fields.iter().any(|field| name.eq_ignore_ascii_case(field.as_bytes()))
 }

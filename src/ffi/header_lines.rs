@@ -12,7 +12,9 @@ use std::ffi::{c_char, c_void};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::functions::{Functions, functions};
-use super::{RPW_LINE_FIELD, RPW_LINE_UNKNOWN, header_fields, rpw_pair_t, types};
+use super::{
+    RPW_HEADERS_OF_REQUEST, RPW_LINE_FIELD, RPW_LINE_UNKNOWN, header_fields, rpw_pair_t, types,
+};
 
 /// `ngx_str_t`
 #[repr(C)]
@@ -128,43 +130,32 @@ pub unsafe extern "C" fn rpw_response_line_blank(
     })
 }
 
-/// Adds a line to the response's headers.
+/// Adds a line to headers.
 ///
 /// # Arguments
-/// `always`: 0 to add nothing where nginx has a field for that header and no line is there yet.
+/// `of`: `RPW_HEADERS_OF_REQUEST` or `RPW_HEADERS_OF_RESPONSE`. `always`: 0 to add nothing where nginx has a field for that
+/// header and no line is there yet.
 /// # Returns
 /// 0; `RPW_LINE_FIELD` when nothing was added; `RPW_LINE_UNKNOWN`.
 /// # Safety
 /// As `rpw_response_line_remove`; `line` is valid.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rpw_response_line_add(
+pub unsafe extern "C" fn rpw_header_line_add(
     request: *mut c_void,
+    of: i32,
     line: *const rpw_pair_t,
     always: i32,
 ) -> i32 {
+    let of_request = of == RPW_HEADERS_OF_REQUEST;
+    let fields = if of_request { header_fields::OF_REQUEST } else { header_fields::OF_RESPONSE };
+    let fields = if always == 0 { fields } else { &[] };
     // SAFETY: as promised by the caller.
     unsafe {
-        let has_field = (always == 0).then_some(header_fields::is_of_response as Test);
-        add(response_list(request), line, has_field, is_named)
-    }
-}
-
-/// Adds a line to the request's headers. Else as `rpw_response_line_add`.
-///
-/// # Returns
-/// As `rpw_response_line_add`.
-/// # Safety
-/// As `rpw_response_line_add`.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn rpw_request_line_add(
-    request: *mut c_void,
-    line: *const rpw_pair_t,
-    always: i32,
-) -> i32 {
-    // SAFETY: as promised by the caller.
-    unsafe {
-        let has_field = (always == 0).then_some(header_fields::is_of_request as Test);
-        add(request_list(request), line, has_field, is_called)
+        if of_request {
+            add(request_list(request), line, fields, is_called)
+        } else {
+            add(response_list(request), line, fields, is_named)
+        }
     }
 }
 
@@ -260,8 +251,6 @@ fn change(list: Option<*mut List>, mut f: impl FnMut(&mut Line) -> bool) -> i32 
     count
 }
 
-type Test = fn(&[u8]) -> bool;
-
 /// Whether a line of a response is there and has that name.
 fn is_named(line: &Line, name: &[u8]) -> bool {
     line.hash != 0 && is_called(line, name)
@@ -278,7 +267,7 @@ fn is_called(line: &Line, name: &[u8]) -> bool {
 unsafe fn add(
     list: Option<*mut List>,
     line: *const rpw_pair_t,
-    has_field: Option<Test>,
+    fields: &[&str],
     is_there: fn(&Line, &[u8]) -> bool,
 ) -> i32 {
     let Some(list) = list else { return RPW_LINE_UNKNOWN };
@@ -287,9 +276,7 @@ unsafe fn add(
     let Some((name, value)) = unsafe { types::pairs(line, 1) }.next() else {
         return RPW_LINE_UNKNOWN;
     };
-    if has_field.is_some_and(|has_field| has_field(name))
-        && change(Some(list), |line| is_there(line, name)) == 0
-    {
+    if header_fields::has(fields, name) && change(Some(list), |line| is_there(line, name)) == 0 {
         return RPW_LINE_FIELD;
     }
     // SAFETY: the list is nginx's, and so is the memory.

@@ -61,7 +61,7 @@ pub const RPW_SET_RESPONSE_HEADER: i32 = 4;
 /// One more response header line.
 pub const RPW_ADD_RESPONSE_HEADER: i32 = 5;
 /// Every response header of that name goes. `number` is 1 in this effect and the five before it where ngx_lua's functions
-/// would do something else; see `rpw_response_line_add`.
+/// would do something else; see `rpw_header_line_add`.
 pub const RPW_REMOVE_RESPONSE_HEADER: i32 = 6;
 /// The request method is `value`; when `number` is 1, by `rpw_request_method`.
 pub const RPW_SET_METHOD: i32 = 7;
@@ -76,7 +76,11 @@ pub const RPW_LOCAL_RESPONSE: i32 = 10;
 /// A header of that local response.
 pub const RPW_LOCAL_RESPONSE_HEADER: i32 = 11;
 
-/// `rpw_response_line_add`, `rpw_request_line_add`: nginx has a field for that header; set it by ngx_lua.
+/// `rpw_header_line_add`: to the headers of the request.
+pub const RPW_HEADERS_OF_REQUEST: i32 = 0;
+/// `rpw_header_line_add`: to those of the response.
+pub const RPW_HEADERS_OF_RESPONSE: i32 = 1;
+/// `rpw_header_line_add`: nginx has a field for that header; set it by ngx_lua.
 pub const RPW_LINE_FIELD: i32 = 1;
 /// The functions for header lines: this nginx keeps them in a way that the library does not know.
 pub const RPW_LINE_UNKNOWN: i32 = -1;

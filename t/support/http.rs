@@ -201,6 +201,17 @@ impl Connection {
         self.try_response(false).expect("an answer")
     }
 
+    /// Reads the next answer, which may be an interim one; `None` when nginx has closed the connection.
+    pub fn answer_to(&mut self, method: &str) -> Option<Response> {
+        if self.buffer.is_empty() && !self.fill().expect("bytes") {
+            return None;
+        }
+        let answer = self.head().and_then(|head| self.framed(head, method == "HEAD"));
+        Some(answer.unwrap_or_else(|error| {
+            panic!("no answer: {error}, before {}", self.buffer.escape_ascii())
+        }))
+    }
+
     /// Waits for some bytes and returns all that is there; empty when nginx has closed the connection.
     pub fn read_some(&mut self) -> Vec<u8> {
         if self.buffer.is_empty() {
@@ -225,10 +236,15 @@ impl Connection {
         while (100..200).contains(&response.status) {
             response = self.head()?;
         }
+        self.framed(response, head_only)
+    }
+
+    /// An answer with its body.
+    fn framed(&mut self, mut response: Response, head_only: bool) -> io::Result<Response> {
         let chunked = response
             .header("transfer-encoding")
             .is_some_and(|coding| coding.eq_ignore_ascii_case("chunked"));
-        if head_only || matches!(response.status, 204 | 304) {
+        if head_only || matches!(response.status, 100..=199 | 204 | 304) {
             return Ok(response);
         }
         if chunked {

@@ -228,8 +228,10 @@ int32_t rpw_grpc_end_soon(struct rpw_error_t *error);
 int32_t rpw_response_line_remove(void *request, const char *name, size_t name_length);
 int32_t rpw_response_line_clear(void *request);
 int32_t rpw_response_line_blank(void *request, const char *name, size_t name_length);
-int32_t rpw_response_line_add(void *request, const struct rpw_pair_t *line, int32_t always);
-int32_t rpw_request_line_add(void *request, const struct rpw_pair_t *line, int32_t always);
+int32_t rpw_header_line_add(void *request,
+                            int32_t of,
+                            const struct rpw_pair_t *line,
+                            int32_t always);
 int32_t rpw_request_line_count(void *request, const char *name, size_t name_length);
 int32_t rpw_response_charset_forget(void *request);
 int32_t rpw_listen_begin(char *hello,
@@ -452,6 +454,8 @@ return {
     RPW_SET_STATUS = 9,
     RPW_LOCAL_RESPONSE = 10,
     RPW_LOCAL_RESPONSE_HEADER = 11,
+    RPW_HEADERS_OF_REQUEST = 0,
+    RPW_HEADERS_OF_RESPONSE = 1,
     RPW_LINE_FIELD = 1,
     RPW_LINE_UNKNOWN = -1,
     RPW_TAKES_REQUEST_BODY = 1,

@@ -21,16 +21,18 @@ local add_to_response = ngx_resp.add_header
 local pairs = pairs
 
 local lib = clib.lib
+local OF_REQUEST = clib.const.RPW_HEADERS_OF_REQUEST
+local OF_RESPONSE = clib.const.RPW_HEADERS_OF_RESPONSE
 local FIELD = clib.const.RPW_LINE_FIELD
 local UNKNOWN = clib.const.RPW_LINE_UNKNOWN
 
 local line = ffi.new("rpw_pair_t")
 
--- Lends a name and a value to the library for one call.
-local function add_line(add, name, value, always)
+-- Has the library add a line; it borrows name and value for the call.
+local function add_line(of, name, value, always)
     line.name, line.name_length = name, #name
     line.value, line.value_length = value, #value
-    return add(get_request(), line, always)
+    return lib.rpw_header_line_add(get_request(), of, line, always)
 end
 
 -- The HTTP versions from which on a response cannot have these. nginx sends its own of the first two. Clients take a
@@ -84,7 +86,7 @@ local function set_field(name, value)
     if is_content_type(name) then
         if value == "" then
             ngx_header[name] = nil
-            add_line(lib.rpw_response_line_add, name, value, 1)
+            add_line(OF_RESPONSE, name, value, 1)
         else
             ngx_header[name] = value
             lib.rpw_response_charset_forget(get_request())
@@ -105,7 +107,7 @@ function _M.add(name, value)
     if is_of_connection(name:lower()) then
         return
     end
-    local rc = known(add_line(lib.rpw_response_line_add, name, value, 0))
+    local rc = known(add_line(OF_RESPONSE, name, value, 0))
     if rc == UNKNOWN then
         add_to_response(name, value)
     elseif rc == FIELD then
@@ -113,7 +115,7 @@ function _M.add(name, value)
             set_field(name, value)
         else
             -- nginx has it in its field alone.
-            add_line(lib.rpw_response_line_add, name, value, 1)
+            add_line(OF_RESPONSE, name, value, 1)
         end
     end
 end
@@ -124,7 +126,7 @@ function _M.set(name, value)
     if is_of_connection(name:lower()) then
         return
     end
-    if add_line(lib.rpw_response_line_add, name, value, 0) ~= 0 then
+    if add_line(OF_RESPONSE, name, value, 0) ~= 0 then
         set_field(name, value)
     end
 end
@@ -142,7 +144,7 @@ end
 
 -- Adds a line to the request.
 function _M.add_to_request(name, value)
-    local rc = add_line(lib.rpw_request_line_add, name, value, value == "" and 1 or 0)
+    local rc = add_line(OF_REQUEST, name, value, value == "" and 1 or 0)
     if rc == UNKNOWN then
         add_to_request(name, value)
     elseif rc == FIELD then
