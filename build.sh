@@ -164,6 +164,8 @@ run_tests() {
     # A registry for the command that pulls filters, and its passwords.
     command_from docker-registry docker-registry
     command_from htpasswd apache2-utils
+    # Redis calls are made to it.
+    command_from redis-server redis-server
     # That of gRPC, and Prometheus' own parser.
     python3 -c 'import ensurepip' 2>/dev/null || packages python3 python3-venv
     tools/python >/dev/null

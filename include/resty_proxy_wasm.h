@@ -263,6 +263,12 @@
 #define RPW_WORK_FOLLOW 10
 
 /**
+ * `rpw_work_next`: a connection to a Redis server has something to do, or is to be made: `id`, `host`, `port`, `tls`,
+ * `server_name`.
+ */
+#define RPW_WORK_REDIS 11
+
+/**
  * `rpw_call_advance`: receive more.
  */
 #define RPW_CALL_RECEIVE 1
@@ -839,6 +845,14 @@ typedef struct rpw_outcome_t {
      */
     int32_t rewrites_body;
     /**
+     * Of the response's body: 1 when it ends with what goes on of this chunk.
+     */
+    int32_t ends;
+    /**
+     * Of the response's body: 1 when some of it is held, whatever goes on of this chunk.
+     */
+    int32_t still_holds;
+    /**
      * The new body, for `RPW_BODY_REPLACE` and `RPW_BODY_PASS`.
      */
     const char *body;
@@ -1392,6 +1406,83 @@ int32_t rpw_plugin_name(const struct rpw_plugin_t *plugin, const char **name, si
 void rpw_plugin_free(struct rpw_plugin_t *plugin);
 
 /**
+ * Says that a connection is there.
+ *
+ * # Returns
+ * `RPW_CONTINUE`; then `rpw_redis_next`.
+ * # Errors
+ * `RPW_ERROR` when guests cannot be told that TLS cannot be spoken.
+ * # Safety
+ * `error` is NULL or valid.
+ */
+int32_t rpw_redis_connected(uint32_t id, struct rpw_error_t *error);
+
+/**
+ * Takes what a connection received, and tells guests of it.
+ *
+ * # Arguments
+ * `eof`: 1 when nothing more will be received.
+ * # Returns
+ * `RPW_CONTINUE`, with the milliseconds to sleep before more is received in `io->rest_ms`; `RPW_WORK_STOP` when the
+ * connection is to be closed.
+ * # Errors
+ * `RPW_ERROR` when guests cannot be told.
+ * # Safety
+ * `data` has the given length; `io` and `error` are valid.
+ */
+int32_t rpw_redis_receive(uint32_t id,
+                          const char *data,
+                          size_t data_length,
+                          int32_t eof,
+                          struct rpw_io_t *io,
+                          struct rpw_error_t *error);
+
+/**
+ * Says what a connection must send, and when to ask again.
+ *
+ * # Returns
+ * `RPW_WORK_WAIT`: send what is in `*io`, good until the next call of this function, then wait for `*wait_ms` or until
+ * `RPW_WORK_REDIS`. `RPW_WORK_STOP`: close the connection.
+ * # Errors
+ * `RPW_ERROR` when guests cannot be told of calls whose time is over.
+ * # Safety
+ * `io`, `wait_ms` and `error` are valid.
+ */
+int32_t rpw_redis_next(uint32_t id,
+                       struct rpw_io_t *io,
+                       uint32_t *wait_ms,
+                       struct rpw_error_t *error);
+
+/**
+ * Says that a connection was not made, or broke.
+ *
+ * # Arguments
+ * `word`: "resolver", "connect", "tls", "timeout" or "closed". `details`: more about it.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` when guests cannot be told.
+ * # Safety
+ * The strings have the given lengths; `error` is NULL or valid.
+ */
+int32_t rpw_redis_failed(uint32_t id,
+                         const char *word,
+                         size_t word_length,
+                         const char *details,
+                         size_t details_length,
+                         struct rpw_error_t *error);
+
+/**
+ * Says that the worker is to end: its connections close as soon as they have no calls.
+ *
+ * # Returns
+ * `RPW_CONTINUE`; then `rpw_work_next` says which to look at.
+ * # Safety
+ * `error` is NULL or valid.
+ */
+int32_t rpw_redis_end_soon(struct rpw_error_t *error);
+
+/**
  * Tells where to look whether plugins were replaced: a number that changes with each replacement in this process.
  *
  * # Returns
@@ -1759,8 +1850,9 @@ int32_t rpw_upstream_tls(const char *name,
  * another Lua VM.
  *
  * # Arguments
- * `list`: names, and as values what `proxy_http_call` takes: `host`, `host:port`, an IP address or `unix:/path`, with
- * `http://`, `https://`, `grpc://` or `grpcs://` in front or not. Every string is copied.
+ * `asks_lua`: 1 when the function of Lua whose name is empty knows others, see `rpw_foreign_caller`. `list`: names, and as
+ * values what `proxy_http_call` takes: `host`, `host:port`, an IP address or `unix:/path`, with `http://`, `https://`,
+ * `grpc://` or `grpcs://` in front or not; for a Redis server `redis://` or `rediss://`. Every string is copied.
  * # Returns
  * `RPW_CONTINUE`.
  * # Errors
@@ -1770,14 +1862,15 @@ int32_t rpw_upstream_tls(const char *name,
  */
 int32_t rpw_upstreams(const struct rpw_pair_t *list,
                       size_t length,
+                      int32_t asks_lua,
                       struct rpw_error_t *error);
 
 /**
  * Says what filters may call that are loaded from now on and have no rules of their own.
  *
  * # Arguments
- * `list`: entries, each with the name `allow` or `deny`. An empty `allow` is no entry, and says that nothing is allowed but
- * what other entries say.
+ * `list`: entries, each with the name `allow` or `deny`, and commands of Redis, each with the name `redis_commands`. An empty
+ * `allow`, or an empty command, is no entry, and says that nothing is allowed but what other entries say.
  * # Returns
  * `RPW_CONTINUE`.
  * # Errors

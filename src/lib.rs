@@ -11,8 +11,8 @@
 #[cfg(feature = "sim")]
 pub use proxy_wasm_host::sim;
 pub use proxy_wasm_host::{
-    abi, callout, codec, effect, error, event, grpc, guest, hostcall, limits, ports, snapshot,
-    store, version, vm, wasi,
+    abi, callout, codec, effect, error, event, grpc, guest, hostcall, limits, ports, redis,
+    snapshot, store, version, vm, wasi,
 };
 
 #[allow(unsafe_code, reason = "the C ABI is made of pointers")]

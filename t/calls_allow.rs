@@ -205,7 +205,7 @@ fn wrong_rules_are_refused() {
     let said = nginx.get("/").text();
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), 14, "{said}");
-    let wanted = "must be a table of allow and deny, which are lists of strings";
+    let wanted = "must be a table of allow, deny and redis_commands, which are lists of strings";
     for pair in lines[..12].chunks(2) {
         assert_eq!(pair[0], format!("bad argument #1 to 'setup' (calls {wanted})"));
         assert_eq!(pair[1], format!("failed to load wasm plugin: option \"calls\" {wanted}"));

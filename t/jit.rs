@@ -90,6 +90,7 @@ end
 fn watched(before: &str, server: &str) -> Running {
     Nginx::new()
         .wat("bare")
+        .guest("probe_0_2_100")
         .http(&format!(
             r#"
             init_by_lua_block {{
@@ -170,6 +171,21 @@ fn response_headers() {
     path.push(function("resty/proxy-wasm/effects", "local function apply_one("));
     assert!(!covering(&traces, &path).is_empty(), "{path:?}: {traces:#?}");
     assert_eq!(aborted(&traces), [""; 0]);
+}
+
+/// Some filters ask for the level before each line that they may log. The host answers that itself, without Lua.
+#[test]
+fn a_filter_that_asks_for_the_level_of_the_log() {
+    let before = r#"
+        local script = "response_headers: call_foreign_function get_log_level\n" ..
+            "response_headers: add_header_map_value 2 hello world!"
+        local probe = assert(wasm.load("probe", "probe_0_2_100.wasm"))
+        ctx = assert(wasm.on_configure(probe, script))
+    "#;
+    let traces = traces(&watched(before, CONFIGURED_ONCE), 400);
+    let path = path("on_http_response_headers");
+    // It begins in the loop over the response's headers, which the filter may read.
+    assert!(!covering(&traces, &path[2..]).is_empty(), "{path:?}: {traces:#?}");
 }
 
 #[test]

@@ -156,25 +156,29 @@ fn bad_upstreams_of_setup_are_refused() {
     for (value, cause) in [
         (
             r#""auth""#,
-            r"(upstreams must be a table of addresses, or of tables with an address, by names)",
+            r"(upstreams must be a table of addresses, or of tables with an address, by names, and a function at 1 or none)",
+        ),
+        (
+            r"{ print, print }",
+            r"(upstreams must be a table of addresses, or of tables with an address, by names, and a function at 1 or none)",
         ),
         (
             r"{ 'auth' }",
-            r"(upstreams must be a table of addresses, or of tables with an address, by names)",
+            r"(upstreams must be a table of addresses, or of tables with an address, by names, and a function at 1 or none)",
         ),
         (
             r"{ auth = 1 }",
-            r"(upstreams must be a table of addresses, or of tables with an address, by names)",
+            r"(upstreams must be a table of addresses, or of tables with an address, by names, and a function at 1 or none)",
         ),
         (
             r#"{ auth = "ftp://a" }"#,
             "(upstream \"auth\": \"ftp://a\" is not host, host:port or unix:/path, with http://, https://, \
-             grpc:// or grpcs:// in front or not)",
+             grpc://, grpcs://, redis:// or rediss:// in front or not)",
         ),
         (
             r#"{ auth = "http://a/b" }"#,
             "(upstream \"auth\": \"http://a/b\" is not host, host:port or unix:/path, with http://, https://, \
-             grpc:// or grpcs:// in front or not)",
+             grpc://, grpcs://, redis:// or rediss:// in front or not)",
         ),
     ] {
         let init = format!(

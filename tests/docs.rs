@@ -4,7 +4,8 @@
 //! `RPW_BLESS=1 cargo test --release --test core docs` writes what is stale.
 
 use resty_proxy_wasm::abi::{
-    Attribute, Callback, HOST_FUNCTIONS, PROPERTIES, Source, Support, ValueType, WASI_FUNCTIONS,
+    Attribute, COMMANDS, Callback, FOREIGN_FUNCTIONS, HOST_FUNCTIONS, PROPERTIES, Source, Support,
+    ValueType, WASI_FUNCTIONS,
 };
 use resty_proxy_wasm::ffi::attributes;
 use resty_proxy_wasm::limits;
@@ -17,7 +18,7 @@ use std::fs;
 
 /// The pages with generated parts, and how many each has.
 const GENERATED: [(&str, usize); 3] =
-    [("README.md", 1), ("docs/limits.md", 1), ("docs/support.md", 5)];
+    [("README.md", 1), ("docs/limits.md", 1), ("docs/support.md", 8)];
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -31,7 +32,10 @@ fn generated(name: &str) -> String {
     match name {
         "synopsis" => synopsis(),
         "limits" => limits_table(),
-        "host functions" => host_functions(),
+        "host functions" => host_functions(false),
+        "vendor functions" => host_functions(true),
+        "foreign functions" => pairs(&["foreign function", "what it does"], FOREIGN_FUNCTIONS),
+        "commands" => pairs(&["property", "what setting it does"], COMMANDS),
         "callbacks" => callbacks(),
         "properties" => properties(),
         "WASI" => wasi(),
@@ -157,8 +161,13 @@ fn table(head: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
     text
 }
 
-fn host_functions() -> String {
-    let rows = HOST_FUNCTIONS.iter().map(|f| {
+fn pairs(head: &[&str], pairs: &[(&str, &str)]) -> String {
+    table(head, pairs.iter().map(|(name, what)| vec![format!("`{name}`"), (*what).into()]))
+}
+
+fn host_functions(vendor: bool) -> String {
+    let of_kind = HOST_FUNCTIONS.iter().filter(|f| (f.versions == "0.2.100") == vendor);
+    let rows = of_kind.map(|f| {
         let params: Vec<&str> = f.params.iter().map(|(name, _)| *name).collect();
         let support = match f.support {
             Support::Full => "yes".to_string(),
@@ -175,8 +184,7 @@ fn callbacks() -> String {
 }
 
 fn wasi() -> String {
-    let rows = WASI_FUNCTIONS.iter().map(|(name, what)| vec![format!("`{name}`"), (*what).into()]);
-    table(&["function", "what a filter gets"], rows)
+    pairs(&["function", "what a filter gets"], WASI_FUNCTIONS)
 }
 
 fn proposals() -> String {
@@ -242,6 +250,7 @@ fn from(source: Source) -> String {
         Source::PluginName => "the name given to `load`".into(),
         Source::RootId => "option `root_id`".into(),
         Source::VmId => "option `vm_id`".into(),
+        Source::Memory => "bytes of memory that the VM has".into(),
         Source::Constant(number) => format!("always {number}"),
         Source::Missing => "not there: nginx does not tell".into(),
     }
@@ -289,6 +298,8 @@ fn amount(name: &str, value: u64) -> String {
         "CONNECTIONS",
         "TRAILERS",
         "THREADS",
+        "TARGETS",
+        "UPSTREAMS",
     ];
     let sizes = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")];
     if name.ends_with("_MS") {

@@ -43,8 +43,10 @@ fn another_type_is_noticed() {
 
 #[test]
 fn the_table_lists_the_functions_of_the_specification() {
-    let names: HashSet<&str> = HOST_FUNCTIONS.iter().map(|f| f.name).collect();
-    assert_eq!(names.len(), HOST_FUNCTIONS.len(), "none twice");
+    let all: HashSet<&str> = HOST_FUNCTIONS.iter().map(|f| f.name).collect();
+    assert_eq!(all.len(), HOST_FUNCTIONS.len(), "none twice");
+    let specified = HOST_FUNCTIONS.iter().filter(|f| f.versions != "0.2.100");
+    let names: HashSet<&str> = specified.map(|f| f.name).collect();
     // abi-versions/v0.2.1, then those that only 0.1.0 has.
     let specified = "proxy_log proxy_get_log_level proxy_get_current_time_nanoseconds
         proxy_set_tick_period_milliseconds proxy_get_buffer_bytes proxy_get_buffer_status proxy_set_buffer_bytes

@@ -41,6 +41,7 @@ mod proposals;
 mod queues;
 mod random;
 mod recovery;
+mod redis;
 mod responses;
 mod shared;
 mod shared_kills;

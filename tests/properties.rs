@@ -96,6 +96,8 @@ const VALUES: &[(&str, &str)] = &[
     ("plugin_name", "0 probe"),
     ("plugin_root_id", "0 probe"),
     ("plugin_vm_id", "0 ''"),
+    ("plugin_vm_memory", "0 131072"),
+    ("x_request_id", "0 id-1"),
     ("node", "0 box"),
     ("cluster_name", "0 backend"),
     ("route_name", "0 r1"),
@@ -142,7 +144,7 @@ fn what_is_missing_is_not_found_and_sizes_are_0() {
         .collect();
     let always = "request.path request.url_path request.host request.scheme request.method request.headers \
         request.size request.total_size response.code_details response.flags response.trailers response.size \
-        response.total_size connection.mtls plugin_name plugin_root_id plugin_vm_id listener_direction \
+        response.total_size connection.mtls plugin_name plugin_root_id plugin_vm_id plugin_vm_memory listener_direction \
         xds.listener_direction";
     assert_eq!(found, always.split(' ').collect::<Vec<_>>());
 }
@@ -165,6 +167,7 @@ fn outside_a_request_only_the_plugin_is_known() {
             "plugin_name",
             "plugin_root_id",
             "plugin_vm_id",
+            "plugin_vm_memory",
             "listener_direction",
             "xds.listener_direction"
         ]

@@ -7,7 +7,7 @@
 //!   event of a request enters; one guest callback runs; an outcome and a list of effects leave. What a guest
 //!   asks in between goes through the [`ports::Host`] trait.
 //! - [`store`]: what plugins share, as traits, and a store for one process.
-//! - [`callout`], [`grpc`]: clients of HTTP and gRPC over bytes in memory, for the calls of guests.
+//! - [`callout`], [`grpc`], [`redis`]: clients of HTTP, gRPC and Redis over bytes in memory, for the calls of guests.
 //! - [`guest`]: the contexts that live in a VM.
 //! - [`hostcall`], [`wasi`]: what a guest can call. They read and change contexts, so they sit above them.
 //! - [`vm`]: compiling guests and finding them compiled, starting and calling them; plugins over the VMs that come and go.
@@ -95,6 +95,7 @@ pub mod guest;
 pub mod hostcall;
 pub mod limits;
 pub mod ports;
+pub mod redis;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod snapshot;

@@ -108,17 +108,27 @@ pub const GRPC_CONNECTIONS: usize = 16;
 /// Connections of one worker for gRPC calls. Past it idle ones are closed, and then calls fail. Each is one of the 256 timers
 /// that may run at once in OpenResty by default (`lua_max_running_timers`).
 pub const GRPC_WORKER_CONNECTIONS: usize = 128;
+/// Connections of one worker to Redis servers. A call that would need another one fails.
+pub const REDIS_CONNECTIONS: usize = 256;
+/// Redis servers that one plugin context may begin with, by `proxy_redis_init`.
+pub const REDIS_UPSTREAMS: usize = 64;
+/// The name, and the password, by which a filter asks a Redis server.
+pub const REDIS_CREDENTIAL: usize = 16 * 1024;
 /// Calls that one VM may have under way. Stops a filter from taking all of a worker's connections.
 pub const CALLS: usize = 4096;
 
 /// The name of an upstream, and the authority of a call. Stops a filter from having the host search and show megabytes.
 pub const UPSTREAM_NAME: usize = 4 * 1024;
+/// Names of upstreams that `setup`'s function answered for and that are kept for where Lua cannot be called.
+pub const ANSWERED_UPSTREAMS: usize = 1024;
 /// Options in the `Connection` headers of a call, each of which names a header that goes no further.
 pub const CONNECTION_OPTIONS: usize = 1024;
 /// The name of a foreign function.
 pub const FOREIGN_NAME: usize = 4 * 1024;
 /// The arguments of a foreign function.
 pub const FOREIGN_ARGUMENTS: usize = 16 * 1024 * 1024;
+/// What the foreign functions `compress` and `uncompress` take and make. They take the worker's time and not the filter's: 0.1 s.
+pub const COMPRESSED: usize = 2 * 1024 * 1024;
 /// Targets that a filter may not call and that a warning names; the rest is one more. Stops a filter from filling the log.
 pub const REFUSED_TARGETS: usize = 64;
 

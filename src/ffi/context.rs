@@ -11,7 +11,7 @@ use super::ticker::Entry;
 use super::{
     Failure, RPW_CONTINUE, RPW_ERROR, RPW_FAILS_OPEN, RPW_NEED_INTERPRETER, RPW_REWRITES_BODIES,
     RPW_TAKES_REQUEST_BODY, RPW_TAKES_RESPONSE_BODY, ending, guest_boundary, handle, request,
-    rpw_error_t, rpw_plugin_t, types,
+    rpw_error_t, rpw_plugin_t, types, upstreams,
 };
 use crate::abi::Callback;
 use crate::ports::RequestId;
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn rpw_context_new(
         let plugin = plugin.filter(|_| !context.is_null());
         let plugin = plugin.ok_or_else(|| Failure::new("rpw_context_new: NULL argument"))?;
         let current = plugin.current();
-        if interpreted == 0 && current.module().calls_foreign() {
+        if interpreted == 0 && upstreams::may_call_lua(current.module()) {
             return Ok(RPW_NEED_INTERPRETER);
         }
         let made = Rc::new(rpw_context_t {

@@ -86,6 +86,7 @@ pub enum Answer {
     Function(Rc<Plugin>, CallRef, Vec<u8>, bool),
     /// An event of a gRPC call or stream, with its number in the pool.
     Grpc(Rc<Plugin>, CallRef, u32, grpc::Event),
+    Redis(Rc<Plugin>, CallRef, Result<Vec<u8>, callout::Failure>),
 }
 
 /// What comes next.
@@ -103,7 +104,10 @@ pub enum Next {
 impl Answer {
     pub fn plugin(&self) -> &Rc<Plugin> {
         match self {
-            Self::Call(plugin, ..) | Self::Function(plugin, ..) | Self::Grpc(plugin, ..) => plugin,
+            Self::Call(plugin, ..)
+            | Self::Function(plugin, ..)
+            | Self::Grpc(plugin, ..)
+            | Self::Redis(plugin, ..) => plugin,
         }
     }
 
@@ -113,6 +117,7 @@ impl Answer {
             Self::Call(plugin, of, result) => plugin.answer(of, result),
             Self::Function(plugin, of, result, ok) => plugin.foreign_result(of, result, ok),
             Self::Grpc(plugin, of, _, event) => plugin.grpc_event(of, event),
+            Self::Redis(plugin, of, result) => plugin.redis_answer(of, result),
         }
     }
 
@@ -120,6 +125,7 @@ impl Answer {
         match self {
             Self::Call(_, _, Ok(response)) => response.body.len(),
             Self::Grpc(_, _, _, grpc::Event::Message(message)) => message.len(),
+            Self::Redis(_, _, Ok(answer)) => answer.len(),
             _ => 0,
         }
     }

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 use std::ffi::c_char;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
@@ -34,6 +35,8 @@ pub type rpw_caller_t = Option<
 static FUNCTIONS: LazyLock<RwLock<FxHashMap<Vec<u8>, ForeignKind>>> =
     LazyLock::new(RwLock::default);
 static CALLER: RwLock<rpw_caller_t> = RwLock::new(None);
+/// There is a function that runs inside a guest's call.
+static ANY_NOW: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     static LUA: Cell<Caller> = const { Cell::new(Caller::Nginx) };
@@ -70,6 +73,7 @@ pub unsafe extern "C" fn rpw_foreign_function(
             )));
         }
         functions.insert(name.to_vec(), kind);
+        ANY_NOW.fetch_or(kind == ForeignKind::Now, Ordering::Relaxed);
         Ok(RPW_CONTINUE)
     })
 }
@@ -90,11 +94,17 @@ pub unsafe extern "C" fn rpw_foreign_caller(caller: rpw_caller_t) -> i32 {
 pub(super) fn clear() {
     FUNCTIONS.write().unwrap_or_else(PoisonError::into_inner).clear();
     *CALLER.write().unwrap_or_else(PoisonError::into_inner) = None;
+    ANY_NOW.store(false, Ordering::Relaxed);
 }
 
 /// How a function is called.
 pub(super) fn find(name: &[u8]) -> Option<ForeignKind> {
     FUNCTIONS.read().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+}
+
+/// Whether there is a function that runs inside a guest's call.
+pub(super) fn any_now() -> bool {
+    ANY_NOW.load(Ordering::Relaxed)
 }
 
 /// Whether there is a function that runs later.

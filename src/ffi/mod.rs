@@ -37,6 +37,7 @@ mod nginx;
 mod plans;
 mod plugin;
 mod process;
+mod redis;
 mod replace;
 mod request;
 mod request_line;
@@ -72,6 +73,9 @@ pub use listen::{
 pub use loading::{rpw_loading_begin, rpw_loading_free, rpw_loading_state, rpw_loading_t};
 pub use metrics::{rpw_metrics, rpw_presences, rpw_prometheus, rpw_sha256};
 pub use plugin::*;
+pub use redis::{
+    rpw_redis_connected, rpw_redis_end_soon, rpw_redis_failed, rpw_redis_next, rpw_redis_receive,
+};
 pub use replace::{rpw_plan_next, rpw_plugin_follow, rpw_plugin_replace, rpw_replacements};
 pub use request_line::{rpw_flags_t, rpw_request_flags, rpw_request_method, rpw_request_target};
 pub use shared::{

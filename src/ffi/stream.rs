@@ -13,8 +13,8 @@ use super::{
     RPW_BODY_UNCHANGED, RPW_CLOSE, RPW_CONTINUE, RPW_NEED_INTERPRETER, RPW_NEED_RESPONSE_HEADERS,
     RPW_PAUSE, RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY,
     RPW_RESPONSE_HEADERS, boundary, effects, ending, foreign, guest_boundary, handle, request,
-    rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types, variables, wakers,
-    work,
+    rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types, upstreams,
+    variables, wakers, work,
 };
 use crate::abi::{Callback, LogLevel};
 use crate::effect::Effects;
@@ -53,7 +53,7 @@ pub unsafe extern "C" fn rpw_stream_run(
         let request = request_id(request)?;
         let context = context.of(request);
         let module = context.plugin().module();
-        if !interpreted && module.calls_foreign() {
+        if !interpreted && upstreams::may_call_lua(module) {
             return Ok(RPW_NEED_INTERPRETER);
         }
         let mut event = read(lent)?;
@@ -305,7 +305,7 @@ fn tell(
         }
         RPW_BODY_REPLACE => {
             request::add_growth(request, event.body.len(), outcome.body_length);
-            request::set_holding(request, stream, false);
+            request::set_holding(request, stream, outcome.still_holds != 0);
         }
         // The VM was gone before.
         RPW_BODY_LOST if !request::is_holding(request, stream) => {
@@ -340,6 +340,8 @@ fn export(effects: &mut Effects, result: Outcome, outcome: &mut rpw_outcome_t) {
     outcome.awaits_call = result.awaits_call.into();
     outcome.expects_body = result.expects_body.into();
     outcome.rewrites_body = result.rewrites_body.into();
+    outcome.ends = result.ends.into();
+    outcome.still_holds = result.still_holds.into();
     let body = result.body;
     EXPORTED.with_borrow_mut(|exported| {
         exported.effects.clear();

@@ -109,7 +109,15 @@ pub(super) fn begin_grpc(upstream: &Upstream, name: &str) -> Result<Tls, callout
     Tls::new(trust, name, Protocol::Http2)
 }
 
-/// Whom to trust for an HTTP call with TLS that the library speaks; `None` when nginx does.
+/// TLS of a connection to a Redis server; `None` when nginx speaks it, or nobody.
+pub(super) fn begin_redis(
+    upstream: &Upstream,
+    name: &str,
+) -> Result<Option<Tls>, callout::Failure> {
+    of_http(upstream).map(|trust| Tls::new(&trust, name, Protocol::Redis)).transpose()
+}
+
+/// Whom to trust for an HTTP call, or a Redis call, with TLS that the library speaks; `None` when nginx does.
 pub(super) fn of_http(upstream: &Upstream) -> Option<Trust> {
     if !upstream.tls {
         return None;

@@ -116,6 +116,9 @@ pub const RPW_WORK_REST: i32 = 8;
 pub const RPW_WORK_WATCH: i32 = 9;
 /// `rpw_work_next`: a plugin was replaced by another worker, see `rpw_plan_next`.
 pub const RPW_WORK_FOLLOW: i32 = 10;
+/// `rpw_work_next`: a connection to a Redis server has something to do, or is to be made: `id`, `host`, `port`, `tls`,
+/// `server_name`.
+pub const RPW_WORK_REDIS: i32 = 11;
 
 /// `rpw_call_advance`: receive more.
 pub const RPW_CALL_RECEIVE: i32 = 1;
@@ -252,6 +255,10 @@ pub struct rpw_outcome_t {
     pub expects_body: i32,
     /// Of the response's headers: 1 when the body may come to have another size.
     pub rewrites_body: i32,
+    /// Of the response's body: 1 when it ends with what goes on of this chunk.
+    pub ends: i32,
+    /// Of the response's body: 1 when some of it is held, whatever goes on of this chunk.
+    pub still_holds: i32,
     /// The new body, for `RPW_BODY_REPLACE` and `RPW_BODY_PASS`.
     pub body: *const c_char,
     /// Its bytes.

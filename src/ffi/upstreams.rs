@@ -1,23 +1,39 @@
 //! The upstreams that `setup` gave names to.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{LazyLock, PoisonError, RwLock};
 
 use rustc_hash::FxHashMap;
 
-use super::{Failure, RPW_CONTINUE, boundary, rpw_error_t, rpw_pair_t, types};
+use super::{Failure, RPW_CONTINUE, boundary, foreign, nginx, rpw_error_t, rpw_pair_t, types};
+use crate::abi::LogLevel;
 use crate::callout::{Rules, Trust, Upstream};
 use crate::grpc;
+use crate::limits;
+use crate::ports::ForeignError;
+use crate::vm::Module;
 
 static RULES: LazyLock<RwLock<Rules>> = LazyLock::new(RwLock::default);
 
-static UPSTREAMS: LazyLock<RwLock<FxHashMap<Vec<u8>, Upstream>>> = LazyLock::new(RwLock::default);
+static UPSTREAMS: LazyLock<RwLock<Named>> = LazyLock::new(RwLock::default);
+
+/// The function of Lua that is asked for other names is there.
+static ASKS_LUA: AtomicBool = AtomicBool::new(false);
+
+#[derive(Default)]
+struct Named {
+    listed: FxHashMap<Vec<u8>, Upstream>,
+    /// What the function of Lua answered last, for where it cannot be called.
+    answered: FxHashMap<Vec<u8>, Upstream>,
+}
 
 /// Gives upstreams names that filters may call them by, in place of those of before, until `rpw_setup` is called for
 /// another Lua VM.
 ///
 /// # Arguments
-/// `list`: names, and as values what `proxy_http_call` takes: `host`, `host:port`, an IP address or `unix:/path`, with
-/// `http://`, `https://`, `grpc://` or `grpcs://` in front or not. Every string is copied.
+/// `asks_lua`: 1 when the function of Lua whose name is empty knows others, see `rpw_foreign_caller`. `list`: names, and as
+/// values what `proxy_http_call` takes: `host`, `host:port`, an IP address or `unix:/path`, with `http://`, `https://`,
+/// `grpc://` or `grpcs://` in front or not; for a Redis server `redis://` or `rediss://`. Every string is copied.
 /// # Returns
 /// `RPW_CONTINUE`.
 /// # Errors
@@ -28,38 +44,62 @@ static UPSTREAMS: LazyLock<RwLock<FxHashMap<Vec<u8>, Upstream>>> = LazyLock::new
 pub unsafe extern "C" fn rpw_upstreams(
     list: *const rpw_pair_t,
     length: usize,
+    asks_lua: i32,
     error: *mut rpw_error_t,
 ) -> i32 {
     boundary(error, || {
         let mut upstreams = FxHashMap::default();
         // SAFETY: as promised by the caller.
         for (name, address) in unsafe { types::pairs(list, length) } {
-            let upstream = grpc::upstream(address).ok_or_else(|| {
-                let (name, address) = (name.escape_ascii(), address.escape_ascii());
-                Failure::new(format!(
-                    "upstream \"{name}\": \"{address}\" is not host, host:port or unix:/path, \
-                     with http://, https://, grpc:// or grpcs:// in front or not"
-                ))
-            })?;
+            let upstream = parse(address).ok_or_else(|| Failure::new(no_address(name, address)))?;
             upstreams.insert(name.to_vec(), upstream);
         }
-        set(upstreams);
+        set(upstreams, asks_lua != 0);
         Ok(RPW_CONTINUE)
     })
 }
 
-fn set(upstreams: FxHashMap<Vec<u8>, Upstream>) {
-    *UPSTREAMS.write().unwrap_or_else(PoisonError::into_inner) = upstreams;
+/// What a name may stand for.
+fn parse(address: &[u8]) -> Option<Upstream> {
+    Upstream::parse_registered(address).or_else(|| grpc::upstream(address))
+}
+
+/// Says that what a name stands for is no address.
+fn no_address(name: &[u8], address: &[u8]) -> String {
+    let address = &address[..address.len().min(limits::SHOWN_BYTES)];
+    format!(
+        "upstream \"{}\": \"{}\" is not host, host:port or unix:/path, \
+         with http://, https://, grpc://, grpcs://, redis:// or rediss:// in front or not",
+        name.escape_ascii(),
+        address.escape_ascii()
+    )
+}
+
+fn set(listed: FxHashMap<Vec<u8>, Upstream>, asks_lua: bool) {
+    *UPSTREAMS.write().unwrap_or_else(PoisonError::into_inner) =
+        Named { listed, ..Named::default() };
+    ASKS_LUA.store(asks_lua, Ordering::Relaxed);
+}
+
+fn asks_lua() -> bool {
+    ASKS_LUA.load(Ordering::Relaxed)
+}
+
+/// Whether the guest may call a function of Lua: one by its name, or the one that knows upstreams.
+pub(super) fn may_call_lua(module: &Module) -> bool {
+    (module.calls_foreign() && foreign::any_now()) || (module.names_upstreams() && asks_lua())
 }
 
 /// Says how TLS is spoken with an upstream.
 pub(super) fn set_trust(name: &[u8], trust: Trust) -> Result<(), Failure> {
     let mut upstreams = UPSTREAMS.write().unwrap_or_else(PoisonError::into_inner);
-    let upstream =
-        upstreams.get_mut(name).ok_or_else(|| Failure::new("there is no upstream of that name"))?;
+    let upstream = upstreams
+        .listed
+        .get_mut(name)
+        .ok_or_else(|| Failure::new("there is no upstream of that name"))?;
     if !upstream.tls {
         return Err(Failure::new(
-            "its address has no TLS: it must begin with https:// or grpcs://",
+            "its address has no TLS: it must begin with https://, grpcs:// or rediss://",
         ));
     }
     upstream.trust = Some(trust);
@@ -69,8 +109,8 @@ pub(super) fn set_trust(name: &[u8], trust: Trust) -> Result<(), Failure> {
 /// Says what filters may call that are loaded from now on and have no rules of their own.
 ///
 /// # Arguments
-/// `list`: entries, each with the name `allow` or `deny`. An empty `allow` is no entry, and says that nothing is allowed but
-/// what other entries say.
+/// `list`: entries, each with the name `allow` or `deny`, and commands of Redis, each with the name `redis_commands`. An empty
+/// `allow`, or an empty command, is no entry, and says that nothing is allowed but what other entries say.
 /// # Returns
 /// `RPW_CONTINUE`.
 /// # Errors
@@ -111,18 +151,26 @@ pub(super) unsafe fn rules(
     if length == 0 {
         return Ok(None);
     }
-    let (mut allow, mut deny) = (None, Vec::new());
+    let (mut allow, mut deny, mut commands) = (None, Vec::new(), None);
     // SAFETY: as promised by the caller.
     for (kind, entry) in unsafe { types::pairs(list, length) } {
         match kind {
             b"allow" if entry.is_empty() => drop(allow.get_or_insert_with(Vec::new)),
             b"allow" => allow.get_or_insert_with(Vec::new).push(entry),
+            b"redis_commands" => {
+                let list: &mut Vec<String> = commands.get_or_insert_with(Vec::new);
+                if !entry.is_empty() {
+                    list.push(String::from_utf8_lossy(entry).into_owned());
+                }
+            }
             _ if entry.is_empty() => {}
             _ => deny.push(entry),
         }
     }
-    let rules = Rules::parse(allow.as_deref(), &deny, |name| find(name).is_some());
-    rules.map(Some).map_err(|entry| {
+    // The function of Lua is not asked what may be called: what is no entry otherwise is a name that it may know.
+    let is_name = |text: &[u8]| is_listed(text) || (asks_lua() && !Rules::is_entry(text));
+    let rules = Rules::parse(allow.as_deref(), &deny, is_name);
+    rules.map(|rules| Some(rules.with_commands(commands))).map_err(|entry| {
         Failure::new(format!(
             "calls: \"{}\" is not a host, *.host, an address, a block of addresses or *, with :port or not, and not \
              unix:/path",
@@ -134,10 +182,44 @@ pub(super) unsafe fn rules(
 /// Forgets the names.
 pub(super) fn clear() {
     set_rules(Rules::default());
-    set(FxHashMap::default());
+    set(FxHashMap::default(), false);
+}
+
+fn is_listed(name: &[u8]) -> bool {
+    UPSTREAMS.read().unwrap_or_else(PoisonError::into_inner).listed.contains_key(name)
 }
 
 /// The upstream of that name.
 pub(super) fn find(name: &[u8]) -> Option<Upstream> {
-    UPSTREAMS.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    let listed = UPSTREAMS.read().unwrap_or_else(PoisonError::into_inner).listed.get(name).cloned();
+    if listed.is_some() || !asks_lua() || name.len() > limits::UPSTREAM_NAME {
+        return listed;
+    }
+    let answer = match foreign::call(b"", name) {
+        Ok(answer) if answer.is_empty() => None,
+        Ok(answer) => {
+            let upstream = parse(&answer);
+            if upstream.is_none() {
+                let line =
+                    format!("wasm: the function of upstreams: {}", no_address(name, &answer));
+                nginx::log(None, LogLevel::Error, line.as_bytes());
+            }
+            upstream
+        }
+        Err(ForeignError::Failed) => None,
+        Err(ForeignError::NotHere) => {
+            let named = UPSTREAMS.read().unwrap_or_else(PoisonError::into_inner);
+            return named.answered.get(name).cloned();
+        }
+    };
+    let mut named = UPSTREAMS.write().unwrap_or_else(PoisonError::into_inner);
+    let has_room = named.answered.len() < limits::ANSWERED_UPSTREAMS;
+    match &answer {
+        Some(upstream) if has_room || named.answered.contains_key(name) => {
+            named.answered.insert(name.to_vec(), upstream.clone());
+        }
+        Some(_) => {}
+        None => drop(named.answered.remove(name)),
+    }
+    answer
 }

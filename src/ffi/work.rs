@@ -13,8 +13,8 @@ use super::failures::{failure, report, report_call};
 use super::ticker::{self, Entry};
 use super::{
     Failure, RPW_CALL_GONE, RPW_CONTINUE, RPW_WORK_CONNECT, RPW_WORK_FOLLOW, RPW_WORK_WAKE,
-    boundary, ending, foreign, grpc, guest_boundary, listen, nginx, plans, process, rpw_error_t,
-    rpw_io_t, rpw_work_t, shared, types,
+    boundary, ending, foreign, grpc, guest_boundary, listen, nginx, plans, process, redis,
+    rpw_error_t, rpw_io_t, rpw_work_t, shared, types,
 };
 use crate::callout::{self, FailureKind};
 use crate::limits;
@@ -145,6 +145,9 @@ pub unsafe extern "C" fn rpw_work_next(
                     }
                 }
             }
+            if let Some(handed) = redis::hand_out(work) {
+                return Ok(handed);
+            }
             let now = host.monotonic_clock();
             match DESK.with_borrow_mut(|desk| desk.next(work, now, callbacks)) {
                 Next::Tell(code) => return Ok(code),
@@ -198,7 +201,7 @@ fn collect(host: &Arc<dyn Host>) {
     }
     for plugin in DESK.with_borrow(Desk::plugins) {
         let mut work = plugin.requested();
-        command_grpc(host, &plugin, &mut work);
+        command_others(host, &plugin, &mut work);
         DESK.with_borrow_mut(|desk| desk.enter(&plugin, work));
     }
     if CALLBACKS.take() {
@@ -206,12 +209,17 @@ fn collect(host: &Arc<dyn Host>) {
     }
 }
 
-/// Hands over what gRPC calls come to.
-fn command_grpc(host: &Arc<dyn Host>, plugin: &Rc<Plugin>, work: &mut Work) {
+/// Hands over what gRPC calls and Redis calls come to.
+fn command_others(host: &Arc<dyn Host>, plugin: &Rc<Plugin>, work: &mut Work) {
     let now = host.monotonic_clock();
     grpc::command(plugin, std::mem::take(&mut work.grpc), now);
+    let asked = redis::command(plugin, std::mem::take(&mut work.redis), now);
+    if asked > 0 {
+        DESK.with_borrow_mut(|desk| desk.charge(plugin, asked * PIECE_NANOS));
+    }
     for of in &work.dropped {
         grpc::drop_calls(plugin, *of, now);
+        redis::drop_calls(plugin, *of);
     }
 }
 
@@ -222,7 +230,7 @@ fn run_callbacks(host: &Arc<dyn Host>, plugin: &Rc<Plugin>) {
     for error in &work.errors {
         report(plugin, error);
     }
-    command_grpc(host, plugin, &mut work);
+    command_others(host, plugin, &mut work);
     DESK.with_borrow_mut(|desk| {
         desk.set_due(plugin, work.next, work.over);
         desk.enter(plugin, work);
@@ -243,6 +251,16 @@ fn tell(host: &Arc<dyn Host>, answer: Answer, before: u64) {
     }
     let took = host.monotonic_clock().saturating_sub(began);
     DESK.with_borrow_mut(|desk| desk.charge(&plugin, before + took));
+}
+
+/// Counts time that a job of a plugin took. Returns the milliseconds to rest when jobs have had their share.
+pub(super) fn charge(host: &Arc<dyn Host>, plugin: &Rc<Plugin>, nanos: u64) -> u32 {
+    DESK.with_borrow_mut(|desk| {
+        desk.charge(plugin, nanos);
+        let now = host.monotonic_clock();
+        let rest = if desk.share.allows(now) { None } else { desk.share.rest(now) };
+        rest.unwrap_or(0) as u32
+    })
 }
 
 /// Tells a guest now, or later when jobs have had their share of the time.
@@ -298,7 +316,7 @@ const NANOS_PER_MS: u64 = 1_000_000;
 /// What Lua and nginx need to move a piece of a response: about, since it is not measured.
 pub(super) const PIECE_NANOS: u64 = 5_000;
 /// A call that fails at once has kept nginx busy for all its time; one that fails later has waited.
-const FAILED_NANOS: u64 = 200_000;
+pub(super) const FAILED_NANOS: u64 = 200_000;
 
 /// Takes what a call's connection received, and gives what must be sent.
 ///

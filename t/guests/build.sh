@@ -38,6 +38,7 @@ build_c_guest() {
 build_c() {
     need_packages clang lld
     build_c_guest probe probe ABI=21
+    build_c_guest probe_0_2_100 probe ABI=2100
     build_c_guest probe_0_2_0 probe ABI=20
     build_c_guest probe_0_1_0 probe ABI=10
     build_c_guest escape escape 'WASI="wasi_snapshot_preview1"'

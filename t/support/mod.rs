@@ -21,6 +21,7 @@ mod http;
 mod log;
 mod probe;
 mod process;
+pub mod redis;
 mod running;
 mod server;
 pub mod tls;
@@ -30,7 +31,7 @@ pub use config::{Nginx, guest, library, listen_http2, lua_paths, nginx_takes, pr
 pub use curl::{Answer, Curl};
 pub use http::{Connection, Request, Response};
 pub use probe::{Outcome, Probe};
-pub use process::valgrind;
+pub use process::{free_port, valgrind};
 pub use running::Running;
 pub use server::{Peer, Server};
 pub use upstream::{Incoming, Upstream};

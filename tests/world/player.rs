@@ -49,6 +49,9 @@ fn statuses(function: &str) -> &'static [u32] {
         | "proxy_send_local_response"
         | "proxy_http_call"
         | "proxy_define_metric"
+        | "proxy_redis_init"
+        | "proxy_redis_call"
+        | "proxy_inject_encoded_data_to_filter_chain"
         | "proxy_set_property" => &[0, 2, 6, 10],
         "proxy_continue_stream" | "proxy_close_stream" | "proxy_set_effective_context" => &[0, 2],
         "proxy_continue_request" | "proxy_continue_response" | "proxy_clear_route_cache" => &[0],
@@ -58,6 +61,8 @@ fn statuses(function: &str) -> &'static [u32] {
         "proxy_grpc_call" | "proxy_grpc_stream" => &[0, 4, 6, 10],
         "proxy_grpc_send" => &[0, 1, 2, 6],
         "proxy_grpc_cancel" | "proxy_grpc_close" | "proxy_done" => &[0, 1],
+        "proxy_get_upstream_hosts" => &[0, 6, 10],
+        "proxy_set_upstream_override_host" => &[0, 1, 2, 6],
         "proxy_set_shared_data" => &[0, 6, 8, 10],
         "proxy_register_shared_queue" => &[0, 6, 10],
         "proxy_resolve_shared_queue" => &[0, 1, 6],

@@ -48,14 +48,20 @@ callbacks! {
     GrpcReceive = "proxy_on_grpc_receive", "for each message of a gRPC stream, and for the response of a call that succeeds";
     GrpcTrailingMetadata = "proxy_on_grpc_receive_trailing_metadata", "for a gRPC stream, before its end";
     GrpcClose = "proxy_on_grpc_close", "at the end of a gRPC stream, and when a call fails";
+    RedisCallResponse = "proxy_on_redis_call_response", "when a Redis call has its answers, or has failed";
     ForeignFunction = "proxy_on_foreign_function", "with the result of an asynchronous foreign function";
 }
 
 impl Callback {
     /// Whether it tells of the end of a call that the guest made.
     pub fn answers_call(self) -> bool {
-        use Callback::{ForeignFunction, GrpcClose, GrpcReceive, HttpCallResponse};
-        matches!(self, HttpCallResponse | ForeignFunction | GrpcReceive | GrpcClose)
+        use Callback::{
+            ForeignFunction, GrpcClose, GrpcReceive, HttpCallResponse, RedisCallResponse,
+        };
+        matches!(
+            self,
+            HttpCallResponse | RedisCallResponse | ForeignFunction | GrpcReceive | GrpcClose
+        )
     }
 }
 

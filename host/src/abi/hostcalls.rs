@@ -60,6 +60,11 @@ macro_rules! for_each_hostcall {
             grpc::proxy_grpc_send(id: u32, message: u32, message_size: u32, end_of_stream: u32) "all" Full;
             grpc::proxy_grpc_cancel(id: u32) "all" Full;
             grpc::proxy_grpc_close(id: u32) "all" Full;
+            redis::proxy_redis_init(upstream: u32, upstream_size: u32, username: u32, username_size: u32, password: u32, password_size: u32, timeout_ms: u32) "0.2.100" Full;
+            redis::proxy_redis_call(upstream: u32, upstream_size: u32, query: u32, query_size: u32, return_token: u32) "0.2.100" Full;
+            inject::proxy_inject_encoded_data_to_filter_chain(body: u32, body_size: u32, end_stream: u32) "0.2.100" Full;
+            hosts::proxy_get_upstream_hosts(return_data: u32, return_size: u32) "0.2.100" Full;
+            hosts::proxy_set_upstream_override_host(address: u32, address_size: u32) "0.2.100" Full;
             dispatch::proxy_get_status(return_code: u32, return_data: u32, return_size: u32) "0.2" Full;
             shared_data::proxy_get_shared_data(key: u32, key_size: u32, return_data: u32, return_size: u32, return_cas: u32) "all" Full;
             shared_data::proxy_set_shared_data(key: u32, key_size: u32, value: u32, value_size: u32, cas: u32) "all" Full;

@@ -7,6 +7,7 @@ mod attribute;
 mod callback;
 mod hostcalls;
 mod property;
+mod vendor;
 
 use std::fmt;
 
@@ -15,6 +16,7 @@ pub use callback::Callback;
 pub(crate) use hostcalls::for_each_hostcall;
 pub use hostcalls::{HOST_FUNCTIONS, HostFunction, Support, WASI_FUNCTIONS};
 pub use property::{PROPERTIES, Property, Source, ValueType};
+pub use vendor::{COMMANDS, FOREIGN_FUNCTIONS};
 
 /// Versions of the ABI, by their marker exports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -147,6 +149,8 @@ abi_enum! {
         PluginConfiguration = 7,
         /// The result of a foreign function that ran later.
         ForeignArguments = 8,
+        /// The answers of a Redis call.
+        RedisAnswer = 9,
     }
 }
 

@@ -60,6 +60,8 @@ pub enum Source {
     RootId,
     /// The plugin's `vm_id`.
     VmId,
+    /// Bytes of memory that the VM has.
+    Memory,
     /// A number that never changes.
     Constant(i64),
     /// Hosts have nothing of the kind: always missing.
@@ -130,6 +132,8 @@ pub static PROPERTIES: &[Property] = &[
     p("plugin_name", V::String, S::PluginName),
     p("plugin_root_id", V::String, S::RootId),
     p("plugin_vm_id", V::String, S::VmId),
+    p("plugin_vm_memory", V::Uint, S::Memory),
+    p("x_request_id", V::String, S::Attribute(A::RequestId)),
     p("node", V::String, S::Attribute(A::Node)),
     p("cluster_name", V::String, S::Attribute(A::ClusterName)),
     p("route_name", V::String, S::Attribute(A::RouteName)),

@@ -19,6 +19,8 @@ pub struct Rules {
     allows_registered: bool,
     /// Which rules these are; 0 for none.
     number: u64,
+    /// Commands of Redis that may be sent, in upper case. `None` for all.
+    commands: Option<Vec<String>>,
 }
 
 /// What rules say of a call before a name is resolved.
@@ -81,7 +83,26 @@ impl Rules {
             deny: parse(deny)?,
             allows_registered: false,
             number: next_number(),
+            commands: None,
         })
+    }
+
+    /// Whether a text is an entry, whatever names are registered.
+    pub fn is_entry(text: &[u8]) -> bool {
+        std::str::from_utf8(text).ok().and_then(Entry::parse).is_some()
+    }
+
+    /// The same, and no other commands of Redis may be sent.
+    #[must_use]
+    pub fn with_commands(self, commands: Option<Vec<String>>) -> Self {
+        let in_upper_case = |command: String| command.to_ascii_uppercase();
+        let commands = commands.map(|list| list.into_iter().map(in_upper_case).collect());
+        Self { commands, ..self }
+    }
+
+    /// Judges a command of Redis, by its name in upper case.
+    pub fn permits_command(&self, command: &str) -> bool {
+        self.commands.as_ref().is_none_or(|list| list.iter().any(|this| this == command))
     }
 
     /// The same, and registered upstreams may be called, unless they are denied by name.
@@ -100,6 +121,8 @@ impl Rules {
         let is = |entry: &Entry| match &entry.what {
             What::Any => true,
             What::Registered(registered) => registered == name,
+            // One that was registered after the entry was read.
+            What::Name(this) => entry.port.is_none() && this.as_bytes() == name,
             _ => false,
         };
         let allowed =

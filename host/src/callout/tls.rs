@@ -28,6 +28,8 @@ pub enum Protocol {
     Http1,
     /// It must, and agree.
     Http2,
+    /// It is not asked.
+    Redis,
 }
 
 /// What the certificates of servers must be signed by.
@@ -60,6 +62,7 @@ struct Configs {
     roots: Option<Arc<RootCertStore>>,
     http1: Arc<ClientConfig>,
     http2: Arc<ClientConfig>,
+    redis: Arc<ClientConfig>,
 }
 
 impl fmt::Debug for Trust {
@@ -111,6 +114,7 @@ impl Trust {
                     .map_err(|error| format!("certificate and certificate_key: {error}"))?
             }
         };
+        let redis = config.clone();
         config.alpn_protocols = vec![HTTP_1.to_vec()];
         let mut http2 = config.clone();
         http2.alpn_protocols = vec![HTTP_2.to_vec()];
@@ -119,6 +123,7 @@ impl Trust {
             roots,
             http1: Arc::new(config),
             http2: Arc::new(http2),
+            redis: Arc::new(redis),
         })))
     }
 
@@ -200,6 +205,7 @@ impl Tls {
         let config = match protocol {
             Protocol::Http1 => &trust.0.http1,
             Protocol::Http2 => &trust.0.http2,
+            Protocol::Redis => &trust.0.redis,
         };
         let mut machine =
             ClientConnection::new(config.clone(), name).map_err(|error| failure(&error))?;

@@ -18,6 +18,19 @@ pub struct Upstream {
     pub tls: bool,
     /// Whom to trust, and the certificate to show, when that was said of this upstream.
     pub trust: Option<Trust>,
+    /// What may be spoken.
+    pub speaks: Speaks,
+}
+
+/// What is spoken with an upstream, as its scheme says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// It has no scheme.
+    Any,
+    /// HTTP, or gRPC.
+    Http,
+    /// Redis.
+    Redis,
 }
 
 /// An address to connect to.
@@ -41,23 +54,59 @@ impl fmt::Display for Target {
 impl Upstream {
     /// Reads a name. `tls_by_default` is for names without a scheme. `None` for what is no name of a host.
     pub fn parse(name: &[u8], tls_by_default: bool) -> Option<Self> {
+        Self::parse_any(name, tls_by_default, 80).filter(Self::may_be_http)
+    }
+
+    /// Reads the name that a guest gives a Redis server: `redis://` or `rediss://` in front or not.
+    pub fn parse_redis(name: &[u8]) -> Option<Self> {
+        Self::parse_any(name, false, REDIS_PORT).filter(Self::may_be_redis)
+    }
+
+    /// Reads what `setup` registers: a name of either kind.
+    pub fn parse_registered(name: &[u8]) -> Option<Self> {
+        Self::parse_any(name, false, 80)
+    }
+
+    /// Whether HTTP may be spoken with it.
+    pub fn may_be_http(&self) -> bool {
+        self.speaks != Speaks::Redis
+    }
+
+    /// Whether it may be a Redis server.
+    pub fn may_be_redis(&self) -> bool {
+        self.speaks != Speaks::Http
+    }
+
+    fn parse_any(name: &[u8], tls_by_default: bool, port_by_default: u16) -> Option<Self> {
         let name = std::str::from_utf8(name).ok()?;
-        let (tls, rest) = match name.split_once("://") {
-            Some(("http", rest)) => (false, rest),
-            Some(("https", rest)) => (true, rest),
+        let (speaks, tls, rest) = match name.split_once("://") {
+            Some(("http", rest)) => (Speaks::Http, false, rest),
+            Some(("https", rest)) => (Speaks::Http, true, rest),
+            Some(("redis", rest)) => (Speaks::Redis, false, rest),
+            Some(("rediss", rest)) => (Speaks::Redis, true, rest),
             Some(_) => return None,
-            None => (tls_by_default, name),
+            None => (Speaks::Any, tls_by_default, name),
+        };
+        let port_by_default = match speaks {
+            Speaks::Redis => REDIS_PORT,
+            _ if tls => 443,
+            _ => port_by_default,
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if let Some(path) = rest.strip_prefix("unix:") {
             let sound = path.starts_with('/')
                 && path.len() <= MAX_SOCKET_PATH
                 && !path.bytes().any(|b| b.is_ascii_control());
-            return sound.then(|| Self { target: Target::Unix(path.into()), tls, trust: None });
+            return sound.then(|| Self {
+                target: Target::Unix(path.into()),
+                tls,
+                trust: None,
+                speaks,
+            });
         }
         let (host, port) = split_port(rest)?;
-        let port = port.unwrap_or(if tls { 443 } else { 80 });
-        is_host(&host).then_some(Self { target: Target::Tcp(host, port), tls, trust: None })
+        let port = port.unwrap_or(port_by_default);
+        is_host(&host).then_some(Self { target: Target::Tcp(host, port), tls, trust: None, speaks })
     }
 
     /// The value of Host when the guest gives no `:authority`.
@@ -80,6 +129,8 @@ impl Upstream {
         }
     }
 }
+
+const REDIS_PORT: u16 = 6379;
 
 /// What fits into a `sockaddr_un` with its NUL.
 const MAX_SOCKET_PATH: usize = 107;
@@ -151,6 +202,28 @@ mod tests {
         ] {
             assert_eq!(parsed(name).as_deref(), Some(expected), "{name}");
         }
+    }
+
+    #[test]
+    fn names_of_redis_servers() {
+        let parsed = |upstream: Option<Upstream>| upstream.map(|u| (u.target.to_string(), u.tls));
+        for (name, target, tls) in [
+            ("redis", "redis:6379", false),
+            ("redis:7000", "redis:7000", false),
+            ("redis://redis", "redis:6379", false),
+            ("rediss://redis:6380", "redis:6380", true),
+            ("rediss://redis", "redis:6379", true),
+            ("unix:/run/redis.sock", "unix:/run/redis.sock", false),
+        ] {
+            let upstream = Upstream::parse_redis(name.as_bytes());
+            assert_eq!(parsed(upstream), Some((target.to_string(), tls)), "{name}");
+        }
+        assert_eq!(Upstream::parse_redis(b"http://redis"), None);
+        assert_eq!(Upstream::parse(b"redis://redis", false), None);
+        let registered = |name: &[u8]| Upstream::parse_registered(name).unwrap();
+        assert!(!registered(b"redis://redis").may_be_http());
+        assert!(!registered(b"http://redis").may_be_redis());
+        assert!(registered(b"redis:1").may_be_http() && registered(b"redis:1").may_be_redis());
     }
 
     #[test]

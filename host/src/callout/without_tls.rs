@@ -11,6 +11,7 @@ const NONE: &str = "this build has no TLS of its own (feature \"grpc\")";
 pub enum Protocol {
     Http1,
     Http2,
+    Redis,
 }
 
 /// See the module.

@@ -142,6 +142,16 @@ impl Body {
         }
     }
 
+    /// Drops what the guest was shown and holds: nothing of that goes on. False after [`Body::fix`].
+    pub fn drop_content(&mut self) -> bool {
+        if !self.fixed {
+            self.held.clear();
+            self.chunk = Lent::default();
+            (self.owned, self.edited) = (true, true);
+        }
+        !self.fixed
+    }
+
     /// Lets go of all that it keeps.
     pub fn forget(&mut self) {
         self.release();

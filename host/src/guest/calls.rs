@@ -1,4 +1,4 @@
-//! Calls that a guest has under way: HTTP calls, gRPC calls, and functions of the embedder that run later.
+//! Calls that a guest has under way: HTTP calls, gRPC calls, Redis calls, and functions of the embedder that run later.
 
 use rustc_hash::FxHashMap;
 
@@ -6,6 +6,7 @@ use super::{ContextId, GrpcCalls};
 use crate::callout::{Failure, Request, Response, Upstream};
 use crate::grpc::{Command, Event};
 use crate::limits;
+use crate::redis;
 
 /// How a guest knows a call: unique in its VM, from 1.
 pub type Token = u32;
@@ -49,7 +50,9 @@ pub struct Requested {
     pub foreign: Vec<ForeignCall>,
     /// What gRPC calls and streams come to.
     pub grpc: Vec<Command>,
-    /// HTTP calls that nobody waits for any more. A function runs all the same.
+    /// What is asked of Redis servers.
+    pub redis: Vec<redis::Command>,
+    /// HTTP calls and Redis calls that nobody waits for any more. A function runs all the same.
     pub dropped: Vec<Token>,
 }
 
@@ -62,6 +65,8 @@ pub enum CallResult {
     Foreign(Vec<u8>, bool),
     /// Of a gRPC call or stream.
     Grpc(Event),
+    /// Of a Redis call: all its answers, as they came.
+    Redis(Result<Vec<u8>, Failure>),
 }
 
 /// Who made a call.
@@ -153,6 +158,11 @@ impl Calls {
         self.requested.http.push(call);
     }
 
+    /// Asks something of a Redis server; a call was counted in.
+    pub fn ask_redis(&mut self, command: redis::Command) {
+        self.requested.redis.push(command);
+    }
+
     /// Has a function run that was counted in.
     pub fn run_foreign(&mut self, call: ForeignCall) {
         self.requested.foreign.push(call);
@@ -200,6 +210,10 @@ impl Calls {
             stays
         });
         self.requested.http.retain(|call| self.pending.contains_key(&call.token));
+        self.requested.redis.retain(|command| match command {
+            redis::Command::Call(call) => self.pending.contains_key(&call.token),
+            redis::Command::Renew(_) => true,
+        });
         gone
     }
 

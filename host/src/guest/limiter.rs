@@ -47,6 +47,11 @@ impl Limiter {
         }
     }
 
+    /// Bytes of memory that the guest has.
+    pub fn memory_size(&self) -> usize {
+        self.memory
+    }
+
     fn counted(&self, allowed: bool) -> bool {
         if !allowed {
             self.own.count(Count::MemoryLimits);

@@ -1,6 +1,9 @@
 //! A plugin (root) context.
 
+use std::sync::Arc;
+
 use super::{ContextId, Properties};
+use crate::redis;
 use crate::store::{QueueId, Ticket};
 
 /// A plugin context: one configuration of a plugin in one VM.
@@ -24,6 +27,8 @@ pub struct Root {
     pub awaits_done: bool,
     /// What the guest keeps under paths of its own.
     pub properties: Properties,
+    /// The Redis servers that it began with, by their names.
+    pub redis: Vec<(Box<[u8]>, Arc<redis::Target>)>,
 }
 
 /// A queue that a plugin context listens to.
@@ -48,7 +53,13 @@ impl Root {
             ends: false,
             awaits_done: false,
             properties: Properties::default(),
+            redis: Vec::new(),
         }
+    }
+
+    /// The Redis server of that name.
+    pub fn redis(&self, name: &[u8]) -> Option<&Arc<redis::Target>> {
+        self.redis.iter().find(|(this, _)| **this == *name).map(|(_, target)| target)
     }
 
     /// Whether it is called outside of requests.

@@ -34,6 +34,8 @@ pub struct PluginInfo {
     pub calls: Rules,
     /// The version of the ABI that the module declares.
     pub version: Version,
+    /// It declares a vendor's superset of the ABI.
+    pub vendor: bool,
     /// The module imports a function that shows it headers.
     pub reads_headers: bool,
     /// The `body_limit` option: bytes of one body that may be held.
@@ -231,6 +233,8 @@ pub struct State {
     pub own: Arc<dyn Counters>,
     /// Values on their way to it.
     pub handovers: Handovers,
+    /// The guest asked for another VM in place of its own.
+    pub wants_new_vm: bool,
     /// Targets of calls that were refused with a warning.
     pub refused_calls: Vec<String>,
     /// Warnings that are given once per VM, by their text.

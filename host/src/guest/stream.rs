@@ -87,6 +87,14 @@ pub struct Stream {
     pub response_encoded: bool,
     /// Response body bytes that came in and went out, to notice a broken Content-Length.
     pub response_bytes: (u64, u64),
+    /// Pieces of the response's body that the guest made, to go on with its next chunk, before what becomes of that.
+    pub injected: Vec<u8>,
+    /// The response's body ends with them.
+    pub inject_ends: bool,
+    /// It has.
+    pub ended_early: bool,
+    /// What the guest itself says that may be held of its request's body, and of its response's.
+    pub own_limits: [Option<usize>; 2],
     /// Whom to wake when a pause ends: several light threads of a request may wait.
     pub wakers: SmallVec<[NonZeroUsize; 1]>,
 }
@@ -131,6 +139,10 @@ impl Stream {
             response_has_body: None,
             response_encoded: false,
             response_bytes: (0, 0),
+            injected: Vec::new(),
+            inject_ends: false,
+            ended_early: false,
+            own_limits: [None; 2],
             wakers: SmallVec::new(),
         }
     }
@@ -155,7 +167,24 @@ impl Stream {
 
     /// Bytes of its bodies that the host keeps between events.
     pub fn held_size(&self) -> usize {
-        self.request_body.held_size() + self.request_passed.len() + self.response_body.held_size()
+        self.request_body.held_size()
+            + self.request_passed.len()
+            + self.response_body.held_size()
+            + self.injected.len()
+    }
+
+    /// What goes on of the response's body with what the guest injected before it. `chunk` is that of the event.
+    pub fn with_injected(&mut self, output: Output, chunk: &[u8]) -> Output {
+        if self.injected.is_empty() {
+            return output;
+        }
+        let mut all = std::mem::take(&mut self.injected);
+        match output {
+            Output::Unchanged => all.extend_from_slice(chunk),
+            Output::Replace(bytes) | Output::Pass(bytes) => all.extend_from_slice(&bytes),
+            Output::Hold => {}
+        }
+        Output::Replace(all)
     }
 
     /// Ends a request body event. The host takes a body whole, so what goes on before the last chunk is kept,

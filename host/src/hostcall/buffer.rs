@@ -105,6 +105,10 @@ fn content(state: &State, buffer: BufferType) -> Result<&[u8], Status> {
             Some(CallResult::Grpc(Event::Message(message))) => Ok(message),
             _ => Err(Status::NotFound),
         },
+        BufferType::RedisAnswer => match &state.calls.answer {
+            Some(CallResult::Redis(Ok(answer))) => Ok(answer),
+            _ => Err(Status::NotFound),
+        },
         BufferType::DownstreamData | BufferType::UpstreamData => Err(Status::NotFound),
     }
 }

@@ -12,7 +12,7 @@ use crate::guest::{CallOf, CallResult, ContextId, Dispatched, Return, State, Tok
 use crate::limits;
 use crate::store::Count;
 
-/// The code of `proxy_get_status` for an HTTP call that failed, as Envoy gives it.
+/// The code of `proxy_get_status` for an HTTP call, or a Redis call, that failed, as Envoy gives it.
 const CALL_FAILED: u32 = 11;
 
 pub fn proxy_http_call(
@@ -56,7 +56,7 @@ pub fn proxy_http_call(
     let registered = state.host.upstream(name);
     let is_registered = registered.is_some();
     let parsed = || Upstream::parse(name, callout::wants_tls(&headers));
-    let Some(upstream) = registered.or_else(parsed) else {
+    let Some(upstream) = registered.or_else(parsed).filter(Upstream::may_be_http) else {
         state.warn(&format!(
             "proxy_http_call: \"{}\" is neither a registered upstream nor the name of a host",
             shown(name)
@@ -119,7 +119,7 @@ pub(super) fn judge(
 }
 
 /// One warning for each target.
-fn warn_refused(state: &mut State, function: &str, target: String) {
+pub(super) fn warn_refused(state: &mut State, function: &str, target: String) {
     if state.refused_calls.contains(&target) {
         return;
     }
@@ -157,7 +157,7 @@ pub(super) fn begin_holding(
     state.begin_call(of).ok_or_else(|| too_many_calls(state))
 }
 
-fn too_many_calls(state: &mut State) -> Status {
+pub(super) fn too_many_calls(state: &mut State) -> Status {
     state
         .warn_once("a filter has more calls under way, or larger ones, than the host makes for it");
     Status::InternalFailure
@@ -173,7 +173,7 @@ pub fn proxy_get_status(
     let (memory, state) = split(caller)?;
     Return { data: return_data, size: return_size }.check(memory)?;
     let code = match &state.calls.answer {
-        Some(CallResult::Http(_, Some(_))) => CALL_FAILED,
+        Some(CallResult::Http(_, Some(_)) | CallResult::Redis(Err(_))) => CALL_FAILED,
         Some(CallResult::Foreign(_, false)) => Status::InternalFailure as u32,
         Some(CallResult::Grpc(Event::Close(status))) => status.code as u32,
         _ => 0,
@@ -181,7 +181,9 @@ pub fn proxy_get_status(
     write_u32(memory, return_code, code)?;
     give(caller, Return { data: return_data, size: return_size }, |state| {
         Ok(match &state.calls.answer {
-            Some(CallResult::Http(_, Some(failure))) => failure.kind.word().as_bytes(),
+            Some(CallResult::Http(_, Some(failure)) | CallResult::Redis(Err(failure))) => {
+                failure.kind.word().as_bytes()
+            }
             Some(CallResult::Foreign(_, false)) => b"failed",
             Some(CallResult::Grpc(Event::Close(status))) => status.message.as_bytes(),
             _ => &[],

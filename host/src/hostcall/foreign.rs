@@ -2,6 +2,7 @@
 
 use wasmtime::Caller;
 
+use super::builtin;
 use super::dispatch::begin;
 use super::memory::{Answer, give_bytes, slice, split};
 use crate::abi::Status;
@@ -25,6 +26,9 @@ pub fn proxy_call_foreign_function(
     let name = slice(memory, name, name_size)?;
     let arguments = slice(memory, args, args_size)?;
     to.check(memory)?;
+    if name != builtin::GET_LOG_LEVEL {
+        state.call.asked.set(true);
+    }
     if name.len() > limits::FOREIGN_NAME {
         return Err(Status::NotFound.into());
     }
@@ -33,7 +37,7 @@ pub fn proxy_call_foreign_function(
         return Err(Status::BadArgument.into());
     }
     let result = match state.host.foreign(name) {
-        None => return Err(Status::NotFound.into()),
+        None => builtin::call(state, name, arguments)?,
         Some(ForeignKind::Now) => match state.host.call_foreign(name, arguments) {
             Ok(result) => result,
             Err(ForeignError::Failed) => return Err(Status::InternalFailure.into()),

@@ -90,7 +90,7 @@ fn open(caller: &mut Caller<'_, State>, wanted: Wanted, return_id: u32) -> Answe
         return Err(Status::ParseFailure.into());
     };
     let found = Target::parse(name, |name| state.host.upstream(name));
-    let Some(target) = found else {
+    let Some(target) = found.filter(|target| target.upstream.may_be_http()) else {
         state.warn(&format!(
             "{function}: \"{}\" is neither a registered upstream nor the name of a host",
             shown(name)

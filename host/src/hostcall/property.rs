@@ -11,6 +11,7 @@ use super::attribute::{self, attribute, charge, has_room, request_path};
 use super::headers;
 use super::memory::{Answer, give_bytes, slice, split};
 use super::trailers;
+use super::vendor;
 use crate::abi::{Attribute, MapType, PROPERTIES, Property, Source, Status, ValueType};
 use crate::codec::{header_map, hex, path};
 use crate::guest::{Return, State};
@@ -55,12 +56,17 @@ pub fn proxy_set_property(
         state.warn_once("a property's path is longer than the host keeps");
         return Err(Status::InternalFailure.into());
     }
-    if let Some(request) = state.request().filter(|_| state.host.has_property(path)) {
+    if state.plugin.vendor {
+        vendor::command(state, path, value);
+    }
+    let tag = path.strip_prefix(vendor::SPAN_TAG).map(vendor::variable_of_tag);
+    let at = tag.as_deref().unwrap_or(path);
+    if let Some(request) = state.request().filter(|_| state.host.has_property(at)) {
         if state.stream().is_some_and(|s| !has_room(s, value.len())) {
             state.warn_once(attribute::TOO_MANY);
             return Err(Status::InternalFailure.into());
         }
-        match state.host.set_property(request, path, value) {
+        match state.host.set_property(request, at, value) {
             Ok(()) => {
                 charge(state, value);
                 return Ok(());
@@ -117,6 +123,9 @@ fn builtin(state: &mut State, property: &Property) -> Option<Vec<u8>> {
         Source::PluginName => state.plugin.name.clone().into_bytes(),
         Source::RootId => state.plugin.root_id.clone().into_bytes(),
         Source::VmId => state.plugin.vm_id.clone().into_bytes(),
+        Source::Memory => {
+            return Some((state.limits.memory_size() as u64).to_le_bytes().to_vec());
+        }
         Source::Constant(number) => return Some(number.to_le_bytes().to_vec()),
         Source::Missing => return None,
         Source::Path => request_path(state)?,

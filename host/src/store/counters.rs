@@ -50,12 +50,16 @@ pub enum Count {
     GrpcCalls,
     /// Those that failed.
     FailedGrpcCalls,
+    /// Redis calls that guests made.
+    RedisCalls,
+    /// Those that failed.
+    FailedRedisCalls,
 }
 
 type Label = Option<(&'static str, &'static str)>;
 
 /// Each with its name, its help and a label.
-const COUNTS: [(Count, &str, &str, Label); 10] = [
+const COUNTS: [(Count, &str, &str, Label); 12] = [
     (
         Count::Traps,
         "proxy_wasm_traps_total",
@@ -68,8 +72,10 @@ const COUNTS: [(Count, &str, &str, Label); 10] = [
     (Count::Rebuilds, "proxy_wasm_rebuilds_total", "VMs that took the place of a lost one", None),
     (Count::Calls, "proxy_wasm_calls_total", CALLS, HTTP),
     (Count::GrpcCalls, "proxy_wasm_calls_total", CALLS, GRPC),
+    (Count::RedisCalls, "proxy_wasm_calls_total", CALLS, REDIS),
     (Count::FailedCalls, "proxy_wasm_failed_calls_total", FAILED_CALLS, HTTP),
     (Count::FailedGrpcCalls, "proxy_wasm_failed_calls_total", FAILED_CALLS, GRPC),
+    (Count::FailedRedisCalls, "proxy_wasm_failed_calls_total", FAILED_CALLS, REDIS),
     (
         Count::StandIns,
         "proxy_wasm_stand_ins_total",
@@ -80,6 +86,7 @@ const COUNTS: [(Count, &str, &str, Label); 10] = [
 const CALLS: &str = "Calls that filters made";
 const FAILED_CALLS: &str = "Calls of filters that failed";
 const HTTP: Label = Some(("kind", "http"));
+const REDIS: Label = Some(("kind", "redis"));
 const GRPC: Label = Some(("kind", "grpc"));
 const LIMITS: &str = "Limits that filters ran into";
 

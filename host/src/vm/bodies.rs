@@ -25,12 +25,12 @@ impl Vm {
             return Ok(Outcome::of(Output::Unchanged));
         }
         let state = self.state_mut();
-        let limit = state.plugin.body_limit;
         let contexts = &mut state.contexts;
         let room = contexts.streams.get(&stream).map_or(0, |s| contexts.hold_room(s));
         let Some(s) = contexts.streams.get_mut(&stream) else {
             return Err(gone());
         };
+        let limit = s.own_limits[0].unwrap_or(state.plugin.body_limit);
         match s.request_body.course() {
             Course::Shown => {}
             Course::PassedOn => return Ok(Outcome::of(Output::Unchanged)),
@@ -154,18 +154,18 @@ impl Vm {
     fn response_chunk(&mut self, stream: ContextId, event: Event<'_>) -> Result<Outcome, Error> {
         let exported = self.exports.response_body.is_some();
         let state = self.state_mut();
-        let limit = state.plugin.body_limit;
         let contexts = &mut state.contexts;
         let room = contexts.streams.get(&stream).map_or(0, |s| contexts.hold_room(s));
         let Some(s) = contexts.streams.get_mut(&stream) else {
             return Err(gone());
         };
+        let limit = s.own_limits[1].unwrap_or(state.plugin.body_limit);
         if let Some(body) = s.direct_body.take() {
             s.direct_body_sent = true;
             let sends = !self.is_bodiless(stream);
             return Ok(Outcome::of(if sends { Output::Replace(body) } else { Output::Hold }));
         }
-        if s.direct_body_sent {
+        if s.direct_body_sent || s.ended_early {
             return Ok(Outcome::of(Output::Hold));
         }
         if s.cut.is_some() {
@@ -227,6 +227,13 @@ impl Vm {
         let state = self.state_mut();
         let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
         let output = s.response_body.end(action, event.end_of_stream);
+        let still_holds = output == Output::Hold;
+        let output = s.with_injected(output, event.body);
+        let ends = s.inject_ends && !event.end_of_stream;
+        if ends {
+            s.ended_early = true;
+            s.response_body.give_up(false);
+        }
         let begins = s.response_bytes.0 == 0 && event.body.is_empty();
         let output = if begins && matches!(&output, Output::Replace(bytes) if !bytes.is_empty()) {
             self.within_length_0(stream, output)
@@ -254,7 +261,7 @@ impl Vm {
             }
         }
         let action = self.settle(stream, Action::Continue);
-        Ok(Outcome { action, ..Outcome::of(output) })
+        Ok(Outcome { action, ends, still_holds, ..Outcome::of(output) })
     }
 
     /// Drops what is left of a response that a local response came for when it was too late to send that.
@@ -297,11 +304,29 @@ impl Vm {
                 Some(f) => f.call(store, (stream, size, event.end_of_stream.into())),
             }
         })?;
+        let vendor = self.state().plugin.vendor;
+        let found = self.state_mut().contexts.streams.get_mut(&stream);
+        if vendor
+            && answer == STOP_ITERATION_NO_BUFFER
+            && let Some(s) = found
+        {
+            let body = match callback {
+                Callback::RequestBody => &mut s.request_body,
+                _ => &mut s.response_body,
+            };
+            if !body.drop_content() {
+                self.state_mut()
+                    .warn_once("a chunk is not dropped: too much of the body has passed");
+            }
+        }
         // A guest that lets the stream go on in the same callback holds nothing of what it was shown.
         let resumed = self.state().contexts.streams.get(&stream).is_some_and(|s| s.resume);
         Ok(if resumed { Action::Continue } else { action(answer) })
     }
 }
+
+/// What filters of ABI 0.2.100 answer for a chunk that goes nowhere: they send their own pieces in its place.
+const STOP_ITERATION_NO_BUFFER: u32 = 3;
 
 /// Why a body is not held. `room` is what the VM could hold for this stream.
 fn too_large(callback: Callback, limit: usize, room: usize) -> Error {

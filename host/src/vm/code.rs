@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::engine::{compile, engine};
 use super::profile::Profile;
-use crate::abi::{Marker, Version};
+use crate::abi::{Marker, VERSION_MARKER, Version};
 use crate::error::{Error, one_line, shown};
 
 /// SHA-256.
@@ -20,6 +20,8 @@ pub struct Code {
     pub(super) module: wasmtime::Module,
     pub(super) profile: Profile,
     pub(super) version: Version,
+    /// It says that it is made for a vendor's superset of the ABI.
+    pub(super) vendor: bool,
     /// What users should know of the module.
     pub(super) warnings: Vec<String>,
 }
@@ -75,23 +77,31 @@ impl Code {
 
     fn of(module: wasmtime::Module, profile: Profile, digest: Digest) -> Result<Self, Error> {
         let mut warnings = Vec::new();
-        let version = version(&module, &mut warnings)?;
-        Ok(Self { digest, module, profile, version, warnings })
+        let (version, vendor) = version(&module, &mut warnings)?;
+        Ok(Self { digest, module, profile, version, vendor, warnings })
     }
 }
 
-/// The first marker in export order decides.
-fn version(module: &wasmtime::Module, warnings: &mut Vec<String>) -> Result<Version, Error> {
+/// The vendor's version whose additions this host has.
+const KNOWN_VENDOR: &str = "0_2_100";
+
+/// The first marker in export order decides: the version, and whether that is a vendor's.
+fn version(
+    module: &wasmtime::Module,
+    warnings: &mut Vec<String>,
+) -> Result<(Version, bool), Error> {
     for export in module.exports() {
         match Marker::parse(export.name()) {
             None => {}
-            Some(Marker::Known(version)) => return Ok(version),
+            Some(Marker::Known(version)) => return Ok((version, false)),
             Some(Marker::Vendor) => {
-                warnings.push(format!(
-                    "ABI marker {} is a vendor's: taken as 0.2.1",
-                    shown(export.name())
-                ));
-                return Ok(Version::V0_2_1);
+                if export.name().strip_prefix(VERSION_MARKER) != Some(KNOWN_VENDOR) {
+                    warnings.push(format!(
+                        "ABI marker {} is a vendor's: taken as 0.2.1",
+                        shown(export.name())
+                    ));
+                }
+                return Ok((Version::V0_2_1, true));
             }
             Some(Marker::Unknown) => {
                 return Err(Error::Export(format!(
@@ -102,5 +112,5 @@ fn version(module: &wasmtime::Module, warnings: &mut Vec<String>) -> Result<Vers
         }
     }
     warnings.push("the module has no proxy_abi_version_* export: taken as 0.2.0".into());
-    Ok(Version::V0_2_0)
+    Ok((Version::V0_2_0, false))
 }

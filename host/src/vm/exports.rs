@@ -15,6 +15,9 @@ pub enum OnHeaders {
 /// Plugin context, token, headers, bytes of the body, trailers.
 type OnHttpCallResponse = TypedFunc<(u32, u32, u32, u32, u32), ()>;
 
+/// Plugin context, token, status, bytes of the answer.
+type OnRedisCallResponse = TypedFunc<(u32, u32, u32, u32), ()>;
+
 /// Plugin context, id of the call, bytes of the result.
 type OnForeignFunction = TypedFunc<(u32, u32, u32), ()>;
 
@@ -38,6 +41,7 @@ pub struct Exports {
     pub grpc_receive: OnGrpc,
     pub grpc_trailing_metadata: OnGrpc,
     pub grpc_close: OnGrpc,
+    pub redis_call_response: Option<OnRedisCallResponse>,
     pub foreign_function: Option<OnForeignFunction>,
     pub done: Option<TypedFunc<u32, u32>>,
     pub log: Option<TypedFunc<u32, ()>>,
@@ -63,6 +67,7 @@ impl Exports {
             grpc_receive: typed(instance, store, Callback::GrpcReceive.name())?,
             grpc_trailing_metadata: typed(instance, store, Callback::GrpcTrailingMetadata.name())?,
             grpc_close: typed(instance, store, Callback::GrpcClose.name())?,
+            redis_call_response: typed(instance, store, Callback::RedisCallResponse.name())?,
             foreign_function: typed(instance, store, Callback::ForeignFunction.name())?,
             done: typed(instance, store, Callback::Done.name())?,
             log: typed(instance, store, Callback::Log.name())?,

@@ -161,6 +161,14 @@ impl Vm {
         result
     }
 
+    /// Ends the VM when the guest asked for another one and nothing is under way in this one.
+    pub fn end_when_unwanted(&mut self) {
+        let state = self.state();
+        if state.wants_new_vm && state.contexts.streams.is_empty() && !state.calls.any() {
+            self.kill(Error::Lost("the filter asked for a new VM".into()));
+        }
+    }
+
     /// The body of a local response that was made in header_filter goes out in body_filter, or else the upstream's
     /// does behind the filter's headers.
     fn warn_of_lost_body(&mut self, id: ContextId) {

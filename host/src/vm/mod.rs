@@ -25,6 +25,7 @@ mod process_limits;
 mod profile;
 pub mod proposals;
 mod queues;
+mod redis;
 mod run;
 mod share;
 mod start;
@@ -57,6 +58,8 @@ pub struct Vm {
     store: Store<State>,
     exports: Exports,
     module: Arc<Module>,
+    /// The last headers callback answered that the body waits, too.
+    stops_all: bool,
     /// Why nothing may be called any more.
     dead: Option<Error>,
     /// Callbacks that were run: one in some is timed.

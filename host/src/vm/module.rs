@@ -84,6 +84,7 @@ pub struct Module {
     body: bool,
     calls_hold: Option<bool>,
     makes_calls: bool,
+    names_upstreams: bool,
     calls_foreign: bool,
     /// Held, because the cache finds what a plugin holds.
     pub(super) code: Arc<Code>,
@@ -108,6 +109,7 @@ impl Module {
             env: options.env,
             calls: options.calls,
             version: code.version,
+            vendor: code.vendor,
             reads_headers: code.profile.reads_headers,
             body_limit: options.body_limit.min(limits::MAX_HELD_BODY),
             fail_open: options.fail_open,
@@ -116,7 +118,11 @@ impl Module {
         let (linked, stand_ins) = Linked::new(&code, &mut store)?;
         warnings.extend(stand_ins);
         let imports = |name: &str| module.imports().any(|import| import.name() == name);
-        let makes_calls = imports("proxy_http_call");
+        let makes_calls = imports("proxy_http_call") || imports("proxy_redis_call");
+        let names_upstreams = makes_calls
+            || ["proxy_redis_init", "proxy_grpc_call", "proxy_grpc_stream"]
+                .into_iter()
+                .any(imports);
         let calls_foreign = imports("proxy_call_foreign_function");
         Ok(Self {
             linked,
@@ -127,6 +133,7 @@ impl Module {
             body: options.body,
             calls_hold: options.calls_hold,
             makes_calls,
+            names_upstreams,
             calls_foreign,
             code,
             warnings,
@@ -161,6 +168,11 @@ impl Module {
     /// Whether the guest can make calls.
     pub fn makes_calls(&self) -> bool {
         self.makes_calls
+    }
+
+    /// Whether the guest can name upstreams.
+    pub fn names_upstreams(&self) -> bool {
+        self.names_upstreams
     }
 
     /// Whether the guest can call functions of the embedder.
@@ -202,7 +214,15 @@ impl Module {
         state.allocator = allocate.as_ref().map(|function| *function.func());
         state.allocate = allocate.map(Box::new);
         start.run(&instance, &mut store)?;
-        Ok(Vm { store, exports, module: self.clone(), dead: None, calls: 0, heard: (0, 0) })
+        Ok(Vm {
+            store,
+            exports,
+            module: self.clone(),
+            stops_all: false,
+            dead: None,
+            calls: 0,
+            heard: (0, 0),
+        })
     }
 }
 
@@ -216,6 +236,7 @@ pub fn host_functions(host: &Arc<dyn Host>) -> Result<Vec<(String, String, FuncT
         env: Vec::new(),
         calls: Rules::default(),
         version: Version::V0_2_1,
+        vendor: false,
         reads_headers: false,
         body_limit: limits::HELD_BODY,
         fail_open: false,
@@ -252,6 +273,7 @@ fn store(
         own: limits.own().clone(),
         limits,
         handovers: Handovers::default(),
+        wants_new_vm: false,
         refused_calls: Vec::new(),
         warned: Vec::new(),
     };

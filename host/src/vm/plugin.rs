@@ -171,6 +171,8 @@ impl Plugin {
         work.calls.extend(requested.http.into_iter().map(|call| (of(call.token), call)));
         work.foreign.extend(requested.foreign.into_iter().map(|call| (of(call.token), call)));
         work.grpc.extend(requested.grpc.into_iter().map(|command| (of(command.token()), command)));
+        work.redis
+            .extend(requested.redis.into_iter().map(|command| (of(command.token()), command)));
         work.dropped.extend(requested.dropped.into_iter().map(of));
     }
 
@@ -408,7 +410,11 @@ impl Context {
     pub fn end_stream(&self, stream: StreamRef) -> Result<(), Error> {
         let ended = self.plugin.with_vm_of(stream, |vm, serial| {
             vm.end_stream(stream.id)?;
-            if self.dropped.get() { self.end_root(vm, serial) } else { Ok(()) }
+            if self.dropped.get() {
+                self.end_root(vm, serial)?;
+            }
+            vm.end_when_unwanted();
+            Ok(())
         });
         gone_is_ended(ended)
     }

@@ -27,17 +27,24 @@ pub struct Outcome {
     pub expects_body: bool,
     /// Of the response's headers: the guest says, by what it did, that the body may come to have another size.
     pub rewrites_body: bool,
+    /// The response's body ends with this.
+    pub ends: bool,
+    /// Some of the response's body is held, whatever goes on.
+    pub still_holds: bool,
 }
 
 impl Outcome {
     /// Going on, with this for a body.
     pub fn of(body: Output) -> Self {
+        let body_is_held = body == Output::Hold;
         Self {
             action: Action::Continue,
             body,
             awaits_call: false,
             expects_body: false,
             rewrites_body: false,
+            ends: false,
+            still_holds: body_is_held,
         }
     }
 }
@@ -68,7 +75,7 @@ impl Vm {
                 if action != Action::Pause {
                     return Ok(unchanged(action));
                 }
-                let awaits_call = self.awaits_call(stream);
+                let awaits_call = self.awaits_call(stream) || self.stops_all;
                 let expects_body = self.expects_body(stream);
                 Ok(Outcome { awaits_call, expects_body, ..unchanged(action) })
             }
@@ -156,11 +163,14 @@ impl Vm {
                 "Pause on response headers is not possible: the response goes on (hold the body instead)",
             );
         }
-        let rewrites_body = takes_body
-            && !is_empty
-            && (action == Action::Pause
-                || self.module.rewrites_bodies()
-                || self.may_rewrite(stream));
+        let found = self.state().contexts.streams.get(&stream);
+        let replaces = found.is_some_and(|s| s.direct_body.is_some() && !s.responded);
+        let rewrites_body = replaces
+            || takes_body
+                && !is_empty
+                && (action == Action::Pause
+                    || self.module.rewrites_bodies()
+                    || self.may_rewrite(stream));
         let encoded = writes && self.is_encoded(stream);
         if (looks || writes)
             && let Some(s) = self.state_mut().contexts.streams.get_mut(&stream)
@@ -214,7 +224,12 @@ impl Vm {
             Some(OnHeaders::Two(f)) => f.call(store, (stream, count)),
             Some(OnHeaders::Three(f)) => f.call(store, (stream, count, end_of_stream.into())),
         })
-        .map(action)
+        .map(|answer| {
+            let vendor = self.state().plugin.vendor;
+            self.stops_all = vendor && answer >= STOP_ALL_ITERATION_AND_BUFFER;
+            let goes_on = vendor && answer == CONTINUE_AND_END_STREAM;
+            if goes_on { Action::Continue } else { action(answer) }
+        })
     }
 
     /// Calls into the guest. After a trap, an exit or a host fault the VM is dead.
@@ -360,6 +375,11 @@ impl Vm {
         })
     }
 }
+
+/// What filters of ABI 0.2.100 answer for headers that go on; they add a body of their own, if any.
+const CONTINUE_AND_END_STREAM: u32 = 2;
+/// The first of their answers for headers that wait without the body.
+const STOP_ALL_ITERATION_AND_BUFFER: u32 = 3;
 
 /// Every non-zero value holds: C++ guests answer 2 to 4 where Envoy buffers or watermarks.
 pub(super) fn action(number: u32) -> Action {

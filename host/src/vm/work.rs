@@ -8,6 +8,7 @@ use crate::callout::{Failure, Response};
 use crate::error::Error;
 use crate::grpc::{Command, Event};
 use crate::guest::{Dispatched, ForeignCall, Token};
+use crate::redis;
 
 /// A call, by the VM that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +38,8 @@ pub struct Work {
     pub foreign: Vec<(CallRef, ForeignCall)>,
     /// What gRPC calls and streams come to, in order.
     pub grpc: Vec<(CallRef, Command)>,
+    /// What is asked of Redis servers, in order.
+    pub redis: Vec<(CallRef, redis::Command)>,
     /// Calls that nobody waits for any more.
     pub dropped: Vec<CallRef>,
     /// When to ask again, on the host's monotonic clock; `None` while nothing is to come.
@@ -92,8 +95,8 @@ impl Plugin {
                 }
             }
         }
-        let Work { calls, foreign, grpc, dropped, .. } = self.requested();
-        Work { next, calls, foreign, grpc, dropped, ..work }
+        let Work { calls, foreign, grpc, redis, dropped, .. } = self.requested();
+        Work { next, calls, foreign, grpc, redis, dropped, ..work }
     }
 
     /// Ends the contexts of a VM without streams. Returns whether there is still something to call in it.
@@ -128,6 +131,19 @@ impl Plugin {
     pub fn grpc_event(&self, call: CallRef, event: Event) -> Result<(), Error> {
         let of = super::StreamRef { serial: call.serial, id: 0 };
         match self.with_vm_of(of, |vm, _| vm.grpc_event(call.token, event)) {
+            Err(Error::Lost(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Tells the guest what came of a Redis call.
+    pub fn redis_answer(
+        &self,
+        call: CallRef,
+        result: Result<Vec<u8>, Failure>,
+    ) -> Result<(), Error> {
+        let of = super::StreamRef { serial: call.serial, id: 0 };
+        match self.with_vm_of(of, |vm, _| vm.redis_call_response(call.token, result)) {
             Err(Error::Lost(_)) => Ok(()),
             other => other,
         }

@@ -158,6 +158,8 @@ typedef struct rpw_outcome_t {
     int32_t awaits_call;
     int32_t expects_body;
     int32_t rewrites_body;
+    int32_t ends;
+    int32_t still_holds;
     const char *body;
     size_t body_length;
 } rpw_outcome_t;
@@ -272,6 +274,24 @@ int32_t rpw_plugin_start(const struct rpw_loading_t *loading,
                          struct rpw_error_t *error);
 int32_t rpw_plugin_name(const struct rpw_plugin_t *plugin, const char **name, size_t *length);
 void rpw_plugin_free(struct rpw_plugin_t *plugin);
+int32_t rpw_redis_connected(uint32_t id, struct rpw_error_t *error);
+int32_t rpw_redis_receive(uint32_t id,
+                          const char *data,
+                          size_t data_length,
+                          int32_t eof,
+                          struct rpw_io_t *io,
+                          struct rpw_error_t *error);
+int32_t rpw_redis_next(uint32_t id,
+                       struct rpw_io_t *io,
+                       uint32_t *wait_ms,
+                       struct rpw_error_t *error);
+int32_t rpw_redis_failed(uint32_t id,
+                         const char *word,
+                         size_t word_length,
+                         const char *details,
+                         size_t details_length,
+                         struct rpw_error_t *error);
+int32_t rpw_redis_end_soon(struct rpw_error_t *error);
 const int32_t *rpw_replacements(void);
 int32_t rpw_plugin_replace(const struct rpw_plugin_t *plugin,
                            const struct rpw_loading_t *loading,
@@ -384,6 +404,7 @@ int32_t rpw_upstream_tls(const char *name,
                          struct rpw_error_t *error);
 int32_t rpw_upstreams(const struct rpw_pair_t *list,
                       size_t length,
+                      int32_t asks_lua,
                       struct rpw_error_t *error);
 int32_t rpw_call_rules(const struct rpw_pair_t *list,
                        size_t length,
@@ -472,6 +493,7 @@ return {
     RPW_WORK_REST = 8,
     RPW_WORK_WATCH = 9,
     RPW_WORK_FOLLOW = 10,
+    RPW_WORK_REDIS = 11,
     RPW_CALL_RECEIVE = 1,
     RPW_CALL_DONE = 2,
     RPW_CALL_GONE = 3,

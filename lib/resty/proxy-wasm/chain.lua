@@ -249,28 +249,30 @@ function Chain:header_filter()
     return true
 end
 
--- Tells a filter of a piece of the response's body. Returns what goes on of it, and whether that is another.
+-- Tells a filter of a piece of the response's body. Returns what goes on of it, whether that is another, and whether
+-- the body ends with it.
 local function give_response_piece(ctx, piece, is_last)
     local ok, what = tell_response_piece(ctx, piece, is_last)
     local action = outcome.body_action
     if ok then
+        local ends = is_last or outcome.ends ~= 0
         if action == BODY_REPLACE then
-            return ffi_str(outcome.body, outcome.body_length), true
+            return ffi_str(outcome.body, outcome.body_length), true, ends
         elseif action == BODY_HOLD then
-            return "", true
+            return "", true, ends
         end
     elseif ok == false then
         stream.stop(what)
     elseif skip(ctx, what, true) and action ~= BODY_LOST then
         -- What the filter held goes on as it is.
         if action == BODY_REPLACE then
-            return ffi_str(outcome.body, outcome.body_length), true
+            return ffi_str(outcome.body, outcome.body_length), true, is_last
         end
     else
         -- The headers are gone; all that is left is to cut the response off.
         error("the response is cut off: a filter failed", 0)
     end
-    return piece, false
+    return piece, false, is_last
 end
 
 function Chain:body_filter()
@@ -280,12 +282,14 @@ function Chain:body_filter()
     -- Making a string of a piece costs more than all else here, so that waits for a filter that wants it.
     local piece
     local changed = false
+    local was_last = is_last
     for i = #self, 1, -1 do
         local takes = self.takes_response_body[i]
         if takes and not piece then
             piece = arg[1] or ""
         end
-        local left, other = give_response_piece(self[i], takes and piece or "", is_last)
+        local left, other, ends = give_response_piece(self[i], takes and piece or "", is_last)
+        is_last = ends
         if other then
             piece, changed = left, true
             if left == "" and not is_last then
@@ -295,6 +299,10 @@ function Chain:body_filter()
     end
     if changed then
         arg[1] = piece ~= "" and piece or nil
+    end
+    if is_last and not was_last then
+        -- ngx_lua throws away what still comes.
+        arg[2] = true
     end
     return true
 end

@@ -18,8 +18,12 @@ local last_error = clib.last_error
 
 local functions = {}
 
+-- By this name the library asks for upstreams that `setup` does not list; no filter can.
+local UPSTREAMS = ""
+
 local function complain(name, err)
-    ngx_log(ngx.ERR, "wasm: foreign function \"", name, "\": ", err)
+    local what = name == UPSTREAMS and "the function of upstreams" or 'foreign function "' .. name .. '"'
+    ngx_log(ngx.ERR, "wasm: ", what, ": ", err)
 end
 
 -- Runs a function. Returns whether it worked, and its result.
@@ -121,6 +125,12 @@ function _M.register(name, fn, opts)
         make_caller()
     end
     functions[name] = fn
+end
+
+-- Has a function asked for upstreams that `setup` does not list.
+function _M.knows_upstreams(fn)
+    make_caller()
+    functions[UPSTREAMS] = fn
 end
 
 -- Runs the function of a job, which a filter called before, in a light thread, and hands the filter its result.

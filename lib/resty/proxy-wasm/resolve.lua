@@ -116,6 +116,7 @@ local function word(err, otherwise)
 end
 
 _M.word = word
+_M.from_hosts = from_hosts
 
 -- What to connect to for a host: an address of /etc/hosts, one that rules permit, or the host itself. `grpc` is 1 for
 -- a connection of that id, 0 for a call. The second is true when the address was judged. Nil, a word and details when

@@ -6,7 +6,9 @@ require("resty.proxy-wasm.clib")
 local ffi_new = ffi.new
 local type = type
 
-local WANTED = "a table of allow and deny, which are lists of strings"
+local WANTED = "a table of allow, deny and redis_commands, which are lists of strings"
+local KINDS = { "allow", "deny", "redis_commands" }
+local IS_KIND = { allow = true, deny = true, redis_commands = true }
 
 local function is_list(value)
     if type(value) ~= "table" then
@@ -28,7 +30,7 @@ function _M.are_rules(value)
         return nil, WANTED
     end
     for key, list in pairs(value) do
-        if key ~= "allow" and key ~= "deny" or not is_list(list) then
+        if not IS_KIND[key] or not is_list(list) then
             return nil, WANTED
         end
     end
@@ -40,11 +42,14 @@ function _M.pairs(rules)
     if not rules then
         return nil, 0
     end
-    -- An empty entry says that there is a list.
-    local kinds, entries = { rules.allow and "allow" or "deny" }, { "" }
-    for _, kind in ipairs({ "allow", "deny" }) do
-        for _, entry in pairs(rules[kind] or {}) do
-            kinds[#kinds + 1], entries[#entries + 1] = kind, entry
+    local kinds, entries = { "deny" }, { "" }
+    for _, kind in ipairs(KINDS) do
+        if rules[kind] then
+            -- An empty entry says that there is a list.
+            kinds[#kinds + 1], entries[#entries + 1] = kind, ""
+            for _, entry in pairs(rules[kind]) do
+                kinds[#kinds + 1], entries[#entries + 1] = kind, entry
+            end
         end
     end
     local list = ffi_new("rpw_pair_t[?]", #kinds)

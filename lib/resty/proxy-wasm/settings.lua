@@ -1,6 +1,7 @@
 -- The settings of the process: names, types, and when they can be set.
 
 local clib = require("resty.proxy-wasm.clib")
+local foreign = require("resty.proxy-wasm.foreign")
 local pairs_of = require("resty.proxy-wasm.pairs")
 local rules = require("resty.proxy-wasm.rules")
 local trust = require("resty.proxy-wasm.trust")
@@ -126,10 +127,13 @@ function _M.check(opts)
             return format("bad argument #1 to 'setup' (%s must be %s)", key, wanted)
         end
     end
-    local addresses = trust.addresses(opts.upstreams)
+    local addresses, other_upstreams = trust.addresses(opts.upstreams)
     local list, count = pairs_of.strings(addresses)
-    if lib.rpw_upstreams(list, count, clib.error_slot) < 0 then
+    if lib.rpw_upstreams(list, count, other_upstreams and 1 or 0, clib.error_slot) < 0 then
         return format("bad argument #1 to 'setup' (%s)", clib.last_error())
+    end
+    if other_upstreams then
+        foreign.knows_upstreams(other_upstreams)
     end
     local entries, entries_count, kept = rules.pairs(opts.calls)
     if lib.rpw_call_rules(entries, entries_count, clib.error_slot) < 0 then

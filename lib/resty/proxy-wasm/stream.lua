@@ -362,6 +362,9 @@ function _M.response_body(ctx)
         arg[1] = nil
     end
     if rc == CONTINUE then
+        if outcome.ends ~= 0 then
+            arg[2] = true
+        end
         return true
     end
     return conclude(finish(ctx, r, rc, RESPONSE_BODY_STEP))

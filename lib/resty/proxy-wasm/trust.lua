@@ -68,7 +68,7 @@ end
 local KEYS = { address = "string", verify = "boolean" }
 local FILES = { trusted_certificate = true, certificate = true, certificate_key = true }
 
-local WANTED = "a table of addresses, or of tables with an address, by names"
+local WANTED = "a table of addresses, or of tables with an address, by names, and a function at 1 or none"
 
 -- What is wrong with the table of an upstream; nil when nothing is.
 local function wrong(upstream)
@@ -96,27 +96,29 @@ function _M.are_upstreams(value)
         return nil, WANTED
     end
     for name, upstream in pairs(value) do
-        if type(name) ~= "string" then
-            return nil, WANTED
-        elseif type(upstream) == "table" then
+        -- A function at 1 is asked for names that are not listed.
+        local is_function = name == 1 and type(upstream) == "function"
+        if type(upstream) == "table" and type(name) == "string" then
             local why = wrong(upstream)
             if why then
                 return nil, format('%s: upstream "%s": %s', WANTED, name, why)
             end
-        elseif type(upstream) ~= "string" then
+        elseif not is_function and (type(name) ~= "string" or type(upstream) ~= "string") then
             return nil, WANTED
         end
     end
     return true, WANTED
 end
 
--- The addresses of upstreams by their names.
+-- The addresses of upstreams by their names, and the function that knows others, if any.
 function _M.addresses(upstreams)
     local addresses = {}
     for name, upstream in pairs(upstreams or {}) do
-        addresses[name] = type(upstream) == "table" and upstream.address or upstream
+        if type(name) == "string" then
+            addresses[name] = type(upstream) == "table" and upstream.address or upstream
+        end
     end
-    return addresses
+    return addresses, upstreams and upstreams[1]
 end
 
 local function set_tls(name, upstream)

@@ -15,6 +15,7 @@ local clib = require("resty.proxy-wasm.clib")
 local listen = require("resty.proxy-wasm.listen")
 local foreign = require("resty.proxy-wasm.foreign")
 local grpc = require("resty.proxy-wasm.grpc")
+local redis = require("resty.proxy-wasm.redis")
 local semaphore = require("resty.proxy-wasm.semaphore")
 
 local ffi_str = ffi.string
@@ -48,6 +49,7 @@ local WAKE = const.RPW_WORK_WAKE
 local REST = const.RPW_WORK_REST
 local WATCH = const.RPW_WORK_WATCH
 local FOLLOW = const.RPW_WORK_FOLLOW
+local REDIS = const.RPW_WORK_REDIS
 
 -- Light threads that one starts, and connections that these open.
 local GENERATION = 1000
@@ -219,6 +221,8 @@ local function do_work(turn)
                 work.judged == 1, work.tls == 1, look)
         elseif rc == WAKE then
             grpc.wake(work.id)
+        elseif rc == REDIS then
+            redis.wake(work, look)
         elseif rc == WAIT then
             wait = work.wait_ms / 1000
         elseif rc == REST then

@@ -5,6 +5,8 @@
 
 #if ABI == 10
 EXPORT(proxy_abi_version_0_1_0) void abi_marker(void) {}
+#elif ABI == 2100
+EXPORT(proxy_abi_version_0_2_100) void abi_marker(void) {}
 #elif ABI == 20
 EXPORT(proxy_abi_version_0_2_0) void abi_marker(void) {}
 #else
@@ -80,6 +82,7 @@ static const char *const callback_names[] = {
     "request_headers", "request_body", "request_trailers", "response_headers", "response_body", "response_trailers",
     "done", "log", "delete", "root_done", "root_log", "root_delete",
     "grpc_initial", "grpc_receive", "grpc_trailing", "grpc_close",
+    "redis_call_response",
     "new_connection", "downstream_data", "upstream_data", "downstream_close", "upstream_close",
 };
 enum { CALLBACKS = sizeof(callback_names) / sizeof(callback_names[0]) };
@@ -319,6 +322,14 @@ EXPORT(proxy_on_grpc_receive_trailing_metadata) void on_grpc_trailing(u32 root, 
 
 EXPORT(proxy_on_grpc_close) void on_grpc_close(u32 root, i32 token, i32 status) {
   run_grpc("grpc_close", root, token, "status", status);
+}
+
+EXPORT(proxy_on_redis_call_response) void on_redis_call_response(u32 root, i32 token, i32 status, i32 size) {
+  struct frame frame = start("redis_call_response", root);
+  argument(&frame, "token", token);
+  argument(&frame, "status", status);
+  argument(&frame, "size", size);
+  run(&frame);
 }
 
 // ---- TCP streams ----

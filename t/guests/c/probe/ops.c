@@ -10,7 +10,8 @@ enum { MAX_PARAMETERS = 12 };
 #define ARGUMENTS_4 ARGUMENTS_3, a[3]
 #define ARGUMENTS_5 ARGUMENTS_4, a[4]
 #define ARGUMENTS_6 ARGUMENTS_5, a[5]
-#define ARGUMENTS_8 ARGUMENTS_6, a[6], a[7]
+#define ARGUMENTS_7 ARGUMENTS_6, a[6]
+#define ARGUMENTS_8 ARGUMENTS_7, a[7]
 #define ARGUMENTS_9 ARGUMENTS_8, a[8]
 #define ARGUMENTS_10 ARGUMENTS_9, a[9]
 #define ARGUMENTS_12 ARGUMENTS_10, a[10], a[11]
@@ -232,6 +233,9 @@ static void put_outputs(struct call *call) {
 }
 
 static bool dispatches(const struct op *op) {
+#if ABI >= 21
+  if (op->call == call_redis_call) return true;
+#endif
   return op->call == call_http_call || op->call == call_grpc_call || op->call == call_grpc_stream;
 }
 
