@@ -65,9 +65,9 @@ fn by_library(host: &str, table: &str) -> (Redis, Probe) {
     let redis = Redis::start_in(files, &arguments);
     let path = |name: &str| redis.dir.path().join(name).display().to_string();
     let table = table
-        .replace("CA", &path("ca.pem"))
-        .replace("CERTIFICATE", &path("client.pem"))
-        .replace("KEY", &path("client.key"));
+        .replace("@CA@", &path("ca.pem"))
+        .replace("@CERTIFICATE@", &path("client.pem"))
+        .replace("@KEY@", &path("client.key"));
     let setup = format!(
         r#"assert(wasm.setup({{ upstreams = {{
             cache = {{ address = "rediss://localhost:{}", {table} }},
@@ -79,18 +79,18 @@ fn by_library(host: &str, table: &str) -> (Redis, Probe) {
     (redis, probe)
 }
 
-const OWN: &str = r#"certificate = "CERTIFICATE", certificate_key = "KEY""#;
+const OWN: &str = r#"certificate = "@CERTIFICATE@", certificate_key = "@KEY@""#;
 
 #[test]
 fn a_server_that_asks_for_a_certificate() {
-    let table = format!(r#"trusted_certificate = "CA", {OWN}"#);
+    let table = format!(r#"trusted_certificate = "@CA@", {OWN}"#);
     let (_redis, probe) = by_library("localhost", &table);
     assert_eq!(answers(&probe.run())[1], "get_buffer_bytes 9 0 max -> 0 +PONG\\x0d\\x0a");
 }
 
 #[test]
 fn the_library_believes_no_certificate_for_another_name_unless_it_is_told_to() {
-    let table = format!(r#"trusted_certificate = "CA", {OWN}"#);
+    let table = format!(r#"trusted_certificate = "@CA@", {OWN}"#);
     let (_redis, probe) = by_library("example.com", &table);
     let nginx = probe.start();
     nginx.expect_log("Redis call to cache failed: tls (");
@@ -102,7 +102,7 @@ fn the_library_believes_no_certificate_for_another_name_unless_it_is_told_to() {
 
 #[test]
 fn a_server_that_gets_no_certificate_ends_the_connection() {
-    let (_redis, probe) = by_library("localhost", r#"trusted_certificate = "CA""#);
+    let (_redis, probe) = by_library("localhost", r#"trusted_certificate = "@CA@""#);
     let nginx = probe.start();
     nginx.expect_log("Redis call to cache failed: ");
     assert_eq!(nginx.get("/").status, 200);

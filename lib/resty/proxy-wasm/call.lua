@@ -2,6 +2,7 @@
 
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
+local handshake = require("resty.proxy-wasm.handshake")
 local resolve = require("resty.proxy-wasm.resolve")
 
 local ffi_str = ffi.string
@@ -87,7 +88,7 @@ local function connect(id, request, deadline, fresh)
             return nil, "tls", last_error()
         end
     elseif request.server_name and sock:getreusedtimes() == 0 then
-        ok, err = sock:sslhandshake(nil, request.server_name, true)
+        ok, err = handshake(sock, request.server_name)
         if not ok then
             return nil, word(err, "tls"), err
         end

@@ -6,6 +6,7 @@
 
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
+local handshake = require("resty.proxy-wasm.handshake")
 local resolve = require("resty.proxy-wasm.resolve")
 local semaphore = require("ngx.semaphore")
 
@@ -84,7 +85,7 @@ local function connect(conn)
         return nil, word_of(err, "connect"), err
     end
     if conn.server_name then
-        ok, err = sock:sslhandshake(nil, conn.server_name, true)
+        ok, err = handshake(sock, conn.server_name)
         if not ok then
             return nil, word_of(err, "tls"), err
         end
