@@ -5,11 +5,13 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::bench::BenchArgs;
 use crate::compile::CompileArgs;
 use crate::inspect::InspectArgs;
 use crate::oci::{PullArgs, PushArgs};
 use crate::run::RunArgs;
 use crate::scenario::command::TestArgs;
+use crate::serve::ServeArgs;
 
 /// Looks at Proxy-Wasm filters, plays requests through them, tests them and carries them around, without a server.
 ///
@@ -35,6 +37,10 @@ pub enum Command {
     Run(RunArgs),
     /// Play scenarios of filters, and say what is not as they expect
     Test(TestArgs),
+    /// Serve filters in front of an upstream, as a local HTTP proxy
+    Serve(ServeArgs),
+    /// Measure what the callbacks of filters cost
+    Bench(BenchArgs),
     /// Compile filters ahead of time for the folder of setup{ cache_dir }
     Compile(CompileArgs),
     /// Fetch a filter from an OCI registry into the local store

@@ -6,6 +6,7 @@
 //! - Each command has a module of its name.
 
 pub mod args;
+pub mod bench;
 pub mod compile;
 mod core;
 mod docs;
@@ -16,6 +17,7 @@ mod out;
 mod play;
 pub mod run;
 pub mod scenario;
+pub mod serve;
 mod source;
 mod text;
 
@@ -28,6 +30,8 @@ pub fn execute(args: Args) -> Result<Verdict, Fail> {
         Command::Inspect(of) => inspect::run(&of, args.json),
         Command::Run(of) => run::run(&of, args.json),
         Command::Test(of) => scenario::command::run(&of, args.json),
+        Command::Serve(of) => serve::run(of, args.json),
+        Command::Bench(of) => bench::run(&of, args.json),
         Command::Compile(of) => compile::run(&of, args.json),
         Command::Pull(of) => oci::pull(&of, args.json),
         Command::Push(of) => oci::push(&of, args.json),

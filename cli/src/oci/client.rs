@@ -344,7 +344,7 @@ fn given(args: &RegistryArgs) -> Result<Option<Credentials>, Fail> {
 }
 
 /// Which certificates are trusted: those of a file, else those of the system; `None` for those that came with this command.
-fn roots(file: Option<&Path>) -> Result<Option<RootCerts>, Fail> {
+pub fn roots(file: Option<&Path>) -> Result<Option<RootCerts>, Fail> {
     let system = || {
         let named = std::env::var_os("SSL_CERT_FILE").map(PathBuf::from);
         let known = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];

@@ -3,7 +3,7 @@
 //! [`reference`] has their names, [`credentials`] finds logins, [`client`] speaks the protocol, [`layout`] knows how a filter
 //! lies in a manifest, [`signature`] checks signatures, [`store`] keeps what was pulled.
 
-mod client;
+pub mod client;
 mod credentials;
 mod layout;
 pub mod reference;

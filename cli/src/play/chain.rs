@@ -234,6 +234,12 @@ impl Chain {
         calls.chain(self.filters.iter().filter_map(|filter| filter.next)).min()
     }
 
+    /// How long nothing is due; `None` when nothing will be by itself.
+    pub fn idle(&self) -> Option<Duration> {
+        let now = self.server.monotonic_clock();
+        self.next().map(|at| Duration::from_nanos(at.saturating_sub(now)))
+    }
+
     /// Does what is due. Returns whether there was anything.
     fn work(&mut self) -> bool {
         let now = self.server.monotonic_clock();

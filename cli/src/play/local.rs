@@ -27,7 +27,7 @@ impl Local {
     }
 
     /// The page of nginx for a status, without the name of the server.
-    pub(super) fn page(status: u16) -> Self {
+    pub fn page(status: u16) -> Self {
         let reason = http_reason(status);
         let title = format!("{status} {reason}");
         let body = format!(
@@ -67,7 +67,9 @@ pub(super) fn grpc(code: &str, message: &str) -> Local {
 fn http_reason(status: u16) -> &'static str {
     match status {
         413 => "Request Entity Too Large",
+        502 => "Bad Gateway",
         503 => "Service Temporarily Unavailable",
+        504 => "Gateway Time-out",
         _ => "Error",
     }
 }

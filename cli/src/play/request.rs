@@ -69,6 +69,13 @@ impl Default for Request {
 }
 
 impl Request {
+    /// Says how long its body is, where no header does.
+    pub fn set_length(&mut self, body: &[u8]) {
+        if !body.is_empty() && self.headers.get(b"content-length").is_none() {
+            self.headers.add(b"Content-Length", body.len().to_string().as_bytes());
+        }
+    }
+
     /// Path and query now.
     pub fn path_now(&self) -> &[u8] {
         self.path.as_deref().unwrap_or(&self.target)

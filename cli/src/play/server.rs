@@ -56,8 +56,10 @@ pub struct Server {
 
 #[derive(Default)]
 struct Inner {
-    /// Requests by their numbers, less 1.
-    requests: Vec<Request>,
+    /// Requests by their numbers.
+    requests: BTreeMap<NonZeroUsize, Request>,
+    /// How many requests there were.
+    count: usize,
     log: Vec<LogLine>,
     upstreams: BTreeMap<Vec<u8>, Upstream>,
     woken: Vec<NonZeroUsize>,
@@ -91,18 +93,20 @@ impl Server {
     pub fn add(&self, mut request: Request) -> RequestId {
         request.began = (self.wall_clock(), self.monotonic_clock());
         let mut inner = self.lock();
-        inner.requests.push(request);
-        RequestId(NonZeroUsize::MIN.saturating_add(inner.requests.len() - 1))
+        let number = NonZeroUsize::MIN.saturating_add(inner.count);
+        inner.count += 1;
+        inner.requests.insert(number, request);
+        RequestId(number)
     }
 
     /// Looks at a request, or changes it.
     pub fn with<R>(&self, request: RequestId, f: impl FnOnce(&mut Request) -> R) -> R {
-        f(&mut self.lock().requests[number(request)])
+        f(self.lock().requests.entry(request.0).or_default())
     }
 
-    /// Forgets all requests; none may be in use.
-    pub fn forget_requests(&self) {
-        self.lock().requests.clear();
+    /// Forgets a request, which is not used any more.
+    pub fn forget(&self, request: RequestId) {
+        self.lock().requests.remove(&request.0);
     }
 
     /// The upstreams that filters know by a name.
@@ -141,17 +145,13 @@ impl Server {
     }
 
     fn read<R>(&self, request: RequestId, f: impl FnOnce(&Request) -> R) -> Option<R> {
-        self.lock().requests.get(number(request)).map(f)
+        self.lock().requests.get(&request.0).map(f)
     }
 }
 
 fn since_epoch(time: SystemTime) -> u64 {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn number(request: RequestId) -> usize {
-    request.0.get() - 1
 }
 
 impl Host for Server {}
@@ -227,7 +227,7 @@ impl Requests for Server {
     }
 
     fn set_request_scheme(&self, request: RequestId, scheme: &[u8]) {
-        if let Some(request) = self.lock().requests.get_mut(number(request)) {
+        if let Some(request) = self.lock().requests.get_mut(&request.0) {
             request.written_scheme = Some(scheme.to_vec());
         }
     }
@@ -252,7 +252,7 @@ impl Requests for Server {
         let now = self.monotonic_clock();
         let name = attributes::variable_of(path).ok_or(SetPropertyError::NotFound)?;
         let mut inner = self.lock();
-        let found = inner.requests.get_mut(number(request)).ok_or(SetPropertyError::NotFound)?;
+        let found = inner.requests.get_mut(&request.0).ok_or(SetPropertyError::NotFound)?;
         if let Some(known) = found.variables.get_mut(name) {
             *known = value.to_vec();
             return Ok(());

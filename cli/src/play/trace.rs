@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::meter::Meter;
 use super::server::{LogLine, Server};
 use crate::core::abi::{Callback, LogLevel};
 use crate::core::ports::Stores as _;
@@ -52,11 +53,11 @@ pub fn level_word(level: LogLevel) -> &'static str {
 }
 
 /// All steps so far.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Trace {
     pub steps: Vec<Step>,
-    /// Nothing is kept, so that nothing costs time.
-    pub is_off: bool,
+    /// Where it is there, callbacks are measured, and nothing else is kept.
+    meter: Option<Meter>,
 }
 
 impl Trace {
@@ -67,8 +68,13 @@ impl Trace {
         filter: &str,
         f: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        if self.is_off {
-            return f();
+        if let Some(meter) = &mut self.meter {
+            let recorder = server.recorder(filter);
+            recorder.take();
+            let start = meter.start();
+            let result = f();
+            meter.stop(&start, || shown_all(&recorder.take()), || recorder.memory());
+            return result;
         }
         self.orphans(server);
         let recorder = server.recorder(filter);
@@ -94,6 +100,16 @@ impl Trace {
         result
     }
 
+    /// From here on callbacks are measured, and nothing else is kept.
+    pub fn measure(&mut self, meter: Meter) {
+        self.meter = Some(meter);
+    }
+
+    /// What measures.
+    pub fn meter(&mut self) -> &mut Option<Meter> {
+        &mut self.meter
+    }
+
     /// Adds to the step that was last.
     pub fn last(&mut self, f: impl FnOnce(&mut Step)) {
         if let Some(step) = self.steps.last_mut() {
@@ -103,8 +119,11 @@ impl Trace {
 
     /// Lines that were written between steps, by the host.
     pub fn orphans(&mut self, server: &Server) {
+        if self.meter.is_some() {
+            return;
+        }
         let log: Vec<Line> = server.take_log().into_iter().map(Line::from).collect();
-        if !log.is_empty() && !self.is_off {
+        if !log.is_empty() {
             self.steps.push(Step { log, ..Step::default() });
         }
     }
@@ -119,6 +138,11 @@ impl Trace {
 fn shown(same: &[Callback]) -> String {
     let name = same.first().map_or("", |callback| callback.name());
     if same.len() > 1 { format!("{name} (× {})", same.len()) } else { name.into() }
+}
+
+fn shown_all(callbacks: &[Callback]) -> String {
+    let names: Vec<String> = callbacks.chunk_by(|a, b| a == b).map(shown).collect();
+    names.join(", ")
 }
 
 /// All metrics of the server.

@@ -10,7 +10,7 @@ use crate::play::chain::FilterSpec;
 use crate::{source, text};
 
 /// Which filters run, and how they are set up. Several filters make a chain: requests pass it in order, responses in reverse.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct FilterArgs {
     /// The filters: .wasm files, or oci:// references of what was pulled
     #[arg(value_name = "FILE|REF", required = true)]

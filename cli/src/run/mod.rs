@@ -2,7 +2,7 @@
 
 pub mod filters;
 pub mod report;
-mod show;
+pub mod show;
 
 use clap::{Args, ValueEnum};
 
@@ -11,7 +11,7 @@ use crate::core::callout::Upstream;
 use crate::fail::{Fail, Verdict};
 use crate::play::calls::{Canned, Source, Upstreams};
 use crate::play::chain::Chain;
-use crate::play::headers::Headers;
+use crate::play::flow::Planned;
 use crate::play::loader::{CacheArgs, Loader};
 use crate::play::properties;
 use crate::play::request::Request;
@@ -28,6 +28,24 @@ pub struct RunArgs {
     #[command(flatten)]
     pub filters: FilterArgs,
 
+    #[command(flatten)]
+    pub message: MessageArgs,
+
+    /// Let so many milliseconds pass after the request, for ticks
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    pub wait: u64,
+
+    /// The least severe lines of the log to show
+    #[arg(long, default_value = "info")]
+    pub log_level: Level,
+
+    #[command(flatten)]
+    pub cache: CacheArgs,
+}
+
+/// A request, what the upstream answers, and what answers the calls that filters make.
+#[derive(Debug, Args)]
+pub struct MessageArgs {
     /// The method of the request
     #[arg(short = 'X', long, default_value = "GET")]
     pub method: String,
@@ -64,17 +82,6 @@ pub struct RunArgs {
     /// answer (NAME=@FILE): a whole response when it begins with HTTP/, else the body of a 200
     #[arg(short, long, value_name = "NAME=URL|NAME=@FILE", value_parser = text::pair)]
     pub upstream: Vec<(String, String)>,
-
-    /// Let so many milliseconds pass after the request, for ticks
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    pub wait: u64,
-
-    /// The least severe lines of the log to show
-    #[arg(long, default_value = "info")]
-    pub log_level: Level,
-
-    #[command(flatten)]
-    pub cache: CacheArgs,
 }
 
 /// Levels of the log, as nginx names them.
@@ -102,18 +109,16 @@ impl From<Level> for LogLevel {
 /// Plays one request.
 pub fn run(args: &RunArgs, json: bool) -> Result<Verdict, Fail> {
     let specs = args.filters.specs()?;
-    let request = request(args)?;
-    let body = args.body.as_deref().map(text::or_file).transpose()?.unwrap_or_default();
-    let pieces = args.response_body.iter().map(|text| text::or_file(text));
-    let pieces = pieces.collect::<Result<Vec<_>, _>>()?;
-    let upstreams = upstreams(&args.upstream)?;
+    let (request, body) = args.message.request()?;
+    let planned = args.message.response()?;
+    let upstreams = upstreams("--upstream", &args.message.upstream)?;
     let loader = Loader::new(&args.cache)?;
     let server = Server::new(Clock::Paused, args.log_level.into());
     let vm_ids: Vec<String> = specs.iter().map(|spec| spec.options.vm_id.clone()).collect();
 
     let (chain, loaded) = Chain::load(&server, &loader, specs, upstreams);
     let report = match loaded {
-        Ok(()) => Report::play(chain, args, request, body, &pieces, &vm_ids),
+        Ok(()) => Report::play(chain, args.wait, request, body, &planned, &vm_ids),
         Err(error) => Report::not_loaded(chain, error),
     };
     if json {
@@ -124,45 +129,58 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Verdict, Fail> {
     Ok(report.failed.is_empty().into())
 }
 
-fn request(args: &RunArgs) -> Result<Request, Fail> {
-    let is_method = |b: u8| b.is_ascii_uppercase() || b"_-".contains(&b);
-    if args.method.is_empty() || !args.method.bytes().all(is_method) {
-        return Err(Fail::input(format!(
-            "--method {}: it must be of capital letters",
-            args.method
-        )));
-    }
-    if !args.path.starts_with('/') || args.path.bytes().any(|b| b <= b' ' || b == 0x7f) {
-        return Err(Fail::input(format!(
-            "--path {}: it must begin with / and have no spaces",
-            args.path.escape_debug()
-        )));
-    }
-    let mut request = Request {
-        method: args.method.clone().into_bytes(),
-        is_head: args.method == "HEAD",
-        target: args.path.clone().into_bytes(),
-        ..Request::default()
-    };
-    for (name, value) in &args.header {
-        if name.eq_ignore_ascii_case("host") {
-            request.authority = Some(value.clone().into_bytes());
-        } else {
-            request.headers.add(name.as_bytes(), value.as_bytes());
+impl MessageArgs {
+    /// The request and its body.
+    pub fn request(&self) -> Result<(Request, Vec<u8>), Fail> {
+        let is_method = |b: u8| b.is_ascii_uppercase() || b"_-".contains(&b);
+        if self.method.is_empty() || !self.method.bytes().all(is_method) {
+            return Err(Fail::input(format!(
+                "--method {}: it must be of capital letters",
+                self.method
+            )));
         }
+        if !self.path.starts_with('/') || self.path.bytes().any(|b| b <= b' ' || b == 0x7f) {
+            return Err(Fail::input(format!(
+                "--path {}: it must begin with / and have no spaces",
+                self.path.escape_debug()
+            )));
+        }
+        let mut request = Request {
+            method: self.method.clone().into_bytes(),
+            is_head: self.method == "HEAD",
+            target: self.path.clone().into_bytes(),
+            ..Request::default()
+        };
+        for (name, value) in &self.header {
+            if name.eq_ignore_ascii_case("host") {
+                request.authority = Some(value.clone().into_bytes());
+            } else {
+                request.headers.add(name.as_bytes(), value.as_bytes());
+            }
+        }
+        for (name, value) in &self.property {
+            properties::set(&mut request, name, value)
+                .map_err(|cause| Fail::input(format!("--property {name}: {cause}")))?;
+        }
+        let body = self.body.as_deref().map(text::or_file).transpose()?.unwrap_or_default();
+        request.set_length(&body);
+        Ok((request, body))
     }
-    for (name, value) in &args.property {
-        properties::set(&mut request, name, value)
-            .map_err(|cause| Fail::input(format!("--property {name}: {cause}")))?;
+
+    /// What the upstream answers.
+    pub fn response(&self) -> Result<Planned, Fail> {
+        let pieces = self.response_body.iter().map(|text| text::or_file(text));
+        let headers = self.response_header.iter().map(|(name, value)| (name, value));
+        let pieces = pieces.collect::<Result<_, _>>()?;
+        Ok(Planned::new(self.response_status, headers.collect(), pieces))
     }
-    Ok(request)
 }
 
-/// What `--upstream` says.
-pub fn upstreams(args: &[(String, String)]) -> Result<Upstreams, Fail> {
+/// What an option says of upstreams that filters call.
+pub fn upstreams(option: &str, args: &[(String, String)]) -> Result<Upstreams, Fail> {
     let mut upstreams = Upstreams::default();
     for (name, value) in args {
-        let wrong = |cause: &str| Fail::input(format!("--upstream {name}={value}: {cause}"));
+        let wrong = |cause: &str| Fail::input(format!("{option} {name}={value}: {cause}"));
         let source = if value.starts_with('@') {
             let (status, headers, body) =
                 text::response(&text::or_file(value)?).map_err(|cause| wrong(&cause))?;
@@ -174,9 +192,4 @@ pub fn upstreams(args: &[(String, String)]) -> Result<Upstreams, Fail> {
         upstreams.insert(name, source);
     }
     Ok(upstreams)
-}
-
-/// The headers of a command line.
-pub fn headers(lines: &[(String, String)]) -> Headers {
-    lines.iter().map(|(name, value)| (name, value)).collect()
 }

@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{RunArgs, headers};
 use crate::core::ports::Stores as _;
 use crate::core::store::Value;
 use crate::play::calls::Call;
 use crate::play::chain::{Chain, LoadError, text};
-use crate::play::flow::{Access, Flow};
+use crate::play::flow::{Access, Flow, Planned};
 use crate::play::headers::Headers;
-use crate::play::local::is_bodiless;
 use crate::play::request::Request;
 use crate::play::trace::{Step, metrics};
 
@@ -67,54 +65,39 @@ impl Report {
     /// Plays the request.
     pub fn play(
         mut chain: Chain,
-        args: &RunArgs,
+        wait: u64,
         request: Request,
         body: Vec<u8>,
-        pieces: &[Vec<u8>],
+        planned: &Planned,
         vm_ids: &[String],
     ) -> Self {
         let mut report =
             Self { request: Some(Message::request(&request, &body)), ..Self::default() };
-        let mut request = request;
-        if !body.is_empty() && request.headers.get(b"content-length").is_none() {
-            request.headers.add(b"Content-Length", body.len().to_string().as_bytes());
-            report.request = Some(Message::request(&request, &body));
-        }
-        let is_head = request.is_head;
         let mut flow = Flow::new(&mut chain, request, body);
-        let answer = match flow.access() {
+        let access = flow.access();
+        match &access {
             Access::Forward => {
                 report.forwarded = Some(Message::request(&flow.request(), flow.body()));
-                let whole = pieces.concat();
-                let mut sent = headers(&args.response_header);
-                let has_body = !is_bodiless(args.response_status);
-                if has_body && sent.get(b"content-length").is_none() {
-                    sent.add(b"Content-Length", whole.len().to_string().as_bytes());
-                }
-                report.upstream = Some(Message::response(args.response_status, &sent, &whole));
-                Some((args.response_status, sent, pieces.to_vec(), Some("127.0.0.1:80")))
+                let Planned { status, headers, pieces } = planned;
+                report.upstream = Some(Message::response(*status, headers, &pieces.concat()));
             }
-            Access::Respond(local) => {
-                report.answered_by_filter = true;
-                // nginx tells of the end by itself.
-                let pieces = vec![local.body.clone(), Vec::new()];
-                Some((local.status, local.sent_headers(), pieces, None))
+            Access::Respond(_) => report.answered_by_filter = true,
+            Access::Close => {}
+        }
+        match flow.respond(access, planned) {
+            Ok(body) => {
+                let request = flow.request();
+                let headers = &request.response_headers;
+                report.response = Some(Message::response(request.status, headers, &body));
             }
-            Access::Close => {
-                report.failed.push("the filter closed the connection without a response".into());
-                None
-            }
-        };
-        if let Some((status, sent, pieces, upstream)) = answer {
-            match respond(&mut flow, status, sent, &pieces, upstream, is_head) {
-                Ok(response) => report.response = Some(response),
-                Err(cause) => report.failed.push(format!("the response is cut off: {cause}")),
+            Err(cut) => {
+                report.failed.push(format!("the client got no whole response: {}", cut.0));
             }
         }
         flow.end();
         chain.settle();
-        if args.wait > 0 {
-            chain.pass_until(args.wait, |_| false);
+        if wait > 0 {
+            chain.pass_until(wait, |_| false);
         }
         report.collect(chain, vm_ids)
     }
@@ -127,7 +110,6 @@ impl Report {
     }
 
     fn collect(mut self, mut chain: Chain, vm_ids: &[String]) -> Self {
-        let server = chain.server.clone();
         self.shared_data = shared_data(&chain, vm_ids);
         chain.end();
         self.metrics = guest_metrics(&chain);
@@ -138,34 +120,8 @@ impl Report {
         self.failed.extend(failures);
         self.steps = steps;
         self.calls = std::mem::take(&mut chain.calls);
-        server.forget_requests();
         self
     }
-}
-
-/// The response's way. The error is why it is not whole.
-fn respond(
-    flow: &mut Flow<'_>,
-    status: u16,
-    sent: Headers,
-    pieces: &[Vec<u8>],
-    upstream: Option<&str>,
-    is_head: bool,
-) -> Result<Message, String> {
-    flow.header_filter(status, sent, upstream).map_err(|cut| cut.0)?;
-    let mut body = Vec::new();
-    if pieces.is_empty() {
-        body.extend(flow.body_filter(b"", true).map_err(|cut| cut.0)?);
-    }
-    for (index, piece) in pieces.iter().enumerate() {
-        let is_last = index + 1 == pieces.len();
-        body.extend(flow.body_filter(piece, is_last).map_err(|cut| cut.0)?);
-    }
-    let request = flow.request();
-    if is_head || is_bodiless(request.status) {
-        body.clear();
-    }
-    Ok(Message::response(request.status, &request.response_headers, &body))
 }
 
 impl Message {

@@ -13,9 +13,7 @@ const MOST_BODY: usize = 2000;
 /// See the module.
 pub fn report(of: &Report) -> String {
     let mut out = String::new();
-    for step in &of.steps {
-        out += &show_step(step);
-    }
+    out.extend(of.steps.iter().map(step));
     if let Some(request) = &of.request {
         out += "\nrequest\n";
         match &of.forwarded {
@@ -58,7 +56,8 @@ pub fn report(of: &Report) -> String {
     out
 }
 
-fn show_step(step: &Step) -> String {
+/// A step, with what it changed and said.
+pub fn step(step: &Step) -> String {
     let mut out = String::new();
     if !step.callbacks.is_empty() || step.error.is_some() {
         let milliseconds = step.microseconds as f64 / 1000.0;

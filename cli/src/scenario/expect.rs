@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::matching::HeaderMatch;
 use super::model::{CallExpect, Expect, MessageExpect};
+use super::record::{Sent, Step};
 use super::runner;
 use crate::play::calls::Call;
 use crate::play::chain::Chain;
@@ -19,6 +20,8 @@ pub struct Seen {
     /// Why the client did not get a whole response.
     pub cut: Option<String>,
     pub upstream: Option<Message>,
+    /// The request, and what the upstream answers.
+    pub sent: Option<Sent>,
     log: Vec<Line>,
     errors: Vec<String>,
     calls: Vec<Call>,
@@ -42,6 +45,21 @@ impl Seen {
         self.made = chain.calls.len();
     }
 
+    /// What came, for whoever compares it with another host.
+    pub fn record(&self, line: usize, advance_ms: Option<u64>, chain: &Chain) -> Step {
+        Step {
+            line,
+            advance_ms,
+            sent: self.sent.clone(),
+            response: self.response.clone(),
+            cut: self.cut.clone(),
+            upstream: self.upstream.clone(),
+            log: self.log.clone(),
+            calls: self.calls.clone(),
+            metrics: runner::metrics(chain),
+        }
+    }
+
     /// Forgets that filters failed.
     pub fn forget_errors(&mut self) {
         self.errors.clear();
@@ -61,6 +79,7 @@ impl Seen {
         self.response = None;
         self.cut = None;
         self.upstream = None;
+        self.sent = None;
     }
 }
 

@@ -1,7 +1,7 @@
 //! Scenarios: tests of filters in YAML or TOML.
 //!
 //! [`syntax`] reads a file as a tree, [`node`] reads types out of it, [`model`] has these types, [`runner`] plays them and
-//! [`expect`] says what is not as it must be. [`command`] is `proxy-wasm test`, [`junit`] writes its results for CI.
+//! [`expect`] says what is not as it must be, [`record`] what was played and came of it. [`command`] is `proxy-wasm test`, [`junit`] writes its results for CI.
 
 pub mod command;
 mod expect;
@@ -9,6 +9,7 @@ mod junit;
 mod matching;
 pub mod model;
 pub mod node;
+mod record;
 mod runner;
 pub mod syntax;
 mod values;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 
 use model::{File, Test};
 use node::{Located, Wrong};
+use record::Played;
 use serde::Serialize;
 use values::Short;
 
@@ -40,6 +42,7 @@ pub struct Outcome {
     pub failures: Vec<(usize, String)>,
     pub log: Vec<String>,
     pub seconds: f64,
+    pub played: Played,
 }
 
 impl Scenario {

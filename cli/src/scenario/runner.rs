@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::expect::{self, Seen};
 use super::model::{Answer, CallFailure, Expect, Fail, Filter, Level, Request, Response, Test};
+use super::record::{self, Played, Sent};
 use super::values::{Content, OneOrMany, Short, Text};
 use super::{Outcome, Scenario};
 use crate::core::abi::LogLevel;
@@ -12,10 +13,9 @@ use crate::core::ports::Stores as _;
 use crate::core::vm::Options;
 use crate::play::calls::{Canned, Source, Upstreams};
 use crate::play::chain::{Chain, FilterSpec, text};
-use crate::play::flow::{Access, Flow};
+use crate::play::flow::{Access, Flow, Planned};
 use crate::play::headers::Headers;
 use crate::play::loader::Loader;
-use crate::play::local::is_bodiless;
 use crate::play::properties;
 use crate::play::request;
 use crate::play::server::{Clock, Server};
@@ -26,7 +26,8 @@ use crate::run::report::{Message, guest_metrics};
 pub fn play(scenario: &Scenario, test: &Test, line: usize, loader: &Loader) -> Outcome {
     let started = Instant::now();
     let mut failures = Vec::new();
-    let mut player = Player { scenario, failures: &mut failures };
+    let mut played = Played::default();
+    let mut player = Player { scenario, failures: &mut failures, played: &mut played };
     let log = match player.play(test, line, loader) {
         Ok(log) => log,
         Err(cause) => {
@@ -40,12 +41,14 @@ pub fn play(scenario: &Scenario, test: &Test, line: usize, loader: &Loader) -> O
         failures,
         log,
         seconds: started.elapsed().as_secs_f64(),
+        played,
     }
 }
 
 struct Player<'a> {
     scenario: &'a Scenario,
     failures: &'a mut Vec<(usize, String)>,
+    played: &'a mut Played,
 }
 
 impl Player<'_> {
@@ -60,6 +63,7 @@ impl Player<'_> {
         let specs = self.specs(test)?;
         let upstreams = self.upstreams(test)?;
         let (mut chain, loaded) = Chain::load(&server, loader, specs, upstreams);
+        self.played.refused = loaded.as_ref().err().map(|error| error.0.clone());
         match (loaded, &test.refused) {
             (Ok(()), None) => {}
             (Ok(()), Some(_)) => self.fail(line, "the filter loads, and should be refused"),
@@ -79,7 +83,7 @@ impl Player<'_> {
             // That it is refused is no failure of the test.
             seen.forget_errors();
             if let Some(expect) = &test.expect {
-                self.check(expect.line, &expect.value, &chain, &mut seen);
+                self.check((expect.line, None), &expect.value, &chain, &mut seen);
             }
         }
         chain.end();
@@ -99,8 +103,10 @@ impl Player<'_> {
         }
         seen.take(chain);
         match &test.expect {
-            Some(expect) => self.check(expect.line, &expect.value, chain, seen),
-            None if test.steps.is_empty() => self.check(line, &Expect::default(), chain, seen),
+            Some(expect) => self.check((expect.line, None), &expect.value, chain, seen),
+            None if test.steps.is_empty() => {
+                self.check((line, None), &Expect::default(), chain, seen);
+            }
             // What came while the filter was loaded is of the first step.
             None => {}
         }
@@ -119,19 +125,29 @@ impl Player<'_> {
                 }
                 chain.settle();
                 seen.take(chain);
+                let advance = step.advance.map(|time| time.0);
                 match &step.expect {
-                    Some(expect) => self.check(expect.line, &expect.value, chain, seen),
-                    None => self.check(line, &Expect::default(), chain, seen),
+                    Some(expect) => {
+                        self.check((expect.line, advance), &expect.value, chain, seen);
+                    }
+                    None => self.check((line, advance), &Expect::default(), chain, seen),
                 }
             }
         }
         Ok(())
     }
 
-    fn check(&mut self, line: usize, expect: &Expect, chain: &Chain, seen: &mut Seen) {
+    fn check(
+        &mut self,
+        (line, advance): (usize, Option<u64>),
+        expect: &Expect,
+        chain: &Chain,
+        seen: &mut Seen,
+    ) {
         for cause in expect::check(expect, chain, seen) {
             self.fail(line, cause);
         }
+        self.played.steps.push(seen.record(line, advance, chain));
         seen.reset();
     }
 
@@ -158,41 +174,34 @@ impl Player<'_> {
         &mut self,
         chain: &mut Chain,
         seen: &mut Seen,
-        request: &Request,
+        of: &Request,
         response: Option<&Response>,
     ) -> Result<(), String> {
-        let (request, body) = self.client_request(request)?;
-        let is_head = request.is_head;
-        let (status, headers, pieces) = self.upstream_response(response)?;
+        let (request, body) = self.client_request(of)?;
+        let planned = self.upstream_response(response)?;
         seen.was_requested = true;
+        let properties = self.scenario.file.properties.iter().chain(&of.properties);
+        seen.sent = Some(Sent {
+            request: Message::request(&request, &body),
+            properties: properties
+                .map(|(name, Text(value))| (name.clone(), value.clone()))
+                .collect(),
+            status: planned.status,
+            headers: record::lines(&planned.headers),
+            pieces: planned.pieces.iter().map(|piece| record::bytes(piece)).collect(),
+        });
         let mut flow = Flow::new(chain, request, body);
-        let answer = match flow.access() {
-            Access::Forward => {
-                seen.upstream = Some(Message::request(&flow.request(), flow.body()));
-                Some((status, headers, pieces, Some("127.0.0.1:80")))
+        let access = flow.access();
+        if access == Access::Forward {
+            seen.upstream = Some(Message::request(&flow.request(), flow.body()));
+        }
+        match flow.respond(access, &planned) {
+            Ok(body) => {
+                let request = flow.request();
+                let headers = &request.response_headers;
+                seen.response = Some(Message::response(request.status, headers, &body));
             }
-            Access::Respond(local) => Some((
-                local.status,
-                local.sent_headers(),
-                vec![local.body.clone(), Vec::new()],
-                None,
-            )),
-            Access::Close => None,
-        };
-        match answer {
-            None => seen.cut = Some("the connection was closed".into()),
-            Some((status, headers, pieces, upstream)) => {
-                match respond(&mut flow, status, headers, &pieces, upstream) {
-                    Ok(body) => {
-                        let request = flow.request();
-                        let is_bodiless = is_head || is_bodiless(request.status);
-                        let body = if is_bodiless { &[][..] } else { &body };
-                        let headers = &request.response_headers;
-                        seen.response = Some(Message::response(request.status, headers, body));
-                    }
-                    Err(cause) => seen.cut = Some(cause),
-                }
-            }
+            Err(cut) => seen.cut = Some(cut.0),
         }
         flow.end();
         chain.settle();
@@ -218,9 +227,7 @@ impl Player<'_> {
                 }
             }
         }
-        if !body.is_empty() && request.headers.get(b"content-length").is_none() {
-            request.headers.add(b"Content-Length", body.len().to_string().as_bytes());
-        }
+        request.set_length(&body);
         for (name, Text(value)) in self.scenario.file.properties.iter().chain(&of.properties) {
             properties::set(&mut request, name, value)
                 .map_err(|cause| format!("properties: {cause}"))?;
@@ -228,31 +235,22 @@ impl Player<'_> {
         Ok((request, body))
     }
 
-    fn upstream_response(
-        &self,
-        of: Option<&Response>,
-    ) -> Result<(u16, Headers, Vec<Vec<u8>>), String> {
+    fn upstream_response(&self, of: Option<&Response>) -> Result<Planned, String> {
         let none = Response::default();
         let of = of.unwrap_or(&none);
-        let status = of.status.unwrap_or(200);
         let chunks = of.chunks.iter().map(|chunk| chunk.bytes(&self.scenario.folder));
         let mut pieces = chunks.collect::<Result<Vec<_>, _>>()?;
         if pieces.is_empty() {
             pieces.push(self.content(of.body.as_ref())?);
         }
-        let mut headers = lines(&of.headers);
-        if headers.get(b"content-length").is_none() && !is_bodiless(status) {
-            let length: usize = pieces.iter().map(Vec::len).sum();
-            headers.add(b"Content-Length", length.to_string().as_bytes());
-        }
-        Ok((status, headers, pieces))
+        Ok(Planned::new(of.status.unwrap_or(200), lines(&of.headers), pieces))
     }
 
     fn content(&self, content: Option<&Content>) -> Result<Vec<u8>, String> {
         content.map_or(Ok(Vec::new()), |content| content.bytes(&self.scenario.folder))
     }
 
-    fn specs(&self, test: &Test) -> Result<Vec<FilterSpec>, String> {
+    fn specs(&mut self, test: &Test) -> Result<Vec<FilterSpec>, String> {
         let mut specs: Vec<FilterSpec> = Vec::new();
         for (index, short) in self.scenario.filters().enumerate() {
             let filter = match short {
@@ -288,17 +286,22 @@ impl Player<'_> {
             if let Some(time) = filter.pause_timeout {
                 options.pause_timeout = milliseconds(time);
             }
-            specs.push(FilterSpec { bytes, options, configuration: configuration.transpose()? });
+            let spec = FilterSpec { bytes, options, configuration: configuration.transpose()? };
+            self.played.filters.push(record::Filter::of(&path.to_string_lossy(), &spec));
+            specs.push(spec);
         }
         Ok(specs)
     }
 
-    fn upstreams(&self, test: &Test) -> Result<Upstreams, String> {
+    fn upstreams(&mut self, test: &Test) -> Result<Upstreams, String> {
         let mut upstreams = Upstreams::default();
         for (name, OneOrMany(answers)) in self.scenario.file.upstreams.iter().chain(&test.upstreams)
         {
             let canned = answers.iter().map(|answer| self.canned(answer));
-            upstreams.insert(name, Source::Canned(canned.collect::<Result<_, _>>()?));
+            let canned = canned.collect::<Result<Vec<_>, _>>()?;
+            let answers = canned.iter().map(record::Answer::of).collect();
+            self.played.upstreams.insert(name.clone(), answers);
+            upstreams.insert(name, Source::Canned(canned));
         }
         Ok(upstreams)
     }
@@ -323,23 +326,6 @@ impl Player<'_> {
             }),
         })
     }
-}
-
-/// The response's way; its body, or why it is not whole.
-fn respond(
-    flow: &mut Flow<'_>,
-    status: u16,
-    headers: Headers,
-    pieces: &[Vec<u8>],
-    upstream: Option<&str>,
-) -> Result<Vec<u8>, String> {
-    flow.header_filter(status, headers, upstream).map_err(|cut| cut.0)?;
-    let mut body = Vec::new();
-    for (index, piece) in pieces.iter().enumerate() {
-        let is_last = index + 1 == pieces.len();
-        body.extend(flow.body_filter(piece, is_last).map_err(|cut| cut.0)?);
-    }
-    Ok(body)
 }
 
 fn lines(headers: &std::collections::BTreeMap<String, OneOrMany<Text>>) -> Headers {

@@ -1,14 +1,59 @@
 //! The response's way: headers, then pieces of the body, filter by filter in reverse.
 
-use super::{Cut, Failed, Flow, Outcome, RESPONSE_BODY, RESPONSE_HEADERS, Seat};
+use super::{Access, Cut, Failed, Flow, Outcome, RESPONSE_BODY, RESPONSE_HEADERS, Seat};
 use crate::core::abi::Callback;
 use crate::core::error::Error;
 use crate::core::guest::Output;
 use crate::core::ports::Phase;
 use crate::play::headers::Headers;
-use crate::play::local::{Local, grpc};
+use crate::play::local::{Local, grpc, is_bodiless};
+
+/// What an upstream answers.
+#[derive(Clone, Debug, Default)]
+pub struct Planned {
+    pub status: u16,
+    pub headers: Headers,
+    /// The body, as it comes.
+    pub pieces: Vec<Vec<u8>>,
+}
+
+impl Planned {
+    /// With the length of the body where the headers do not tell it.
+    pub fn new(status: u16, mut headers: Headers, pieces: Vec<Vec<u8>>) -> Self {
+        if headers.get(b"content-length").is_none() && !is_bodiless(status) {
+            let length: usize = pieces.iter().map(Vec::len).sum();
+            headers.add(b"Content-Length", length.to_string().as_bytes());
+        }
+        Self { status, headers, pieces }
+    }
+}
 
 impl Flow<'_> {
+    /// The whole way of the response to a request that went so far. Returns the body that the client gets.
+    pub fn respond(&mut self, access: Access, upstream: &Planned) -> Result<Vec<u8>, Cut> {
+        let (planned, from) = match access {
+            Access::Forward => (upstream.clone(), Some("127.0.0.1:80")),
+            Access::Respond(local) => {
+                let (status, headers) = (local.status, local.sent_headers());
+                // nginx tells of the end by itself.
+                (Planned { status, headers, pieces: vec![local.body, Vec::new()] }, None)
+            }
+            Access::Close => return Err(Cut("a filter closed the connection".into())),
+        };
+        self.header_filter(planned.status, planned.headers, from)?;
+        let mut body = Vec::new();
+        let (last, first) = planned.pieces.split_last().unwrap_or((const { &Vec::new() }, &[]));
+        for piece in first {
+            body.extend(self.body_filter(piece, false)?);
+        }
+        body.extend(self.body_filter(last, true)?);
+        let request = self.request();
+        if request.is_head || is_bodiless(request.status) {
+            body.clear();
+        }
+        Ok(body)
+    }
+
     /// The response's headers pass the filters in reverse. `upstream` is where they come from, if they do.
     pub fn header_filter(
         &mut self,
