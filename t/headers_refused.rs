@@ -1,7 +1,7 @@
 //! Header maps: changes that are refused, so that nothing of them reaches the upstream or the client.
 
-use super::ops::{check, echoed, expect, script};
-use super::support::Probe;
+use super::ops::{check, contexts, echoed, expect, script};
+use super::support::{Nginx, Probe, Running};
 
 /// What each writing function answers to a name or a value; nothing of it is seen later.
 fn refused(callback: &str, map: u32, pairs: &[(&str, &str)]) {
@@ -229,4 +229,54 @@ fn maps_that_cannot_be_written() {
     let ops: Vec<(&str, &str)> = ops.iter().map(|op| (op.as_str(), "2")).collect();
     check("request_headers", &ops);
     check("response_headers", &ops);
+}
+
+/// nginx's `$host` of a client's request with this `Host`; nothing when it refuses it.
+fn host_of_client(nginx: &Running, host: &str) -> Option<String> {
+    let mut connection = nginx.connect();
+    connection.write(format!("GET / HTTP/1.0\r\nHost: {host}\r\n\r\n").as_bytes());
+    let answer = connection.answer_to("GET").expect("an answer");
+    match answer.status {
+        200 => Some(answer.text()),
+        400 => None,
+        other => panic!("{host}: {other}"),
+    }
+}
+
+#[test]
+fn an_authority_is_one_that_a_client_can_send() {
+    const HOSTS: [&str; 26] = [
+        "a", "a.b", "a.b.", "A.B:80", "a:80", "a:", "a:b:c", "[::1]", "[::1]:80", "[a..b]", "[::1",
+        "-", "a_b", ".a", "a%2fb", "a?b", "a@b", "..", ".", "...", "a..b", "a/b", "../a",
+        "a:80/..", ":80", ".:80",
+    ];
+    let names: Vec<String> = (0..HOSTS.len()).map(|index| format!("h{index}")).collect();
+    let scripts = HOSTS
+        .map(|host| format!("request_headers: replace_header_map_value 0 :authority '{host}'"));
+    let of_all: Vec<(&str, &str, &str)> = names
+        .iter()
+        .zip(&scripts)
+        .map(|(name, script)| ("probe", name.as_str(), script.as_str()))
+        .collect();
+    let nginx = Nginx::new()
+        .guest("probe")
+        .log_level("error")
+        .http(&contexts("", &of_all))
+        .server(
+            "location / { content_by_lua_block { ngx.print(ngx.var.host) } }
+             location /filter {
+                 access_by_lua_block { call('on_http_request_headers', _G['h' .. ngx.var.arg_n]) }
+                 content_by_lua_block { ngx.print(ngx.var.host) }
+             }",
+        )
+        .start();
+    let mut refused = 0;
+    for (index, host) in HOSTS.iter().enumerate() {
+        let of_filter = nginx.get(&format!("/filter?n={index}"));
+        assert_eq!(of_filter.status, 200, "{host}");
+        let of_filter = Some(of_filter.text()).filter(|host| host != "localhost");
+        refused += usize::from(of_filter.is_none());
+        assert_eq!(of_filter, host_of_client(&nginx, host), "{host}");
+    }
+    assert_eq!(refused, 10);
 }

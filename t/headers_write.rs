@@ -1,7 +1,8 @@
 //! Header maps: changing them, as the guest, the upstream and the client see it.
 
+use super::local_response::headers;
 use super::ops::{Ops, check, check_with, contexts, echoed, expect, of, phases, script};
-use super::support::{Nginx, Outcome, Probe, Response};
+use super::support::{Nginx, Outcome, Probe, Response, Upstream};
 
 /// The values of a header that reached the upstream.
 fn upstream<'a>(body: &'a str, name: &str) -> Vec<&'a str> {
@@ -258,7 +259,7 @@ fn all_response_headers_are_set() {
     names.sort_by_key(|name| name.to_lowercase());
     assert_eq!(
         names,
-        ["Connection", "Date", "Server", "Transfer-Encoding", "x-b", "x-b", "X-Two", "x-two"]
+        ["Connection", "Date", "Server", "Transfer-Encoding", "x-b", "x-b", "x-two", "x-two"]
     );
     assert_eq!(response.header_all("x-b"), ["1", "2"]);
     assert_eq!(response.header_all("x-two"), ["a", "b"]);
@@ -285,6 +286,50 @@ fn status_takes_effect() {
         assert_eq!(response.status.to_string(), status);
         assert_eq!(response.reason, reason);
         assert_eq!(response.text(), "hello");
+    }
+}
+
+#[test]
+fn headers_have_the_order_that_the_filter_gave() {
+    const PAIRS: &str = "z-1=a|x-b=1|set-cookie=1|a-2=b|set-cookie=2|x-a=2|m-3=c|z-1=d";
+    const ADDED: [&str; 4] = ["z-1 a", "a-2 b", "m-3 c", "a-2 d"];
+    let add = |map: u32| ADDED.map(|pair| format!("add_header_map_value {map} {pair}"));
+    let lines = |callback: &str, ops: &[String]| -> String {
+        ops.iter().map(|op| format!("{callback}: {op}\n")).collect()
+    };
+    let pairs = |map: u32| [format!("set_header_map_pairs {map} {PAIRS}")];
+    let answer = [format!("send_local_response 403 '' no {PAIRS} -1")];
+    let shown = |headers: Vec<(&str, &str)>| -> String {
+        let ours = |name: &str| name.contains('-') && name != "Content-Length";
+        let kept = headers.into_iter().filter(|(name, _)| ours(name));
+        let kept = kept.filter(|(name, _)| !["Content-Type", "Transfer-Encoding"].contains(name));
+        let kept: Vec<String> =
+            kept.map(|(name, value)| format!("{}={value}", name.to_lowercase())).collect();
+        kept.join("|")
+    };
+    let added = "x-a=old|x-b=old|z-1=a|a-2=b|m-3=c|a-2=d";
+    for (script, of_request, of_response) in [
+        (lines("request_headers", &add(0)), Some(added), None),
+        (lines("response_headers", &add(2)), None, Some(added)),
+        (lines("request_headers", &pairs(0)), Some(PAIRS), None),
+        (lines("response_headers", &pairs(2)), None, Some(PAIRS)),
+        (lines("request_headers", &answer), None, Some(PAIRS)),
+        (lines("response_headers", &answer), None, Some(PAIRS)),
+    ] {
+        let upstream = Upstream::start(|_, out| {
+            out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-A: old\r\nX-B: old\r\n\r\nhi")
+        });
+        let run = Probe::new(&script)
+            .content(&format!("proxy_pass {};", upstream.url()))
+            .request("GET", |request| request.header("X-A", "old").header("X-B", "old"));
+        if let Some(wanted) = of_request {
+            let got = upstream.take().headers;
+            let got = got.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            assert_eq!(shown(got), wanted, "{script}");
+        }
+        if let Some(wanted) = of_response {
+            assert_eq!(shown(headers(&run.response)), wanted, "{script}");
+        }
     }
 }
 

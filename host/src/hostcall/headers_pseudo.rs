@@ -3,6 +3,7 @@
 use super::write::queue;
 use super::{AUTHORITY, HOST};
 use crate::abi::{MapType, Status};
+use crate::codec::authority::is_authority;
 use crate::codec::target::{self, Target};
 use crate::effect::EffectKind;
 use crate::guest::State;
@@ -42,7 +43,7 @@ pub(super) fn check_pseudo(
         (MapType::RequestHeaders, b":method") => return check_method(state, value),
         (MapType::RequestHeaders, PATH) => read_target(state, value).is_some(),
         (MapType::RequestHeaders, name) if name == AUTHORITY || name.eq_ignore_ascii_case(HOST) => {
-            !value.is_empty() && value.iter().all(|b| b.is_ascii_graphic())
+            is_authority(value)
         }
         (MapType::RequestHeaders, b":scheme") => {
             value.first().is_some_and(u8::is_ascii_alphabetic)

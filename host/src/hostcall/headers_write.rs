@@ -51,11 +51,12 @@ fn set_pairs(state: &mut State, map: MapType, pairs: &Pairs<'_>) -> Result<(), S
         .map(|(name, _)| name.to_vec())
         .filter(|name| !header::is_pseudo(name) && !names.contains(name))
         .collect();
+    let moved = moved(old, map, pairs);
     let mut length = old.get(CONTENT_LENGTH).map(<[u8]>::to_vec);
     let new = with_pairs(old, map, pairs);
 
-    check_effects(state, |size| {
-        for name in &gone {
+    let cost = |size: &mut Size, moved: &[Vec<u8>]| {
+        for name in gone.iter().chain(moved) {
             size.add(EffectKind::RemoveRequestHeader, name, b"");
         }
         for (name, value) in pairs {
@@ -64,8 +65,13 @@ fn set_pairs(state: &mut State, map: MapType, pairs: &Pairs<'_>) -> Result<(), S
                 size.add(EffectKind::SetPath, value, b"");
             }
         }
-    })?;
-    for name in &gone {
+    };
+    // Where there is no room for it, the order is that of before.
+    let mut size = state.stream().ok_or(Status::BadArgument)?.effects.size();
+    cost(&mut size, &moved);
+    let moved = if size.fits() { moved } else { Vec::new() };
+    check_effects(state, |size| cost(size, &moved))?;
+    for name in gone.iter().chain(&moved) {
         queue_removal(state, map, name)?;
     }
     let mut seen = BTreeSet::new();
@@ -81,6 +87,20 @@ fn set_pairs(state: &mut State, map: MapType, pairs: &Pairs<'_>) -> Result<(), S
     }
     *load(state, map).ok_or(Status::BadArgument)? = new;
     Ok(())
+}
+
+/// The headers of a map that stand elsewhere among the pairs. What is set anew stays at its place, so these are removed
+/// first, and come behind what was added before them.
+fn moved(old: &HeaderMap, map: MapType, pairs: &Pairs<'_>) -> Vec<Vec<u8>> {
+    let lower = |name: &[u8]| name.to_ascii_lowercase();
+    let new: Vec<Vec<u8>> =
+        pairs.iter().map(|(name, _)| lower(name)).filter(|name| !is_single(map, name)).collect();
+    let names: BTreeSet<&[u8]> = new.iter().map(Vec::as_slice).collect();
+    let mut stays: BTreeSet<&[u8]> = BTreeSet::new();
+    let stay = old.iter().map(|(name, _)| name).filter(|name| names.contains(name));
+    let in_order: Vec<&[u8]> = stay.filter(|name| stays.insert(name)).collect();
+    let at_place = in_order.iter().zip(&new).take_while(|(old, new)| old == new).count();
+    in_order[at_place..].iter().map(|name| name.to_vec()).collect()
 }
 
 /// Pseudo headers are set and never removed; the others are the pairs in their order.
