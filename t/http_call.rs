@@ -1,7 +1,8 @@
 //! proxy_http_call: calls out of every phase, what comes back, and what becomes of the request that waits.
 
 use super::ops::wait_for;
-use super::support::{Nginx, Outcome, Probe, Running};
+use super::support::{Nginx, Outcome, Probe, Running, Server, valgrind};
+use std::time::{Duration, Instant};
 
 /// Echoes requests with their bodies, answers in odd ways at other paths.
 fn upstreams(nginx: Nginx) -> Nginx {
@@ -314,4 +315,42 @@ fn calls_from_on_configure_of_a_worker_arrive_without_a_request() {
     assert_eq!(lines[1], "get_header_map_value 6 :status -> 0 418");
     assert!(lines[2].ends_with(" -> 0 2"), "{lines:?}");
     assert_eq!(lines[4], "get_header_map_value 6 :status -> 0 200");
+}
+
+/// Jobs have their share of the time, and who reads a response rests after each piece once it is used up. The light thread
+/// of jobs begins the next round, whether it has anything to do by itself or not.
+#[test]
+fn a_large_response_waits_for_no_other_job() {
+    const SIZE: usize = 12 << 20;
+    if valgrind() {
+        return;
+    }
+    let server = Server::start("127.0.0.1", |peer| {
+        peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n"));
+        peer.send(vec![b'x'; SIZE]);
+    });
+    let upstream = server.as_ref().expect("a server").address();
+    let least = |configure: &str| {
+        let nginx = Probe::new(&format!(
+            "request_headers: http_call {upstream} '' '' '' 20000
+             request_headers: pause
+             http_call_response: args
+             http_call_response: set_effective_context caller
+             http_call_response: continue_stream 0
+             {configure}"
+        ))
+        .start();
+        let took = (0..5).map(|_| {
+            let began = Instant::now();
+            assert_eq!(nginx.get("/").status, 200);
+            began.elapsed()
+        });
+        let least = took.min().expect("a time");
+        let size = format!("body_size={SIZE}");
+        assert_eq!(nginx.guest_log("probe").iter().filter(|line| line.contains(&size)).count(), 5);
+        least
+    };
+    // A tick wakes it all the time.
+    let (alone, beside) = (least(""), least("configure: set_tick_period_milliseconds 5"));
+    assert!(alone < 4 * beside + Duration::from_millis(50), "{alone:?}, and {beside:?}");
 }

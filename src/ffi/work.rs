@@ -342,7 +342,7 @@ pub unsafe extern "C" fn rpw_call_advance(
         let io = io.ok_or_else(|| Failure::new("rpw_call_advance: NULL argument"))?;
         let host = nginx::host()?;
         let began = host.monotonic_clock();
-        Ok(DESK.with_borrow_mut(|desk| {
+        let code = DESK.with_borrow_mut(|desk| {
             let Some(call) = desk.calls.get_mut(&id) else { return RPW_CALL_GONE };
             call.out.clear();
             let before = call.received();
@@ -365,7 +365,12 @@ pub unsafe extern "C" fn rpw_call_advance(
             io.length = call.out.len();
             io.reusable = reusable.into();
             code
-        }))
+        });
+        if io.rest_ms > 0 {
+            // The light thread of jobs ends the round, and it may wait for longer than that.
+            announce();
+        }
+        Ok(code)
     })
 }
 
