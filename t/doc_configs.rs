@@ -63,6 +63,8 @@ fn adapted(block: &str) -> String {
     for (what, by) in [
         ("listen 127.0.0.1:8080;", "listen unix:block.sock;"),
         ("/etc/nginx/my_filter.wasm", "bare.wasm"),
+        (r#"trusted_certificate = "/etc/nginx/auth-ca.pem""#, "verify = false"),
+        (r#""/etc/nginx/filters/" .. name .. ".wasm""#, r#""bare.wasm""#),
         ("\"/var/cache/nginx-wasm\"", "ngx.config.prefix() .. \"cache\""),
         ("\"/var/lib/filters\"", "ngx.config.prefix() .. \"store\""),
         ("sha256:…", &format!("sha256:{DIGEST}")),
