@@ -236,13 +236,14 @@ check() {
     # First, since all else that cargo does here renews them.
     say "lock files"
     local manifest
-    for manifest in Cargo.toml fuzz/Cargo.toml; do
+    for manifest in Cargo.toml fuzz/Cargo.toml t/grpc/tonic/Cargo.toml; do
         cargo tree --locked --manifest-path "$manifest" >/dev/null ||
             die "the Cargo.lock beside $manifest has not followed: cargo tree --manifest-path $manifest renews it"
     done
     say "formatting"
     cargo fmt --all --check
     cargo fmt --manifest-path fuzz/Cargo.toml --check
+    cargo fmt --manifest-path t/grpc/tonic/Cargo.toml --check
     say "clippy"
     cargo clippy --release --all-targets -- -D warnings
     cargo clippy --release --all-targets -p proxy-wasm-host -- -D warnings

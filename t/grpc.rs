@@ -36,13 +36,16 @@ impl Server {
 
     /// One of the servers in `grpc/`, at a path or an address with a port.
     pub fn start_script(script: &str, socket: &str, files: &[&str]) -> Server {
-        let mut command = python(script, &[&["server", socket], files].concat());
+        Server::run(python(script, &[&["server", socket], files].concat()))
+    }
+
+    fn run(mut command: Command) -> Server {
         let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("python3");
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a server");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("a line");
         let port = line.trim().strip_prefix("ready ").and_then(|port| port.parse().ok());
-        Server { child, port: port.unwrap_or_else(|| panic!("{script}: {line:?}")) }
+        Server { child, port: port.unwrap_or_else(|| panic!("{command:?}: {line:?}")) }
     }
 }
 
@@ -51,6 +54,15 @@ impl Server {
     /// One at a port of its own.
     pub fn start_tcp() -> Server {
         Server::start_script(PEER, "127.0.0.1:0", &[])
+    }
+
+    /// One on tonic.
+    pub fn start_tonic(socket: &Path, files: &[&str]) -> Server {
+        let found = Command::new(root().join("tools/tonic-peer")).output().expect("a script");
+        assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+        let mut command = Command::new(String::from_utf8_lossy(&found.stdout).trim());
+        command.arg("server").arg(socket).args(files);
+        Server::run(command)
     }
 
     /// Ends it as a crash does.

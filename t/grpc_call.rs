@@ -17,6 +17,13 @@ impl Peer {
         Peer { server, dir }
     }
 
+    /// One on tonic.
+    pub fn start_tonic() -> Peer {
+        let dir = tempfile::tempdir().expect("a directory");
+        let server = Server::start_tonic(&dir.path().join("grpc.sock"), &[]);
+        Peer { server, dir }
+    }
+
     /// The upstream as a filter names it.
     pub fn upstream(&self) -> String {
         format!("unix:{}", self.dir.path().join("grpc.sock").display())
@@ -74,7 +81,7 @@ fn a_call_that_succeeds_is_one_message() {
 }
 
 /// The code and the message with which a call ends.
-fn failure(run: &Outcome) -> (String, String) {
+pub fn failure(run: &Outcome) -> (String, String) {
     let lines = run.of("grpc_close");
     let value = |op: &str| {
         let line = lines.iter().find_map(|line| line.strip_prefix(op));
@@ -83,7 +90,7 @@ fn failure(run: &Outcome) -> (String, String) {
     (value("args -> token=1 status="), value("get_status -> 0 "))
 }
 
-const FAILURE: &str = "grpc_receive,grpc_close: args; grpc_close: get_status";
+pub const FAILURE: &str = "grpc_receive,grpc_close: args; grpc_close: get_status";
 
 #[test]
 fn a_call_that_the_server_fails_is_one_close() {

@@ -20,7 +20,12 @@ fn server(dir: &Path) -> Server {
 }
 
 /// A request whose filter calls the server in that folder.
-fn calling(dir: &Path, setup: &str, fails: bool, change: impl FnOnce(Nginx) -> Nginx) -> Outcome {
+pub fn calling(
+    dir: &Path,
+    setup: &str,
+    fails: bool,
+    change: impl FnOnce(Nginx) -> Nginx,
+) -> Outcome {
     let nginx = Probe::new(&format!(
         "request_headers: grpc_call grpcs://unix:{}/grpc.sock t.Peer echo '' hello 5000
          request_headers: pause
@@ -41,7 +46,7 @@ fn calling(dir: &Path, setup: &str, fails: bool, change: impl FnOnce(Nginx) -> N
     Outcome { nginx, response }
 }
 
-fn trusting(dir: &Path) -> String {
+pub fn trusting(dir: &Path) -> String {
     format!(r#"assert(wasm.setup({{ trusted_certificate = "{}/ca.pem" }}))"#, dir.display())
 }
 

@@ -47,6 +47,8 @@ mod grpc_stream;
 #[cfg(feature = "grpc")]
 mod grpc_tls;
 #[cfg(feature = "grpc")]
+mod grpc_tonic;
+#[cfg(feature = "grpc")]
 #[path = "../tests/h2_frames.rs"]
 mod h2_frames;
 mod harness;
