@@ -228,7 +228,7 @@ fn other_buffers_are_not_there() {
 #[test]
 fn unknown_buffers_are_bad_arguments() {
     let mut list = Vec::new();
-    for buffer in ["9", "100", "max"] {
+    for buffer in ["10", "100", "max"] {
         list.push((format!("get_buffer_bytes {buffer} 0 max"), "2"));
         list.push((format!("get_buffer_status {buffer}"), "2"));
         list.push((format!("set_buffer_bytes {buffer} 0 0 x"), "2"));

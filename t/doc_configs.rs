@@ -1,5 +1,6 @@
 //! Each configuration for nginx that the documentation shows starts, with the filters of `examples/`.
 
+use super::support::tls::self_signed;
 use super::support::{Nginx, listen_http2, root};
 use std::fs;
 use std::path::PathBuf;
@@ -34,9 +35,10 @@ fn blocks(page: &str) -> Vec<&str> {
 }
 
 /// What the blocks take from the machine that they would run on, put into the test's folder.
-fn nginx() -> Nginx {
+fn nginx(certificate: &[u8]) -> Nginx {
     let mut nginx = Nginx::new()
         .file("cache/.keep", "")
+        .file("ca.pem", certificate)
         .wat("bare")
         .http("lua_socket_log_errors off;\nupstream backend { server unix:nothing.sock; }\n");
     for entry in fs::read_dir(root().join("examples")).expect("a folder") {
@@ -67,6 +69,7 @@ fn adapted(block: &str) -> String {
         (r#""/etc/nginx/filters/" .. name .. ".wasm""#, r#""bare.wasm""#),
         ("\"/var/cache/nginx-wasm\"", "ngx.config.prefix() .. \"cache\""),
         ("\"/var/lib/filters\"", "ngx.config.prefix() .. \"store\""),
+        ("/etc/nginx/auth-ca.pem", "ca.pem"),
         ("sha256:…", &format!("sha256:{DIGEST}")),
     ] {
         text = text.replace(what, by);
@@ -80,6 +83,9 @@ fn adapted(block: &str) -> String {
 
 #[test]
 fn every_block_starts() {
+    let keys = tempfile::tempdir().expect("a folder");
+    self_signed(keys.path(), "ca", "/CN=auth");
+    let certificate = fs::read(keys.path().join("ca.pem")).expect("a certificate");
     let mut tried = 0;
     for page in pages() {
         let text = fs::read_to_string(&page).expect("a page");
@@ -88,7 +94,7 @@ fn every_block_starts() {
             if let Some(inner) = block.strip_prefix("http {\n") {
                 block = inner.trim_end().strip_suffix('}').expect("its end").to_owned();
             }
-            let mut nginx = nginx();
+            let mut nginx = nginx(&certificate);
             if !block.contains("init_by_lua_block") {
                 nginx = nginx.http("init_by_lua_block { wasm = require(\"resty.proxy-wasm\") }\n");
             }

@@ -96,8 +96,16 @@ const OF_RESPONSE: Ops<'static> = &[
 ];
 
 /// Properties whose value the tests below work out.
-const ELSEWHERE: &[&str] =
-    &["request.time", "request.duration", "source.address", "source.port", "connection.id"];
+const ELSEWHERE: &[&str] = &[
+    "request.time",
+    "request.duration",
+    "source.address",
+    "source.port",
+    "connection.id",
+    // t/vendor.rs
+    "plugin_vm_memory",
+    "x_request_id",
+];
 
 const VARIABLES: &str = r#"
     set $node node-1;
