@@ -206,7 +206,7 @@ fn phases_that_cannot_wait_say_so() {
 
 #[test]
 fn calls_of_response_callbacks_hold_nothing() {
-    for callback in ["response_headers", "response_body@eos"] {
+    for callback in ["response_headers", "response_body@more"] {
         let run = probe(&format!("{callback}: {}", call("/never"))).run();
         assert_eq!(answer(&run), (REACHED.0, REACHED.1.into()), "{callback}");
         let line = run.nginx.wait_for_log("dropped: its stream ended");
@@ -214,6 +214,27 @@ fn calls_of_response_callbacks_hold_nothing() {
         assert!(line.contains("wasm plugin \"probe\": HTTP call to unix:/"), "{line}");
         assert!(line.contains("request: \"GET / HTTP/1.1\""), "{line}");
     }
+}
+
+/// The end of the stream comes next, and drops them not: a filter could report nothing of a whole response otherwise.
+#[test]
+fn calls_with_the_last_piece_of_a_response_are_made() {
+    let nginx = probe(&format!(
+        "response_body@eos: {}
+         http_call_response: args
+         http_call_response: get_buffer_bytes 4 0 max
+         http_call_response: set_effective_context caller",
+        call("/gate")
+    ))
+    .nginx(|nginx| nginx.server("location = /open { proxy_pass http://unix:upstream.sock; }"))
+    .start();
+    assert_eq!(nginx.get("/").text(), REACHED.1);
+    // It is answered when the stream has ended, so the plugin context is told.
+    assert_eq!(nginx.get("/open").text(), "opened");
+    let lines = wait_for(&nginx, "http_call_response", 3);
+    assert_eq!(lines[0], "args -> token=1 headers=4 body_size=4 trailers=0");
+    assert_eq!(lines[1], "get_buffer_bytes 4 0 max -> 0 gate");
+    assert!(lines[2].starts_with("set_effective_context caller -> 2"), "{lines:?}");
 }
 
 /// The probe with that script as the context `ctx`.

@@ -87,6 +87,8 @@ pub struct CallOf {
     pub size: usize,
     /// It was made in `proxy_on_done` of that plugin context, which lives on until it is answered.
     pub at_end: bool,
+    /// It was made with the last piece of a response: it is its plugin context's when the stream ends.
+    pub with_last_piece: bool,
 }
 
 /// What a context had under way that nobody waits for any more.
@@ -191,6 +193,9 @@ impl Calls {
         let grpc = &mut self.grpc;
         self.pending.retain(|token, of| {
             of.holds = of.holds.filter(|held| *held != context);
+            if of.with_last_piece {
+                of.stream = of.stream.filter(|stream| *stream != context);
+            }
             let stays = of.stream != Some(context) && of.root != context;
             if !stays {
                 let kind = if grpc.end(*token) {

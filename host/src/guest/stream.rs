@@ -81,6 +81,8 @@ pub struct Stream {
     pub cut: Option<u16>,
     /// Whether the response's body was given to the stream, as far as there is one.
     pub saw_response_body: bool,
+    /// The guest is told of the last piece of the response's body, or was.
+    pub last_piece: bool,
     /// Whether a body follows the response's headers, as far as that was asked.
     pub response_has_body: Option<bool>,
     /// The response's body is encoded: the filter sees it as the upstream sent it.
@@ -136,6 +138,7 @@ impl Stream {
             direct_body_sent: false,
             cut: None,
             saw_response_body: false,
+            last_piece: false,
             response_has_body: None,
             response_encoded: false,
             response_bytes: (0, 0),

@@ -153,7 +153,13 @@ pub(super) fn begin_holding(
     let ends = matches!(state.call.callback, Callback::Done | Callback::Log | Callback::Delete);
     let stream = Some(effective).filter(|id| *id != root && !ends);
     let at_end = state.call.callback == Callback::Done && state.call.context == root;
-    let of = CallOf { root, stream, holds, upstream, size, at_end };
+    // The end of the stream, which comes next, is not to drop what it was about to say.
+    let with_last_piece = match state.call.callback {
+        Callback::ResponseBody => state.stream().is_some_and(|stream| stream.last_piece),
+        Callback::ResponseTrailers => true,
+        _ => false,
+    };
+    let of = CallOf { root, stream, holds, upstream, size, at_end, with_last_piece };
     state.begin_call(of).ok_or_else(|| too_many_calls(state))
 }
 

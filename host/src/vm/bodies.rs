@@ -185,6 +185,7 @@ impl Vm {
             return Err(gone());
         };
         s.saw_response_body = true;
+        s.last_piece = event.end_of_stream;
         match s.response_body.course() {
             Course::Shown => {}
             Course::PassedOn => return Ok(Outcome::of(Output::Unchanged)),
