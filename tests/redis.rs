@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use redis_protocol::resp3::decode::complete::decode_range;
 use resty_proxy_wasm::callout::{FailureKind, Upstream};
 use resty_proxy_wasm::limits;
-use resty_proxy_wasm::redis::{Broken, Call, Found, Options, Pool, Query, Scanner, Target};
+use resty_proxy_wasm::redis::{Action, Broken, Call, Found, Options, Pool, Query, Scanner, Target};
 
 fn line(kind: char, text: impl std::fmt::Display) -> Vec<u8> {
     format!("{kind}{text}\r\n").into_bytes()
@@ -179,4 +179,51 @@ fn compressing_has_a_limit_on_both_sides() {
     assert!(answers[0].starts_with("0 <2056 bytes"), "{answers:?}");
     assert_eq!(answers[1..], ["3", "3"]);
     assert_eq!(probe.warned().len(), 1);
+}
+
+fn pinged(pool: &mut Pool<&'static str>) -> u32 {
+    let call = Call {
+        token: 1,
+        target: Arc::new(Target {
+            name: "server".into(),
+            upstream: Upstream::parse(b"10.0.0.1:1", false).expect("an address"),
+            options: Options::default(),
+            timeout_ms: 1000,
+        }),
+        query: Query { bytes: b"*1\r\n$4\r\nPING\r\n".to_vec(), answers: 1 },
+        timeout_ms: 1000,
+    };
+    pool.call("owner", 0, call, 0)
+}
+
+/// A stream that ends before there is a connection, say: what it wanted to be written is written.
+#[test]
+fn a_call_that_is_given_up_before_there_is_a_connection_is_sent() {
+    let mut pool = Pool::default();
+    let (first, second) = (pinged(&mut pool), pinged(&mut pool));
+    let Action(connection) = pool.take_action().expect("a connection to make");
+    pool.cancel(first);
+    pool.connected(connection, None);
+    let mut out = Vec::new();
+    pool.next(connection, &mut out, 0);
+    assert_eq!(out, b"*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\n");
+    // Each answer goes to its call, and nobody is told of the first.
+    pool.receive(connection, b"+ONE\r\n+TWO\r\n", false, 0);
+    let (event, ..) = pool.take_event().expect("an answer");
+    assert_eq!((event.id, event.result.expect("bytes")), (second, b"+TWO\r\n".to_vec()));
+    assert!(pool.take_event().is_none());
+}
+
+#[test]
+fn so_many_calls_that_are_given_up_wait_for_a_connection() {
+    let mut pool = Pool::default();
+    for _ in 0..limits::CALLS + 10 {
+        let id = pinged(&mut pool);
+        pool.cancel(id);
+    }
+    let Action(connection) = pool.take_action().expect("a connection to make");
+    pool.connected(connection, None);
+    let mut out = Vec::new();
+    pool.next(connection, &mut out, 0);
+    assert_eq!(out.len(), limits::CALLS * b"*1\r\n$4\r\nPING\r\n".len());
 }

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::abi::LogLevel;
 use crate::callout::{self, FailureKind, Target};
+use crate::limits;
 use crate::ports::Host;
 use crate::redis::{Action, Command, Event, Lost, Pool, Wait};
 use crate::vm::{CallRef, Plugin};
@@ -32,6 +33,8 @@ struct Redis {
     pool: Pool<Owner>,
     /// The numbers of calls in the pool, by their plugins' addresses.
     ids: FxHashMap<(usize, CallRef), u32>,
+    /// When the log was told last of a server's failures, and how many calls have failed since, by plugin and server.
+    told: FxHashMap<(usize, String), (u64, usize)>,
     /// What is to be sent, lent to Lua.
     out: Vec<u8>,
     /// What to connect to, and whose certificate it must show, lent to Lua.
@@ -122,7 +125,7 @@ fn deliver(host: &Arc<dyn Host>, before: u64) {
         work::announce();
     }
     for lost in lost {
-        log_lost(&lost);
+        log_lost(&lost, host.monotonic_clock());
     }
     let mut before = before;
     while let Some(answer) = REDIS.with_borrow_mut(next_answer) {
@@ -136,17 +139,36 @@ fn next_answer(redis: &mut Redis) -> Option<Answer> {
     Some(Answer::Redis(plugin, of, result))
 }
 
-/// One line for all calls that fail by one cause: they may be thousands.
-fn log_lost(lost: &Lost<Owner>) {
-    let (plugin, name, why) = (lost.owner.0.name(), &lost.name, &lost.why);
+/// One line for all calls that fail by one cause, and one for each second: they may be thousands.
+fn log_lost(lost: &Lost<Owner>, now: u64) {
+    let (plugin, name, why) = (&lost.owner.0, &lost.name, &lost.why);
+    let more = REDIS.with_borrow_mut(|redis| {
+        // Names are few: a plugin context begins with so many servers at most, but may call others.
+        if redis.told.len() >= limits::REDIS_CONNECTIONS {
+            redis.told.retain(|_, (at, _)| now - *at < QUIET_NANOS);
+        }
+        let told = redis.told.entry((address(plugin), name.clone())).or_insert((0, 0));
+        if told.0 != 0 && now - told.0 < QUIET_NANOS {
+            told.1 += lost.calls;
+            return None;
+        }
+        told.0 = now;
+        Some(std::mem::take(&mut told.1))
+    });
+    let Some(more) = more else { return };
     let what = match lost.calls {
         0 => format!("Redis server {name}"),
         1 => format!("Redis call to {name} failed"),
         many => format!("{many} Redis calls to {name} failed"),
     };
-    let line = format!("wasm plugin \"{plugin}\": {what}: {why}");
+    let more =
+        if more == 0 { String::new() } else { format!("; so did {more} in the second before") };
+    let line = format!("wasm plugin \"{}\": {what}: {why}{more}", plugin.name());
     nginx::log(None, LogLevel::Warn, line.as_bytes());
 }
+
+/// For so long the log is told nothing more of a server's failures.
+const QUIET_NANOS: u64 = 1_000 * NANOS_PER_MS;
 
 /// Says that a connection is there.
 ///

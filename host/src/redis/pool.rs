@@ -60,6 +60,8 @@ struct Waiting<O> {
     deadline: u64,
     /// What came of it waits to be told.
     ended: bool,
+    /// Nobody waits for its answer: it is to be sent, no more.
+    given_up: bool,
 }
 
 struct Entry<O> {
@@ -72,6 +74,8 @@ struct Entry<O> {
     /// `None` before there is one.
     machine: Option<Connection>,
     waiting: VecDeque<u32>,
+    /// How many of these nobody waits for, and their bytes.
+    given_up: (usize, usize),
     deadlines: BTreeSet<(u64, u32)>,
     /// Calls that were begun on it, and not told of.
     calls: usize,
@@ -128,7 +132,10 @@ impl<O: Clone> Pool<O> {
         let entry = connection.and_then(|connection| self.entries.get_mut(&connection));
         let (Some(entry), Some(connection)) = (entry, connection) else {
             let details = "there are as many connections as the host makes";
-            self.calls.insert(id, Waiting { owner, call, connection: 0, deadline, ended: false });
+            self.calls.insert(
+                id,
+                Waiting { owner, call, connection: 0, deadline, ended: false, given_up: false },
+            );
             self.lose(&[id], &Failure::new(FailureKind::Connect, details));
             return id;
         };
@@ -145,7 +152,10 @@ impl<O: Clone> Pool<O> {
                 0
             }
         };
-        self.calls.insert(id, Waiting { owner, call, connection, deadline, ended: false });
+        self.calls.insert(
+            id,
+            Waiting { owner, call, connection, deadline, ended: false, given_up: false },
+        );
         self.wake(connection);
         if unsent > limits::CALL_REQUEST_BODIES {
             let details = "the server does not take what is sent";
@@ -175,6 +185,7 @@ impl<O: Clone> Pool<O> {
                 server_name: target.server_name(),
                 machine: None,
                 waiting: VecDeque::new(),
+                given_up: (0, 0),
                 deadlines: BTreeSet::new(),
                 calls: 0,
                 drains: false,
@@ -250,13 +261,21 @@ impl<O: Clone> Pool<O> {
         let Some(machine) = entry.machine.as_mut().filter(|machine| machine.is_ready()) else {
             return;
         };
+        let mut given_up = Vec::new();
+        entry.given_up = (0, 0);
         for id in entry.waiting.drain(..) {
             if let Some(waiting) = self.calls.get(&id) {
                 machine.send(id, &waiting.call.query);
+                if waiting.given_up {
+                    given_up.push(id);
+                }
             }
         }
         if machine.unsent() > 0 {
             self.wake(connection);
+        }
+        for id in given_up {
+            self.forget(id);
         }
     }
 
@@ -384,6 +403,9 @@ impl<O: Clone> Pool<O> {
         let Some(waiting) = self.calls.get_mut(&id).filter(|waiting| !waiting.ended) else {
             return;
         };
+        if waiting.given_up {
+            return self.forget(id);
+        }
         waiting.ended = true;
         let (connection, deadline) = (waiting.connection, waiting.deadline);
         self.events.push_back(Event { id, result });
@@ -415,8 +437,25 @@ impl<O: Clone> Pool<O> {
         std::mem::take(&mut self.lost)
     }
 
-    /// Gives a call up: its answer is dropped when it comes.
+    /// Gives a call up: its answer is dropped when it comes. One that waits for its connection is sent all the same, as long as
+    /// there are not too many of those.
     pub fn cancel(&mut self, id: u32) {
+        let Some(waiting) = self.calls.get_mut(&id) else { return };
+        let size = waiting.call.query.bytes.len();
+        if let Some(entry) = self.entries.get_mut(&waiting.connection)
+            && !entry.machine.as_ref().is_some_and(Connection::is_ready)
+            && entry.given_up.0 < limits::CALLS
+            && entry.given_up.1 + size <= limits::CALL_REQUEST_BODIES
+        {
+            entry.given_up = (entry.given_up.0 + 1, entry.given_up.1 + size);
+            waiting.given_up = true;
+            return;
+        }
+        self.forget(id);
+    }
+
+    /// Forgets a call that nobody is told of.
+    fn forget(&mut self, id: u32) {
         if let Some(waiting) = self.calls.remove(&id).filter(|waiting| !waiting.ended) {
             self.leave(id, waiting.connection, waiting.deadline);
         }

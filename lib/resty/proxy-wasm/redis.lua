@@ -130,19 +130,22 @@ local function step(conn)
         local data = io.length > 0 and ffi_str(io.data, io.length)
         local wait = wait_ms[0]
         conn.look()
-        if rc == STOP then
-            return nil
-        elseif rc ~= WAIT then
+        if rc ~= STOP and rc ~= WAIT then
             check(rc)
             return 1
+        elseif data then
+            -- What nobody waits for is sent before the connection is closed.
+            conn.sock:settimeouts(CONNECT_MS, max(wait, 1), LONGEST_MS)
+            local ok, err = conn.sock:send(data)
+            if not ok then
+                fail(conn, err == "timeout" and "timeout" or "closed", err)
+                return nil
+            end
+        end
+        if rc == STOP then
+            return nil
         elseif not data then
             return wait / 1000
-        end
-        conn.sock:settimeouts(CONNECT_MS, max(wait, 1), LONGEST_MS)
-        local ok, err = conn.sock:send(data)
-        if not ok then
-            fail(conn, err == "timeout" and "timeout" or "closed", err)
-            return nil
         end
     end
 end
