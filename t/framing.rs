@@ -224,3 +224,71 @@ fn a_changed_protocol_has_no_other_status() {
         }
     }
 }
+
+/// What an upstream sends as a status that is not one of a final response ends with its headers, and stays what it is.
+#[test]
+fn a_response_that_is_none_stays_without_a_body() {
+    for status in ["099", "100", "103", "199"] {
+        let head = format!("HTTP/1.1 {status} X\r\nX-A: 1\r\n\r\nHTTP/1.1 200 OK\r\n\r\nhi");
+        let upstream = Upstream::start(move |_, out| out.write_all(head.as_bytes()));
+        for (script, refused) in [
+            ("response_headers: replace_header_map_value 2 :status 200", true),
+            ("response_body@eos: set_buffer_bytes 1 0 max more", false),
+        ] {
+            let nginx = Nginx::new()
+                .guest("probe")
+                .http(&contexts("", &[("probe", "a", script)]))
+                .server(&format!(
+                    "location / {{
+                        header_filter_by_lua_block {{ call('on_http_response_headers', a) }}
+                        body_filter_by_lua_block {{ call('on_http_response_body', a) }}
+                        proxy_pass {};
+                    }}
+                    location = /second {{ return 200 second; }}",
+                    upstream.url()
+                ))
+                .start();
+            if refused {
+                nginx.expect_log("the upstream's status is not that of a final response");
+            }
+            let bytes = nginx.raw(
+                "GET / HTTP/1.1\r\nHost: t\r\n\r\n\
+                 GET /second HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n",
+            );
+            let text = String::from_utf8_lossy(&bytes);
+            let (first, rest) = text.split_once("\r\n\r\n").expect("a head");
+            assert!(first.starts_with(&format!("HTTP/1.1 {status} ")), "{script}: {text}");
+            assert!(rest.starts_with("HTTP/1.1 200 OK"), "{script}: {text}");
+            assert!(rest.ends_with("\r\n\r\nsecond"), "{script}: {text}");
+        }
+    }
+}
+
+/// nginx answers these by a page of its own, through the filters of the server.
+#[test]
+fn methods_that_nginx_refuses_are_answered_through_filters() {
+    let script = "response_headers: add_header_map_value 2 x-a 1
+        response_headers: remove_header_map_value 2 content-length
+        response_body: set_buffer_bytes 1 0 max mine";
+    let nginx = Nginx::new()
+        .guest("probe")
+        .http(&contexts("", &[("probe", "a", script)]))
+        .server(
+            "header_filter_by_lua_block { call('on_http_response_headers', a) }
+             body_filter_by_lua_block { call('on_http_response_body', a) }",
+        )
+        .start();
+    for (line, status) in [
+        ("CONNECT / HTTP/1.1", 405),
+        ("CONNECT a:443 HTTP/1.1", 400),
+        ("TRACE / HTTP/1.1", 405),
+        ("get / HTTP/1.1", 400),
+    ] {
+        let mut connection = nginx.connect();
+        connection.write(format!("{line}\r\nHost: a\r\n\r\n").as_bytes());
+        let answer = connection.answer_to("CONNECT").expect("an answer");
+        assert_eq!((answer.status, answer.text().as_str()), (status, "mine"), "{line}");
+        assert_eq!(answer.header("x-a"), Some("1"), "{line}");
+        assert_eq!(connection.read_to_end(), b"", "{line}");
+    }
+}

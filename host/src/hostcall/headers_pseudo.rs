@@ -84,13 +84,12 @@ fn goes_by_name(is_head: bool, method: &[u8]) -> bool {
 
 /// A final status, for a response that is one.
 fn check_status(state: &State, value: &[u8]) -> Result<(), &'static str> {
-    const SWITCHING_PROTOCOLS: u16 = 101;
     status_code(value).ok_or(": a status is a number from 200 to 999")?;
-    let now = state.request().map_or(0, |request| state.host.response_status(request));
-    if now == SWITCHING_PROTOCOLS {
-        return Err(": the connection has changed its protocol");
+    match state.request().map_or(0, |request| state.host.response_status(request)) {
+        101 => Err(": the connection has changed its protocol"),
+        10..=199 => Err(": the upstream's status is not that of a final response"),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn status_code(value: &[u8]) -> Option<i32> {

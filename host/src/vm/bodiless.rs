@@ -172,7 +172,8 @@ impl Vm {
     }
 }
 
-/// Statuses whose responses end with their headers (RFC 9112, section 6.3).
+/// Statuses whose responses end with their headers (RFC 9112, section 6.3). Servers frame those below 100, which no client
+/// should get, like interim ones; a single digit is no status.
 fn is_bodiless_status(status: u16) -> bool {
-    matches!(status, 100..=199 | 204 | 304)
+    matches!(status, 10..=199 | 204 | 304)
 }
