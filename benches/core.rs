@@ -190,7 +190,8 @@ fn calls(c: &mut Criterion) {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 16\r\ncontent-type: text/plain\r\n\r\nsixteen bytes...";
     c.bench_function("HTTP call", |b| {
         b.iter(|| {
-            let request = callout::Request::build(&upstream, &[], b"", &[]).expect("a request");
+            let request =
+                callout::Request::build(&upstream, &[], b"", &[], |_| ()).expect("a request");
             let mut exchange = Exchange::new(&request).expect("an exchange");
             let mut out = Vec::new();
             exchange.advance(b"", false, &mut out);

@@ -404,20 +404,6 @@ fn names_of_upstreams_and_authorities() {
 }
 
 #[test]
-fn options_of_a_connection() {
-    let headers = |options: usize| {
-        format!("request_headers: http_call up connection=\\R{{{options}}},|x=1 '' '' 1000")
-    };
-    // A list has one more entry than commas.
-    let most = limits::CONNECTION_OPTIONS - 1;
-    let probe = Probe::new(&format!("{}\n{}", headers(most), headers(most + 1)));
-    probe.open().request_headers();
-    assert_eq!(probe.answers(), ["0 1", "2"]);
-    let told = "proxy_on_request_headers: proxy_http_call: too many connection options";
-    assert_eq!(probe.warned(), [told]);
-}
-
-#[test]
 fn headers_and_trailers_of_calls_count_as_their_bodies_do() {
     const SIZE: usize = 100 * 1024;
     let pair = format!("x=\\R{{{SIZE}}}v");

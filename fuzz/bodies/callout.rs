@@ -30,7 +30,7 @@ fn name(name: &[u8]) {
         }
         let authority = upstream.authority();
         assert!(Upstream::parse(authority.as_bytes(), upstream.tls).is_some(), "{authority:?}");
-        assert!(Request::build(&upstream, &[], b"", &[]).is_ok());
+        assert!(Request::build(&upstream, &[], b"", &[], |_| ()).is_ok());
     }
 }
 
@@ -42,7 +42,7 @@ fn request(input: &mut Input<'_>) {
     let (headers, trailers) = (pairs(input), pairs(input));
     let (headers, trailers) = (lent(&headers), lent(&trailers));
     let upstream = Upstream::parse(b"auth:8080", false).expect("an upstream");
-    let Ok(request) = Request::build(&upstream, &headers, body, &trailers) else { return };
+    let Ok(request) = Request::build(&upstream, &headers, body, &trailers, |_| ()) else { return };
     let mut exchange = Exchange::new(&request).expect("an exchange");
     let mut out = Vec::new();
     assert_eq!(exchange.advance(b"", false, &mut out), Step::Receive);
@@ -139,7 +139,8 @@ fn response(input: &mut Input<'_>) {
 
 fn fed(method: &[u8], pieces: &[&[u8]], closes: bool) -> End {
     let upstream = Upstream::parse(b"auth", false).expect("an upstream");
-    let request = Request::build(&upstream, &[(b":method", method)], b"", &[]).expect("a request");
+    let request =
+        Request::build(&upstream, &[(b":method", method)], b"", &[], |_| ()).expect("a request");
     let mut exchange = Exchange::new(&request).expect("an exchange");
     let mut out = Vec::new();
     assert_eq!(exchange.advance(b"", false, &mut out), Step::Receive);

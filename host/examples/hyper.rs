@@ -318,7 +318,7 @@ impl Proxy {
         ];
         let fields = message.headers.iter().map(|(name, value)| (&name[..], &value[..]));
         let headers: Vec<_> = pseudo.into_iter().chain(fields).collect();
-        let request = callout::Request::build(&upstream, &headers, body, &[])
+        let request = callout::Request::build(&upstream, &headers, body, &[], |_| ())
             .map_err(|malformed| malformed.0)?;
         let mut exchange = Exchange::new(&request).map_err(|failure| failure.to_string())?;
         let mut socket = TcpStream::connect(self.upstream)?;

@@ -121,8 +121,6 @@ pub const CALLS: usize = 4096;
 pub const UPSTREAM_NAME: usize = 4 * 1024;
 /// Names of upstreams that `setup`'s function answered for and that are kept for where Lua cannot be called.
 pub const ANSWERED_UPSTREAMS: usize = 1024;
-/// Options in the `Connection` headers of a call, each of which names a header that goes no further.
-pub const CONNECTION_OPTIONS: usize = 1024;
 /// The name of a foreign function.
 pub const FOREIGN_NAME: usize = 4 * 1024;
 /// The arguments of a foreign function.

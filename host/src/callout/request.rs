@@ -63,12 +63,14 @@ pub struct Request {
 }
 
 impl Request {
-    /// Makes a request. Defaults: GET, `/`.
+    /// Makes a request. Defaults: GET, `/`. `left_out` is told of each header that cannot be sent: filters hand on what a
+    /// client sent, which must not keep them from asking.
     pub fn build(
         upstream: &Upstream,
         headers: &Pairs<'_>,
         body: &[u8],
         trailers: &Pairs<'_>,
+        left_out: impl FnMut(&[u8]),
     ) -> Result<Self, Malformed> {
         let path = match pseudo(headers, b":path") {
             None | Some(b"") => PathAndQuery::from_static("/"),
@@ -80,7 +82,7 @@ impl Request {
         Ok(Self {
             method: method(pseudo(headers, b":method").unwrap_or(b"GET"))?,
             path,
-            fields: header_fields(upstream, headers, &trailers)?,
+            fields: header_fields(upstream, headers, &trailers, left_out)?,
             body: Bytes::copy_from_slice(body),
             trailers,
         })
@@ -127,6 +129,7 @@ fn header_fields(
     upstream: &Upstream,
     headers: &Pairs<'_>,
     trailers: &HeaderMap,
+    mut left_out: impl FnMut(&[u8]),
 ) -> Result<HeaderMap, Malformed> {
     let mut fields = HeaderMap::new();
     let host = authority(headers, upstream);
@@ -135,11 +138,14 @@ fn header_fields(
     }
     let host = HeaderValue::from_str(&host);
     fields.insert(HOST, host.map_err(|_| Malformed("bad :authority"))?);
-    let dropped = connection_options(headers)?;
+    let dropped = connection_options(headers);
     for (name, value) in headers.iter().filter(|(name, _)| !name.starts_with(b":")) {
-        let (name, value) = field(name, value)?;
+        let Ok((name, value)) = field(name, value) else {
+            left_out(name);
+            continue;
+        };
         let hop_by_hop = HOP_BY_HOP.contains(&name) || HOP_BY_HOP_OTHERS.contains(&name.as_str());
-        if !hop_by_hop && name != HOST && !dropped.contains(&name) {
+        if !hop_by_hop && name != HOST && !dropped.contains(name.as_str().as_bytes()) {
             fields.append(name, value);
         }
     }
@@ -184,14 +190,27 @@ fn trailer_fields(pairs: &Pairs<'_>) -> Result<HeaderMap, Malformed> {
     Ok(fields)
 }
 
-/// What the guest's own Connection header names goes no further either.
-fn connection_options(headers: &Pairs<'_>) -> Result<HashSet<HeaderName>, Malformed> {
+/// What the guest's own Connection header names goes no further either. Of its options only those are kept that are the name
+/// of a header, in lower case: a client may have sent thousands of others.
+fn connection_options(headers: &Pairs<'_>) -> HashSet<Vec<u8>> {
+    let mut named = HashSet::new();
     let mut options = headers
         .iter()
         .filter(|(name, _)| name.eq_ignore_ascii_case(CONNECTION.as_str().as_bytes()))
         .flat_map(|(_, value)| value.split(|b| *b == b','))
-        .map(<[u8]>::trim_ascii);
-    let first = options.by_ref().take(limits::CONNECTION_OPTIONS);
-    let names = first.filter_map(|name| HeaderName::from_bytes(name).ok()).collect();
-    if options.next().is_some() { Err(Malformed("too many connection options")) } else { Ok(names) }
+        .peekable();
+    if options.peek().is_none() {
+        return named;
+    }
+    let names: HashSet<Vec<u8>> =
+        headers.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
+    let mut lower = Vec::new();
+    for option in options {
+        lower.clear();
+        lower.extend(option.trim_ascii().iter().map(u8::to_ascii_lowercase));
+        if names.contains(&lower) && !named.contains(&lower) {
+            named.insert(lower.clone());
+        }
+    }
+    named
 }

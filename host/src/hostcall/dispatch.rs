@@ -2,6 +2,7 @@
 
 use wasmtime::Caller;
 
+use super::left_out::LeftOut;
 use super::memory::{Answer, give, slice, split, write_u32};
 use super::shown;
 use crate::abi::{Callback, Status};
@@ -64,13 +65,18 @@ pub fn proxy_http_call(
         return Err(Status::BadArgument.into());
     };
     let judged = judge(state, "proxy_http_call", is_registered.then_some(name), &upstream)?;
-    let request = match callout::Request::build(&upstream, &headers, body, &trailers) {
+    let mut left_out = LeftOut::default();
+    let leave_out = |name: &[u8]| left_out.add(name);
+    let request = match callout::Request::build(&upstream, &headers, body, &trailers, leave_out) {
         Ok(request) => request,
         Err(malformed) => {
             state.warn(&format!("proxy_http_call: {}", malformed.0));
             return Err(Status::BadArgument.into());
         }
     };
+    if let Some(what) = left_out.text() {
+        state.warn(&format!("a call is made without {what}"));
+    }
     let name = name.escape_ascii().to_string();
     let token = begin(state, name.clone(), size)?;
     if state.outlives_its_requests() {

@@ -11,6 +11,7 @@ mod grpc;
 mod headers;
 mod hosts;
 mod inject;
+mod left_out;
 pub mod link;
 mod log;
 pub mod memory;

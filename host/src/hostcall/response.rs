@@ -4,8 +4,8 @@ use percent_encoding::{AsciiSet, CONTROLS};
 use wasmtime::Caller;
 
 use super::headers;
+use super::left_out::LeftOut;
 use super::memory::{Answer, slice, split};
-use super::shown;
 use crate::abi::{Callback, MapType, Status, StreamType};
 use crate::codec::header;
 use crate::codec::header_map::{self, Pairs};
@@ -94,8 +94,8 @@ pub fn proxy_send_local_response(
             send(state, place, status, body, &headers, details, &mut left_out)?;
         }
     }
-    if let Some(warning) = left_out.warning() {
-        state.warn(&warning);
+    if let Some(what) = left_out.text() {
+        state.warn(&format!("a local response is sent without {what}"));
     }
     Ok(())
 }
@@ -109,39 +109,6 @@ struct LocalResponse<'a> {
     details: &'a [u8],
     body: &'a [u8],
     headers: &'a [(&'a [u8], &'a [u8])],
-}
-
-/// What a local response goes out without. It is most often a denial: one bad header must not let the request pass.
-#[derive(Default)]
-struct LeftOut {
-    whole: Vec<&'static str>,
-    headers: usize,
-    names: Vec<String>,
-}
-
-impl LeftOut {
-    const NAMES: usize = 8;
-
-    fn add(&mut self, name: &[u8]) {
-        self.headers += 1;
-        if self.names.len() < Self::NAMES {
-            self.names.push(format!("\"{}\"", shown(name)));
-        }
-    }
-
-    fn warning(mut self) -> Option<String> {
-        let mut parts: Vec<String> = self.whole.iter().map(|part| part.to_string()).collect();
-        if self.headers > 0 {
-            let unnamed = self.headers - self.names.len();
-            if unnamed > 0 {
-                self.names.push(format!("{unnamed} more"));
-            }
-            let names = self.names.join(", ");
-            parts.push(format!("headers that are not allowed or too many: {names}"));
-        }
-        (!parts.is_empty())
-            .then(|| format!("a local response is sent without {}", parts.join(", and without ")))
-    }
 }
 
 /// The headers that can be sent. Pseudo headers are ignored, as in Envoy: filters hand over the headers of a call's

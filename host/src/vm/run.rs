@@ -164,7 +164,8 @@ impl Vm {
             );
         }
         let found = self.state().contexts.streams.get(&stream);
-        let replaces = found.is_some_and(|s| s.direct_body.is_some() && !s.responded);
+        let replaces = found
+            .is_some_and(|s| !s.responded && (s.direct_body.is_some() || !s.injected.is_empty()));
         let rewrites_body = replaces
             || takes_body
                 && !is_empty
