@@ -98,7 +98,7 @@ impl Bench {
 
 /// One event; its effects are taken, as Lua would.
 fn run(context: &Rc<Context>, at: StreamRef, callback: Callback, body: &'static [u8]) -> Outcome {
-    let event = Event { callback, end_of_stream: true, piecewise: false, calls_hold: false, body };
+    let event = Event { end_of_stream: true, body, ..Event::headers(callback) };
     let ran = context.with_stream(at, |vm| {
         let outcome = vm.run(at.id, event)?;
         if let Some(stream) = vm.state_mut().contexts.streams.get_mut(&at.id) {

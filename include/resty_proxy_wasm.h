@@ -768,6 +768,10 @@ typedef struct rpw_event_t {
      */
     int32_t calls_hold;
     /**
+     * 1 when nothing of the response was sent, and the caller waits with it as long as the guest does.
+     */
+    int32_t waits;
+    /**
      * The chunk of a body event. Lent for the call.
      */
     const char *body;

@@ -22,6 +22,7 @@ mod calls_allow;
 mod calls_hold;
 mod chain;
 mod chain_held;
+mod content;
 mod content_type;
 mod context;
 mod doc_configs;

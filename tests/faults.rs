@@ -198,6 +198,7 @@ fn nothing_enters_a_guest_that_runs() {
             end_of_stream: false,
             piecewise: false,
             calls_hold: false,
+            waits: false,
             body: &[],
         };
         vm.run(outer.at.id, event)

@@ -13,6 +13,8 @@ pub struct Event<'a> {
     pub piecewise: bool,
     /// Of a request: it waits for the calls that its callbacks dispatch, whatever they answer.
     pub calls_hold: bool,
+    /// Of a response: nothing of it was sent, and the caller waits with it as long as the guest does.
+    pub waits: bool,
     /// The body chunk of a body event, else empty. It is lent for the time of the call.
     pub body: &'a [u8],
 }
@@ -20,7 +22,14 @@ pub struct Event<'a> {
 impl<'a> Event<'a> {
     /// The headers of a request or a response have come.
     pub fn headers(callback: Callback) -> Self {
-        Self { callback, end_of_stream: false, piecewise: false, calls_hold: false, body: &[] }
+        Self {
+            callback,
+            end_of_stream: false,
+            piecewise: false,
+            calls_hold: false,
+            waits: false,
+            body: &[],
+        }
     }
 
     /// A chunk of a body has come, the last one with `end_of_stream`.

@@ -298,6 +298,10 @@ fn tell(
     }
     outcome.body_action = RPW_BODY_LOST;
     let result = run(context, request, stream, event, lent, outcome);
+    if event.waits {
+        // Its caller sends what there is in the end, with its length.
+        return result;
+    }
     match outcome.body_action {
         RPW_BODY_HOLD => {
             request::add_growth(request, event.body.len(), 0);
@@ -388,6 +392,7 @@ fn read(event: &rpw_event_t) -> Result<Event<'_>, Failure> {
         end_of_stream: event.end_of_stream != 0,
         piecewise: event.piecewise != 0,
         calls_hold: event.calls_hold != 0,
+        waits: event.waits != 0,
         body,
     })
 }

@@ -212,6 +212,8 @@ pub struct rpw_event_t {
     pub piecewise: i32,
     /// 1 when a request waits for the calls that its callbacks dispatch, unless the options of its filter say otherwise.
     pub calls_hold: i32,
+    /// 1 when nothing of the response was sent, and the caller waits with it as long as the guest does.
+    pub waits: i32,
     /// The chunk of a body event. Lent for the call.
     pub body: *const c_char,
     /// Its bytes.

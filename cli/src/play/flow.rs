@@ -244,7 +244,8 @@ impl<'a> Flow<'a> {
                 stream
             }
         };
-        let event = Event { callback, end_of_stream, piecewise, calls_hold, body: chunk };
+        let event =
+            Event { callback, end_of_stream, piecewise, calls_hold, waits: false, body: chunk };
         let response = server.with(self.id, |request| request.response_headers.clone());
         let mut rescued = None;
         let run = || {

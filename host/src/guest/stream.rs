@@ -83,6 +83,10 @@ pub struct Stream {
     pub saw_response_body: bool,
     /// The guest is told of the last piece of the response's body, or was.
     pub last_piece: bool,
+    /// Nothing of the response was sent, see [`Event::waits`].
+    pub response_waits: bool,
+    /// The end of the response's body is held.
+    pub response_end_held: bool,
     /// Whether a body follows the response's headers, as far as that was asked.
     pub response_has_body: Option<bool>,
     /// The response's body is encoded: the filter sees it as the upstream sent it.
@@ -139,6 +143,8 @@ impl Stream {
             cut: None,
             saw_response_body: false,
             last_piece: false,
+            response_waits: false,
+            response_end_held: false,
             response_has_body: None,
             response_encoded: false,
             response_bytes: (0, 0),
@@ -188,6 +194,20 @@ impl Stream {
             Output::Hold => {}
         }
         Output::Replace(all)
+    }
+
+    /// Ends the hold on the end of a response's body, and says what goes on of it. What the guest injected as the end takes the
+    /// place of what is held.
+    pub fn let_response_body_go(&mut self) -> Output {
+        if !std::mem::take(&mut self.response_end_held) {
+            return Output::Unchanged;
+        }
+        let output = self.response_body.end(Action::Continue, true);
+        let output = if self.inject_ends { Output::Hold } else { output };
+        match self.with_injected(output, &[]) {
+            Output::Hold => Output::Replace(Vec::new()),
+            output => output,
+        }
     }
 
     /// Ends a request body event. The host takes a body whole, so what goes on before the last chunk is kept,
@@ -247,6 +267,7 @@ impl Stream {
             end_of_stream: true,
             piecewise,
             calls_hold: self.calls_hold,
+            waits: false,
             body: &[],
         };
         self.end_request_body(false, event)

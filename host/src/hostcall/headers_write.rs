@@ -13,7 +13,7 @@ use crate::abi::{Callback, MapType, Status};
 use crate::codec::header;
 use crate::codec::header_map::{self, Pairs};
 use crate::effect::{EffectKind, Size};
-use crate::guest::State;
+use crate::guest::{State, Stream};
 use crate::limits;
 use crate::ports::Phase;
 use crate::snapshot::HeaderMap;
@@ -262,7 +262,8 @@ fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
         return Err(Status::BadArgument);
     };
     let own_call = state.call.context == stream.id && callbacks.contains(&state.call.callback);
-    let held = stream.paused && map == MapType::RequestHeaders;
+    let held =
+        stream.paused && map == MapType::RequestHeaders || is_response_held(state, stream, map);
     if (own_call || held)
         && phases.contains(&state.host.phase(stream.request))
         && !state.host.headers_sent(stream.request)
@@ -276,6 +277,12 @@ fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
         _ => "a change of the response headers came too early or too late",
     });
     Err(Status::BadArgument)
+}
+
+/// Whether the response waits with its headers for what the guest makes of its body.
+fn is_response_held(state: &State, stream: &Stream, map: MapType) -> bool {
+    let own_body = state.call.context == stream.id && state.call.callback == Callback::ResponseBody;
+    map == MapType::ResponseHeaders && stream.response_waits && (own_body || stream.paused)
 }
 
 fn check_pair(state: &State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {

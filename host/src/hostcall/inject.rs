@@ -24,7 +24,7 @@ pub fn proxy_inject_encoded_data_to_filter_chain(
         state.warn("a piece of a body needs a stream, and the effective context is none");
         return Err(Status::BadArgument.into());
     };
-    let under_way = in_event || state.host.headers_sent(stream.request);
+    let under_way = in_event || stream.response_end_held || state.host.headers_sent(stream.request);
     let ended = stream.response_ended || stream.inject_ends || stream.direct_body_sent;
     let size = stream.injected.len() + piece.len();
     let most = state.plugin.body_limit.min(state.contexts.hold_room(stream));
@@ -41,6 +41,12 @@ pub fn proxy_inject_encoded_data_to_filter_chain(
     let Some(stream) = state.stream_mut() else { return Err(Status::BadArgument.into()) };
     stream.injected.extend_from_slice(piece);
     stream.inject_ends |= end_stream != 0;
+    // The end of a body that is held is no more waited for.
+    let ends_wait = stream.inject_ends && stream.response_end_held && !stream.resume;
+    stream.resume |= ends_wait;
+    if ends_wait {
+        state.call.resumed.push(effective);
+    }
     if !in_event {
         state.contexts.count_held(effective);
     }

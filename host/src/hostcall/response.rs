@@ -147,14 +147,16 @@ fn answer_place(state: &State) -> Result<Phase, Status> {
         state.warn("a local response needs a stream, and the effective context is none");
         return Err(Status::BadArgument);
     };
+    let own_body = state.call.callback == Callback::ResponseBody && stream.response_waits;
     let own_call = state.call.context == stream.id
-        && matches!(
-            state.call.callback,
-            Callback::ContextCreate
-                | Callback::RequestHeaders
-                | Callback::RequestBody
-                | Callback::ResponseHeaders
-        );
+        && (own_body
+            || matches!(
+                state.call.callback,
+                Callback::ContextCreate
+                    | Callback::RequestHeaders
+                    | Callback::RequestBody
+                    | Callback::ResponseHeaders
+            ));
     let phase = state.host.phase(stream.request);
     let open = matches!(phase, Phase::Request | Phase::ResponseHeaders)
         && !state.host.headers_sent(stream.request);

@@ -210,17 +210,21 @@ impl Vm {
         self.warn_of_encoding(stream, Callback::ResponseBody);
         let state = self.state_mut();
         let Some(s) = state.contexts.streams.get_mut(&stream) else { return Err(gone()) };
-        let holds = pauses && !event.end_of_stream;
+        let waits_at_end = at_end && event.waits && awaited.is_some();
+        let holds = pauses && !event.end_of_stream || waits_at_end;
         let failure = if holds && s.response_body.over_limit() {
             Some(too_large(Callback::ResponseBody, limit, room))
         } else {
-            awaited.map(Error::WaitsAtEnd)
+            awaited.filter(|_| !waits_at_end).map(Error::WaitsAtEnd)
         };
         if let Some(failure) = failure {
             s.response_body.give_up(state.plugin.fail_open);
             state.contexts.count_held(stream);
-            let is_cut = event.end_of_stream && !state.plugin.fail_open;
+            let is_cut = event.end_of_stream && !event.waits && !state.plugin.fail_open;
             return Err(if is_cut { cut_off(state, failure) } else { failure });
+        }
+        if waits_at_end {
+            return self.hold_response_end(stream, event);
         }
         if at_end {
             state.note_once(PAUSED_AT_END);
@@ -263,6 +267,37 @@ impl Vm {
         }
         let action = self.settle(stream, Action::Continue);
         Ok(Outcome { action, ends, still_holds, ..Outcome::of(output) })
+    }
+
+    /// Holds the end of a response of which nothing was sent, until the guest lets it go on, ends it or answers.
+    fn hold_response_end(&mut self, stream: ContextId, event: Event<'_>) -> Result<Outcome, Error> {
+        let action = self.hold(stream, Action::Pause, false)?;
+        let contexts = &mut self.state_mut().contexts;
+        let Some(s) = contexts.streams.get_mut(&stream) else { return Err(gone()) };
+        s.response_end_held = action == Action::Pause;
+        let output = if s.response_end_held {
+            s.response_body.hold()
+        } else {
+            let output = s.response_body.end(Action::Continue, true);
+            s.with_injected(output, event.body)
+        };
+        contexts.count_held(stream);
+        let awaits_call = self.awaits_call(stream);
+        Ok(Outcome { action, awaits_call, ..Outcome::of(output) })
+    }
+
+    /// What goes on of the end of a response's body that a pause held; `None` when it holds none. To be asked when
+    /// [`Vm::resumed`] has answered.
+    pub(super) fn let_response_body_go(
+        &mut self,
+        stream: ContextId,
+        action: Action,
+    ) -> Option<Output> {
+        let contexts = &mut self.state_mut().contexts;
+        let s = contexts.streams.get_mut(&stream).filter(|s| s.response_end_held)?;
+        let output = s.let_response_body_go();
+        contexts.count_held(stream);
+        Some(if action == Action::Continue { output } else { Output::Hold })
     }
 
     /// Drops what is left of a response that a local response came for when it was too late to send that.

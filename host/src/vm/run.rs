@@ -64,6 +64,11 @@ impl Vm {
 
     fn tell(&mut self, stream: ContextId, event: Event<'_>) -> Result<Outcome, Error> {
         let unchanged = |action| Outcome { action, ..Outcome::of(Output::Unchanged) };
+        if matches!(event.callback, Callback::ResponseHeaders | Callback::ResponseBody)
+            && let Some(s) = self.state_mut().contexts.streams.get_mut(&stream)
+        {
+            s.response_waits = event.waits;
+        }
         match event.callback {
             // It may have answered while it was created.
             Callback::RequestHeaders | Callback::RequestBody if self.begins(stream, event) => {
@@ -158,7 +163,8 @@ impl Vm {
             self.headers(Callback::ResponseHeaders, stream, count, end_of_stream, |e| {
                 &e.response_headers
             })?;
-        if action == Action::Pause {
+        let waits = self.state().contexts.streams.get(&stream).is_some_and(|s| s.response_waits);
+        if action == Action::Pause && !waits {
             self.state_mut().warn_once(
                 "Pause on response headers is not possible: the response goes on (hold the body instead)",
             );

@@ -43,7 +43,10 @@ impl Vm {
     pub fn resume(&mut self, stream: ContextId) -> Result<Outcome, Error> {
         let action = self.resumed(stream)?;
         let awaits_call = self.awaits_call(stream);
-        let body = self.let_request_body_go(stream, action);
+        let body = match self.let_response_body_go(stream, action) {
+            Some(body) => body,
+            None => self.let_request_body_go(stream, action),
+        };
         Ok(Outcome { action, awaits_call, ..Outcome::of(body) })
     }
 

@@ -138,6 +138,7 @@ typedef struct rpw_event_t {
     int32_t interpreted;
     int32_t piecewise;
     int32_t calls_hold;
+    int32_t waits;
     const char *body;
     size_t body_length;
     const struct rpw_pair_t *headers;

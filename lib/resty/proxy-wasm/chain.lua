@@ -4,6 +4,8 @@ local ffi = require("ffi")
 local bit = require("bit")
 local base = require("resty.core.base")
 local clib = require("resty.proxy-wasm.clib")
+local content = require("resty.proxy-wasm.content")
+local header_lines = require("resty.proxy-wasm.header_lines")
 local request_body = require("resty.proxy-wasm.request_body")
 local response = require("resty.proxy-wasm.response")
 local stream = require("resty.proxy-wasm.stream")
@@ -63,6 +65,7 @@ local PHASES = {
     access = { rewrite = true, server_rewrite = true, access = true, content = true },
     header_filter = { header_filter = true },
     body_filter = { body_filter = true },
+    content = { content = true },
 }
 
 -- Changes when a filter is replaced.
@@ -305,6 +308,20 @@ function Chain:body_filter()
         arg[2] = true
     end
     return true
+end
+
+local function refuse_response()
+    header_lines.clear()
+    return refuse_request()
+end
+
+-- Answers with what another location answers. In place of header_filter and body_filter, for filters that wait in them.
+function Chain:content(location)
+    check(self, "content")
+    if type(location) ~= "string" or location:sub(1, 1) ~= "/" then
+        error("bad argument #1 to 'content' (the path of a location expected)", 2)
+    end
+    return content(self, self.takes_response_body, location, skip, refuse_response)
 end
 
 local function is_context(value)

@@ -300,7 +300,8 @@ local function headers_event(callback, step)
 end
 
 local tell_request_headers = headers_event(const.RPW_REQUEST_HEADERS, "proxy_on_http_request_headers")
-local tell_response_headers = headers_event(const.RPW_RESPONSE_HEADERS, "proxy_on_http_response_headers")
+local RESPONSE_HEADERS_STEP = "proxy_on_http_response_headers"
+local tell_response_headers = headers_event(const.RPW_RESPONSE_HEADERS, RESPONSE_HEADERS_STEP)
 
 local function set_body(body, end_of_stream)
     event.body, event.body_length = body, #body
@@ -412,6 +413,46 @@ function _M.tell_response_piece(ctx, piece, is_last)
         return true
     end
     return finish(ctx, r, rc, RESPONSE_BODY_STEP)
+end
+
+-- Tells a filter of the headers of a response of which nothing was sent. Returns what `finish` does.
+function _M.tell_unsent_headers(ctx)
+    local r = get_request()
+    event.callback, event.calls_hold, event.waits = const.RPW_RESPONSE_HEADERS, 0, 1
+    local rc = run(ctx, r)
+    event.waits = 0
+    return finish(ctx, r, rc, RESPONSE_HEADERS_STEP)
+end
+
+-- What becomes of a response's body of which nothing was sent.
+local unsent = {}
+unsent.__index = unsent
+
+function unsent:take()
+    local action = outcome.body_action
+    if action == BODY_REPLACE then
+        self.body = ffi_str(outcome.body, outcome.body_length)
+    elseif action == BODY_HOLD then
+        self.body = ""
+    end
+    return true
+end
+
+-- Tells a filter of a whole body of which nothing was sent, and waits as long as it does. Returns the body that goes
+-- on; nil and what `finish` returns when there is none.
+function _M.tell_unsent_body(ctx, body)
+    local r = get_request()
+    local taker = setmetatable({ body = body }, unsent)
+    event.callback, event.waits = const.RPW_RESPONSE_BODY, 1
+    set_body(body, true)
+    local rc = run(ctx, r)
+    clear_body()
+    event.waits = 0
+    local ok, what = finish(ctx, r, rc, RESPONSE_BODY_STEP, taker)
+    if ok then
+        return taker.body
+    end
+    return nil, ok, what
 end
 
 return _M
