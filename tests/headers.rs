@@ -3,6 +3,7 @@
 use crate::world::probe::request_headers;
 use crate::world::{Filter, Probe, Request, Stream, guest, sim_host};
 use resty_proxy_wasm::abi::{Attribute, Callback};
+use resty_proxy_wasm::limits;
 use resty_proxy_wasm::ports::Phase;
 
 /// The effects of operations on request headers (map 0) in `proxy_on_request_headers`, and their answers.
@@ -409,4 +410,60 @@ fn request_headers_are_read_anew_in_each_callback() {
     stream.host.with(stream.request, |r| r.headers[0].1 = b"2".to_vec());
     stream.end().expect("an end");
     assert_eq!(probe.answers(), ["0 1", "0 2"]);
+}
+
+/// A client decides how many headers there are, and what is in them: whatever a filter does with them is no error.
+#[test]
+fn what_a_client_sent_is_no_reason_to_refuse_a_filter() {
+    let names: Vec<String> = (0..3000).map(|index| format!("h{index}")).collect();
+    let request = || {
+        let request =
+            names.iter().fold(Request::default(), |request, name| request.header(name, "v"));
+        request.header("x-control", "\x01").header("x(y", "no token")
+    };
+    let all: String = names.iter().map(|name| format!("{name}=v|")).collect();
+    let all = all + "x-control=\\x01|x(y=no token";
+    let (effects, answers) = edit_request(request(), &[&format!("set_header_map_pairs 0 '{all}'")]);
+    assert_eq!((effects, answers), (vec![], ok(1)), "nothing is changed");
+    let (effects, answers) = edit_request(
+        request(),
+        &[
+            "get_header_map_value 0 h0",
+            "add_header_map_value 0 x-a 1",
+            "replace_header_map_value 0 x-b 1",
+            "remove_header_map_value 0 h7",
+            &format!("set_header_map_pairs 0 '{}|x-c=1'", all.replacen("h8=v", "h8=w", 1)),
+        ],
+    );
+    assert_eq!(answers, ["0 v", "0", "0", "0", "0"]);
+    assert_eq!(
+        effects,
+        [
+            "add request x-a: 1",
+            "set request x-b: 1",
+            "remove request h7",
+            "remove request x-a",
+            "remove request x-b",
+            "set request h7: v",
+            "set request h8: w",
+            "set request x-c: 1",
+        ],
+        "there is no room to move what stands behind h7"
+    );
+}
+
+#[test]
+fn a_filter_adds_to_what_was_given_as_much_as_to_nothing() {
+    let add = "add_header_map_value 0 x-a 1";
+    let most = limits::HEADER_MAP_PAIRS;
+    for given in [0, 2000] {
+        let names = (0..given).map(|index| format!("h{index}"));
+        let request = names.fold(Request::default(), |request, name| request.header(&name, "v"));
+        let probe = Probe::new(&lines("request_headers", &vec![add; most + 1]));
+        probe.open_for(request).request_headers();
+        let answers = probe.answers();
+        assert_eq!(probe.warned().len(), 1);
+        let taken = answers.iter().filter(|answer| *answer == "0").count();
+        assert_eq!((taken, answers[most].as_str()), (most, "10"), "{given}");
+    }
 }

@@ -6,7 +6,8 @@
 /// Stops a guest from making the server hold megabytes of header lines.
 pub const HEADER_MAP_BYTES: usize = 1024 * 1024;
 
-/// Pairs in one header map. Stops quadratic work on maps of many tiny headers.
+/// Pairs in one header map, beside those that came from the client or the upstream. Stops quadratic work on maps of many
+/// tiny headers.
 pub const HEADER_MAP_PAIRS: usize = 1024;
 
 /// Trailers of one response that are looked for by the names that it announces. Stops an upstream from having the host

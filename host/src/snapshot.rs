@@ -10,6 +10,7 @@ pub struct HeaderMap {
     fields: Vec<Field>,
     /// Bytes of the names and values that are still there; the others lie about until [`HeaderMap::compact`].
     used: usize,
+    given: (usize, usize),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -29,6 +30,7 @@ impl HeaderMap {
         self.bytes.clear();
         self.fields.clear();
         self.used = 0;
+        self.given = (0, 0);
         self.bytes.shrink_to(KEEP);
         self.fields.shrink_to(KEEP / size_of::<Field>());
     }
@@ -46,6 +48,24 @@ impl HeaderMap {
     /// Bytes of all names and values, without separators.
     pub fn byte_size(&self) -> usize {
         self.used
+    }
+
+    /// Says that what is in it now is what the host gave.
+    pub fn mark_given(&mut self) {
+        let headers = self.fields.iter().filter(|f| !self.slice(f.name).starts_with(b":"));
+        self.given = headers
+            .fold((0, 0), |(count, bytes), f| (count + 1, bytes + (f.name.1 + f.value.1) as usize));
+    }
+
+    /// How many headers the host gave, without pseudo headers, and how many bytes: no cap on what a guest makes of a map
+    /// counts them.
+    pub fn given(&self) -> (usize, usize) {
+        self.given
+    }
+
+    /// So many were given before.
+    pub fn set_given(&mut self, given: (usize, usize)) {
+        self.given = given;
     }
 
     /// Appends a header; the name is stored in lower case.
@@ -106,6 +126,7 @@ impl HeaderMap {
     /// A guest that replaces one header over and over would fill the memory with values that are no more.
     fn compact(&mut self) {
         let old = std::mem::take(self);
+        self.given = old.given;
         self.bytes.reserve(old.used);
         for (name, value) in old.iter() {
             self.push(name, value);

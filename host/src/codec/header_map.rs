@@ -48,22 +48,33 @@ pub type Pairs<'a> = Vec<(&'a [u8], &'a [u8])>;
 
 /// The pairs of a serialized map, in order, as they stand.
 pub fn decode(bytes: &[u8]) -> Result<Pairs<'_>, DecodeError> {
-    if bytes.len() > limits::HEADER_MAP_BYTES {
+    decode_beside(bytes, (0, 0))
+}
+
+/// The same beside pairs and bytes that were given to the guest, which may all be in the map.
+pub fn decode_beside(bytes: &[u8], given: (usize, usize)) -> Result<Pairs<'_>, DecodeError> {
+    // A pair is 10 bytes longer here.
+    let (pairs, size) = (limits::HEADER_MAP_PAIRS + given.0, given.0 * 10 + given.1);
+    if bytes.len() > limits::HEADER_MAP_BYTES + size {
         return Err(DecodeError::TooLarge);
     }
-    let (pairs, count) = decode_first(bytes)?;
+    let (pairs, count) = decode_some(bytes, pairs)?;
     if pairs.len() < count { Err(DecodeError::TooLarge) } else { Ok(pairs) }
 }
 
 /// Like [`decode`], without a limit on the bytes, and of a map with more than [`limits::HEADER_MAP_PAIRS`] its first
 /// ones: `(pairs, how many the map has)`.
 pub fn decode_first(bytes: &[u8]) -> Result<(Pairs<'_>, usize), DecodeError> {
+    decode_some(bytes, limits::HEADER_MAP_PAIRS)
+}
+
+fn decode_some(bytes: &[u8], most: usize) -> Result<(Pairs<'_>, usize), DecodeError> {
     if bytes.is_empty() || bytes == [0] {
         return Ok((Vec::new(), 0));
     }
     let (count, rest) = take_u32(bytes)?;
     let count = count as usize;
-    if count > limits::HEADER_MAP_PAIRS && rest.len() / 8 < count {
+    if count > most && rest.len() / 8 < count {
         return Err(DecodeError::TooLarge);
     }
     let lengths_size = count * 8;
@@ -71,7 +82,7 @@ pub fn decode_first(bytes: &[u8]) -> Result<(Pairs<'_>, usize), DecodeError> {
         return Err(DecodeError::Truncated);
     }
     let (mut lengths, mut data) = rest.split_at(lengths_size);
-    let taken = count.min(limits::HEADER_MAP_PAIRS);
+    let taken = count.min(most);
     let mut pairs = Vec::with_capacity(taken);
     for _ in 0..taken {
         let (name_size, rest) = take_u32(lengths)?;

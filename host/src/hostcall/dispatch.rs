@@ -36,8 +36,10 @@ pub fn proxy_http_call(
     let body = slice(memory, body, body_size)?;
     let trailers = slice(memory, trailers, trailers_size)?;
     slice(memory, return_token, 4)?;
-    let (Ok(headers), Ok(trailers)) = (header_map::decode(headers), header_map::decode(trailers))
-    else {
+    // A filter may hand on all that the client sent.
+    let given = state.stream().map_or((0, 0), |stream| stream.request_headers.given());
+    let headers = header_map::decode_beside(headers, given);
+    let (Ok(headers), Ok(trailers)) = (headers, header_map::decode(trailers)) else {
         return Err(Status::BadArgument.into());
     };
     if timeout_ms > i32::MAX as u32 {

@@ -126,6 +126,7 @@ fn request_headers(state: &mut State) -> Option<&mut HeaderMap> {
         stream.request_headers_loaded = true;
         let request = stream.request;
         let headers = &mut stream.request_headers;
+        let given = headers.given();
         headers.clear();
         let mut value = Vec::new();
         if host.attribute(request, Attribute::RequestMethod, &mut value) {
@@ -141,6 +142,12 @@ fn request_headers(state: &mut State) -> Option<&mut HeaderMap> {
         let headers = &mut stream.request_headers;
         headers.push(b":path", &value);
         host.request_headers(request, headers);
+        if given == (0, 0) {
+            headers.mark_given();
+        } else {
+            // What the guest has added since is its own.
+            headers.set_given(given);
+        }
     }
     Some(&mut stream.request_headers)
 }

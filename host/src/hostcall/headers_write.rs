@@ -1,7 +1,7 @@
 //! Header maps: changing them. Each change is made in the guest's view at once and queued as an effect for
 //! the host.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wasmtime::Caller;
 
@@ -33,19 +33,17 @@ pub fn proxy_set_header_map_pairs(
     let map = MapType::try_from(map).map_err(|_| Status::BadArgument)?;
     let (memory, state) = split(caller)?;
     let bytes = slice(memory, data, size)?;
-    let pairs = header_map::decode(bytes).map_err(|_| Status::BadArgument)?;
     check_writable(state, map)?;
-    for (name, value) in &pairs {
-        check_pair(state, map, name, value)?;
-    }
+    let given = load(state, map).map_or((0, 0), |headers| headers.given());
+    let pairs = header_map::decode_beside(bytes, given).map_err(|_| Status::BadArgument)?;
     Ok(set_pairs(state, map, &pairs)?)
 }
 
 /// Done in one pass over sorted names: one by one, each change would search the whole map.
 fn set_pairs(state: &mut State, map: MapType, pairs: &Pairs<'_>) -> Result<(), Status> {
-    let names: BTreeSet<Vec<u8>> =
-        pairs.iter().map(|(name, _)| name.to_ascii_lowercase()).collect();
     let old = load(state, map).ok_or(Status::BadArgument)?;
+    let unchanged = unchanged(old, map, pairs);
+    let names: BTreeSet<Vec<u8>> = pairs.iter().map(|(name, _)| key(map, name)).collect();
     let gone: BTreeSet<Vec<u8>> = old
         .iter()
         .map(|(name, _)| name.to_vec())
@@ -54,12 +52,19 @@ fn set_pairs(state: &mut State, map: MapType, pairs: &Pairs<'_>) -> Result<(), S
     let moved = moved(old, map, pairs);
     let mut length = old.get(CONTENT_LENGTH).map(<[u8]>::to_vec);
     let new = with_pairs(old, map, pairs);
+    for (name, value) in pairs.iter().filter(|(name, _)| !unchanged.contains(&key(map, name))) {
+        check_pair(state, map, name, value)?;
+    }
 
-    let cost = |size: &mut Size, moved: &[Vec<u8>]| {
+    let stays = |name: &[u8], moved: &BTreeSet<Vec<u8>>| {
+        let key = key(map, name);
+        unchanged.contains(&key) && !moved.contains(&key)
+    };
+    let cost = |size: &mut Size, moved: &BTreeSet<Vec<u8>>| {
         for name in gone.iter().chain(moved) {
             size.add(EffectKind::RemoveRequestHeader, name, b"");
         }
-        for (name, value) in pairs {
+        for (name, value) in pairs.iter().filter(|(name, _)| !stays(name, moved)) {
             size.add(EffectKind::SetRequestHeader, name, value);
             if *name == PATH {
                 size.add(EffectKind::SetPath, value, b"");
@@ -69,13 +74,13 @@ fn set_pairs(state: &mut State, map: MapType, pairs: &Pairs<'_>) -> Result<(), S
     // Where there is no room for it, the order is that of before.
     let mut size = state.stream().ok_or(Status::BadArgument)?.effects.size();
     cost(&mut size, &moved);
-    let moved = if size.fits() { moved } else { Vec::new() };
+    let moved = if size.fits() { moved } else { BTreeSet::new() };
     check_effects(state, |size| cost(size, &moved))?;
     for name in gone.iter().chain(&moved) {
         queue_removal(state, map, name)?;
     }
     let mut seen = BTreeSet::new();
-    for (name, value) in pairs {
+    for (name, value) in pairs.iter().filter(|(name, _)| !stays(name, &moved)) {
         if seen.insert(name.to_ascii_lowercase()) || is_single(map, name) {
             queue_replacement(state, map, name, value, length.as_deref())?;
         } else {
@@ -89,23 +94,46 @@ fn set_pairs(state: &mut State, map: MapType, pairs: &Pairs<'_>) -> Result<(), S
     Ok(())
 }
 
+/// The name under which a map has a header, in lower case.
+fn key(map: MapType, name: &[u8]) -> Vec<u8> {
+    real_name(map, name).to_ascii_lowercase()
+}
+
+/// The headers that have the same values as before. Nothing is done about them, and they are not judged: they came from the
+/// peer, and the host takes of peers what it would not take of a guest.
+fn unchanged(old: &HeaderMap, map: MapType, pairs: &Pairs<'_>) -> BTreeSet<Vec<u8>> {
+    let mut before: BTreeMap<&[u8], Vec<&[u8]>> = BTreeMap::new();
+    for (name, value) in old.iter() {
+        before.entry(name).or_default().push(value);
+    }
+    let mut after: BTreeMap<Vec<u8>, Vec<&[u8]>> = BTreeMap::new();
+    for (name, value) in pairs {
+        after.entry(key(map, name)).or_default().push(value);
+    }
+    after.retain(|name, values| before.get(name.as_slice()) == Some(values));
+    after.into_keys().collect()
+}
+
 /// The headers of a map that stand elsewhere among the pairs. What is set anew stays at its place, so these are removed
 /// first, and come behind what was added before them.
-fn moved(old: &HeaderMap, map: MapType, pairs: &Pairs<'_>) -> Vec<Vec<u8>> {
-    let lower = |name: &[u8]| name.to_ascii_lowercase();
+fn moved(old: &HeaderMap, map: MapType, pairs: &Pairs<'_>) -> BTreeSet<Vec<u8>> {
     let new: Vec<Vec<u8>> =
-        pairs.iter().map(|(name, _)| lower(name)).filter(|name| !is_single(map, name)).collect();
+        pairs.iter().filter(|(name, _)| !is_single(map, name)).map(|p| key(map, p.0)).collect();
     let names: BTreeSet<&[u8]> = new.iter().map(Vec::as_slice).collect();
-    let mut stays: BTreeSet<&[u8]> = BTreeSet::new();
+    let mut seen: BTreeSet<&[u8]> = BTreeSet::new();
     let stay = old.iter().map(|(name, _)| name).filter(|name| names.contains(name));
-    let in_order: Vec<&[u8]> = stay.filter(|name| stays.insert(name)).collect();
-    let at_place = in_order.iter().zip(&new).take_while(|(old, new)| old == new).count();
+    let in_order: Vec<&[u8]> = stay.filter(|name| seen.insert(name)).collect();
+    let mut first = BTreeSet::new();
+    // Of repeats the first counts: the others are behind it before and after.
+    let firsts = new.iter().filter(|name| first.insert(name.as_slice()));
+    let at_place = in_order.iter().zip(firsts).take_while(|(old, new)| old == new).count();
     in_order[at_place..].iter().map(|name| name.to_vec()).collect()
 }
 
 /// Pseudo headers are set and never removed; the others are the pairs in their order.
 fn with_pairs(old: &HeaderMap, map: MapType, pairs: &Pairs<'_>) -> HeaderMap {
     let mut new = HeaderMap::new();
+    new.set_given(old.given());
     for (name, value) in old.iter().filter(|(name, _)| header::is_pseudo(name)) {
         new.push(name, value);
     }
@@ -190,7 +218,7 @@ fn write(
     }
 }
 
-/// A map may not grow past what a guest could set at once. Pseudo headers are not counted, they are always there.
+/// A map may not grow past what a guest could set at once, beside what the host gave.
 fn check_room(
     state: &mut State,
     map: MapType,
@@ -198,16 +226,17 @@ fn check_room(
     value: &[u8],
     how: How,
 ) -> Result<(), Status> {
+    // They are always there.
     const PSEUDO: usize = 4;
-    let (count, size) = match load_to_change(state, map) {
+    let (count, size, given) = match load_to_change(state, map) {
         Some(headers) => {
             let grows = how == How::Add || headers.get(name).is_none();
-            (headers.len() + usize::from(grows), headers.byte_size())
+            (headers.len() + usize::from(grows), headers.byte_size(), headers.given())
         }
-        None => (0, 0),
+        None => (0, 0, (0, 0)),
     };
-    if count > limits::HEADER_MAP_PAIRS + PSEUDO
-        || size + name.len() + value.len() > limits::HEADER_MAP_BYTES
+    if count > limits::HEADER_MAP_PAIRS + PSEUDO + given.0
+        || size + name.len() + value.len() > limits::HEADER_MAP_BYTES + given.1
     {
         return Err(too_much(state));
     }

@@ -152,6 +152,9 @@ impl Vm {
     }
 
     fn response_headers(&mut self, stream: ContextId) -> Result<Outcome, Error> {
+        if let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) {
+            s.response_headers.mark_given();
+        }
         let profile = &self.module.code.profile;
         let looks = self.exports.response_headers.is_some() && profile.response_arguments;
         let takes_body = self.exports.response_body.is_some();
