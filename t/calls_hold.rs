@@ -1,7 +1,7 @@
 //! Whether a request waits for the calls that its filter dispatches, whatever the filter's callbacks answer.
 
 use super::ops::{of, wait_for};
-use super::support::{Curl, Nginx, Outcome, Probe, Running};
+use super::support::{Curl, Nginx, Outcome, Probe, Response, Running};
 
 /// `/deny` and `/allow` answer at once; `/gate` answers when `/open` was asked for, and `/never` does not.
 fn upstreams(nginx: Nginx) -> Nginx {
@@ -301,6 +301,91 @@ fn load_and_setup_choose_otherwise() {
             assert_eq!(got, (expected.0, expected.1.into()), "{path} {setup} {options}");
         }
     }
+}
+
+/// A chain whose filter asks, says Continue and denies in the answer, in front of an origin that answers when the denial is
+/// there. `behind`: what the filter behind it does; `/gate` answers it after the denial.
+fn denied_late(behind: &str, response_phases: &str) -> (Running, Response) {
+    let script = denier("request_headers");
+    let nginx = upstreams(Nginx::new())
+        .guest("probe")
+        .http(&format!(
+            r#"
+            server {{
+                listen unix:slow.sock;
+                location / {{
+                    content_by_lua_block {{
+                        ngx.shared.gate:set("asked", true)
+                        while not ngx.shared.gate:get("denied") do ngx.sleep(0.005) end
+                        ngx.header["X-Origin"] = "yes"
+                        ngx.print("secret")
+                    }}
+                }}
+            }}
+            init_by_lua_block {{
+                wasm = require("resty.proxy-wasm")
+                wasm.register_foreign_function("told", function()
+                    ngx.shared.gate:set("denied", true)
+                    ngx.shared.gate:set("open", true)
+                end)
+                local options = {{ calls = {{ allow = {{ "unix:*" }} }} }}
+                local function made(name, script)
+                    script = script:gsub("@PREFIX@", ngx.config.prefix())
+                    return assert(wasm.on_configure(assert(wasm.load(name, "probe.wasm", options)), script))
+                end
+                chain = wasm.new_chain({{
+                    made("a", [==[{script}
+                        http_call_response: call_foreign_function told x]==]),
+                    made("b", [==[{behind}]==]),
+                }})
+            }}
+            "#
+        ))
+        .server(&format!(
+            "location / {{
+                access_by_lua_block {{ chain:access() }}
+                {response_phases}
+                proxy_pass http://unix:slow.sock;
+            }}
+            location /asked {{ content_by_lua_block {{ ngx.print(tostring(ngx.shared.gate:get('asked'))) }} }}"
+        ))
+        .start();
+    let response = nginx.get("/");
+    (nginx, response)
+}
+
+const RESPONSE_PHASES: &str = "header_filter_by_lua_block { chain:header_filter() }
+    body_filter_by_lua_block { chain:body_filter() }";
+
+#[test]
+fn a_denial_that_comes_late_takes_the_place_of_the_response() {
+    let (nginx, response) = denied_late("request_headers: ids", RESPONSE_PHASES);
+    assert_eq!((response.status, response.text().as_str()), REFUSED);
+    assert_eq!(response.header("x-origin"), None);
+    assert_eq!(nginx.get("/asked").text(), "true");
+}
+
+#[test]
+fn a_denial_that_comes_while_another_filter_waits_is_in_time() {
+    let behind = format!(
+        "request_headers: {}
+         request_headers: pause
+         http_call_response: set_effective_context caller
+         http_call_response: continue_stream 0",
+        call("/gate")
+    );
+    let (nginx, response) = denied_late(&behind, RESPONSE_PHASES);
+    assert_eq!((response.status, response.text().as_str()), REFUSED);
+    assert_eq!(nginx.get("/asked").text(), "nil");
+}
+
+#[test]
+fn a_denial_that_is_not_sent_is_told() {
+    let (nginx, response) = denied_late("request_headers: ids", "");
+    assert_eq!((response.status, response.text().as_str()), (200, "secret"));
+    nginx.expect_log(
+        "its local response was not sent: on_http_response_headers was not called in header_filter_by_lua",
+    );
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn headers_of_a_waiting_request_can_be_changed() {
 }
 
 #[test]
-fn a_stream_that_is_not_paused_cannot_be_touched_from_outside() {
+fn a_stream_that_is_not_paused_is_only_answered_from_outside() {
     let probe = Probe::new("");
     let stream = probe.open();
     stream.request_headers();
@@ -156,14 +156,17 @@ fn a_stream_that_is_not_paused_cannot_be_touched_from_outside() {
         &probe,
         &on(&stream, "add_header_map_value 0 b 2; send_local_response 403 '' '' '' -1"),
     );
-    assert_eq!(probe.answers(), ["0", "2", "2"]);
+    assert_eq!(probe.answers(), ["0", "2", "0"]);
     assert_eq!(
         probe.warned(),
         [
             "proxy_on_request_headers: a change of the request headers came too late: the request has gone on",
-            "proxy_on_request_headers: a local response came too late: the response headers were sent",
         ]
     );
+    // It takes the place of the response, which the guest is not told of.
+    let answer = stream.response_headers(&[]);
+    assert_eq!(answer.action, Action::Respond);
+    assert_eq!(answer.effects, ["answer 403 [direct] "]);
 }
 
 #[test]

@@ -75,6 +75,8 @@ pub enum ForeignError {
 pub enum Hint {
     /// A foreign function could not be called here.
     ForeignNotHere,
+    /// A local response was not sent, because no event of the response's headers came.
+    LocalResponse,
     /// The body of a local response was not sent, because no event of the response's body came.
     LocalResponseBody,
     /// The shared memory is full.

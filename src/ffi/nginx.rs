@@ -239,6 +239,9 @@ impl Log for World {
     fn hint(&self, about: Hint) -> &'static str {
         match about {
             Hint::ForeignNotHere => "there is no Lua: register it with { async = true }",
+            Hint::LocalResponse => {
+                "on_http_response_headers was not called in header_filter_by_lua"
+            }
             Hint::LocalResponseBody => "on_http_response_body was not called in body_filter_by_lua",
             Hint::SharedMemoryFull => {
                 "raise shared_memory in wasm.setup, or set eviction = \"lru\""

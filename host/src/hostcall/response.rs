@@ -160,11 +160,15 @@ fn answer_place(state: &State) -> Result<Phase, Status> {
     let phase = state.host.phase(stream.request);
     let open = matches!(phase, Phase::Request | Phase::ResponseHeaders)
         && !state.host.headers_sent(stream.request);
+    let ends = matches!(state.call.callback, Callback::Done | Callback::Log | Callback::Delete);
     if stream.responded {
         state.warn("a second local response on one stream is refused");
         Err(Status::BadArgument)
     } else if (own_call || stream.paused) && open {
         Ok(if stream.paused { Phase::Request } else { phase })
+    } else if open && phase == Phase::Request && !ends {
+        // The request has gone on, and its response has not come: this one takes its place.
+        Ok(Phase::ResponseHeaders)
     } else if can_cut(state, stream) {
         Ok(Phase::ResponseBody)
     } else {

@@ -153,7 +153,7 @@ impl Vm {
 
     /// Ends a stream: done, log, delete. Its `proxy_on_done` is not waited for.
     pub fn end_stream(&mut self, id: ContextId) -> Result<(), Error> {
-        self.warn_of_lost_body(id);
+        self.warn_of_lost_response(id);
         let result = self.tell_end(id);
         self.drop_calls(id);
         self.state_mut().contexts.remove_stream(id);
@@ -170,10 +170,16 @@ impl Vm {
     }
 
     /// The body of a local response that was made in header_filter goes out in body_filter, or else the upstream's
-    /// does behind the filter's headers.
-    fn warn_of_lost_body(&mut self, id: ContextId) {
+    /// does behind the filter's headers. One that came after the request had gone on needs header_filter, too.
+    fn warn_of_lost_response(&mut self, id: ContextId) {
+        let answers_late = self.answers_late(id);
         let state = self.state_mut();
         let Some(stream) = state.contexts.streams.get(&id) else { return };
+        if answers_late && state.host.headers_sent(stream.request) {
+            state.call.callback = Callback::ResponseHeaders;
+            state.call.effective = id;
+            return state.warn_with("its local response was not sent", Hint::LocalResponse);
+        }
         if stream.direct_body.as_ref().is_none_or(Vec::is_empty) {
             return;
         }

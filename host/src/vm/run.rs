@@ -85,6 +85,9 @@ impl Vm {
                 Ok(Outcome { awaits_call, expects_body, ..unchanged(action) })
             }
             Callback::RequestBody => self.request_body(stream, event),
+            Callback::ResponseHeaders if self.answers_late(stream) => {
+                Ok(unchanged(self.settle(stream, Action::Continue)))
+            }
             Callback::ResponseHeaders => self.response_headers(stream),
             Callback::ResponseBody => self.response_body(stream, event),
             other => Err(Error::Export(format!("{other} is no event of a request"))),
@@ -375,6 +378,11 @@ impl Vm {
         } else {
             action
         }
+    }
+
+    /// Whether the stream was answered for after its request had gone on: that answer takes the place of the response.
+    pub(super) fn answers_late(&self, stream: ContextId) -> bool {
+        self.state().contexts.streams.get(&stream).is_some_and(|s| s.respond_now)
     }
 
     /// Begins an event of a request. True when the stream has its answer, and is told no more.

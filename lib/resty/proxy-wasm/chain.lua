@@ -203,8 +203,19 @@ local function takers(self)
     return self.takes_request_body
 end
 
+-- A filter that let the request go on may have answered it while another one held it.
+local function look_for_answers(self)
+    for i = 1, #self do
+        local ok, what = stream.look_for_answer(self[i])
+        if ok == false then
+            stream.stop(what)
+        end
+    end
+end
+
 function Chain:access()
     check(self, "access")
+    local waited = stream.waited()
     local takes = takers(self)
     local next_with_body = 1
     for i = 1, #self do
@@ -217,6 +228,9 @@ function Chain:access()
     end
     if takes then
         give_body(self, takes, next_with_body, #self)
+    end
+    if stream.waited() ~= waited then
+        look_for_answers(self)
     end
     return true
 end

@@ -130,7 +130,8 @@ end
 
 -- `own_page`: a response without a body is nginx's own page, or what `error_page` says.
 local function respond(local_response, own_page)
-    if local_response.direct then
+    -- One for a request that had gone on may be found in another phase.
+    if local_response.direct and get_phase() == "header_filter" then
         response.replace_headers(local_response.status, local_response.headers, local_response.body)
         return true
     end
@@ -158,8 +159,12 @@ local function keep(sema)
     end
 end
 
+-- How many requests have waited.
+local waited = 0
+
 -- Waits until the guest lets the request go on, and returns what came of it.
 local function wait(ctx, r, step)
+    waited = waited + 1
     local phase = get_phase()
     if not CAN_WAIT[phase] then
         local why = outcome.awaits_call ~= 0 and "the filter's calls are under way" or "the filter paused the request"
@@ -379,6 +384,20 @@ _M.outcome = outcome
 _M.stop = stop
 _M.tell_request_headers = tell_request_headers
 _M.tell_response_headers = tell_response_headers
+
+function _M.waited()
+    return waited
+end
+
+-- Whether a filter that let the request go on has answered it since. Returns what `finish` does.
+function _M.look_for_answer(ctx)
+    local r = get_request()
+    local rc = lib.rpw_stream_resume(ctx, r, nil, outcome, error_slot)
+    if rc == RESPOND or rc == CLOSE then
+        return finish(ctx, r, rc)
+    end
+    return true
+end
 
 -- Waits for a filter that was HELD.
 function _M.wait_for_headers(ctx)
