@@ -306,13 +306,38 @@ fn load_and_setup_choose_otherwise() {
 /// A chain whose filter asks, says Continue and denies in the answer, in front of an origin that answers when the denial is
 /// there. `behind`: what the filter behind it does; `/gate` answers it after the denial.
 fn denied_late(behind: &str, response_phases: &str) -> (Running, Response) {
+    let nginx = denying_late(behind, response_phases);
+    let response = nginx.get("/");
+    (nginx, response)
+}
+
+/// The same before its request. `/early` has an origin that sends its headers first, and is denied behind them.
+fn denying_late(behind: &str, response_phases: &str) -> Running {
     let script = denier("request_headers");
-    let nginx = upstreams(Nginx::new())
+    upstreams(Nginx::new())
         .guest("probe")
         .http(&format!(
             r#"
+            # It answers when the headers of a response are there.
+            server {{
+                listen unix:late.sock;
+                location / {{
+                    content_by_lua_block {{
+                        while not ngx.shared.gate:get("headers") do ngx.sleep(0.005) end
+                        ngx.exit(403)
+                    }}
+                }}
+            }}
             server {{
                 listen unix:slow.sock;
+                location /early {{
+                    content_by_lua_block {{
+                        ngx.send_headers()
+                        ngx.flush(true)
+                        while not ngx.shared.gate:get("denied") do ngx.sleep(0.005) end
+                        ngx.print("secret")
+                    }}
+                }}
                 location / {{
                     content_by_lua_block {{
                         ngx.shared.gate:set("asked", true)
@@ -338,6 +363,10 @@ fn denied_late(behind: &str, response_phases: &str) -> (Running, Response) {
                         http_call_response: call_foreign_function told x]==]),
                     made("b", [==[{behind}]==]),
                 }})
+                late = wasm.new_chain({{
+                    made("c", (([==[{script}
+                        http_call_response: call_foreign_function told x]==]):gsub("upstream.sock", "late.sock"))),
+                }})
             }}
             "#
         ))
@@ -347,11 +376,18 @@ fn denied_late(behind: &str, response_phases: &str) -> (Running, Response) {
                 {response_phases}
                 proxy_pass http://unix:slow.sock;
             }}
+            location /early {{
+                access_by_lua_block {{ late:access() }}
+                header_filter_by_lua_block {{
+                    late:header_filter()
+                    ngx.shared.gate:set('headers', true)
+                }}
+                body_filter_by_lua_block {{ late:body_filter() }}
+                proxy_pass http://unix:slow.sock;
+            }}
             location /asked {{ content_by_lua_block {{ ngx.print(tostring(ngx.shared.gate:get('asked'))) }} }}"
         ))
-        .start();
-    let response = nginx.get("/");
-    (nginx, response)
+        .start()
 }
 
 const RESPONSE_PHASES: &str = "header_filter_by_lua_block { chain:header_filter() }
@@ -377,6 +413,15 @@ fn a_denial_that_comes_while_another_filter_waits_is_in_time() {
     let (nginx, response) = denied_late(&behind, RESPONSE_PHASES);
     assert_eq!((response.status, response.text().as_str()), REFUSED);
     assert_eq!(nginx.get("/asked").text(), "nil");
+}
+
+#[test]
+fn a_denial_that_comes_behind_the_headers_cuts_the_response() {
+    let nginx = denying_late("request_headers: ids", RESPONSE_PHASES);
+    nginx.expect_log("the filter answered with 403 when the headers of the response were sent");
+    let bytes = nginx.raw("GET /early HTTP/1.1\r\nHost: t\r\n\r\n");
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(!text.contains("secret") && !text.ends_with("0\r\n\r\n"), "{text}");
 }
 
 #[test]

@@ -79,6 +79,8 @@ pub struct Stream {
     pub direct_body_sent: bool,
     /// The response must be cut off: the status of a local response that came when the headers were sent.
     pub cut: Option<u16>,
+    /// Whether the stream was told of the response's headers.
+    pub saw_response_headers: bool,
     /// Whether the response's body was given to the stream, as far as there is one.
     pub saw_response_body: bool,
     /// The guest is told of the last piece of the response's body, or was.
@@ -141,6 +143,7 @@ impl Stream {
             direct_body: None,
             direct_body_sent: false,
             cut: None,
+            saw_response_headers: false,
             saw_response_body: false,
             last_piece: false,
             response_waits: false,

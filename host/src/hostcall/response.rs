@@ -183,7 +183,11 @@ fn can_cut(state: &State, stream: &Stream) -> bool {
     match state.call.callback {
         Callback::ResponseBody | Callback::ResponseTrailers if own => true,
         Callback::Done | Callback::Log | Callback::Delete => false,
-        _ => stream.saw_response_body && !stream.response_ended,
+        _ => {
+            let under_way = stream.saw_response_body
+                || stream.saw_response_headers && state.host.headers_sent(stream.request);
+            under_way && !stream.response_ended
+        }
     }
 }
 

@@ -157,6 +157,7 @@ impl Vm {
     fn response_headers(&mut self, stream: ContextId) -> Result<Outcome, Error> {
         if let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) {
             s.response_headers.mark_given();
+            s.saw_response_headers = true;
         }
         let profile = &self.module.code.profile;
         let looks = self.exports.response_headers.is_some() && profile.response_arguments;
