@@ -17,6 +17,8 @@
 #   metric     one increment of a metric                                    added to nothing
 #   body       a filter reads a body of 64 KiB                              added to the same response without it
 #   call       a filter makes an HTTP call and waits for it                 added to an empty content_by_lua
+#   grpc       a filter makes a gRPC call and waits for it                  added to an empty content_by_lua
+#   grpc100    100 of these at once, on one connection                      added to an empty content_by_lua
 #
 #   --objects    shows the shared objects that take most of each row
 #   --functions  shows the functions that take most of each row
@@ -38,14 +40,15 @@ for argument; do
     *) rows+=("$argument") ;;
     esac
 done
-((${#rows[@]} > 0)) || rows=(lua once each script chain5 nothing calls100 headers20 shared metric body call)
+((${#rows[@]} > 0)) || rows=(lua once each script chain5 nothing calls100 headers20 shared metric body call grpc grpc100)
 
-declare -A bases=([calls100]=nothing [headers20]=nothing [shared]=nothing [metric]=nothing [body]=piece [call]=content)
+declare -A bases=([calls100]=nothing [headers20]=nothing [shared]=nothing [metric]=nothing [body]=piece [call]=content [grpc]=content [grpc100]=content)
 declare -A counted=()
 tool() { python3 "$root/bench/instructions.py" "$@"; }
 
 start_upstream() {
-    sed -e "s#@DIR@#$dir#" "$root/bench/upstream.conf" >"$dir/upstream.conf"
+    # A message of gRPC: not compressed, 16 bytes.
+    sed -e "s#@DIR@#$dir#" -e 's#@MESSAGE@#\x00\x00\x00\x00\x10#' "$root/bench/upstream.conf" >"$dir/upstream.conf"
     "$nginx" -e stderr -p "$dir" -c "$dir/upstream.conf" &
     upstream=$!
     until [[ -S $dir/upstream.sock ]]; do

@@ -293,13 +293,9 @@ pub unsafe extern "C" fn rpw_grpc_next(
         };
         let host = nginx::host()?;
         let now = host.monotonic_clock();
-        GRPC.with_borrow_mut(|grpc| {
+        let answer = GRPC.with_borrow_mut(|grpc| {
             grpc.pool.give_up(|(plugin, _)| !plugin.has_requests(), now);
             grpc.pool.expire(id, now);
-        });
-        deliver(&host, 0);
-        let now = host.monotonic_clock();
-        let answer = GRPC.with_borrow_mut(|grpc| {
             grpc.out.clear();
             let wait = grpc.pool.next(id, (ready != 0).then_some(&mut grpc.out), now);
             io.data = grpc.out.as_ptr().cast();

@@ -14,6 +14,7 @@ local ngx_log = ngx.log
 local exiting = ngx.worker.exiting
 local kill = ngx.thread.kill
 local min = math.min
+local now = ngx.now
 local setmetatable = setmetatable
 local sleep = ngx.sleep
 local tcp = ngx.socket.tcp
@@ -45,11 +46,18 @@ end
 
 _M.check = check
 
+-- Wakes who waits for a semaphore, or has the next one not wait.
+local function post(sema)
+    if sema:count() < 1 then
+        sema:post()
+    end
+end
+
+_M.post = post
+
 -- Has the timer of a connection look.
 local function wake(conn)
-    if conn.semaphore:count() < 1 then
-        conn.semaphore:post()
-    end
+    post(conn.semaphore)
 end
 
 _M.wake = wake
@@ -150,9 +158,12 @@ function methods:heed_exit(conn)
     end
 end
 
--- Waits until the connection has something to do, or for so many seconds.
+-- Waits until the connection has something to do, or for so many seconds. `conn.waits_until` says until when.
 function methods.wait(_, conn, seconds)
-    conn.semaphore:wait(exiting() and min(seconds, ENDING) or seconds)
+    local wait = exiting() and min(seconds, ENDING) or seconds
+    conn.waits_until = now() + wait
+    conn.semaphore:wait(wait)
+    conn.waits_until = 0
 end
 
 -- The connection is over: ends its light threads.

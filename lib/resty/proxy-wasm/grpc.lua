@@ -2,6 +2,9 @@
 --
 -- Each connection has two light threads: one makes it and receives, one sends. So a server that takes nothing holds
 -- back its connection and no deadline.
+--
+-- Waking light threads is a large part of what a call costs. So the one that sends is woken for a new call and asks by
+-- itself what to send, and the timer is woken only when it would wait for too long.
 
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
@@ -10,10 +13,12 @@ local semaphore = require("ngx.semaphore")
 local trust = require("resty.proxy-wasm.trust")
 
 local ffi_str = ffi.string
+local now = ngx.now
 local spawn = ngx.thread.spawn
 
 local check = connections.check
 local open = connections.open
+local post = connections.post
 local rest = connections.rest
 local wake = connections.wake
 
@@ -27,6 +32,8 @@ local CHUNK = 65536
 -- The same after a rest: bytes of small frames take long.
 local CHUNK_AFTER_REST = 8192
 local FOREVER = 3600
+-- With as many bytes to send the library may have held back more.
+local MUCH = 65536
 -- Seconds that a connection which is to be closed may take to send its last bytes.
 local LAST_WORDS = 1
 
@@ -36,9 +43,12 @@ local rest_ms = ffi.new("uint32_t[1]")
 
 local all
 
--- Lets the library go on with a connection, and hands the light thread that sends what is to be sent.
+-- Lets the library go on with a connection. What is to be sent is in `conn.data` then.
 local function step(conn)
-    local rc = lib.rpw_grpc_next(conn.id, conn.sending and 0 or 1, io, wait_ms, error_slot)
+    local sending = conn.sending
+    -- What is to be sent meanwhile is asked for when that is sent.
+    conn.missed = conn.missed or sending
+    local rc = lib.rpw_grpc_next(conn.id, sending and 0 or 1, io, wait_ms, error_slot)
     if rc ~= WAIT and rc ~= STOP then
         check(rc)
         conn.wait = 1
@@ -49,10 +59,25 @@ local function step(conn)
     if io.length > 0 then
         conn.data = ffi_str(io.data, io.length)
         conn.sending = true
-        conn.to_send:post()
     end
     if rc == STOP then
         conn.over = true
+    end
+end
+
+-- Does the same outside of the light thread that sends.
+local function go_on(conn)
+    step(conn)
+    if conn.data then
+        post(conn.to_send)
+    end
+    conn.look()
+end
+
+-- Wakes the timer when it has something to do, or has to wait for less.
+local function tell(conn)
+    if conn.over or conn.broken or now() + conn.wait < conn.waits_until then
+        wake(conn)
     end
 end
 
@@ -65,23 +90,26 @@ end
 
 local function send(conn)
     while true do
-        conn.to_send:wait(FOREVER)
-        while conn.data do
-            local data = conn.data
+        if not conn.data then
+            conn.to_send:wait(FOREVER)
+        end
+        local data = conn.data
+        if data then
             conn.data = nil
             local ok, err = conn.sock:send(data)
             conn.sending = false
             if not ok then
                 return all:fail(conn, "closed", err)
             end
+        end
+        if not data or conn.missed or #data >= MUCH or conn.over then
+            conn.missed = false
             step(conn)
             conn.look()
-            if conn.over then
-                wake(conn)
-            end
-            if conn.rest_ms > 0 then
-                rest(conn.rest_ms)
-            end
+            tell(conn)
+        end
+        if conn.rest_ms > 0 then
+            rest(conn.rest_ms)
         end
     end
 end
@@ -95,9 +123,8 @@ local function receive(conn)
     local sock = conn.sock
     local chunk = CHUNK
     while true do
-        step(conn)
-        conn.look()
-        wake(conn)
+        go_on(conn)
+        tell(conn)
         local data
         data, err = sock:receiveany(chunk)
         if data then
@@ -124,8 +151,7 @@ local function run(_, conn)
     conn.receiver = spawn(receive, conn)
     while not conn.over and not conn.broken do
         all:heed_exit(conn)
-        step(conn)
-        conn.look()
+        go_on(conn)
         if not conn.over then
             all:wait(conn, conn.wait)
         end
@@ -142,6 +168,8 @@ all = connections.new(run, lib.rpw_grpc_failed, lib.rpw_grpc_end_soon)
 
 -- Guests may call Lua below these.
 jit.off(step)
+jit.off(go_on)
+jit.off(send)
 jit.off(received)
 jit.off(receive)
 
@@ -160,6 +188,7 @@ function _M.connect(id, host, port, judged, tls, look)
         look = look,
         to_send = semaphore.new(0),
         wait = 0,
+        waits_until = 0,
         rest_ms = 0,
     })
 end
@@ -170,7 +199,8 @@ jit.off(_M.connect)
 function _M.wake(id)
     local conn = all.by_id[id]
     if conn then
-        wake(conn)
+        -- In a worker that is to end the timer looks up now and then.
+        post((conn.sending or all.ended) and conn.semaphore or conn.to_send)
     end
 end
 
