@@ -39,6 +39,8 @@ mod grpc;
 #[cfg(feature = "grpc")]
 mod grpc_allow;
 #[cfg(feature = "grpc")]
+mod grpc_blocked;
+#[cfg(feature = "grpc")]
 mod grpc_call;
 #[cfg(feature = "grpc")]
 mod grpc_examples;
