@@ -94,6 +94,36 @@ fn closing_in_header_filter() {
 }
 
 #[test]
+fn nothing_follows_a_response_that_a_filter_closed() {
+    let contents = [
+        "content_by_lua_block { ngx.print('content') }",
+        "content_by_lua_block { ngx.exit(204) }",
+        "return 200 static;",
+        "proxy_pass http://unix:echo.sock;",
+    ];
+    for content in contents {
+        let nginx = Probe::new("response_headers: close_stream 1")
+            .content(content)
+            .nginx(|nginx| nginx.server("location = /second { return 200 second; }"))
+            .start();
+        if content.contains("print") {
+            nginx.expect_log("a wasm filter closed the stream");
+        }
+        for method in ["GET", "HEAD", "POST"] {
+            for version in ["1.0", "1.1"] {
+                let bytes = nginx.raw(format!(
+                    "{method} / HTTP/{version}\r\nHost: a\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n\
+                     GET /second HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+                ));
+                let text = String::from_utf8_lossy(&bytes);
+                assert_eq!(text, "", "{method} {version} {content}");
+            }
+        }
+        assert_eq!(nginx.log_texts("lua call failed: "), [""; 0]);
+    }
+}
+
+#[test]
 fn closing_in_body_filter_cuts_the_body_off() {
     let nginx = Probe::new("response_body: close_stream 1; done: ids")
         .content("content_by_lua_block { ngx.print('first') ngx.flush(true) ngx.print('second') }")

@@ -26,6 +26,8 @@ struct Record {
     holding: SmallVec<[StreamRef; 1]>,
     /// What the filters have made the response's body larger by, so far.
     grown: i64,
+    /// A filter has closed a stream of it.
+    closed: bool,
     path: Option<Vec<u8>>,
     /// The client's target, when a filter's has taken its place in nginx.
     client_target: Option<Text>,
@@ -130,6 +132,11 @@ pub fn add_growth(request: RequestId, came: usize, left: usize) {
     change(request, |record| record.grown += left as i64 - came as i64);
 }
 
+/// Notes that a filter has closed its stream: nothing may follow on the connection.
+pub fn set_closed(request: RequestId) {
+    change(request, |record| record.closed = true);
+}
+
 /// See [`set_holding`].
 pub fn is_holding(request: RequestId, stream: StreamRef) -> bool {
     REQUESTS.with_borrow(|requests| {
@@ -195,7 +202,9 @@ unsafe extern "C" fn on_request_freed(data: *mut c_void) {
         }
         let record = REQUESTS.with_borrow_mut(|requests| requests.remove(&request));
         let Some(record) = record else { return };
-        if record.grown < 0 {
+        if record.closed {
+            connection::close(request);
+        } else if record.grown < 0 {
             connection::close_if_short(request);
         }
         // `$request_uri` of the access log is what the client sent.

@@ -269,6 +269,9 @@ fn run(
         export_stream(vm, stream, result, outcome);
         Ok(code(action))
     })?;
+    if code == RPW_CLOSE {
+        request::set_closed(request);
+    }
     Ok(code)
 }
 

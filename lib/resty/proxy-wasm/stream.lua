@@ -119,7 +119,9 @@ end
 local function close()
     local phase = get_phase()
     if phase == "header_filter" then
-        return ngx.exit(ngx.ERROR)
+        -- It returns here, and nginx ends the request when the phase has.
+        ngx.exit(ngx.ERROR)
+        return true
     end
     if CAN_WAIT[phase] then
         return ngx.exit(HTTP_CLOSE)
