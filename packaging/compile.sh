@@ -32,7 +32,8 @@ compile() {
     fi
 
     say "library for $target ($compiler)"
-    RUSTFLAGS=$flags with_toolchain "$zigbuild" zigbuild "${arguments[@]}" --lib
+    # As a cdylib alone: cargo optimizes nothing at link time where the crate is a Rust library, too.
+    RUSTFLAGS=$flags with_toolchain "$zigbuild" rustc "${arguments[@]}" --lib --crate-type cdylib
     if [[ -n $tool ]]; then
         say "tool for $target"
         RUSTFLAGS=$flags with_toolchain "$zigbuild" zigbuild "${arguments[@]}" --package "$tool" --bin proxy-wasm

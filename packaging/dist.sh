@@ -36,6 +36,7 @@ assemble() {
         "$symbols/libresty_proxy_wasm.so.debug"
     if [[ -n $tool ]]; then
         without_symbols "$built/proxy-wasm" "$tree/bin/proxy-wasm" "$symbols/proxy-wasm.debug"
+        manual_pages
         cp -r "$work/man" "$tree/man"
     fi
     cp -r lib/resty "$tree/lib/"
@@ -52,10 +53,14 @@ assemble() {
     [[ ! -e $tree/bin/proxy-wasm ]] || chmod 755 "$tree/bin/proxy-wasm"
 }
 
-# The manual pages: the tool writes them, so one that runs here is asked.
+# The manual pages, for all targets: the tool writes them, so one that runs here is asked.
 manual_pages() {
-    mkdir -p "$work/man"
-    cargo run --quiet --release --package "$tool" --bin proxy-wasm -- man "$work/man"
+    if [[ ! -e $work/man ]]; then
+        mkdir "$work/man"
+        if ! "$built/proxy-wasm" man "$work/man" 2>/dev/null; then
+            cargo run --quiet --release --package "$tool" --bin proxy-wasm -- man "$work/man"
+        fi
+    fi
 }
 
 make() {
@@ -122,9 +127,6 @@ tool=$(python3 packaging/components.py --package-of-binary proxy-wasm)
 RPW_COMMIT=$(git describe --always --abbrev=12 --exclude '*' --dirty)
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export RPW_COMMIT SOURCE_DATE_EPOCH
-if [[ -n $tool ]]; then
-    manual_pages
-fi
 
 rm -f "$out"/*
 make_opm
