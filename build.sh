@@ -236,19 +236,22 @@ check() {
     # First, since all else that cargo does here renews them.
     say "lock files"
     local manifest
-    for manifest in Cargo.toml fuzz/Cargo.toml t/grpc/tonic/Cargo.toml; do
+    for manifest in Cargo.toml fuzz/Cargo.toml loom/Cargo.toml t/grpc/tonic/Cargo.toml; do
         cargo tree --locked --manifest-path "$manifest" >/dev/null ||
             die "the Cargo.lock beside $manifest has not followed: cargo tree --manifest-path $manifest renews it"
     done
     say "formatting"
     cargo fmt --all --check
     cargo fmt --manifest-path fuzz/Cargo.toml --check
+    cargo fmt --manifest-path loom/Cargo.toml --check
     cargo fmt --manifest-path t/grpc/tonic/Cargo.toml --check
     say "clippy"
     cargo clippy --release --all-targets -- -D warnings
     cargo clippy --release --all-targets -p proxy-wasm-host -- -D warnings
     cargo clippy --release --all-targets -p proxy-wasm -- -D warnings
     cargo clippy --release --all-targets -p rpw-bindgen -- -D warnings
+    # It has the product's files of the shared memory, on which it puts atomics of its own.
+    cargo check --release --locked --manifest-path loom/Cargo.toml --target-dir target/loom
     say "documentation"
     RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps -p resty-proxy-wasm -p proxy-wasm-host
     say "features"

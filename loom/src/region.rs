@@ -35,6 +35,7 @@ pub struct Header {
     pub newest: AtomicU32,
     pub journal: Journal,
     pub processes: [AtomicU64; 4],
+    pub wakes: [AtomicU32; 4],
 }
 
 /// What one process has of it.
