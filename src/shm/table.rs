@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 use super::lock::Locked;
 use super::node::{Kind, Node, Parts};
 use super::region::{Link, Region};
-use super::sync::AtomicU32;
+use super::sync::{AtomicU32, fence};
 
 /// A place in the table: the link that leads to a node, and where it leads.
 #[derive(Clone, Copy)]
@@ -63,6 +63,8 @@ impl<'a> Locked<'a> {
     pub(super) fn remove(&self, place: Place<'_>) {
         let Some(node) = self.node(place.link) else { return };
         place.slot.store(node.next.load(Relaxed), Release);
+        // The same change may write another node there. Not before this one has left: the process may be killed between.
+        fence(Release);
         self.free_node(place.link, node);
     }
 
