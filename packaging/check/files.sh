@@ -55,32 +55,45 @@ probe_for() {
     echo "$work/probe/$1"
 }
 
-# The symbols that a library needs, and how it was linked.
+# What library and tool of a target need, and how they were linked.
 check_binary() {
-    local target=$1 library versions needed highest
-    say "library for $target"
-    library=$(unpacked "$target")/libresty_proxy_wasm.so
-    needed=$(llvm-readelf --needed-libs "$library" | sed -n 's/^ *\(lib[^ ]*\|ld-[^ ]*\)$/\1/p' | sort | xargs)
-    echo "needs $needed"
+    local target=$1 tree
+    say "library and tool for $target"
+    tree=$(unpacked "$target")
+    check_linked "$target" "$tree/libresty_proxy_wasm.so"
+    # A reload closes nginx's Lua, and the code must stay.
+    llvm-readelf --dynamic-table "$tree/libresty_proxy_wasm.so" | grep -q NODELETE || die "not linked with -z nodelete"
+    if [[ -e $tree/bin/proxy-wasm ]]; then
+        check_linked "$target" "$tree/bin/proxy-wasm"
+    fi
+}
+
+check_linked() {
+    local target=$1 file=$2 name=${2##*/} versions needed highest path
+    needed=$(llvm-readelf --needed-libs "$file" | sed -n 's/^ *\(lib[^ ]*\|ld-[^ ]*\)$/\1/p' | sort | xargs)
+    echo "$name needs $needed"
     case $target in
     *-gnu)
-        versions=$(llvm-readelf --version-info "$library" | grep -o 'GLIBC_[0-9.]*' | sort --version-sort --unique)
+        versions=$(llvm-readelf --version-info "$file" | grep -o 'GLIBC_[0-9.]*' | sort --version-sort --unique)
         highest=$(tail -n 1 <<<"$versions")
-        echo "needs up to $highest"
+        echo "$name needs up to $highest"
         [[ $(printf '%s\nGLIBC_2.17\n' "$highest" | sort --version-sort | tail -n 1) == GLIBC_2.17 ]] ||
-            die "needs a newer glibc than 2.17: $versions"
-        [[ ! $needed =~ libgcc|libunwind|libstdc ]] || die "needs a library that is not everywhere: $needed"
+            die "$name needs a newer glibc than 2.17: $versions"
+        [[ ! $needed =~ libgcc|libunwind|libstdc ]] || die "$name needs a library that is not everywhere: $needed"
         ;;
     *-musl)
-        [[ $needed == libc.so ]] || die "needs more than musl: $needed"
+        [[ $needed == libc.so ]] || die "$name needs more than musl: $needed"
         ;;
     esac
-    # A reload closes nginx's Lua, and the code must stay.
-    llvm-readelf --dynamic-table "$library" | grep -q NODELETE || die "not linked with -z nodelete"
-    if llvm-readelf --sections "$library" | grep -q '\.debug_info'; then
-        die "holds debug symbols"
+    if llvm-readelf --sections "$file" | grep -q '\.debug_info'; then
+        die "$name holds debug symbols"
     fi
-    if grep -aqF -e "$PWD/" -e "${HOME:?}/.cargo" "$library"; then
-        die "holds paths of the machine that built it"
-    fi
+    # Where cargo and the compilers were; a path of this machine is a difference from what another one builds.
+    for path in "$PWD" "${CARGO_HOME:-$HOME/.cargo}" "${RUSTUP_HOME:-$HOME/.rustup}" "$tools" \
+        "$(realpath -m "${RPW_DIST_BUILD:-target/dist-build}")"; do
+        if grep -aqF -e "$path/" "$file"; then
+            grep -aoF -m 1 -e "$path/" "$file" | head -n 1
+            die "$name holds paths of the machine that built it"
+        fi
+    done
 }

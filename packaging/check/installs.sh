@@ -115,15 +115,16 @@ check_installs() {
     check_upgrade
 }
 
-# The library alone, on the oldest Debian that there is.
+# Library and tool alone, on the oldest Debian that there is.
 check_oldest() {
     local root=$work/bullseye
     say "Debian 11"
     new_root "$root" bullseye libc-bin
     inside "$root" ldd --version | sed -n 1p
     cp "$(probe_for x86_64-linux-gnu.2.17)" "$root/probe"
-    cp "$(unpacked "$1")/libresty_proxy_wasm.so" "$root/"
+    cp "$(unpacked "$1")/libresty_proxy_wasm.so" "$(unpacked "$1")/bin/proxy-wasm" "$root/"
     inside "$root" /probe /libresty_proxy_wasm.so
+    inside "$root" /proxy-wasm --version
 }
 
 check_deb() {
