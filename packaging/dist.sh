@@ -27,30 +27,43 @@ Environment:
 EOF
 }
 
-# The tree that all packages of a target are made from, as the tarball has it.
+# The tree that the packages of a target are made from, as the tarball has it.
 assemble() {
     local target=$1 tree=$2 symbols=$2-symbols
-    rm -rf "$tree" "$symbols"
     mkdir -p "$tree/lib"
     without_symbols "$built/libresty_proxy_wasm.so" "$tree/libresty_proxy_wasm.so" \
         "$symbols/libresty_proxy_wasm.so.debug"
-    if [[ -n $tool ]]; then
-        without_symbols "$built/proxy-wasm" "$tree/bin/proxy-wasm" "$symbols/proxy-wasm.debug"
-        manual_pages
-        cp -r "$work/man" "$tree/man"
-    fi
     cp -r lib/resty "$tree/lib/"
     cp -r include "$tree/include"
     install -D -m 644 -t "$tree/demo" packaging/demo/nginx.conf
     install -m 644 examples/add-header/build/release.wasm "$tree/demo/add-header.wasm"
-    cp packaging/files.sh packaging/install.sh LICENSE CHANGELOG.md "$tree/"
+    cp packaging/files.sh packaging/install.sh "$tree/"
     cp docs/install.md "$tree/INSTALL.md"
-    python3 packaging/components.py --target "$target" --packages resty-proxy-wasm ${tool:+"$tool"} \
-        --compiler "$compiler" --licences >"$tree/THIRD-PARTY-LICENSES"
-    find "$tree" "$symbols" -type d -exec chmod 755 {} +
-    find "$tree" "$symbols" -type f -exec chmod 644 {} +
+    documents "$target" resty-proxy-wasm "$tree"
+    set_modes "$tree" "$symbols"
     chmod 755 "$tree/libresty_proxy_wasm.so" "$tree/install.sh"
-    [[ ! -e $tree/bin/proxy-wasm ]] || chmod 755 "$tree/bin/proxy-wasm"
+}
+
+# The same for the tool.
+assemble_tool() {
+    local target=$1 tree=$2 symbols=$2-symbols
+    without_symbols "$built/proxy-wasm" "$tree/bin/proxy-wasm" "$symbols/proxy-wasm.debug"
+    manual_pages
+    cp -r "$work/man" "$tree/man"
+    documents "$target" "$tool" "$tree"
+    set_modes "$tree" "$symbols"
+    chmod 755 "$tree/bin/proxy-wasm"
+}
+
+documents() {
+    cp LICENSE CHANGELOG.md "$3/"
+    python3 packaging/components.py --target "$1" --packages "$2" --compiler "$compiler" --licences \
+        >"$3/THIRD-PARTY-LICENSES"
+}
+
+set_modes() {
+    find "$@" -type d -exec chmod 755 {} +
+    find "$@" -type f -exec chmod 644 {} +
 }
 
 # The manual pages, for all targets: the tool writes them, so one that runs here is asked.
@@ -64,14 +77,18 @@ manual_pages() {
 }
 
 make() {
-    local target=$1 tree=lua-resty-proxy-wasm-$version-$1 lua lib include bin man demo
+    local target=$1 tree=lua-resty-proxy-wasm-$version-$1 tool_tree=proxy-wasm-$version-$1 lua lib include bin man demo
     compile "$tool" "$target"
     say "packages for $target"
     assemble "$target" "$work/$target/$tree"
     make_tarballs "$work/$target" "$tree"
+    if [[ -n $tool ]]; then
+        assemble_tool "$target" "$work/$target/$tool_tree"
+        make_tarballs "$work/$target" "$tool_tree"
+    fi
     python3 packaging/components.py --target "$target" --packages resty-proxy-wasm ${tool:+"$tool"} \
         --compiler "$compiler" --sbom >"$out/$tree.cdx.json"
-    tree=$work/$target/$tree
+    tree=$work/$target/$tree tool_tree=$work/$target/$tool_tree
     # What has .deb, .rpm and rocks is linked with glibc.
     if [[ $target == *-gnu ]]; then
         layout deb "${target%%-*}-linux-gnu"
@@ -82,6 +99,11 @@ make() {
         make_deb openresty-proxy-wasm openresty "$target" "$tree"
         make_rpm openresty-proxy-wasm openresty "$target" "$tree"
         make_rock "$target" "$tree"
+        if [[ -n $tool ]]; then
+            layout deb "${target%%-*}-linux-gnu"
+            make_deb proxy-wasm lua-resty-proxy-wasm "$target" "$tool_tree"
+            make_rpm proxy-wasm lua-resty-proxy-wasm "$target" "$tool_tree"
+        fi
     fi
 }
 

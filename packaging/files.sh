@@ -5,14 +5,16 @@
 # Prints each file that is installed: its kind, its mode, its path below the folder $1 (a checkout, or what a tarball
 # holds), and its name below the folder of its kind. A checkout has the library and the tool elsewhere.
 distributed_files() {
-    echo "lib 755 libresty_proxy_wasm.so libresty_proxy_wasm.so"
-    (cd "$1/lib" && find resty -name '*.lua' | LC_ALL=C sort | sed 's|.*|lua 644 lib/& &|')
-    echo "include 644 include/resty_proxy_wasm.h resty_proxy_wasm.h"
+    if [ -d "$1/lib" ]; then
+        echo "lib 755 libresty_proxy_wasm.so libresty_proxy_wasm.so"
+        (cd "$1/lib" && find resty -name '*.lua' | LC_ALL=C sort | sed 's|.*|lua 644 lib/& &|')
+        echo "include 644 include/resty_proxy_wasm.h resty_proxy_wasm.h"
+    fi
     if [ -d "$1/demo" ]; then
         echo "demo 644 demo/nginx.conf nginx.conf"
         echo "demo 644 demo/add-header.wasm add-header.wasm"
     fi
-    # The command-line tool, where it was built.
+    # The command-line tool, which is packed apart: it is as large as the library.
     if [ -e "$1/bin/proxy-wasm" ]; then
         echo "bin 755 bin/proxy-wasm proxy-wasm"
         (cd "$1/man" && find . -name '*.1' | LC_ALL=C sort | sed 's|^\./\(.*\)|man 644 man/\1 \1|')

@@ -13,15 +13,15 @@ usage() {
     cat <<'EOF'
 Usage: install.sh [--force] [--remove] [PREFIX]
 
-Installs library, Lua files and header, and of a tarball the tool and the demo. PREFIX is OpenResty's
+Installs library, Lua files and header, and of a tarball the demo. PREFIX is OpenResty's
 (/usr/local/openresty) when there is one, else /usr/local. Below a PREFIX with a lualib directory:
 lualib/libresty_proxy_wasm.so, lualib/resty/; below others: lib/lua/5.1/, share/lua/5.1/resty/. The header goes to
-include/, the tool to bin/, the demo to share/lua-resty-proxy-wasm/. Files are replaced by renaming.
+include/, the demo to share/lua-resty-proxy-wasm/. Files are replaced by renaming.
 
   --force   replaces files of another module, too; without it nothing is installed where there are any
   --remove  removes what this script installs, and the folders that it leaves empty
 
-Environment: DESTDIR (installs below it), LUADIR, LIBDIR, INCLUDEDIR, BINDIR, MANDIR, DEMODIR (into exactly these directories).
+Environment: DESTDIR (installs below it), LUADIR, LIBDIR, INCLUDEDIR, DEMODIR (into exactly these directories).
 EOF
 }
 
@@ -67,8 +67,6 @@ each_file() {
         lua) folder=${LUADIR:-$lua} ;;
         lib) folder=${LIBDIR:-$lib} from=${RPW_LIBRARY:-$from} ;;
         include) folder=${INCLUDEDIR:-$include} ;;
-        bin) folder=${BINDIR:-$bin} ;;
-        man) folder=${MANDIR:-$man} ;;
         demo) folder=${DEMODIR:-$demo} ;;
         esac
         folder=${DESTDIR:-}$folder

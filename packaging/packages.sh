@@ -28,6 +28,16 @@ lay_out() {
     done < <(distributed_files "$1")
 }
 
+# The description of a package in a line (1) or in a sentence (2).
+described() {
+    case $1:$2 in
+    proxy-wasm:1) echo "Looks at Proxy-Wasm filters, runs and tests them, without a server" ;;
+    proxy-wasm:2) echo "The command proxy-wasm, by the core that lua-resty-proxy-wasm has, too." ;;
+    *:1) echo "Proxy-Wasm filters on OpenResty and nginx with Lua" ;;
+    *:2) echo "Runs Proxy-Wasm filters on nginx as it is: a shared library, and a Lua module that calls it." ;;
+    esac
+}
+
 # Sets the variable folder to a new folder with the tree $1 laid out below root, and the documents of a package $2.
 lay_out_package() {
     local file
@@ -46,7 +56,7 @@ name = "$2"
 version = "$version"
 edition = "2024"
 license = "Apache-2.0"
-description = "Proxy-Wasm filters on OpenResty and nginx with Lua"
+description = "$(described "$2" 1)"
 authors = ["the lua-resty-proxy-wasm authors"]
 
 [workspace]
@@ -70,7 +80,7 @@ section = "httpd"
 depends = "libc6 (>= $glibc)"
 recommends = "$2"
 license-file = ["root/usr/share/doc/$1/LICENSE", "0"]
-extended-description = "Runs Proxy-Wasm filters on nginx as it is: a shared library, and a Lua module that calls it."
+extended-description = "$(described "$1" 2)"
 assets = [
 $(each_laid_out '    ["root/%P", "%P", "%m"],')
 ]

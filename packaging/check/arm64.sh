@@ -26,7 +26,8 @@ check_arm64() {
     command_from qemu-aarch64-static qemu-user-static
     new_arm64_root "$root"
     qemu-aarch64-static -L "$root/root" "$(probe_for aarch64-linux-gnu.2.17)" \
-        "$(unpacked aarch64-unknown-linux-gnu)/libresty_proxy_wasm.so"
+        "$(unpacked lua-resty-proxy-wasm aarch64-unknown-linux-gnu)/libresty_proxy_wasm.so"
+    qemu-aarch64-static -L "$root/root" "$(unpacked proxy-wasm aarch64-unknown-linux-gnu)/bin/proxy-wasm" --version
     demo=$root/root/usr/share/lua-resty-proxy-wasm/demo
     port=$(free_port)
     {
@@ -47,6 +48,6 @@ check_arm64() {
     fi
     say "tests against nginx, emulated: $RPW_DIST_TESTS"
     # shellcheck disable=SC2086
-    RPW_NGINX=$root/nginx RPW_LIBRARY_DIR=$(unpacked aarch64-unknown-linux-gnu) RPW_PATIENCE=300 \
+    RPW_NGINX=$root/nginx RPW_LIBRARY_DIR=$(unpacked lua-resty-proxy-wasm aarch64-unknown-linux-gnu) RPW_PATIENCE=300 \
         cargo test --release --test nginx -- $RPW_DIST_TESTS
 }

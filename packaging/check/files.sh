@@ -41,11 +41,13 @@ for path in sys.argv[1:]:
 EOF
 }
 
-# Unpacks the tarball of a target; prints the folder.
+# Unpacks the tarball $1 of a target $2; prints the folder.
 unpacked() {
-    mkdir -p "$work/$1"
-    tar -xJf "$out"/lua-resty-proxy-wasm-*-"$1".tar.xz -C "$work/$1"
-    echo "$work/$1"/lua-resty-proxy-wasm-*
+    if [[ ! -d $work/$2/$1 ]]; then
+        mkdir -p "$work/$2/$1"
+        tar -xJf "$out/$1"-[0-9]*-"$2".tar.xz -C "$work/$2/$1" --strip-components=1
+    fi
+    echo "$work/$2/$1"
 }
 
 # Compiles the probe for a target of zig's: $1. Prints the program.
@@ -59,13 +61,11 @@ probe_for() {
 check_binary() {
     local target=$1 tree
     say "library and tool for $target"
-    tree=$(unpacked "$target")
+    tree=$(unpacked lua-resty-proxy-wasm "$target")
     check_linked "$target" "$tree/libresty_proxy_wasm.so"
     # A reload closes nginx's Lua, and the code must stay.
     llvm-readelf --dynamic-table "$tree/libresty_proxy_wasm.so" | grep -q NODELETE || die "not linked with -z nodelete"
-    if [[ -e $tree/bin/proxy-wasm ]]; then
-        check_linked "$target" "$tree/bin/proxy-wasm"
-    fi
+    check_linked "$target" "$(unpacked proxy-wasm "$target")/bin/proxy-wasm"
 }
 
 check_linked() {

@@ -108,6 +108,7 @@ check_installs() {
     local target=$1
     check_oldest "$target"
     check_deb
+    check_tool
     check_openresty
     check_rpm
     check_rock
@@ -122,7 +123,7 @@ check_oldest() {
     new_root "$root" bullseye libc-bin
     inside "$root" ldd --version | sed -n 1p
     cp "$(probe_for x86_64-linux-gnu.2.17)" "$root/probe"
-    cp "$(unpacked "$1")/libresty_proxy_wasm.so" "$(unpacked "$1")/bin/proxy-wasm" "$root/"
+    cp "$(unpacked lua-resty-proxy-wasm "$1")/libresty_proxy_wasm.so" "$(unpacked proxy-wasm "$1")/bin/proxy-wasm" "$root/"
     inside "$root" /probe /libresty_proxy_wasm.so
     inside "$root" /proxy-wasm --version
 }
@@ -139,6 +140,23 @@ check_deb() {
     if find "$root/usr" "$root/etc" | grep -E 'proxy-wasm|proxy_wasm'; then
         die "the package left files behind"
     fi
+}
+
+check_tool() {
+    local root=$work/tool way
+    say "tool"
+    new_root "$root" bookworm "$with_nginx,xz-utils"
+    for way in deb tarball; do
+        run_documented "$root" "tool-$way"
+        inside "$root" proxy-wasm --version
+        tar -xJf "$out"/lua-resty-proxy-wasm-[0-9]*-x86_64-unknown-linux-gnu.tar.xz -C "$root/tmp" --wildcards '*/demo/*'
+        inside "$root" sh -c 'proxy-wasm inspect /tmp/*/demo/add-header.wasm' | grep -x 'verdict *loads and starts'
+        if [[ $way == deb ]]; then
+            dpkg --root="$root" --remove proxy-wasm >/dev/null
+        fi
+    done
+    rpm -qp --list "$out"/proxy-wasm-[0-9]*."$(uname -m)".rpm | grep -x /usr/bin/proxy-wasm
+    rm -rf "$root"
 }
 
 check_openresty() {
