@@ -140,8 +140,9 @@ python3 -c 'import ensurepip' 2>/dev/null || packages python3 python3-venv
 command_from llvm-objcopy llvm
 command_from xz xz-utils
 command_from zip zip
+command_from rpmbuild rpm
 setup_zig
-setup_packagers
+setup_cargo_deb
 
 version=$(python3 packaging/components.py --version)
 tool=$(python3 packaging/components.py --package-of-binary proxy-wasm)

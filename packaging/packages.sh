@@ -47,7 +47,7 @@ lay_out_package() {
         install -D -m 644 "$1/$file" "$folder/root/usr/share/doc/$2/$file"
     done
     find "$folder/root" -exec touch --date="@$SOURCE_DATE_EPOCH" {} +
-    # cargo-deb and cargo-generate-rpm read a manifest of cargo's. This one has no program: all files are there.
+    # cargo-deb reads a manifest of cargo's. This one has no program: all files are there.
     mkdir "$folder/src"
     : >"$folder/src/lib.rs"
     cat >"$folder/Cargo.toml" <<EOF
@@ -67,6 +67,14 @@ EOF
 # Prints a line for each file that was laid out, by a format that gets its path and its mode.
 each_laid_out() {
     (cd "$folder/root" && find . -type f -printf "$1\n" | LC_ALL=C sort)
+}
+
+# Prints a line for each folder that an .rpm shares with others or has for itself: rpm removes no folder that no package
+# has. Those of the system stay out.
+each_folder() {
+    (cd "$folder/root" &&
+        find . -type d \( -path './usr/*/lua*' -o -path './usr/local/openresty*' -o -path '*proxy-wasm*' \) -printf "$1\n" |
+        LC_ALL=C sort)
 }
 
 # The .deb of the package $1, which recommends $2, for the target $3 from the tree $4, in the layout that is set.
@@ -89,28 +97,38 @@ EOF
     mv "$folder"/*.deb "$out/$1_${version}_$(debian_processor "$3").deb"
 }
 
-# The .rpm, likewise.
+# The .rpm, likewise. By rpmbuild: what makes packages of cargo's manifests puts no folders in.
 make_rpm() {
     local folder=$work/$3/rpm-$1
     lay_out_package "$4" "$1"
-    cat >>"$folder/Cargo.toml" <<EOF
-[package.metadata.generate-rpm]
-release = "1"
-auto-req = "no"
-require-sh = false
-assets = [
-$(each_laid_out "    { source = \"$folder/root/%P\", dest = \"/%P\", mode = \"%m\" },")
-]
+    cat >"$folder/package.spec" <<EOF
+Name: $1
+Version: $version
+Release: 1
+Summary: $(described "$1" 1)
+License: Apache-2.0
+AutoReqProv: no
+Requires: libc.so.6(GLIBC_$glibc)(64bit)
+Recommends: $2
 
-[package.metadata.generate-rpm.requires]
-"libc.so.6(GLIBC_$glibc)(64bit)" = "*"
+%description
+$(described "$1" 2)
 
-[package.metadata.generate-rpm.recommends]
-"$2" = "*"
+%install
+cp -a "$folder/root/." %{buildroot}
+
+%files
+%defattr(-, root, root)
+$(each_folder '%%dir "/%P"')
+$(each_laid_out '"/%P"')
 EOF
-    # xz: RHEL 7 knows no zstd.
-    (cd "$folder" && cargo generate-rpm --arch "${3%%-*}" --source-date "$SOURCE_DATE_EPOCH" --payload-compress xz \
-        --output "$out/$1-$version-1.${3%%-*}.rpm")
+    # The files as they are, and nothing of this machine. xz: RHEL 7 knows no zstd.
+    rpmbuild -bb --quiet --target "${3%%-*}-linux" --define "_topdir $folder/rpmbuild" --define "_rpmdir $folder" \
+        --define "_rpmfilename $1-$version-1.${3%%-*}.rpm" --define "_buildhost localhost" \
+        --define "use_source_date_epoch_as_buildtime 1" --define "__os_install_post %{nil}" \
+        --define "debug_package %{nil}" --define "_build_id_links none" --define "_binary_payload w9.xzdio" \
+        "$folder/package.spec"
+    mv "$folder/$1-$version-1.${3%%-*}.rpm" "$out/"
 }
 
 # A binary rock: what luarocks itself would pack, for any processor.

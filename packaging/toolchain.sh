@@ -5,7 +5,6 @@
 zig_version=0.17.1
 zigbuild_version=0.24.1
 deb_version=3.8.0
-rpm_version=0.21.1
 
 # zig is the linker and the C compiler: it has the symbols of each release of glibc, musl, and every processor. It and
 # cargo-zigbuild come from PyPI, which has them built.
@@ -22,15 +21,11 @@ setup_zig() {
     zigbuild=$tools/zig/bin/cargo-zigbuild
 }
 
-setup_packagers() {
-    local name version
-    for name in deb:$deb_version generate-rpm:$rpm_version; do
-        version=${name#*:} name=cargo-${name%:*}
-        if [[ $("$tools/bin/$name" --version 2>/dev/null) != *"$version" ]]; then
-            say "$name $version"
-            cargo install --quiet --locked --root "$tools" --target-dir "$tools/target" "$name@$version"
-        fi
-    done
+setup_cargo_deb() {
+    if [[ $("$tools/bin/cargo-deb" --version 2>/dev/null) != *"$deb_version" ]]; then
+        say "cargo-deb $deb_version"
+        cargo install --quiet --locked --root "$tools" --target-dir "$tools/target" "cargo-deb@$deb_version"
+    fi
     PATH=$tools/bin:$PATH
 }
 

@@ -94,7 +94,7 @@ serve_demo() {
 
 # All files of a root but those that package managers keep for themselves.
 files_of() {
-    find "$1" -path "$1/var" -prune -o -path "$1/download" -prune -o -path "$1/tmp" -prune -o -path "$1/proc" -prune -o -print |
+    find "$1" -path "$1/var" -prune -o -path "$1/root/.rpmdb" -prune -o -path "$1/download" -prune -o -path "$1/tmp" -prune -o -path "$1/proc" -prune -o -print |
         sort
 }
 
