@@ -175,7 +175,7 @@ run_tests() {
         cargo test --release "$@"
     else
         cargo test --release
-        cargo test --release -p proxy-wasm-host
+        cargo test --release -p proxy-wasm-host -p nginx-variables
         cargo test --release -p proxy-wasm
         cargo test --release -p rpw-bindgen
     fi
@@ -247,7 +247,7 @@ check() {
     cargo fmt --manifest-path t/grpc/tonic/Cargo.toml --check
     say "clippy"
     cargo clippy --release --all-targets -- -D warnings
-    cargo clippy --release --all-targets -p proxy-wasm-host -- -D warnings
+    cargo clippy --release --all-targets -p proxy-wasm-host -p nginx-variables -- -D warnings
     cargo clippy --release --all-targets -p proxy-wasm -- -D warnings
     cargo clippy --release --all-targets -p rpw-bindgen -- -D warnings
     # It has the product's files of the shared memory, on which it puts atomics of its own.

@@ -7,7 +7,6 @@ use resty_proxy_wasm::abi::{
     Attribute, COMMANDS, Callback, FOREIGN_FUNCTIONS, HOST_FUNCTIONS, PROPERTIES, Source, Support,
     ValueType, WASI_FUNCTIONS,
 };
-use resty_proxy_wasm::ffi::attributes;
 use resty_proxy_wasm::limits;
 use resty_proxy_wasm::shm::{CallKind, Shared};
 use resty_proxy_wasm::store::Counters as _;
@@ -212,7 +211,7 @@ fn properties() -> String {
 }
 
 fn variables(attribute: Attribute<'_>) -> String {
-    let names = attributes::names(attribute).iter();
+    let names = nginx_variables::names(attribute).iter();
     names.map(|name| format!("`${name}`")).collect::<Vec<_>>().join(", else ")
 }
 

@@ -8,46 +8,6 @@ use crate::limits;
 use crate::ports::RequestId;
 use crate::snapshot::HeaderMap;
 
-/// The variables that an attribute is read from, the first of them that has a value; none for those that are read in another
-/// way.
-pub fn names(attribute: Attribute<'_>) -> &'static [&'static str] {
-    match attribute {
-        Attribute::RequestMethod => &["request_method"],
-        Attribute::RequestScheme => &["scheme"],
-        Attribute::RequestQuery => &["args"],
-        Attribute::RequestProtocol => &["server_protocol"],
-        Attribute::RequestId => &["http_x_request_id", "request_id"],
-        Attribute::RequestDuration => &["request_time"],
-        Attribute::RequestBodySize => &["content_length"],
-        Attribute::RequestSize => &["request_length"],
-        Attribute::RequestContentEncoding => &["http_content_encoding"],
-        Attribute::ResponseContentType => &["content_type"],
-        Attribute::ResponseContentLength => &["sent_http_content_length"],
-        Attribute::ResponseContentEncoding => &["sent_http_content_encoding"],
-        Attribute::ResponseBodySize => &["body_bytes_sent"],
-        Attribute::ResponseSize => &["bytes_sent"],
-        Attribute::UpstreamAnswered => &["upstream_status"],
-        Attribute::UpstreamAddress | Attribute::UpstreamPort => &["upstream_addr"],
-        Attribute::SourceAddress => &["remote_addr"],
-        Attribute::SourcePort => &["remote_port"],
-        Attribute::DestinationAddress => &["server_addr"],
-        Attribute::DestinationPort => &["server_port"],
-        Attribute::ConnectionId => &["connection"],
-        Attribute::TlsServerName => &["ssl_server_name"],
-        Attribute::TlsVersion => &["ssl_protocol"],
-        Attribute::PeerVerified => &["ssl_client_verify"],
-        Attribute::PeerSubject => &["ssl_client_s_dn"],
-        Attribute::PeerCertificate => &["ssl_client_raw_cert"],
-        Attribute::Node => &["node", "hostname"],
-        Attribute::ClusterName => &["cluster_name"],
-        Attribute::RouteName => &["route_name"],
-        Attribute::RequestAuthority
-        | Attribute::RequestPath
-        | Attribute::RequestStart
-        | Attribute::ResponseHeader(_) => &[],
-    }
-}
-
 /// Puts an attribute that variables tell into `out`; false when there is none.
 pub fn read(request: RequestId, attribute: Attribute<'_>, out: &mut Vec<u8>) -> bool {
     match attribute {
@@ -63,27 +23,9 @@ pub fn read(request: RequestId, attribute: Attribute<'_>, out: &mut Vec<u8>) -> 
         }
         _ => {}
     }
-    if !names(attribute).iter().any(|name| variables::read(request, name.as_bytes(), out)) {
-        return false;
-    }
-    match attribute {
-        Attribute::RequestProtocol => trim_protocol(out),
-        Attribute::UpstreamAddress => return keep_part(out, last_upstream),
-        Attribute::UpstreamPort => return keep_part(out, |all| port_of(last_upstream(all)?)),
-        Attribute::UpstreamAnswered => return !out.is_empty(),
-        Attribute::PeerVerified => return out == b"SUCCESS",
-        _ => {}
-    }
-    true
-}
-
-/// `HTTP/2` for `HTTP/2.0`, as in the examples of the Proxy-Wasm specification; `HTTP/1.0` stays.
-fn trim_protocol(protocol: &mut Vec<u8>) {
-    if let Some(short) = protocol.strip_suffix(b".0")
-        && !short.ends_with(b"/1")
-    {
-        protocol.truncate(short.len());
-    }
+    let names = nginx_variables::names(attribute);
+    names.iter().any(|name| variables::read(request, name.as_bytes(), out))
+        && nginx_variables::read(attribute, out)
 }
 
 /// nginx counts milliseconds: `SECONDS.MMM`.
@@ -105,23 +47,6 @@ fn put_nanos(millis: Option<i64>, out: &mut Vec<u8>) -> bool {
     };
     out.extend_from_slice(nanos.to_string().as_bytes());
     true
-}
-
-/// `$upstream_addr` lists every server that was tried, over commas and (for internal redirects) colons.
-fn last_upstream(all: &[u8]) -> Option<&[u8]> {
-    all.rsplit(|b| b", ".contains(b)).find(|part| !part.is_empty() && *part != b":")
-}
-
-fn port_of(address: &[u8]) -> Option<&[u8]> {
-    if address.starts_with(b"unix:") {
-        return None;
-    }
-    address.rsplitn(2, |b| *b == b':').next().filter(|port| port.len() < address.len())
-}
-
-fn keep_part(value: &mut Vec<u8>, part: impl FnOnce(&[u8]) -> Option<&[u8]>) -> bool {
-    let kept = part(value).map(<[u8]>::to_vec);
-    kept.map(|kept| *value = kept).is_some()
 }
 
 /// A header's name as it stands in the name of a variable.
@@ -179,27 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn odd_values_of_variables() {
-        let protocol = |value: &str| {
-            let mut value = value.as_bytes().to_vec();
-            trim_protocol(&mut value);
-            String::from_utf8(value).expect("text")
-        };
-        assert_eq!(
-            ["HTTP/1.0", "HTTP/1.1", "HTTP/2.0", "HTTP/3.0"].map(protocol),
-            ["HTTP/1.0", "HTTP/1.1", "HTTP/2", "HTTP/3"]
-        );
-        for (list, address, port) in [
-            ("10.0.0.1:80, 10.0.0.2:8080", Some("10.0.0.2:8080"), Some("8080")),
-            ("[::1]:80 : 10.0.0.3:81", Some("10.0.0.3:81"), Some("81")),
-            ("unix:/tmp/x", Some("unix:/tmp/x"), None),
-            ("name", Some("name"), None),
-            ("", None, None),
-        ] {
-            let last = last_upstream(list.as_bytes());
-            assert_eq!(last, address.map(str::as_bytes), "{list:?}");
-            assert_eq!(last.and_then(port_of), port.map(str::as_bytes), "{list:?}");
-        }
+    fn times_of_nginx() {
         assert_eq!(parse_millis(b"1700000010.250"), Some(1_700_000_010_250));
         assert_eq!((parse_millis(b"oddly"), parse_millis(b"1.x")), (None, None));
     }

@@ -14,7 +14,7 @@
 //!
 //! `include/resty_proxy_wasm.h` and `lib/resty/proxy-wasm/cdef.lua` are generated from this module.
 
-pub mod attributes;
+mod attributes;
 mod cache;
 mod call;
 mod connection;

@@ -275,11 +275,11 @@ impl Requests for World {
     }
 
     fn has_property(&self, path: &[u8]) -> bool {
-        variables::named_by(path).is_some()
+        nginx_variables::named_by(path).is_some()
     }
 
     fn property(&self, request: RequestId, path: &[u8], out: &mut Vec<u8>) -> bool {
-        match variables::named_by(path) {
+        match nginx_variables::named_by(path) {
             Some(b"http_host") => {
                 out.clear();
                 self.host_header(request, out)
@@ -295,7 +295,7 @@ impl Requests for World {
         path: &[u8],
         value: &[u8],
     ) -> Result<(), SetPropertyError> {
-        let name = variables::named_by(path).ok_or(SetPropertyError::NotFound)?;
+        let name = nginx_variables::named_by(path).ok_or(SetPropertyError::NotFound)?;
         let shown = || name.escape_ascii();
         // nginx writes variables into messages as they are.
         if !header::is_value(value) && self.property(request, path, &mut Vec::new()) {

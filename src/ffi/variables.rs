@@ -3,7 +3,6 @@
 use super::functions::functions;
 use super::nginx::{NGX_OK, pointer};
 use super::types;
-use crate::codec::path;
 use crate::ports::{RequestId, SetPropertyError};
 
 /// Where nginx has the value of a variable, and its length; `None` when it has none.
@@ -80,31 +79,3 @@ pub fn set(request: RequestId, name: &[u8], value: &[u8]) -> Result<(), SetPrope
 
 /// How ngx_lua says that a variable does not exist (`ngx_http_lua_ffi_var_set`).
 const NOT_FOUND: &[u8] = b"not found for writing";
-
-/// nginx itself has no names of this length.
-const LONGEST_VARIABLE: usize = 255;
-
-/// The variable that a property's path names: `ngx.NAME`, or NAME alone.
-pub fn named_by(path: &[u8]) -> Option<&[u8]> {
-    let name = match path::split_first(path) {
-        (name, None) => name,
-        (b"ngx", Some(name)) if !name.contains(&0) => name,
-        _ => return None,
-    };
-    let is_name = |b: &u8| b.is_ascii_alphanumeric() || *b == b'_';
-    (!name.is_empty() && name.len() <= LONGEST_VARIABLE && name.iter().all(is_name)).then_some(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn which_paths_name_a_variable() {
-        assert_eq!(named_by(b"host"), Some(&b"host"[..]));
-        assert_eq!(named_by(b"ngx\0http_x_a"), Some(&b"http_x_a"[..]));
-        for path in [&b""[..], b"ngx\0", b"ngx\0a\0b", b"request\0path", b"a-b"] {
-            assert_eq!(named_by(path), None, "{path:?}");
-        }
-    }
-}

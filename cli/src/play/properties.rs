@@ -1,6 +1,5 @@
 //! Values of properties that the input gives: what nginx would have as variables.
 
-use super::attributes;
 use super::request::Request;
 use crate::core::abi::{PROPERTIES, Source};
 
@@ -20,7 +19,7 @@ pub fn set(request: &mut Request, path: &str, value: &str) -> Result<(), String>
         put(name, value);
         return Ok(());
     };
-    let variable = |attribute| attributes::names(attribute).first().copied();
+    let variable = |attribute| nginx_variables::names(attribute).first().copied();
     let given = match property.source {
         Source::Attribute(attribute) | Source::Size(attribute) => {
             variable(attribute).map(|name| put(name, value))

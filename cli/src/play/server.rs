@@ -233,11 +233,11 @@ impl Requests for Server {
     }
 
     fn has_property(&self, path: &[u8]) -> bool {
-        attributes::variable_of(path).is_some()
+        nginx_variables::named_by(path).is_some()
     }
 
     fn property(&self, request: RequestId, path: &[u8], out: &mut Vec<u8>) -> bool {
-        let Some(name) = attributes::variable_of(path) else { return false };
+        let Some(name) = nginx_variables::named_by(path) else { return false };
         let now = self.monotonic_clock();
         put(self.read(request, |r| r.variable(name, now)).flatten(), out)
     }
@@ -250,7 +250,7 @@ impl Requests for Server {
         value: &[u8],
     ) -> Result<(), SetPropertyError> {
         let now = self.monotonic_clock();
-        let name = attributes::variable_of(path).ok_or(SetPropertyError::NotFound)?;
+        let name = nginx_variables::named_by(path).ok_or(SetPropertyError::NotFound)?;
         let mut inner = self.lock();
         let found = inner.requests.get_mut(&request.0).ok_or(SetPropertyError::NotFound)?;
         if let Some(known) = found.variables.get_mut(name) {
