@@ -91,6 +91,7 @@ mod reload;
 mod replace;
 mod request_body;
 mod response_body;
+mod scenarios;
 mod shared;
 mod smoke;
 mod soundness;

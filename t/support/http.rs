@@ -157,10 +157,11 @@ impl Connection {
             let mut parsed = httparse::Request::new(&mut headers);
             let state = parsed.parse(&self.buffer).map_err(Error::other)?;
             if let httparse::Status::Complete(length) = state {
+                let method = parsed.method.expect("parsed").to_string();
                 let target = parsed.path.expect("parsed").to_string();
                 let headers = owned(parsed.headers);
                 self.buffer.drain(..length);
-                break Incoming { target, headers, body: Vec::new() };
+                break Incoming { method, target, headers, body: Vec::new() };
             }
             if !self.fill()? {
                 return Ok(None);

@@ -30,6 +30,7 @@ mod upstream;
 pub use config::{Nginx, guest, library, listen_http2, lua_paths, nginx_takes, preamble, version};
 pub use curl::{Answer, Curl};
 pub use http::{Connection, Request, Response};
+pub use log::texts;
 pub use probe::{Outcome, Probe};
 pub use process::{free_port, valgrind};
 pub use running::Running;

@@ -8,8 +8,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
 /// A request as it came to the upstream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Incoming {
+    pub method: String,
     pub target: String,
     /// In order, with repeats, names as sent.
     pub headers: Vec<(String, String)>,

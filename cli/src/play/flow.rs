@@ -246,7 +246,8 @@ impl<'a> Flow<'a> {
         };
         let event =
             Event { callback, end_of_stream, piecewise, calls_hold, waits: false, body: chunk };
-        let response = server.with(self.id, |request| request.response_headers.clone());
+        let (response, connection) =
+            server.with(self.id, |r| (r.response_headers.clone(), r.connection()));
         let mut rescued = None;
         let run = || {
             context.with_stream(stream, |vm| {
@@ -254,6 +255,9 @@ impl<'a> Flow<'a> {
                     && let Some(map) = vm.response_headers_mut(stream.id)
                 {
                     response.iter().for_each(|(name, value)| map.push(name, value));
+                    if response.get(b"connection").is_none() {
+                        map.push(b"connection", connection);
+                    }
                 }
                 let result = vm.run(stream.id, event);
                 if result.is_err() && callback == Callback::ResponseBody {

@@ -28,6 +28,8 @@ pub struct Request {
     pub headers: Headers,
     /// The request body has this many bytes.
     pub body_bytes: usize,
+    /// It was read from the client.
+    pub body_is_read: bool,
     /// Variables by name: what the input says, and what filters set. These come before those that follow from the request.
     pub variables: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Where it stands.
@@ -56,6 +58,7 @@ impl Default for Request {
             authority: Some(b"localhost".to_vec()),
             headers: Headers::default(),
             body_bytes: 0,
+            body_is_read: false,
             variables: BTreeMap::new(),
             phase: Phase::Request,
             headers_sent: false,
@@ -69,6 +72,25 @@ impl Default for Request {
 }
 
 impl Request {
+    /// The header `connection` of the response, as nginx will write it.
+    pub fn connection(&self) -> &'static [u8] {
+        let said = self.headers.get(b"connection").unwrap_or_default();
+        let asks = |token: &[u8]| {
+            said.split(|b| *b == b',').any(|part| part.trim_ascii().eq_ignore_ascii_case(token))
+        };
+        let is_old = self.variables.get(&b"server_protocol"[..]).is_some_and(|p| p == b"HTTP/1.0");
+        let keeps = if is_old { asks(b"keep-alive") } else { !asks(b"close") };
+        if keeps { b"keep-alive" } else { b"close" }
+    }
+
+    /// How long the response's body is, as its headers say; `None` when they do not, or when there is none.
+    pub fn announced_length(&self) -> Option<usize> {
+        if self.is_head || is_bodiless(self.status) {
+            return None;
+        }
+        std::str::from_utf8(self.response_headers.get(b"content-length")?).ok()?.parse().ok()
+    }
+
     /// Says how long its body is, where no header does.
     pub fn set_length(&mut self, body: &[u8]) {
         if !body.is_empty() && self.headers.get(b"content-length").is_none() {
@@ -122,6 +144,7 @@ impl Request {
             b"request_id" => b"00000000000000000000000000000001".to_vec(),
             b"msec" => seconds(self.began.0 + (now - self.began.1.min(now))),
             b"request_time" => seconds(now - self.began.1.min(now)),
+            b"sent_http_connection" if self.status != 0 => self.connection().to_vec(),
             b"upstream_addr" => self.upstream.clone()?,
             b"upstream_status" if self.upstream.is_some() => number(self.status.into()),
             _ => return self.of_header(name),
@@ -149,7 +172,8 @@ impl Request {
     fn request_length(&self) -> usize {
         let line = self.method.len() + self.target.len() + " HTTP/1.1\r\n ".len();
         let host = self.authority.as_ref().map_or(0, |host| host.len() + "Host: \r\n".len());
-        line + host + lines(&self.headers) + "\r\n".len() + self.body_bytes
+        let body = if self.body_is_read { self.body_bytes } else { 0 };
+        line + host + lines(&self.headers) + "\r\n".len() + body
     }
 
     fn response_length(&self) -> usize {

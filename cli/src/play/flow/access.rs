@@ -83,6 +83,7 @@ impl Flow<'_> {
             if self.body.is_empty() {
                 return Ok(false);
             }
+            self.chain.server.with(self.id, |request| request.body_is_read = true);
             let outcome = self.give_pieces(index);
             self.go_on(index, outcome)?;
         }

@@ -63,6 +63,7 @@ impl Flow<'_> {
     ) -> Result<(), Cut> {
         self.chain.server.with(self.id, |request| {
             request.phase = Phase::ResponseHeaders;
+            request.body_is_read = true;
             request.status = status;
             request.response_headers = headers;
             request.upstream = upstream.map(|upstream| upstream.as_bytes().to_vec());
@@ -139,9 +140,19 @@ impl Flow<'_> {
                 }
             }
         }
-        let sent = piece.len();
-        self.chain.server.with(self.id, |request| request.response_bytes += sent);
-        Ok(piece)
+        self.chain.server.with(self.id, |request| {
+            let length = request.announced_length();
+            let left = length.map_or(usize::MAX, |all| all.saturating_sub(request.response_bytes));
+            // What is more than announced would be taken for the next response.
+            piece.truncate(left);
+            request.response_bytes += piece.len();
+            let is_short = is_last && length.is_some_and(|all| request.response_bytes < all);
+            if is_short {
+                Err(Cut("the body is shorter than its content-length".into()))
+            } else {
+                Ok(piece)
+            }
+        })
     }
 
     /// What goes on of a piece, and whether that is another one.
