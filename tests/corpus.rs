@@ -12,6 +12,9 @@ fn entries(directory: &Path) -> Vec<PathBuf> {
     entries
 }
 
+/// The targets that `cli/tests/corpus.rs` replays.
+const OF_COMMAND: [&str; 2] = ["inspect", "scenario"];
+
 fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
 }
@@ -37,7 +40,8 @@ fn every_corpus_has_a_target_and_every_target_a_program() {
             .map(|p| p.file_stem().expect("a name").to_string_lossy().into_owned())
             .collect()
     };
-    let targets: HashSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let targets = TARGETS.iter().map(|(name, _)| *name).chain(OF_COMMAND);
+    let targets: HashSet<String> = targets.map(str::to_owned).collect();
     assert_eq!(names(entries(&corpus())), targets);
     assert_eq!(names(entries(&corpus().join("../targets"))), targets);
 }

@@ -28,6 +28,15 @@ pub struct InspectArgs {
     pub cache: CacheArgs,
 }
 
+/// What is said of a module, as text and as JSON, when none of it is run. It is what the fuzz target tries.
+pub fn describe(name: &str, bytes: &[u8]) -> Result<(String, serde_json::Value), Fail> {
+    let loader = Loader::new(&CacheArgs { cache_dir: None, no_cache: true })?;
+    let report = Report::of(name, bytes, &loader, false)?;
+    let json = serde_json::to_value(&report);
+    let json = json.map_err(|error| Fail::outside(format!("{name}: {error}")))?;
+    Ok((show::report(&report), json))
+}
+
 /// Inspects one file.
 pub fn run(args: &InspectArgs, json: bool) -> Result<Verdict, Fail> {
     let bytes = source::filter(&args.filter)?;
