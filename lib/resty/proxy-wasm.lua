@@ -125,17 +125,14 @@ function _M.load(name, path, opts)
     if not built then
         return load_failed(kept)
     end
-    if filter_store.is_reference(path) then
-        local file, missing = filter_store.file(path, settings.filter_store)
-        if not file then
-            return load_failed(missing)
-        end
-        path = file
+    local file, missing = filter_store.file(path)
+    if not file then
+        return load_failed(missing)
     end
     local rc
     if opts and opts.background then
         settings.freeze()
-        local loaded, err, is_about_file = loading.wait(name, path)
+        local loaded, err, is_about_file = loading.wait(name, file)
         if not loaded then
             if is_about_file then
                 return nil, err
@@ -144,7 +141,7 @@ function _M.load(name, path, opts)
         end
         rc = lib.rpw_plugin_start(loaded, name, #name, built, plugin_slot, error_slot)
     else
-        local code, err = read_file(path)
+        local code, err = read_file(file)
         if not code then
             return nil, err
         end

@@ -1,5 +1,7 @@
 -- Filters that `proxy-wasm pull` fetched from a registry: where the one of a reference is.
 
+local settings = require("resty.proxy-wasm.settings")
+
 local format = string.format
 
 local SCHEME = "oci://"
@@ -7,13 +9,12 @@ local HEXADECIMAL = ("%x"):rep(64)
 
 local _M = {}
 
--- Whether a path is a reference.
-function _M.is_reference(path)
-    return path:sub(1, #SCHEME) == SCHEME
-end
-
--- The file of a reference in a store, which is nil when none is set. Nil and why there is none.
-function _M.file(reference, store)
+-- The file that a path names: itself, or for a reference the file in the store that `setup` named. Nil and why there is none.
+function _M.file(reference)
+    if reference:sub(1, #SCHEME) ~= SCHEME then
+        return reference
+    end
+    local store = settings.filter_store
     local digest = reference:match("@sha256:(" .. HEXADECIMAL .. ")$")
     if not digest or digest:find("%u") then
         return nil, format("%s has no digest (@sha256:…): proxy-wasm pull says which it has", reference)

@@ -2,6 +2,7 @@
 
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
+local filter_store = require("resty.proxy-wasm.filter_store")
 local loading = require("resty.proxy-wasm.loading")
 local options = require("resty.proxy-wasm.options")
 local work = require("resty.proxy-wasm.work")
@@ -99,7 +100,11 @@ function _M.replace(plugin, path, opts)
             return failed(kept)
         end
     end
-    local loaded, err = loading.wait(name_of(plugin), path)
+    local file, missing = filter_store.file(path)
+    if not file then
+        return failed(missing)
+    end
+    local loaded, err = loading.wait(name_of(plugin), file)
     if not loaded then
         return failed(err)
     end
@@ -124,7 +129,11 @@ local function follow_one(name, plugin, path, words, number, digest)
             return nil, kept
         end
     end
-    local loaded, err = loading.wait(name, path)
+    local file, missing = filter_store.file(path)
+    if not file then
+        return nil, missing
+    end
+    local loaded, err = loading.wait(name, file)
     if not loaded then
         return nil, err
     end
