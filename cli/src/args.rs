@@ -13,7 +13,8 @@ use crate::run::RunArgs;
 use crate::scenario::command::TestArgs;
 use crate::serve::ServeArgs;
 
-/// Looks at Proxy-Wasm filters, plays requests through them, tests them and carries them around, without a server.
+/// Looks at Proxy-Wasm filters, plays requests through them, tests, serves and measures them and carries them around, without
+/// nginx.
 ///
 /// Exit codes: 0 when all is well; 1 when a filter would be refused, a test failed or the like; 2 when an argument, a file or
 /// a scenario is not what it must be; 3 when something outside failed (a disk, a network, a registry).

@@ -3,7 +3,9 @@
 mod bench;
 mod command;
 mod compile;
+mod corpus;
 mod inspect;
+mod pages;
 mod registry;
 mod run;
 mod scenarios;
