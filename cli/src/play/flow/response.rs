@@ -35,18 +35,17 @@ impl Flow<'_> {
             Access::Forward => (upstream.clone(), Some("127.0.0.1:80")),
             Access::Respond(local) => {
                 let (status, headers) = (local.status, local.sent_headers());
-                // nginx tells of the end by itself.
-                (Planned { status, headers, pieces: vec![local.body, Vec::new()] }, None)
+                (Planned { status, headers, pieces: vec![local.body] }, None)
             }
             Access::Close => return Err(Cut("a filter closed the connection".into())),
         };
         self.header_filter(planned.status, planned.headers, from)?;
         let mut body = Vec::new();
-        let (last, first) = planned.pieces.split_last().unwrap_or((const { &Vec::new() }, &[]));
-        for piece in first {
+        for piece in planned.pieces.iter().filter(|piece| !piece.is_empty()) {
             body.extend(self.body_filter(piece, false)?);
         }
-        body.extend(self.body_filter(last, true)?);
+        // nginx tells of the end by itself.
+        body.extend(self.body_filter(b"", true)?);
         let request = self.request();
         if request.is_head || is_bodiless(request.status) {
             body.clear();
