@@ -47,9 +47,12 @@ scenarios! {
     zig "t/guests/scenarios/zig.test.yaml"
 }
 
-/// Their services speak gRPC, and their messages are no texts; `grpc_examples.rs` runs these filters with real services.
-const OF_GRPC: [&str; 2] =
-    ["examples/ext-auth/ext-auth.test.yaml", "examples/grpc-rate-limit/grpc-rate-limit.test.yaml"];
+/// Their services speak gRPC and Redis; `grpc_examples.rs` and `redis_rate_limit.rs` run these filters with real ones.
+const OF_OTHERS: [&str; 3] = [
+    "examples/ext-auth/ext-auth.test.yaml",
+    "examples/grpc-rate-limit/grpc-rate-limit.test.yaml",
+    "examples/redis-rate-limit/redis-rate-limit.test.yaml",
+];
 
 #[test]
 fn every_scenario_is_played() {
@@ -66,7 +69,7 @@ fn every_scenario_is_played() {
             }
         }
     }
-    let mut files = [FILES, &OF_GRPC].concat();
+    let mut files = [FILES, &OF_OTHERS].concat();
     files.sort_unstable();
     found.sort_unstable();
     assert_eq!(found, files);

@@ -67,7 +67,7 @@ fn the_text_says_the_same() {
 fn what_a_host_does_not_have() {
     let wat = r#"(module
         (import "env" "proxy_log" (func (param i64) (result i32)))
-        (import "env" "proxy_redis_call" (func (param i32) (result i32)))
+        (import "env" "proxy_new_one" (func (param i32) (result i32)))
         (import "env" "other" (func))
         (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
         (import "wasi_snapshot_preview1" "path_open" (func (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
@@ -77,7 +77,7 @@ fn what_a_host_does_not_have() {
     let report = report(&name);
     for (name, answer) in [
         ("proxy_log", "stand-in"),
-        ("proxy_redis_call", "vendor-extension"),
+        ("proxy_new_one", "vendor-extension"),
         ("other", "traps"),
         ("fd_write", "supported"),
         ("path_open", "empty"),
@@ -86,7 +86,7 @@ fn what_a_host_does_not_have() {
         assert_eq!(import(&report, name)["answer"], answer, "{name}");
     }
     let warnings = report["warnings"].as_array().expect("a list");
-    assert!(warnings.iter().any(|w| w.as_str().expect("a text").contains("proxy_redis_call")));
+    assert!(warnings.iter().any(|w| w.as_str().expect("a text").contains("proxy_new_one")));
 }
 
 #[test]

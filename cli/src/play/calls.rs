@@ -12,6 +12,7 @@ use crate::core::callout::{Exchange, Failure, FailureKind, Response, Step, Targe
 use crate::core::grpc::{Code, Event, Opening, Status};
 use crate::core::guest::Dispatched;
 use crate::core::limits::CALL_MS;
+use crate::core::redis;
 
 /// A call as it was made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -99,6 +100,17 @@ impl Upstreams {
         };
         let (after_ms, result) = self.answer_as(call, real);
         (after_ms, event(result))
+    }
+
+    /// Answers a Redis call: what the server says, as bytes of its protocol.
+    pub fn answer_redis(&mut self, call: &Call) -> (u64, Result<Vec<u8>, Failure>) {
+        let real = || {
+            let details =
+                "proxy-wasm calls no Redis server: put a file with its answer in its place";
+            Err(Failure::new(FailureKind::Connect, details))
+        };
+        let (after_ms, result) = self.answer_as(call, real);
+        (after_ms, result.map(|response| response.body))
     }
 
     fn answer_as(
@@ -211,6 +223,22 @@ impl Call {
         })
     }
 
+    /// What a filter asked of Redis: the method is `REDIS`, the path the command, the body all of its words.
+    pub fn of_redis(filter: &str, call: &redis::Call) -> Self {
+        let words = words(&call.query.bytes);
+        let (upstream, _) = redis::split(call.target.name.as_bytes());
+        Self {
+            filter: filter.into(),
+            upstream: String::from_utf8_lossy(upstream).into_owned(),
+            method: "REDIS".into(),
+            path: words.first().cloned().unwrap_or_default(),
+            headers: Vec::new(),
+            body: words.join(" "),
+            timeout_ms: call.timeout_ms,
+            answer: String::new(),
+        }
+    }
+
     /// What a filter asked for by HTTP.
     pub fn of(filter: &str, dispatched: &Dispatched) -> Self {
         let request = &dispatched.request;
@@ -227,6 +255,23 @@ impl Call {
             answer: String::new(),
         }
     }
+}
+
+/// The words of queries as Redis reads them: `*1\r\n$4\r\nPING\r\n`.
+fn words(query: &[u8]) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut rest = query;
+    while let Some(end) = rest.windows(2).position(|two| two == b"\r\n") {
+        let (line, behind) = (&rest[..end], &rest[end + 2..]);
+        rest = behind;
+        let length = line.strip_prefix(b"$").map(|digits| String::from_utf8_lossy(digits));
+        let length = length.and_then(|digits| digits.parse::<usize>().ok());
+        if let Some((word, behind)) = length.and_then(|length| rest.split_at_checked(length)) {
+            words.push(String::from_utf8_lossy(word).into_owned());
+            rest = behind.strip_prefix(b"\r\n").unwrap_or(behind);
+        }
+    }
+    words
 }
 
 /// Makes a call, which takes as long as it takes.
@@ -305,4 +350,16 @@ fn connect(error: std::io::Error) -> Failure {
 fn left(deadline: Instant) -> Result<Duration, Failure> {
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() { Err(Failure::new(FailureKind::Timeout, "")) } else { Ok(left) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn words_of_queries() {
+        let query = b"*2\r\n$3\r\nGET\r\n$4\r\na\r\nb\r\n*1\r\n$4\r\nPING\r\n";
+        assert_eq!(words(query), ["GET", "a\r\nb", "PING"]);
+        assert!(words(b"").is_empty() && words(b"$99\r\nx\r\n").is_empty());
+    }
 }

@@ -11,9 +11,9 @@ use super::server::Server;
 use super::trace::Trace;
 use crate::core::abi::LogLevel;
 use crate::core::callout::{Failure, Response};
-use crate::core::grpc;
 use crate::core::ports::{Clock as _, Host, Log as _};
 use crate::core::vm::{CallRef, Context, Module, Options, Plugin, Work};
+use crate::core::{grpc, redis};
 
 /// What a filter is made of.
 pub struct FilterSpec {
@@ -60,6 +60,7 @@ struct Pending {
 enum Answer {
     Http(Result<Response, Failure>),
     Grpc(grpc::Event),
+    Redis(Result<Vec<u8>, Failure>),
 }
 
 impl Chain {
@@ -182,9 +183,36 @@ impl Chain {
                 grpc::Command::Send(..) => {}
             }
         }
+        for (call, command) in work.redis {
+            if let redis::Command::Call(asked) = command {
+                self.ask_redis(index, call, &asked);
+            }
+        }
         for error in work.errors {
             self.report(index, Err(error));
         }
+    }
+
+    /// Begins a Redis call.
+    fn ask_redis(&mut self, index: usize, call: CallRef, asked: &redis::Call) {
+        let name = &self.filters[index].name;
+        let mut record = Call::of_redis(name, asked);
+        let (after_ms, result) = self.upstreams.answer_redis(&record);
+        match &result {
+            Ok(answer) => record.answer = text(answer),
+            Err(failure) => {
+                record.answer = failure.to_string();
+                let upstream = &record.upstream;
+                let line =
+                    format!("wasm plugin \"{name}\": Redis call to {upstream} failed: {failure}");
+                self.server.log(None, LogLevel::Warn, line.as_bytes());
+            }
+        }
+        self.calls.push(record);
+        let due = self.server.monotonic_clock() + after_ms * NANOS_PER_MS;
+        let number = self.calls.len();
+        let answer = Answer::Redis(result);
+        self.pending.push(Pending { due, filter: index, call, number, answer });
     }
 
     /// Begins a gRPC call. Streams fail.
@@ -251,6 +279,7 @@ impl Chain {
             let answered = self.trace.step(&self.server, &name, || match answer {
                 Answer::Http(result) => plugin.answer(call, result),
                 Answer::Grpc(event) => plugin.grpc_event(call, event),
+                Answer::Redis(result) => plugin.redis_answer(call, result),
             });
             self.report(filter, answered);
             self.look();
