@@ -9,7 +9,8 @@ local HEXADECIMAL = ("%x"):rep(64)
 
 local _M = {}
 
--- The file that a path names: itself, or for a reference the file in the store that `setup` named. Nil and why there is none.
+-- The file that a path names: itself, or for a reference the file in the store that `setup` named. Nil and why there is
+-- none.
 function _M.file(reference)
     if reference:sub(1, #SCHEME) ~= SCHEME then
         return reference
