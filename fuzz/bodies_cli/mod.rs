@@ -6,8 +6,11 @@
 mod inspect;
 mod scenario;
 
-/// The targets by name, each with its function.
-pub const TARGETS: &[(&str, fn(&[u8]))] = &[("inspect", inspect::run), ("scenario", scenario::run)];
+/// A target's function.
+pub type Body = fn(&[u8]);
+
+/// The targets by name.
+pub const TARGETS: &[(&str, Body)] = &[("inspect", inspect::run), ("scenario", scenario::run)];
 
 /// A message is one line with something in it.
 fn says_why(text: &str) {
