@@ -1,6 +1,7 @@
 //! proxy_grpc_stream, _send, _close and _cancel against a real server: `grpc/peer.py`.
 
-use super::grpc_call::Peer;
+use super::grpc::Server;
+use super::grpc_call::{Peer, RESET};
 use super::support::{Outcome, Probe, Running};
 
 /// A request whose filter begins a stream, does these lines, and waits for the stream's end.
@@ -181,6 +182,47 @@ fn a_stream_of_a_plugin_context_does_not_hold_up_the_end_of_the_worker() {
         lines_of(&nginx).last().map(String::as_str),
         Some("grpc_close args -> token=1 status=14")
     );
+}
+
+#[test]
+fn a_server_that_is_killed_in_the_middle_ends_its_streams() {
+    let Peer { server, dir } = Peer::start();
+    let socket = dir.path().join("grpc.sock");
+    let nginx = Probe::new(&format!(
+        "configure: set_tick_period_milliseconds 10
+         tick@first: grpc_stream unix:{0} t.Peer chat '' >id
+         tick@first: grpc_send $id a 0
+         request_headers: grpc_call unix:{0} t.Peer echo '' b 20000
+         request_headers: pause
+         grpc_receive: get_buffer_bytes 5 0 max
+         grpc_trailing: args
+         grpc_close: args
+         grpc_receive@again: set_effective_context caller
+         grpc_receive@again: continue_stream 0",
+        socket.display()
+    ))
+    .nginx(|nginx| {
+        nginx.http("init_worker_by_lua_block { require(\"resty.proxy-wasm\").init_worker() }")
+    })
+    .start();
+    nginx.expect_log("gRPC stream to unix:");
+    nginx.may_log(RESET);
+    super::ops::wait_for(&nginx, "grpc_receive", 1);
+    server.kill();
+    super::ops::wait_for(&nginx, "grpc_close", 1);
+    let server = Server::start(&socket);
+    assert_eq!(nginx.get("/").status, 200);
+    nginx.stop();
+    assert_eq!(
+        lines_of(&nginx)[..4],
+        [
+            "grpc_receive get_buffer_bytes 5 0 max -> 0 re a",
+            "grpc_trailing args -> token=1 trailers=0",
+            "grpc_close args -> token=1 status=14",
+            "grpc_receive get_buffer_bytes 5 0 max -> 0 echo b",
+        ]
+    );
+    drop(server);
 }
 
 #[test]
