@@ -1,5 +1,6 @@
 //! `chain:content()`: responses that filters can wait in.
 
+use super::ops::wait_for_lines;
 use super::support::{Nginx, Running};
 
 /// A chain of filters of these scripts, the first one nearest to the client, before `/origin`; and a server that filters call.
@@ -211,6 +212,8 @@ fn a_body_that_is_held_and_too_large() {
             nginx.expect_log("holds the response body, and it is larger than body_limit (8 bytes)");
         }
         assert_eq!(nginx.get("/").status, status, "{options}");
+        // The call is made all the same.
+        wait_for_lines(&nginx, "f0", 4);
     }
 }
 
