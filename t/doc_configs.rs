@@ -66,6 +66,7 @@ fn adapted(block: &str) -> String {
         ("listen 127.0.0.1:8080;", "listen unix:block.sock;"),
         ("/etc/nginx/my_filter.wasm", "bare.wasm"),
         (r#"trusted_certificate = "/etc/nginx/auth-ca.pem""#, "verify = false"),
+        ("/etc/nginx/filters/waf.wasm", "bare.wasm"),
         (r#""/etc/nginx/filters/" .. name .. ".wasm""#, r#""bare.wasm""#),
         ("\"/var/cache/nginx-wasm\"", "ngx.config.prefix() .. \"cache\""),
         ("\"/var/lib/filters\"", "ngx.config.prefix() .. \"store\""),
