@@ -25,6 +25,9 @@ Usage: ./build.sh COMMAND
                     library, Lua files and header, below OpenResty's folder or /usr/local; packaging/install.sh --help
   dist [--check] [TARGET...]
                     packages for each TARGET in target/dist/, see docs/releasing.md; --check tries those that are there
+  instructions [ARGS...]
+                    counts the instructions that filters cost nginx for each request and compares them with their budgets:
+                    see bench/instructions.sh
   bench [ARGS...]   requests against nginx with and without a filter: see bench/run.sh, and bench/memory.sh, bench/start.sh
                     and bench/soak.sh for memory, the time to start, and abuse
 
@@ -300,6 +303,13 @@ main() {
     generate) generate ;;
     install) install_files "$@" ;;
     dist) packaging/dist.sh "$@" ;;
+    instructions)
+        setup_nginx
+        build
+        command_from valgrind valgrind
+        command_from wat2wasm wabt
+        bench/instructions.sh --check "$@"
+        ;;
     bench)
         setup_nginx
         build

@@ -47,22 +47,28 @@ def functions(annotated, requests):
         print(f"    {count / requests:>10.0f}  {name[:150]}")
 
 
-def judge(budgets, figures):
-    """Compares figures with their budgets, each a file of lines `ROW INSTRUCTIONS`. 3 % is what the count may vary by."""
+def judge(budgets, figures, server):
+    """Compares figures with their budgets, each a file of lines `ROW INSTRUCTIONS`. 3 % is what the count may vary by. The
+    budgets are those of one nginx, of which the line `nginx SERVER` names the version."""
 
     def read(path):
         rows = (line.split("#")[0].split() for line in open(path))
-        return {row[0]: int(row[1]) for row in rows if row}
+        return {row[0]: row[1] for row in rows if row}
 
-    budget, over = read(budgets), []
+    budget = read(budgets)
+    if server != budget["nginx"]:
+        print(f"not judged: the budgets are those of {budget['nginx']}, and this is {server}")
+        return
+    over = []
     for row, count in read(figures).items():
-        most = budget.get(row)
-        if most is None:
+        count, most = int(count), int(budget.get(row, -1))
+        if most < 0:
             over.append(f"{row} has no budget")
         elif count > most * 1.03:
             over.append(f"{row} takes {count} instructions; its budget is {most} and 3 %")
     if over:
         sys.exit("\n".join(over))
+    print("within the budgets")
 
 
 if __name__ == "__main__":

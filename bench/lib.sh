@@ -45,7 +45,7 @@ launch() {
 start_nginx() {
     local wat
     prepare "${1:-$root/bench/nginx.conf}" wrk taskset wat2wasm
-    for wat in "$root/t/guests/wat/bare.wat" "${@:2}"; do
+    for wat in "$root/t/guests/wat/bare.wat" "$root/bench/filters/header.wat" "${@:2}"; do
         wat2wasm -o "$dir/$(basename "$wat" .wat).wasm" "$wat"
     done
     launch

@@ -8,6 +8,8 @@
 #   b        plain Lua that sets a header in header_filter_by_lua
 #   c-bare   a filter that does nothing; its context was configured once, in init_by_lua
 #   d-bare   the same filter in the documented form: on_configure in every request
+#   c-header a filter that adds a header, configured once
+#   d-header the same, configured in every request
 #   chain-1  the filter that does nothing, in a chain of one: chain:header_filter()
 #   chain-5  a chain of five such filters
 #   c-as     the filter of examples/add-header (AssemblyScript, public SDK), configured once
@@ -22,7 +24,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 source "$root/bench/measure.sh"
 
-variants=(a b c-bare d-bare chain-1 chain-5 c-as d-as)
+variants=(a b c-bare d-bare c-header d-header chain-1 chain-5 c-as d-as)
 if (($# > 0)); then
     variants=(a)
     for variant; do

@@ -11,7 +11,7 @@
 #[cfg(feature = "sim")]
 pub use proxy_wasm_host::sim;
 pub use proxy_wasm_host::{
-    abi, callout, codec, effect, error, event, grpc, guest, hostcall, limits, ports, redis,
+    abi, callout, codec, effect, error, event, grpc, guest, hostcall, id_map, limits, ports, redis,
     snapshot, store, version, vm, wasi,
 };
 

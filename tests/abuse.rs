@@ -290,7 +290,7 @@ fn details_and_messages_of_local_responses() {
     stream.request_headers();
     stream.response_headers(&[]);
     let kept = stream.context.with_stream(stream.at, |vm| {
-        Ok(vm.state().contexts.streams[&stream.at.id].response_details.len())
+        Ok(vm.state().contexts.streams.get(&stream.at.id).expect("it").response_details.len())
     });
     assert_eq!(kept, Ok(limits::DETAILS));
     assert_eq!(probe.answers()[0], "0");

@@ -60,7 +60,7 @@ fn passed(stream: &Stream, size: usize) {
 
 fn kept(stream: &Stream) -> usize {
     let size = stream.context.with_stream(stream.at, |vm| {
-        Ok(vm.state().contexts.streams[&stream.at.id].request_passed.len())
+        Ok(vm.state().contexts.streams.get(&stream.at.id).expect("it").request_passed.len())
     });
     size.expect("a VM")
 }

@@ -397,7 +397,7 @@ fn a_filter_that_only_writes_reads_nothing() {
     let effects = stream.response_headers(&[("a", "1")]).effects;
     assert_eq!(effects, ["add response hello: world!"]);
     let loaded = |vm: &mut resty_proxy_wasm::vm::Vm| {
-        Ok(vm.state().contexts.streams[&stream.at.id].response_headers_loaded)
+        Ok(vm.state().contexts.streams.get(&stream.at.id).expect("it").response_headers_loaded)
     };
     assert_eq!(stream.context.with_stream(stream.at, loaded), Ok(false));
 }

@@ -43,6 +43,7 @@ mod random;
 mod recovery;
 mod redis;
 mod responses;
+mod sequences;
 mod shared;
 mod shared_kills;
 mod straight_line;

@@ -162,9 +162,13 @@ fn printable_beginning(text: &str, most: usize) -> String {
 pub fn frames(error: &wasmtime::Error) -> String {
     let backtrace = error.downcast_ref::<WasmBacktrace>();
     let frames = backtrace.map(WasmBacktrace::frames).unwrap_or_default();
-    let names: Vec<String> = frames.iter().map(frame).collect();
+    let names: Vec<String> =
+        frames.iter().filter(|f| f.module().name() != Some(HIDDEN_MODULE)).map(frame).collect();
     if names.is_empty() { String::new() } else { format!(" (in {})", names.join(" < ")) }
 }
+
+/// The name of the host's own module that calls callbacks, of which a guest's author knows nothing.
+pub const HIDDEN_MODULE: &str = "callbacks of the host";
 
 fn frame(frame: &FrameInfo) -> String {
     let module = shown(frame.module().name().unwrap_or("<unknown>"));

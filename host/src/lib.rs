@@ -93,6 +93,7 @@ pub mod folder;
 pub mod grpc;
 pub mod guest;
 pub mod hostcall;
+pub mod id_map;
 pub mod limits;
 pub mod ports;
 pub mod redis;

@@ -8,12 +8,20 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::abi::{Attribute, LogLevel};
 use crate::callout::Upstream;
+use crate::id_map::Id;
 use crate::snapshot::HeaderMap;
 use crate::store::{Address, Counters, NoCounters, Store};
 
 /// A request of the host, opaque to the core.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RequestId(pub NonZeroUsize);
+
+impl Id for RequestId {
+    #[inline]
+    fn number(self) -> u64 {
+        self.0.get() as u64
+    }
+}
 
 /// Where a request stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -84,7 +84,14 @@ impl HeaderMap {
 
     /// The first value of that name, compared without case.
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
-        self.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v)
+        let has_name = |f: &&Field| {
+            // Most names are told apart by their length, and most others are the same bytes: they are in lower case here.
+            f.name.1 as usize == name.len() && {
+                let known = self.slice(f.name);
+                known == name || known.eq_ignore_ascii_case(name)
+            }
+        };
+        self.fields.iter().find(has_name).map(|f| self.slice(f.value))
     }
 
     /// Removes every header of that name; returns how many there were.

@@ -27,6 +27,7 @@ local chain = part("chain")
 local clib = part("clib")
 local filter_store = part("filter_store")
 local foreign = part("foreign")
+local handles = part("handles")
 local loading = part("loading")
 local metrics = part("metrics")
 local options = part("options")
@@ -57,6 +58,9 @@ local context_type = ffi.typeof("rpw_context_t *")
 local plugin_slot = ffi.new("rpw_plugin_t *[1]")
 local context_slot = ffi.new("rpw_context_t *[1]")
 
+local handles_due = handles.due
+local keep = handles.keep
+local sweep = handles.sweep
 local look_for_work = work.look
 local made_context = pacing.made_context
 local run_request_headers = stream.request_headers
@@ -64,13 +68,9 @@ local run_request_body = stream.request_body
 local run_response_headers = stream.response_headers
 local run_response_body = stream.response_body
 
--- The closures hold the library, which the collector could otherwise take before the handles.
+-- The closure holds the library, which the collector could otherwise take before the handle.
 local function free_plugin(plugin)
     lib.rpw_plugin_free(plugin)
-end
-
-local function free_context(ctx)
-    lib.rpw_context_free(ctx)
 end
 
 -- A NULL pointer is of the right type, and equals nil.
@@ -129,6 +129,8 @@ function _M.load(name, path, opts)
     if not file then
         return load_failed(missing)
     end
+    -- What Lua has let go of ends first, and with it code that nothing else uses.
+    handles.sweep_all()
     local rc
     if opts and opts.background then
         settings.freeze()
@@ -177,6 +179,9 @@ function _M.on_configure(plugin, conf)
         end
         return nil, "bad conf"
     end
+    if handles_due[0] ~= 0 then
+        sweep()
+    end
     local rc = lib.rpw_context_new(plugin, conf, #conf, 0, context_slot, error_slot)
     if rc == NEED_INTERPRETER then
         rc = configure_interpreted(plugin, conf)
@@ -184,10 +189,10 @@ function _M.on_configure(plugin, conf)
     if rc < 0 then
         return nil, "failed to run proxy_on_configure: " .. last_error()
     end
+    local ctx = context_slot[0]
+    keep(ctx)
     made_context()
     look_for_work()
-    -- LuaJIT compiles no tail call of a C function.
-    local ctx = ffi_gc(context_slot[0], free_context)
     return ctx
 end
 

@@ -4,12 +4,12 @@ use std::ffi::{OsStr, c_char};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use super::images::Siblings;
 use super::shared::shared;
-use super::{Failure, RPW_CONTINUE, boundary, plugin, process, rpw_error_t, types};
+use super::{Failure, RPW_CONTINUE, boundary, lua_vm, plugin, process, rpw_error_t, types};
 use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::ports::Host;
@@ -18,11 +18,6 @@ use crate::vm::{Cache, Code, CodeStore, Loaded, Origin, Sources};
 use proxy_wasm_host::folder::Folder;
 
 static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
-static FOLDER: RwLock<Option<Arc<Folder>>> = RwLock::new(None);
-/// The process that has logged that the folder is of no use, or of little.
-static COMPLAINED: AtomicU64 = AtomicU64::new(0);
-/// Threads that compile in the background; 0 for the default.
-static THREADS: AtomicUsize = AtomicUsize::new(0);
 
 /// Keeps compiled modules in a folder from now on, until `rpw_setup` is called for another Lua VM.
 ///
@@ -58,16 +53,12 @@ pub unsafe extern "C" fn rpw_cache_dir(
 
 const NANOS_PER_MS: u64 = 1_000_000;
 
-/// Forgets what the Lua VM before has set.
-pub(super) fn clear() {
-    set_folder(None);
-    THREADS.store(0, Ordering::Relaxed);
-}
-
 /// Keeps compiled modules in this folder, or in none.
 fn set_folder(folder: Option<Folder>) {
-    *FOLDER.write().unwrap_or_else(PoisonError::into_inner) = folder.map(Arc::new);
-    COMPLAINED.store(0, Ordering::Relaxed);
+    lua_vm::change(|settings| settings.folder = folder.map(Arc::new));
+    if let Some(vm) = lua_vm::current() {
+        vm.complained.store(0, Ordering::Relaxed);
+    }
 }
 
 /// Compiles in the background on that many threads from now on, until `rpw_setup` is called for another Lua VM.
@@ -78,12 +69,13 @@ fn set_folder(folder: Option<Folder>) {
 /// `RPW_CONTINUE`.
 #[unsafe(no_mangle)]
 pub extern "C" fn rpw_compile_threads(threads: u32) -> i32 {
-    THREADS.store(threads as usize, Ordering::Relaxed);
+    lua_vm::change(|settings| settings.compile_threads = threads as usize);
     RPW_CONTINUE
 }
 
 fn threads() -> NonZeroUsize {
-    NonZeroUsize::new(THREADS.load(Ordering::Relaxed)).unwrap_or_else(|| {
+    let set = lua_vm::read(|settings| settings.compile_threads).unwrap_or(0);
+    NonZeroUsize::new(set).unwrap_or_else(|| {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
     })
@@ -100,7 +92,7 @@ pub(super) struct Found {
 
 /// The code of a module. In the background it is compiled on a few threads, and one module after the other.
 pub(super) fn find(host: &dyn Host, bytes: &[u8], in_background: bool) -> Result<Found, Error> {
-    let folder = FOLDER.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let folder = lua_vm::read(|settings| settings.folder.clone()).flatten();
     let start = host.monotonic_clock();
     let loaded = CACHE.load(
         bytes,
@@ -151,7 +143,8 @@ impl Found {
                 unusable.map(|cause| format!("{cause}; modules are compiled without it"));
             let complaint = unusable.or_else(|| loaded.not_kept.clone());
             if let Some(complaint) = complaint
-                && COMPLAINED.swap(process::current(), Ordering::Relaxed) != process::current()
+                && let Some(vm) = lua_vm::current()
+                && vm.complained.swap(process::current(), Ordering::Relaxed) != process::current()
             {
                 plugin::log(name, LogLevel::Warn, &format!("cache_dir {path} {complaint}"));
             }

@@ -10,8 +10,8 @@ use smallvec::SmallVec;
 use super::ticker::Entry;
 use super::{
     Failure, RPW_CONTINUE, RPW_ERROR, RPW_FAILS_OPEN, RPW_NEED_INTERPRETER, RPW_REWRITES_BODIES,
-    RPW_TAKES_REQUEST_BODY, RPW_TAKES_RESPONSE_BODY, ending, guest_boundary, handle, request,
-    rpw_error_t, rpw_plugin_t, types, upstreams,
+    RPW_TAKES_REQUEST_BODY, RPW_TAKES_RESPONSE_BODY, guest_boundary, handle, rpw_error_t,
+    rpw_plugin_t, types, upstreams, worker,
 };
 use crate::abi::Callback;
 use crate::ports::RequestId;
@@ -42,7 +42,7 @@ impl rpw_context_t {
         past.retain(|context| context.strong_count() > 0);
         let mut found = past.iter().rev().filter_map(Weak::upgrade);
         found
-            .find(|context| request::seat(request, context).is_some())
+            .find(|context| worker::with(|worker| worker.requests.seat(request, context)).is_some())
             .unwrap_or_else(|| self.current())
     }
 
@@ -72,7 +72,7 @@ pub unsafe extern "C" fn rpw_context_new(
     context: *mut *mut rpw_context_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Setup, interpreted != 0, error, || {
+    guest_boundary(Entry::Setup, interpreted != 0, error, |_| {
         // SAFETY: as promised by the caller.
         let (plugin, configuration) =
             unsafe { (handle::share(plugin), types::bytes(configuration, configuration_length)) };
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn rpw_context_free(context: *mut rpw_context_t) {
     let _ = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: as promised by the caller.
         if let Some(context) = unsafe { handle::take(context) } {
-            ending::queue_context(context.current());
+            worker::with(|worker| worker.endings.queue_context(context.current()));
         }
     }));
 }

@@ -17,51 +17,60 @@ enum Ending {
     Stream(Rc<Context>, StreamRef),
 }
 
-thread_local! {
-    static QUEUE: RefCell<Vec<Ending>> = const { RefCell::new(Vec::new()) };
-}
+/// What waits to end.
+#[derive(Default)]
+pub struct Endings(RefCell<Vec<Ending>>);
 
-/// Lua dropped a plugin context.
-pub fn queue_context(context: Rc<Context>) {
-    QUEUE.with_borrow_mut(|queue| queue.push(Ending::Context(context)));
-}
-
-/// Ends a stream now, or later when its plugin is busy.
-pub fn end_stream(request: Option<RequestId>, context: Rc<Context>, stream: StreamRef) {
-    if context.plugin().is_busy() {
-        QUEUE.with_borrow_mut(|queue| queue.push(Ending::Stream(context, stream)));
-    } else {
-        report(request, &context, context.end_stream(stream));
+impl Endings {
+    /// Lua dropped a plugin context.
+    pub fn queue_context(&self, context: Rc<Context>) {
+        self.0.borrow_mut().push(Ending::Context(context));
     }
-}
 
-/// Whether anything waits.
-pub fn any_queued() -> bool {
-    QUEUE.with_borrow(|queue| !queue.is_empty())
-}
-
-/// Does what waits, as far as it can be done now.
-pub fn run_queued() {
-    if QUEUE.with_borrow(Vec::is_empty) {
-        return;
-    }
-    for ending in QUEUE.take() {
-        let context = match &ending {
-            Ending::Context(context) | Ending::Stream(context, _) => context,
-        };
+    /// Ends a stream now, or later when its plugin is busy.
+    pub fn end_stream(&self, request: Option<RequestId>, context: Rc<Context>, stream: StreamRef) {
         if context.plugin().is_busy() {
-            QUEUE.with_borrow_mut(|queue| queue.push(ending));
-            continue;
+            self.0.borrow_mut().push(Ending::Stream(context, stream));
+        } else {
+            report(request, &context, context.end_stream(stream));
         }
-        match ending {
-            Ending::Context(context) => {
-                report(None, &context, context.drop_by_owner());
-                if context.plugin().awaits_ends() {
-                    work::keep(context.plugin());
+    }
+
+    /// Whether anything waits.
+    #[inline]
+    pub fn any(&self) -> bool {
+        !self.0.borrow().is_empty()
+    }
+
+    /// Does what waits, as far as it can be done now.
+    #[inline]
+    pub fn run(&self) {
+        if self.any() {
+            self.run_all();
+        }
+    }
+
+    fn run_all(&self) {
+        for ending in self.0.take() {
+            let context = match &ending {
+                Ending::Context(context) | Ending::Stream(context, _) => context,
+            };
+            if context.plugin().is_busy() {
+                self.0.borrow_mut().push(ending);
+                continue;
+            }
+            match ending {
+                Ending::Context(context) => {
+                    report(None, &context, context.drop_by_owner());
+                    if context.plugin().awaits_ends() {
+                        work::keep(context.plugin());
+                    }
+                }
+                // The request is freed, so its streams cannot be told from which one they were.
+                Ending::Stream(context, stream) => {
+                    report(None, &context, context.end_stream(stream));
                 }
             }
-            // The request is freed, so its streams cannot be told from which one they were.
-            Ending::Stream(context, stream) => report(None, &context, context.end_stream(stream)),
         }
     }
 }

@@ -3,15 +3,11 @@
 //! One C function of Lua serves them all. LuaJIT allows a call of it only below a call of this library that it did not
 //! compile, so each export says of itself whether it was, and where none is on the stack no function of Lua is called.
 
-use std::cell::Cell;
 use std::ffi::c_char;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
 
-use rustc_hash::FxHashMap;
-
-use super::{Failure, RPW_CONTINUE, boundary, rpw_error_t, types};
-use crate::limits;
+use super::entries::Caller;
+use super::{Failure, RPW_CONTINUE, boundary, lua_vm, rpw_error_t, types, worker};
 use crate::ports::{ForeignError, ForeignKind};
 
 /// What a function of Lua answers. Lent until the next call.
@@ -31,17 +27,6 @@ pub struct rpw_result_t {
 pub type rpw_caller_t = Option<
     unsafe extern "C" fn(*const c_char, usize, *const c_char, usize, *mut rpw_result_t) -> i32,
 >;
-
-static FUNCTIONS: LazyLock<RwLock<FxHashMap<Vec<u8>, ForeignKind>>> =
-    LazyLock::new(RwLock::default);
-static CALLER: RwLock<rpw_caller_t> = RwLock::new(None);
-/// There is a function that runs inside a guest's call.
-static ANY_NOW: AtomicBool = AtomicBool::new(false);
-
-thread_local! {
-    static LUA: Cell<Caller> = const { Cell::new(Caller::Nginx) };
-    static DEPTH: Cell<usize> = const { Cell::new(0) };
-}
 
 /// Names a function that guests may call, until `rpw_setup` is called for another Lua VM.
 ///
@@ -65,15 +50,22 @@ pub unsafe extern "C" fn rpw_foreign_function(
         // SAFETY: as promised by the caller.
         let name = unsafe { types::bytes(name, name_length) };
         let kind = if later == 0 { ForeignKind::Now } else { ForeignKind::Later };
-        let mut functions = FUNCTIONS.write().unwrap_or_else(PoisonError::into_inner);
-        if functions.contains_key(name) {
+        let added = lua_vm::change(|settings| {
+            let is_new = !settings.foreign.contains_key(name);
+            if is_new {
+                settings.foreign.insert(name.to_vec(), kind);
+            }
+            is_new
+        });
+        if added == Some(false) {
             let name = name.escape_ascii();
             return Err(Failure::new(format!(
                 "a foreign function \"{name}\" was registered before"
             )));
         }
-        functions.insert(name.to_vec(), kind);
-        ANY_NOW.fetch_or(kind == ForeignKind::Now, Ordering::Relaxed);
+        if let Some(vm) = lua_vm::current() {
+            vm.any_now.fetch_or(kind == ForeignKind::Now, Ordering::Relaxed);
+        }
         Ok(RPW_CONTINUE)
     })
 }
@@ -86,37 +78,31 @@ pub unsafe extern "C" fn rpw_foreign_function(
 /// `caller` is NULL, or lives until this is called again, or `rpw_setup`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_foreign_caller(caller: rpw_caller_t) -> i32 {
-    *CALLER.write().unwrap_or_else(PoisonError::into_inner) = caller;
+    lua_vm::change(|settings| settings.caller = caller);
     RPW_CONTINUE
-}
-
-/// Forgets the functions of a Lua VM that is gone.
-pub(super) fn clear() {
-    FUNCTIONS.write().unwrap_or_else(PoisonError::into_inner).clear();
-    *CALLER.write().unwrap_or_else(PoisonError::into_inner) = None;
-    ANY_NOW.store(false, Ordering::Relaxed);
 }
 
 /// How a function is called.
 pub(super) fn find(name: &[u8]) -> Option<ForeignKind> {
-    FUNCTIONS.read().unwrap_or_else(PoisonError::into_inner).get(name).copied()
+    lua_vm::read(|settings| settings.foreign.get(name).copied())?
 }
 
 /// Whether there is a function that runs inside a guest's call.
 pub(super) fn any_now() -> bool {
-    ANY_NOW.load(Ordering::Relaxed)
+    lua_vm::current().is_some_and(|vm| vm.any_now.load(Ordering::Relaxed))
 }
 
 /// Whether there is a function that runs later.
 pub(super) fn any_later() -> bool {
-    let functions = FUNCTIONS.read().unwrap_or_else(PoisonError::into_inner);
-    functions.values().any(|kind| *kind == ForeignKind::Later)
+    let is_later = |kind: &ForeignKind| *kind == ForeignKind::Later;
+    lua_vm::read(|settings| settings.foreign.values().any(is_later)).unwrap_or(false)
 }
 
 /// Calls a function that runs now.
 pub(super) fn call(name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignError> {
-    let caller = *CALLER.read().unwrap_or_else(PoisonError::into_inner);
-    let Some(caller) = caller.filter(|_| LUA.get() == Caller::Interpreter) else {
+    let caller = lua_vm::read(|settings| settings.caller).flatten();
+    let below = worker::with(|worker| worker.entries.caller());
+    let Some(caller) = caller.filter(|_| below == Caller::Interpreter) else {
         return Err(ForeignError::NotHere);
     };
     let mut result = rpw_result_t { data: std::ptr::null(), length: 0 };
@@ -135,52 +121,4 @@ pub(super) fn call(name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignErro
     }
     // SAFETY: Lua lends the result until the next call.
     Ok(unsafe { types::bytes(result.data, result.length) }.to_vec())
-}
-
-/// Who called the library.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Caller {
-    /// nginx itself.
-    Nginx,
-    /// Lua that LuaJIT may have compiled.
-    Lua,
-    /// Lua that it has not.
-    Interpreter,
-}
-
-/// Whether Lua is what called last.
-pub(super) fn is_below_lua() -> bool {
-    LUA.get() != Caller::Nginx
-}
-
-/// A call of the library, until this is dropped.
-pub(super) struct Below {
-    before: Caller,
-}
-
-impl Below {
-    /// A call from Lua.
-    pub fn enter(caller: Caller) -> Result<Self, Failure> {
-        if DEPTH.get() >= limits::NESTED_ENTRIES {
-            return Err(Failure::new("foreign functions call filters, which call them, too deep"));
-        }
-        Ok(Self::set(caller))
-    }
-
-    /// A call from nginx.
-    pub fn enter_from_nginx() -> Self {
-        Self::set(Caller::Nginx)
-    }
-
-    fn set(caller: Caller) -> Self {
-        DEPTH.set(DEPTH.get() + 1);
-        Self { before: LUA.replace(caller) }
-    }
-}
-
-impl Drop for Below {
-    fn drop(&mut self) {
-        LUA.set(self.before);
-        DEPTH.set(DEPTH.get() - 1);
-    }
 }

@@ -3,14 +3,10 @@
 //! The shell looks them up and hands their addresses over, so that this library links to nothing of nginx.
 
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::request_line::LinePlace;
 use super::server_flag::ServerFlag;
-use super::{
-    Failure, RPW_CONTINUE, boundary, cache, foreign, process, rpw_error_t, rpw_pair_t, shared,
-    trust, upstreams,
-};
+use super::{Failure, RPW_CONTINUE, boundary, lua_vm, process, rpw_error_t, rpw_pair_t, shared};
 
 /// Functions of nginx and ngx_lua, each named as there. All are required.
 ///
@@ -142,21 +138,14 @@ pub unsafe extern "C" fn rpw_setup(functions: *const rpw_nginx_t, error: *mut rp
         let found = Functions::new(functions)
             .ok_or_else(|| Failure::new("rpw_setup: a function is NULL"))?;
         process::watch_forks();
-        cache::clear();
         shared::begin_lua_vm();
-        upstreams::clear();
-        trust::clear();
-        foreign::clear();
-        // Never freed: a reload may bring ngx_lua at another address while requests of before still end.
-        FUNCTIONS.store(Box::into_raw(Box::new(found)), Ordering::Release);
+        lua_vm::begin(found);
         Ok(RPW_CONTINUE)
     })
 }
 
-static FUNCTIONS: AtomicPtr<Functions> = AtomicPtr::new(std::ptr::null_mut());
-
-/// What the shell set up last.
+/// Those of the last Lua VM: a reload may bring ngx_lua at another address while requests of before still end.
+#[inline]
 pub(super) fn functions() -> Option<&'static Functions> {
-    // SAFETY: NULL, or a box that is never freed.
-    unsafe { FUNCTIONS.load(Ordering::Acquire).as_ref() }
+    lua_vm::current().map(|vm| &vm.functions)
 }

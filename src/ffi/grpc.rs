@@ -209,7 +209,7 @@ fn log_failure(plugin: &Plugin, opening: &Opening, event: &Event) {
 /// `error` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_grpc_connected(id: u32, error: *mut rpw_error_t) -> i32 {
-    guest_boundary(Entry::Request, true, error, || {
+    guest_boundary(Entry::Request, true, error, |_| {
         let host = nginx::host()?;
         let now = host.monotonic_clock();
         GRPC.with_borrow_mut(|grpc| {
@@ -247,7 +247,7 @@ pub unsafe extern "C" fn rpw_grpc_receive(
     rest_ms: *mut u32,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, true, error, || {
+    guest_boundary(Entry::Request, true, error, |_| {
         // SAFETY: as promised by the caller.
         let (data, rest_ms) = unsafe { (types::bytes(data, data_length), rest_ms.as_mut()) };
         let host = nginx::host()?;
@@ -285,7 +285,7 @@ pub unsafe extern "C" fn rpw_grpc_next(
     wait_ms: *mut u32,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, true, error, || {
+    guest_boundary(Entry::Request, true, error, |_| {
         // SAFETY: as promised by the caller.
         let (io, wait_ms) = unsafe { (io.as_mut(), wait_ms.as_mut()) };
         let (Some(io), Some(wait_ms)) = (io, wait_ms) else {
@@ -333,7 +333,7 @@ pub unsafe extern "C" fn rpw_grpc_failed(
     details_length: usize,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, true, error, || {
+    guest_boundary(Entry::Request, true, error, |_| {
         // SAFETY: as promised by the caller.
         let (word, details) =
             unsafe { (types::bytes(word, word_length), types::bytes(details, details_length)) };

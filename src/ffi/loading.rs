@@ -188,7 +188,7 @@ impl Cause {
                 (RPW_ERROR, format!("the host panicked: {text}; this is a bug of the host"))
             }
         };
-        Failure { code, text }
+        Failure::with_code(code, text)
     }
 }
 

@@ -17,11 +17,13 @@
 mod attributes;
 mod cache;
 mod call;
+mod cleanup;
 mod connection;
 mod context;
 mod desk;
 mod effects;
 mod ending;
+mod entries;
 mod failures;
 mod foreign;
 mod functions;
@@ -32,8 +34,10 @@ mod header_lines;
 mod images;
 mod listen;
 mod loading;
+mod lua_vm;
 mod metrics;
 mod nginx;
+mod outcome;
 mod plans;
 mod plugin;
 mod process;
@@ -54,10 +58,12 @@ mod variables;
 mod version;
 mod wakers;
 mod work;
+mod worker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use foreign::{Below, Caller};
+use entries::Caller;
+use worker::Worker;
 
 pub use cache::{rpw_cache_dir, rpw_compile_threads};
 pub use context::*;
@@ -108,9 +114,10 @@ pub extern "C" fn rpw_abi() -> i32 {
 fn boundary(error: *mut rpw_error_t, body: impl FnOnce() -> Result<i32, Failure>) -> i32 {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(code)) => code,
-        Ok(Err(failure)) => {
-            types::write_error(error, &failure.text);
-            failure.code
+        Ok(Err(Failure(failure))) => {
+            let (code, text) = *failure;
+            types::write_error(error, &text);
+            code
         }
         Err(panic) => {
             let text = panic_text(&panic);
@@ -129,14 +136,16 @@ fn guest_boundary(
     entry: ticker::Entry,
     lua: bool,
     error: *mut rpw_error_t,
-    body: impl FnOnce() -> Result<i32, Failure>,
+    body: impl FnOnce(&Worker) -> Result<i32, Failure>,
 ) -> i32 {
     boundary(error, || {
-        let caller = if lua { Caller::Interpreter } else { Caller::Lua };
-        let _below = Below::enter(caller)?;
-        let _running = ticker::enter(entry)?;
-        ending::run_queued();
-        body()
+        worker::with(|worker| {
+            let caller = if lua { Caller::Interpreter } else { Caller::Lua };
+            let _below = worker.entries.enter(caller)?;
+            let _running = ticker::enter(entry)?;
+            worker.endings.run();
+            body(worker)
+        })
     })
 }
 
@@ -148,15 +157,23 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
     }
 }
 
-/// Why an export fails.
-struct Failure {
-    code: i32,
-    text: String,
-}
+/// Why an export fails. In a box, so that what does not fail moves less.
+struct Failure(Box<(i32, String)>);
 
 impl Failure {
+    #[cold]
     fn new(text: impl Into<String>) -> Self {
-        Self { code: RPW_ERROR, text: text.into() }
+        Self::with_code(RPW_ERROR, text)
+    }
+
+    /// Why.
+    fn text(&self) -> &str {
+        &self.0.1
+    }
+
+    #[cold]
+    fn with_code(code: i32, text: impl Into<String>) -> Self {
+        Self(Box::new((code, text.into())))
     }
 }
 
@@ -168,6 +185,6 @@ impl From<crate::error::Error> for Failure {
             Error::Cut(_) => RPW_CUT,
             _ => RPW_ERROR,
         };
-        Self { code, text: error.to_string() }
+        Self::with_code(code, error.to_string())
     }
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::functions::{Functions, functions};
 use super::{
-    Failure, attributes, foreign, listen, process, request, request_line, rpw_pair_t, shared,
-    types, upstreams, variables, wakers,
+    Failure, attributes, foreign, listen, process, request_line, rpw_pair_t, shared, types,
+    upstreams, variables, wakers, worker,
 };
 use crate::abi::{Attribute, LogLevel};
 use crate::callout::Upstream;
@@ -54,12 +54,16 @@ pub fn log(request: Option<RequestId>, level: LogLevel, message: &[u8]) {
 
 /// False for the fake requests of timers and of the TLS phases.
 pub fn is_real(request: RequestId) -> bool {
-    World::get().is_some_and(|world| world.header_count(request).is_some())
+    phase_of_real(request).is_some()
 }
 
-/// True in log_by_lua.
-pub fn in_log_phase(request: RequestId) -> bool {
-    World::get().is_some_and(|world| world.phase(request) == Phase::Log)
+/// Where a request stands; `None` for a fake one, see [`is_real`].
+pub fn phase_of_real(request: RequestId) -> Option<Phase> {
+    let world = World::get()?;
+    let phase = world.phase(request);
+    // Fake ones are in none of the phases that have a name here.
+    let is_real = phase != Phase::Other || world.header_count(request).is_some();
+    is_real.then_some(phase)
 }
 
 /// nginx's cleanup record, `ngx_http_cleanup_t`.
@@ -174,7 +178,8 @@ impl World {
         // SAFETY: as above.
         let target = || unsafe { request_line::target(request) }.or_else(|| value(b"request_uri"));
         out.clear();
-        if let Some(written) = request::path(request).filter(|path| is_now(path)) {
+        let written = worker::with(|worker| worker.requests.path(request));
+        if let Some(written) = written.filter(|path| is_now(path)) {
             *out = written;
         } else if let Some(of_client) = target().filter(|target| is_now(target)) {
             out.extend_from_slice(of_client);
@@ -264,7 +269,7 @@ impl Requests for World {
                 self.host_header(request, out)
             }
             Attribute::RequestScheme => {
-                if let Some(written) = request::scheme(request) {
+                if let Some(written) = worker::with(|worker| worker.requests.scheme(request)) {
                     *out = written;
                     return true;
                 }
@@ -370,7 +375,7 @@ impl Requests for World {
     }
 
     fn set_request_scheme(&self, request: RequestId, scheme: &[u8]) {
-        request::set_scheme(request, scheme);
+        worker::with(|worker| worker.requests.set_scheme(request, scheme));
     }
 
     fn phase(&self, request: RequestId) -> Phase {

@@ -98,7 +98,7 @@ pub unsafe extern "C" fn rpw_plugin_load(
     plugin: *mut *mut rpw_plugin_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Setup, true, error, || {
+    guest_boundary(Entry::Setup, true, error, |_| {
         // SAFETY: as promised by the caller.
         let (name, code, options) = unsafe {
             let options = options.as_ref().filter(|_| !plugin.is_null());
@@ -132,7 +132,7 @@ pub unsafe extern "C" fn rpw_plugin_start(
     plugin: *mut *mut rpw_plugin_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Setup, true, error, || {
+    guest_boundary(Entry::Setup, true, error, |_| {
         // SAFETY: as promised by the caller.
         let (loading, options) =
             unsafe { (handle::lend(loading), options.as_ref().filter(|_| !plugin.is_null())) };

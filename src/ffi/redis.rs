@@ -180,7 +180,7 @@ const QUIET_NANOS: u64 = 1_000 * NANOS_PER_MS;
 /// `error` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_redis_connected(id: u32, error: *mut rpw_error_t) -> i32 {
-    guest_boundary(Entry::Request, true, error, || {
+    guest_boundary(Entry::Request, true, error, |_| {
         let host = nginx::host()?;
         REDIS.with_borrow_mut(|redis| {
             let Some((target, name)) = redis.pool.target(id) else { return };
@@ -214,7 +214,7 @@ pub unsafe extern "C" fn rpw_redis_receive(
     io: *mut rpw_io_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, true, error, || {
+    guest_boundary(Entry::Request, true, error, |_| {
         // SAFETY: as promised by the caller.
         let (data, io) = unsafe { (types::bytes(data, data_length), io.as_mut()) };
         let io = io.ok_or_else(|| Failure::new("rpw_redis_receive: NULL argument"))?;
@@ -248,7 +248,7 @@ pub unsafe extern "C" fn rpw_redis_next(
     wait_ms: *mut u32,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, true, error, || {
+    guest_boundary(Entry::Request, true, error, |_| {
         // SAFETY: as promised by the caller.
         let (io, wait_ms) = unsafe { (io.as_mut(), wait_ms.as_mut()) };
         let (Some(io), Some(wait_ms)) = (io, wait_ms) else {
@@ -294,7 +294,7 @@ pub unsafe extern "C" fn rpw_redis_failed(
     details_length: usize,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, true, error, || {
+    guest_boundary(Entry::Request, true, error, |_| {
         // SAFETY: as promised by the caller.
         let (word, details) =
             unsafe { (types::bytes(word, word_length), types::bytes(details, details_length)) };

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use super::plans::{self, Plan};
 use super::shared::{none, refused, shared, shared_by_all};
 use super::ticker::Entry;
+use super::worker::Worker;
 use super::{
-    Failure, RPW_CONTINUE, RPW_MISSING, boundary, ending, guest_boundary, handle, listen, nginx,
-    plugin, rpw_context_t, rpw_error_t, rpw_loading_t, rpw_options_t, rpw_plan_t, rpw_plugin_t,
-    types,
+    Failure, RPW_CONTINUE, RPW_MISSING, boundary, guest_boundary, handle, listen, nginx, plugin,
+    rpw_context_t, rpw_error_t, rpw_loading_t, rpw_options_t, rpw_plan_t, rpw_plugin_t, types,
 };
 use crate::shm::PlanNumber;
 use crate::vm::{Context, Options, Plugin};
@@ -67,13 +67,18 @@ impl Successor {
     }
 
     /// Takes the place of the old one.
-    fn take_over(self, old: &rpw_plugin_t, plan: PlanNumber) -> Result<(), Failure> {
+    fn take_over(
+        self,
+        worker: &Worker,
+        old: &rpw_plugin_t,
+        plan: PlanNumber,
+    ) -> Result<(), Failure> {
         let counters = nginx::host()?.counters(self.plugin.name());
         if let Some(presence) = counters.presence() {
             presence.version(plan.into());
         }
         for (context, made) in self.contexts {
-            ending::queue_context(context.replace(made));
+            worker.endings.queue_context(context.replace(made));
         }
         old.replace(self.plugin, self.options);
         REPLACEMENTS.fetch_add(1, Ordering::Relaxed);
@@ -104,7 +109,7 @@ pub unsafe extern "C" fn rpw_plugin_replace(
     words_length: usize,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Setup, true, error, || {
+    guest_boundary(Entry::Setup, true, error, |worker| {
         // SAFETY: as promised by the caller.
         let (plugin, loading) = unsafe { (handle::share(plugin), handle::lend(loading)) };
         let (Some(plugin), Some(loading)) = (plugin, loading) else {
@@ -125,13 +130,13 @@ pub unsafe extern "C" fn rpw_plugin_replace(
         let shared = shared_by_all().ok_or_else(none)?;
         let name = successor.options.name.as_bytes();
         let number = shared.set_plan(name, &plan.to_bytes()).map_err(|refusal| {
-            let cause = refused(refusal).text;
+            let cause = refused(refusal).text().to_owned();
             Failure::new(format!("the other workers cannot be told: {cause}"))
         })?;
-        successor.take_over(&plugin, number)?;
+        successor.take_over(worker, &plugin, number)?;
         plugin.plan.set(number);
         plans::seen(number);
-        ending::run_queued();
+        worker.endings.run();
         shared.addresses().into_iter().for_each(listen::wake);
         Ok(RPW_CONTINUE)
     })
@@ -219,7 +224,7 @@ pub unsafe extern "C" fn rpw_plugin_follow(
     digest: *const u8,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Setup, true, error, || {
+    guest_boundary(Entry::Setup, true, error, |worker| {
         // SAFETY: as promised by the caller.
         let (plugin, loading) = unsafe { (handle::share(plugin), handle::lend(loading)) };
         let (Some(plugin), Some(loading)) = (plugin, loading) else {
@@ -235,8 +240,8 @@ pub unsafe extern "C" fn rpw_plugin_follow(
                 "the file is another one than the worker had that replaced the plugin",
             ));
         }
-        Successor::start(&plugin, loading, options)?.take_over(&plugin, number)?;
-        ending::run_queued();
+        Successor::start(&plugin, loading, options)?.take_over(worker, &plugin, number)?;
+        worker.endings.run();
         Ok(RPW_CONTINUE)
     })
 }

@@ -10,7 +10,7 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::functions::functions;
-use super::{RPW_CONTINUE, boundary, nginx, request, rpw_error_t, stream, types, variables};
+use super::{RPW_CONTINUE, boundary, nginx, rpw_error_t, stream, types, variables, worker};
 use crate::ports::RequestId;
 
 /// `ngx_str_t`
@@ -178,14 +178,15 @@ pub unsafe extern "C" fn rpw_request_target(
         // SAFETY: as promised by the caller.
         let (before, after, target) =
             unsafe { (&(*before).words, &(*after).words, types::bytes(target, target_length)) };
-        request::set_path(request, target);
+        worker::with(|worker| worker.requests.set_path(request, target));
         let (Some((word, bit)), Some(line)) = (cleared(before, after), line(request)) else {
             return Ok(RPW_CONTINUE);
         };
         let Some(text) = keep(request, target) else { return Ok(RPW_CONTINUE) };
         // SAFETY: the text is where nginx keeps the target, and the word a part of the request.
         unsafe {
-            request::set_client_target(request, (*line).unparsed_uri);
+            let of_client = (*line).unparsed_uri;
+            worker::with(|worker| worker.requests.set_client_target(request, of_client));
             (*line).unparsed_uri = text;
             *line.add(1).cast::<u64>().add(word) |= bit;
         }

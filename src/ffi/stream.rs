@@ -1,29 +1,26 @@
 //! Streams: events, waiting, going on.
 
-use std::cell::RefCell;
 use std::ffi::{c_char, c_void};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use super::nginx;
 use super::request::Seat;
 use super::ticker::Entry;
+use super::worker::{self, Worker};
 use super::{
-    Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_LOST, RPW_BODY_PASS, RPW_BODY_REPLACE,
-    RPW_BODY_UNCHANGED, RPW_CLOSE, RPW_CONTINUE, RPW_NEED_INTERPRETER, RPW_NEED_RESPONSE_HEADERS,
-    RPW_PAUSE, RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY,
-    RPW_RESPONSE_HEADERS, boundary, effects, ending, foreign, guest_boundary, handle, request,
-    rpw_context_t, rpw_effect_t, rpw_error_t, rpw_event_t, rpw_outcome_t, types, upstreams,
-    variables, wakers, work,
+    Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_LOST, RPW_BODY_REPLACE, RPW_BODY_UNCHANGED,
+    RPW_CLOSE, RPW_CONTINUE, RPW_NEED_INTERPRETER, RPW_NEED_RESPONSE_HEADERS, RPW_PAUSE,
+    RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS,
+    boundary, cleanup, foreign, guest_boundary, handle, nginx, rpw_context_t, rpw_error_t,
+    rpw_event_t, rpw_outcome_t, types, upstreams, variables, wakers, work,
 };
 use crate::abi::{Callback, LogLevel};
-use crate::effect::Effects;
 use crate::error::Error;
 use crate::event::{Action, Event};
 use crate::guest::Output;
-use crate::ports::RequestId;
+use crate::ports::{Phase, RequestId};
 use crate::snapshot::HeaderMap;
-use crate::vm::{Context, Outcome, StreamRef, Vm};
+use crate::vm::{BeginError, Context, Outcome, StreamRef, Vm};
 
 /// Tells a filter of an event of a request; the stream starts with its first event.
 ///
@@ -42,7 +39,7 @@ pub unsafe extern "C" fn rpw_stream_run(
 ) -> i32 {
     // SAFETY: as promised by the caller.
     let interpreted = unsafe { event.as_ref() }.is_some_and(|event| event.interpreted != 0);
-    guest_boundary(Entry::Request, interpreted, error, || {
+    guest_boundary(Entry::Request, interpreted, error, |worker| {
         // SAFETY: as promised by the caller.
         let (context, lent, outcome) =
             unsafe { (handle::lend(context), event.as_ref(), outcome.as_mut()) };
@@ -58,44 +55,49 @@ pub unsafe extern "C" fn rpw_stream_run(
         }
         let mut event = read(lent)?;
         event.calls_hold = module.calls_hold().unwrap_or(event.calls_hold) && is_of_request(event);
-        match request::seat(request, &context) {
+        match worker.requests.seat(request, &context) {
             Some(Seat::Stream(stream)) => {
-                return tell(&context, request, stream, event, lent, outcome);
+                return tell(worker, &context, request, stream, event, lent, outcome);
             }
             Some(seat @ (Seat::Skipped { .. } | Seat::LeftOut(_))) => {
                 let drops = matches!(seat, Seat::Skipped { drops_body: true });
                 let drops = drops && event.callback == Callback::ResponseBody;
                 let body = if drops { Output::Hold } else { Output::Unchanged };
                 if body == Output::Hold {
-                    request::add_growth(request, event.body.len(), 0);
+                    worker.requests.add_growth(request, event.body.len(), 0);
                 }
-                export(&mut Effects::default(), Outcome::of(body), outcome);
+                worker.outcome.export_plain(Outcome::of(body), outcome);
                 return Ok(RPW_CONTINUE);
             }
             None => {}
         }
-        if !nginx::is_real(request) {
-            return Err(bad_request());
-        }
-        // nginx runs cleanup handlers before the log phase, so a stream that starts there ends at once.
-        let ends_at_once = nginx::in_log_phase(request);
-        if ends_at_once && event.callback == Callback::ResponseHeaders && lent.headers.is_null() {
-            // Whether this filter looks at them only a stream could tell, which would be over before they come.
+        let Some(phase) = nginx::phase_of_real(request) else { return Err(bad_request()) };
+        let of_headers =
+            matches!(event.callback, Callback::RequestHeaders | Callback::ResponseHeaders);
+        if event.callback == Callback::ResponseHeaders
+            && lent.headers.is_null()
+            && module.looks_at_response()
+        {
             return Ok(RPW_NEED_RESPONSE_HEADERS);
         }
+        // nginx runs cleanup handlers before the log phase, so a stream that starts there ends at once.
+        let ends_at_once = phase == Phase::Log;
         if !ends_at_once {
-            request::watch(request)?;
+            cleanup::watch(worker, request)?;
         }
         if module.makes_calls() || (module.calls_foreign() && foreign::any_later()) {
             work::expect_calls();
         }
+        if of_headers {
+            return begin(worker, &context, request, event, lent, outcome, ends_at_once);
+        }
         let stream = context.start_stream(request, event.calls_hold)?;
         if !ends_at_once {
-            request::add_stream(request, context.clone(), stream);
-            return tell(&context, request, stream, event, lent, outcome);
+            worker.requests.add_stream(request, context.clone(), stream);
+            return tell(worker, &context, request, stream, event, lent, outcome);
         }
-        let result = run(&context, request, stream, event, lent, outcome);
-        ending::end_stream(Some(request), context, stream);
+        let result = run(worker, &context, request, stream, event, lent, outcome);
+        worker.endings.end_stream(Some(request), context, stream);
         result
     })
 }
@@ -120,7 +122,7 @@ pub unsafe extern "C" fn rpw_stream_wait(
         // SAFETY: as promised by the caller.
         let context = unsafe { handle::lend(context) }.filter(|_| !timeout_ms.is_null());
         let context = context.ok_or_else(|| Failure::new("rpw_stream_wait: NULL argument"))?;
-        let (context, stream) = find(context, request)?;
+        let (context, stream) = worker::with(|worker| find(worker, context, request))?;
         let waits = context.with_stream(stream, |vm| {
             vm.keep_wakers(stream.id, wakers::is_known);
             Ok(vm.wait(stream.id, || wakers::add(semaphore)))
@@ -150,19 +152,19 @@ pub unsafe extern "C" fn rpw_stream_resume(
     outcome: *mut rpw_outcome_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, false, error, || {
+    guest_boundary(Entry::Request, false, error, |worker| {
         wakers::forget(semaphore);
         // SAFETY: as promised by the caller.
         let (context, outcome) = unsafe { (handle::lend(context), outcome.as_mut()) };
         let (Some(context), Some(outcome)) = (context, outcome) else {
             return Err(Failure::new("rpw_stream_resume: NULL argument"));
         };
-        let (context, stream) = find(context, request)?;
+        let (context, stream) = find(worker, context, request)?;
         let code = context.with_stream(stream, |vm| {
             vm.keep_wakers(stream.id, wakers::is_known);
             let result = vm.resume(stream.id)?;
             let action = result.action;
-            export_stream(vm, stream, result, outcome);
+            worker.outcome.export(vm, stream, result, outcome);
             Ok(code(action))
         })?;
         Ok(code)
@@ -187,7 +189,7 @@ pub unsafe extern "C" fn rpw_stream_skip(
     reason_length: usize,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, false, error, || {
+    guest_boundary(Entry::Request, false, error, |worker| {
         // SAFETY: as promised by the caller.
         let context = unsafe { handle::lend(context) };
         let context = context.ok_or_else(|| Failure::new("rpw_stream_skip: NULL argument"))?;
@@ -201,9 +203,9 @@ pub unsafe extern "C" fn rpw_stream_skip(
         let mut line = format!("wasm plugin \"{}\": ", context.plugin().name()).into_bytes();
         line.extend_from_slice(reason);
         nginx::log(Some(request), LogLevel::Error, &line);
-        request::watch(request)?;
-        if let Some(stream) = request::skip(request, &context, drops_body != 0) {
-            ending::end_stream(Some(request), context, stream);
+        cleanup::watch(worker, request)?;
+        if let Some(stream) = worker.requests.skip(request, &context, drops_body != 0) {
+            worker.endings.end_stream(Some(request), context, stream);
         }
         Ok(RPW_CONTINUE)
     })
@@ -235,13 +237,16 @@ pub unsafe extern "C" fn rpw_stream_leave_out(
         if !nginx::is_real(request) {
             return Err(bad_request());
         }
-        request::watch(request)?;
-        request::leave_out(request, &context, started_too != 0);
-        Ok(RPW_CONTINUE)
+        worker::with(|worker| {
+            cleanup::watch(worker, request)?;
+            worker.requests.leave_out(request, &context, started_too != 0);
+            Ok(RPW_CONTINUE)
+        })
     })
 }
 
 fn run(
+    worker: &Worker,
     context: &Rc<Context>,
     request: RequestId,
     stream: StreamRef,
@@ -250,27 +255,22 @@ fn run(
     outcome: &mut rpw_outcome_t,
 ) -> Result<i32, Failure> {
     let code = context.with_stream(stream, |vm| {
-        if lent.headers.is_null() {
-            if vm.wants_response_headers(stream.id, event.callback) {
-                return Ok(RPW_NEED_RESPONSE_HEADERS);
-            }
-        } else if let Some(map) = vm.response_headers_mut(stream.id) {
-            // SAFETY: the caller lends the headers for the call.
-            unsafe { types::push_pairs(map, lent.headers, lent.headers_length) };
-            push_last_modified(request, map);
+        if lent.headers.is_null() && vm.wants_response_headers(stream.id, event.callback) {
+            return Ok(RPW_NEED_RESPONSE_HEADERS);
         }
+        show_headers(vm, request, stream, lent);
         let result = vm.run(stream.id, event);
         if result.is_err() && event.callback == Callback::ResponseBody {
             let body = vm.rescue_body(stream.id, event);
-            export(&mut Effects::default(), Outcome::of(body), outcome);
+            worker.outcome.export_plain(Outcome::of(body), outcome);
         }
         let result = result?;
         let action = result.action;
-        export_stream(vm, stream, result, outcome);
+        worker.outcome.export(vm, stream, result, outcome);
         Ok(code(action))
     })?;
     if code == RPW_CLOSE {
-        request::set_closed(request);
+        worker.requests.set_closed(request);
     }
     Ok(code)
 }
@@ -287,8 +287,63 @@ fn push_last_modified(request: RequestId, map: &mut HeaderMap) {
     }
 }
 
+/// Starts a stream with an event of headers.
+fn begin(
+    worker: &Worker,
+    context: &Rc<Context>,
+    request: RequestId,
+    event: Event<'_>,
+    lent: &rpw_event_t,
+    outcome: &mut rpw_outcome_t,
+    ends_at_once: bool,
+) -> Result<i32, Failure> {
+    let mut begun = None;
+    let result = context.begin_stream(request, event.calls_hold, |vm, stream| {
+        begun = Some(stream);
+        if !ends_at_once {
+            worker.requests.add_stream(request, context.clone(), stream);
+        }
+        show_headers(vm, request, stream, lent);
+        match vm.run_first(stream.id, event) {
+            Ok(result) => {
+                let action = result.action;
+                if action == Action::Close {
+                    worker.requests.set_closed(request);
+                }
+                worker.outcome.export(vm, stream, result, outcome);
+                Ok(code(action))
+            }
+            Err(BeginError::Failed(error)) => Err(error),
+            Err(BeginError::NotCreated(error)) => {
+                begun = None;
+                if !ends_at_once {
+                    worker.requests.remove_stream(request, context);
+                }
+                Err(error)
+            }
+        }
+    });
+    if ends_at_once && let Some(stream) = begun {
+        worker.endings.end_stream(Some(request), context.clone(), stream);
+    }
+    Ok(result?)
+}
+
+/// Gives a stream the snapshot of the response's headers that came with an event.
+fn show_headers(vm: &mut Vm, request: RequestId, stream: StreamRef, lent: &rpw_event_t) {
+    if lent.headers.is_null() {
+        return;
+    }
+    if let Some(map) = vm.response_headers_mut(stream.id) {
+        // SAFETY: the caller lends the headers for the call.
+        unsafe { types::push_pairs(map, lent.headers, lent.headers_length) };
+        push_last_modified(request, map);
+    }
+}
+
 /// Like [`run`]; whatever happens, the outcome says what becomes of what the filter held of a response.
 fn tell(
+    worker: &Worker,
     context: &Rc<Context>,
     request: RequestId,
     stream: StreamRef,
@@ -297,87 +352,30 @@ fn tell(
     outcome: &mut rpw_outcome_t,
 ) -> Result<i32, Failure> {
     if event.callback != Callback::ResponseBody {
-        return run(context, request, stream, event, lent, outcome);
+        return run(worker, context, request, stream, event, lent, outcome);
     }
     outcome.body_action = RPW_BODY_LOST;
-    let result = run(context, request, stream, event, lent, outcome);
+    let result = run(worker, context, request, stream, event, lent, outcome);
     if event.waits {
         // Its caller sends what there is in the end, with its length.
         return result;
     }
     match outcome.body_action {
         RPW_BODY_HOLD => {
-            request::add_growth(request, event.body.len(), 0);
-            request::set_holding(request, stream, true);
+            worker.requests.add_growth(request, event.body.len(), 0);
+            worker.requests.set_holding(request, stream, true);
         }
         RPW_BODY_REPLACE => {
-            request::add_growth(request, event.body.len(), outcome.body_length);
-            request::set_holding(request, stream, outcome.still_holds != 0);
+            worker.requests.add_growth(request, event.body.len(), outcome.body_length);
+            worker.requests.set_holding(request, stream, outcome.still_holds != 0);
         }
         // The VM was gone before.
-        RPW_BODY_LOST if !request::is_holding(request, stream) => {
+        RPW_BODY_LOST if !worker.requests.is_holding(request, stream) => {
             outcome.body_action = RPW_BODY_UNCHANGED;
         }
         _ => {}
     }
     result
-}
-
-/// What the last outcome points to.
-#[derive(Default)]
-struct Exported {
-    effects: Effects,
-    list: Vec<rpw_effect_t>,
-    body: Vec<u8>,
-}
-
-thread_local! {
-    static EXPORTED: RefCell<Exported> = RefCell::default();
-}
-
-fn export_stream(vm: &mut Vm, stream: StreamRef, result: Outcome, outcome: &mut rpw_outcome_t) {
-    match vm.state_mut().contexts.streams.get_mut(&stream.id) {
-        Some(s) => export(&mut s.effects, result, outcome),
-        None => export(&mut Effects::default(), result, outcome),
-    }
-}
-
-/// Moves effects to where Lua reads them. The buffers change places, so that none is allocated anew.
-fn export(effects: &mut Effects, result: Outcome, outcome: &mut rpw_outcome_t) {
-    outcome.awaits_call = result.awaits_call.into();
-    outcome.expects_body = result.expects_body.into();
-    outcome.rewrites_body = result.rewrites_body.into();
-    outcome.ends = result.ends.into();
-    outcome.still_holds = result.still_holds.into();
-    let body = result.body;
-    EXPORTED.with_borrow_mut(|exported| {
-        exported.effects.clear();
-        exported.list.clear();
-        effects.take_into(&mut exported.effects);
-        exported.list.extend(exported.effects.iter().map(|effect| rpw_effect_t {
-            kind: effects::code(effect.kind),
-            number: effects::number(&effect),
-            name: effect.name.as_ptr().cast(),
-            name_length: effect.name.len(),
-            value: effect.value.as_ptr().cast(),
-            value_length: effect.value.len(),
-        }));
-        outcome.effects = exported.list.as_ptr();
-        outcome.effects_length = exported.list.len();
-        outcome.body_action = match &body {
-            Output::Unchanged => RPW_BODY_UNCHANGED,
-            Output::Hold => RPW_BODY_HOLD,
-            Output::Replace(_) => RPW_BODY_REPLACE,
-            Output::Pass(_) => RPW_BODY_PASS,
-        };
-        // A large body is kept until the next outcome and no longer.
-        exported.body = match body {
-            Output::Replace(bytes) | Output::Pass(bytes) => bytes,
-            Output::Unchanged | Output::Hold => Vec::new(),
-        };
-        outcome.body = exported.body.as_ptr().cast();
-        outcome.body_length = exported.body.len();
-    });
 }
 
 fn read(event: &rpw_event_t) -> Result<Event<'_>, Failure> {
@@ -409,16 +407,17 @@ pub(super) fn request_id(request: *mut c_void) -> Result<RequestId, Failure> {
 }
 
 fn bad_request() -> Failure {
-    Failure { code: RPW_BAD_REQUEST, text: "bad request".into() }
+    Failure::with_code(RPW_BAD_REQUEST, "bad request")
 }
 
 fn find(
+    worker: &Worker,
     context: &rpw_context_t,
     request: *mut c_void,
 ) -> Result<(Rc<Context>, StreamRef), Failure> {
     let request = request_id(request)?;
     let context = context.of(request);
-    match request::stream(request, &context) {
+    match worker.requests.stream(request, &context) {
         Some(stream) => Ok((context, stream)),
         None => Err(Error::Lost("the stream has ended".into()).into()),
     }

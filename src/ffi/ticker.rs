@@ -51,10 +51,11 @@ pub enum Entry {
 pub struct Running {
     /// Entered from inside a guest call: the outer one stays.
     nested: bool,
-    short: Option<ShortTicker>,
+    short: Option<Box<ShortTicker>>,
 }
 
 /// Lets time pass for guests.
+#[inline]
 pub fn enter(entry: Entry) -> Result<Running, Failure> {
     let calls = CALLS.load(Ordering::Relaxed);
     if calls % 2 == 1 {
@@ -64,7 +65,7 @@ pub fn enter(entry: Entry) -> Result<Running, Failure> {
     if OWNER.load(Ordering::Relaxed) != process::current() {
         match entry {
             Entry::Request => start()?,
-            Entry::Setup => short = Some(ShortTicker::start()?),
+            Entry::Setup => short = Some(Box::new(ShortTicker::start()?)),
         }
     }
     CALLS.store(calls + 1, Ordering::SeqCst);
@@ -76,6 +77,7 @@ pub fn enter(entry: Entry) -> Result<Running, Failure> {
 }
 
 impl Drop for Running {
+    #[inline]
     fn drop(&mut self) {
         if !self.nested {
             let calls = CALLS.load(Ordering::Relaxed);

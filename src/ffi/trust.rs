@@ -1,19 +1,9 @@
 //! Whose certificates are believed where TLS is spoken by the library.
 
 use std::ffi::c_char;
-use std::sync::{PoisonError, RwLock};
 
-use super::{Failure, RPW_CONTINUE, boundary, rpw_error_t, types, upstreams};
+use super::{Failure, RPW_CONTINUE, boundary, lua_vm, rpw_error_t, types, upstreams};
 use crate::callout::{self, FailureKind, Own, Protocol, Tls, Trust, Trusted, Upstream};
-
-static TRUST: RwLock<Default> = RwLock::new(Default { trust: None, of_http: false });
-
-/// For upstreams that have nothing of their own.
-struct Default {
-    trust: Option<Trust>,
-    /// HTTP calls take it, too.
-    of_http: bool,
-}
 
 /// Trusts these certificates from now on, until `rpw_setup` is called for another Lua VM.
 ///
@@ -37,7 +27,10 @@ pub unsafe extern "C" fn rpw_trust(
         // SAFETY: as promised by the caller.
         let pem = unsafe { types::bytes(pem, pem_length) };
         let trust = Trust::new(Trusted::Pem(pem), None).map_err(Failure::new)?;
-        set(Default { trust: Some(trust), of_http: http != 0 });
+        lua_vm::change(|settings| {
+            settings.trust = Some(trust);
+            settings.trust_of_http = http != 0;
+        });
         Ok(RPW_CONTINUE)
     })
 }
@@ -76,8 +69,8 @@ pub unsafe extern "C" fn rpw_upstream_tls(
                 types::bytes(key, key_length),
             )
         };
-        let default = TRUST.read().unwrap_or_else(PoisonError::into_inner);
-        let trusted = match &default.trust {
+        let default = default();
+        let trusted = match &default {
             _ if verify == 0 => Trusted::Anyone,
             _ if !trusted.is_empty() => Trusted::Pem(trusted),
             Some(trust) => Trusted::Same(trust),
@@ -92,21 +85,16 @@ pub unsafe extern "C" fn rpw_upstream_tls(
 
 const NONE: &str = "no certificates to trust were found";
 
-fn set(default: Default) {
-    *TRUST.write().unwrap_or_else(PoisonError::into_inner) = default;
-}
-
-/// Trusts nobody.
-pub(super) fn clear() {
-    set(Default { trust: None, of_http: false });
+/// Whose certificates are believed, of upstreams that have nothing of their own.
+fn default() -> Option<Trust> {
+    lua_vm::read(|settings| settings.trust.clone()).flatten()
 }
 
 /// TLS of a gRPC connection.
 pub(super) fn begin_grpc(upstream: &Upstream, name: &str) -> Result<Tls, callout::Failure> {
-    let default = TRUST.read().unwrap_or_else(PoisonError::into_inner);
     let none = || callout::Failure::new(FailureKind::Tls, NONE);
-    let trust = upstream.trust.as_ref().or(default.trust.as_ref()).ok_or_else(none)?;
-    Tls::new(trust, name, Protocol::Http2)
+    let trust = upstream.trust.clone().or_else(default).ok_or_else(none)?;
+    Tls::new(&trust, name, Protocol::Http2)
 }
 
 /// TLS of a connection to a Redis server; `None` when nginx speaks it, or nobody.
@@ -122,7 +110,6 @@ pub(super) fn of_http(upstream: &Upstream) -> Option<Trust> {
     if !upstream.tls {
         return None;
     }
-    let default = TRUST.read().unwrap_or_else(PoisonError::into_inner);
-    let default = default.trust.as_ref().filter(|_| default.of_http);
-    upstream.trust.as_ref().or(default).cloned()
+    let of_http = || lua_vm::read(|settings| settings.trust_of_http).unwrap_or(false);
+    upstream.trust.clone().or_else(|| default().filter(|_| of_http()))
 }

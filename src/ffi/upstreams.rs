@@ -1,31 +1,18 @@
 //! The upstreams that `setup` gave names to.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{LazyLock, PoisonError, RwLock};
+use std::sync::atomic::Ordering;
 
 use rustc_hash::FxHashMap;
 
-use super::{Failure, RPW_CONTINUE, boundary, foreign, nginx, rpw_error_t, rpw_pair_t, types};
+use super::{
+    Failure, RPW_CONTINUE, boundary, foreign, lua_vm, nginx, rpw_error_t, rpw_pair_t, types,
+};
 use crate::abi::LogLevel;
 use crate::callout::{Rules, Trust, Upstream};
 use crate::grpc;
 use crate::limits;
 use crate::ports::ForeignError;
 use crate::vm::Module;
-
-static RULES: LazyLock<RwLock<Rules>> = LazyLock::new(RwLock::default);
-
-static UPSTREAMS: LazyLock<RwLock<Named>> = LazyLock::new(RwLock::default);
-
-/// The function of Lua that is asked for other names is there.
-static ASKS_LUA: AtomicBool = AtomicBool::new(false);
-
-#[derive(Default)]
-struct Named {
-    listed: FxHashMap<Vec<u8>, Upstream>,
-    /// What the function of Lua answered last, for where it cannot be called.
-    answered: FxHashMap<Vec<u8>, Upstream>,
-}
 
 /// Gives upstreams names that filters may call them by, in place of those of before, until `rpw_setup` is called for
 /// another Lua VM.
@@ -54,7 +41,13 @@ pub unsafe extern "C" fn rpw_upstreams(
             let upstream = parse(address).ok_or_else(|| Failure::new(no_address(name, address)))?;
             upstreams.insert(name.to_vec(), upstream);
         }
-        set(upstreams, asks_lua != 0);
+        lua_vm::change(|settings| {
+            settings.upstreams = upstreams;
+            settings.answered = FxHashMap::default();
+        });
+        if let Some(vm) = lua_vm::current() {
+            vm.asks_lua.store(asks_lua != 0, Ordering::Relaxed);
+        }
         Ok(RPW_CONTINUE)
     })
 }
@@ -75,14 +68,8 @@ fn no_address(name: &[u8], address: &[u8]) -> String {
     )
 }
 
-fn set(listed: FxHashMap<Vec<u8>, Upstream>, asks_lua: bool) {
-    *UPSTREAMS.write().unwrap_or_else(PoisonError::into_inner) =
-        Named { listed, ..Named::default() };
-    ASKS_LUA.store(asks_lua, Ordering::Relaxed);
-}
-
 fn asks_lua() -> bool {
-    ASKS_LUA.load(Ordering::Relaxed)
+    lua_vm::current().is_some_and(|vm| vm.asks_lua.load(Ordering::Relaxed))
 }
 
 /// Whether the guest may call a function of Lua: one by its name, or the one that knows upstreams.
@@ -92,18 +79,20 @@ pub(super) fn may_call_lua(module: &Module) -> bool {
 
 /// Says how TLS is spoken with an upstream.
 pub(super) fn set_trust(name: &[u8], trust: Trust) -> Result<(), Failure> {
-    let mut upstreams = UPSTREAMS.write().unwrap_or_else(PoisonError::into_inner);
-    let upstream = upstreams
-        .listed
-        .get_mut(name)
-        .ok_or_else(|| Failure::new("there is no upstream of that name"))?;
-    if !upstream.tls {
-        return Err(Failure::new(
-            "its address has no TLS: it must begin with https://, grpcs:// or rediss://",
-        ));
-    }
-    upstream.trust = Some(trust);
-    Ok(())
+    lua_vm::change(|settings| {
+        let upstream = settings
+            .upstreams
+            .get_mut(name)
+            .ok_or_else(|| Failure::new("there is no upstream of that name"))?;
+        if !upstream.tls {
+            return Err(Failure::new(
+                "its address has no TLS: it must begin with https://, grpcs:// or rediss://",
+            ));
+        }
+        upstream.trust = Some(trust);
+        Ok(())
+    })
+    .unwrap_or(Ok(()))
 }
 
 /// Says what filters may call that are loaded from now on and have no rules of their own.
@@ -126,18 +115,14 @@ pub unsafe extern "C" fn rpw_call_rules(
     boundary(error, || {
         // SAFETY: as promised by the caller.
         let rules = unsafe { rules(list, length) }?.unwrap_or_default();
-        set_rules(rules.with_registered());
+        lua_vm::change(|settings| settings.rules = rules.with_registered());
         Ok(RPW_CONTINUE)
     })
 }
 
-fn set_rules(rules: Rules) {
-    *RULES.write().unwrap_or_else(PoisonError::into_inner) = rules;
-}
-
 /// See [`rpw_call_rules`].
 pub(super) fn default_rules() -> Rules {
-    RULES.read().unwrap_or_else(PoisonError::into_inner).clone()
+    lua_vm::read(|settings| settings.rules.clone()).unwrap_or_default()
 }
 
 /// Reads rules, see [`rpw_call_rules`]. `None` when there are none.
@@ -179,19 +164,13 @@ pub(super) unsafe fn rules(
     })
 }
 
-/// Forgets the names.
-pub(super) fn clear() {
-    set_rules(Rules::default());
-    set(FxHashMap::default(), false);
-}
-
 fn is_listed(name: &[u8]) -> bool {
-    UPSTREAMS.read().unwrap_or_else(PoisonError::into_inner).listed.contains_key(name)
+    lua_vm::read(|settings| settings.upstreams.contains_key(name)).unwrap_or(false)
 }
 
 /// The upstream of that name.
 pub(super) fn find(name: &[u8]) -> Option<Upstream> {
-    let listed = UPSTREAMS.read().unwrap_or_else(PoisonError::into_inner).listed.get(name).cloned();
+    let listed = lua_vm::read(|settings| settings.upstreams.get(name).cloned()).flatten();
     if listed.is_some() || !asks_lua() || name.len() > limits::UPSTREAM_NAME {
         return listed;
     }
@@ -208,18 +187,19 @@ pub(super) fn find(name: &[u8]) -> Option<Upstream> {
         }
         Err(ForeignError::Failed) => None,
         Err(ForeignError::NotHere) => {
-            let named = UPSTREAMS.read().unwrap_or_else(PoisonError::into_inner);
-            return named.answered.get(name).cloned();
+            return lua_vm::read(|settings| settings.answered.get(name).cloned()).flatten();
         }
     };
-    let mut named = UPSTREAMS.write().unwrap_or_else(PoisonError::into_inner);
-    let has_room = named.answered.len() < limits::ANSWERED_UPSTREAMS;
-    match &answer {
-        Some(upstream) if has_room || named.answered.contains_key(name) => {
-            named.answered.insert(name.to_vec(), upstream.clone());
+    lua_vm::change(|settings| {
+        let answered = &mut settings.answered;
+        let has_room = answered.len() < limits::ANSWERED_UPSTREAMS;
+        match &answer {
+            Some(upstream) if has_room || answered.contains_key(name) => {
+                answered.insert(name.to_vec(), upstream.clone());
+            }
+            Some(_) => {}
+            None => drop(answered.remove(name)),
         }
-        Some(_) => {}
-        None => drop(named.answered.remove(name)),
-    }
+    });
     answer
 }

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use super::desk::{Answer, Desk, Function, Next};
+use super::entries::Caller;
 use super::failures::{failure, report, report_call};
 use super::ticker::{self, Entry};
+use super::worker::{self, Worker};
 use super::{
     Failure, RPW_CALL_GONE, RPW_CONTINUE, RPW_WORK_CONNECT, RPW_WORK_FOLLOW, RPW_WORK_WAKE,
-    boundary, ending, foreign, grpc, guest_boundary, listen, nginx, plans, process, redis,
-    rpw_error_t, rpw_io_t, rpw_work_t, shared, types,
+    boundary, grpc, guest_boundary, listen, nginx, plans, process, redis, rpw_error_t, rpw_io_t,
+    rpw_work_t, shared, types,
 };
 use crate::callout::{self, FailureKind};
 use crate::limits;
@@ -42,7 +44,7 @@ pub fn add_plugin(plugin: &Rc<Plugin>) {
 pub fn announce() {
     WAITS.store(1, Ordering::Relaxed);
     // Lua looks when its call returns.
-    if foreign::is_below_lua() {
+    if is_below_lua() {
         return;
     }
     if let Some((semaphore, of)) = LISTENER.get()
@@ -60,7 +62,11 @@ pub fn announce_callbacks() {
 
 /// Whether what is announced is found, wherever it comes from: by the Lua below, or by a light thread that is woken.
 pub fn is_looked_for() -> bool {
-    foreign::is_below_lua() || LISTENER.get().is_some_and(|(_, of)| of == process::current())
+    is_below_lua() || LISTENER.get().is_some_and(|(_, of)| of == process::current())
+}
+
+fn is_below_lua() -> bool {
+    worker::with(|worker| worker.entries.is_below_lua())
 }
 
 /// The semaphore is about to be freed.
@@ -152,12 +158,10 @@ pub unsafe extern "C" fn rpw_work_next(
             match DESK.with_borrow_mut(|desk| desk.next(work, now, callbacks)) {
                 Next::Tell(code) => return Ok(code),
                 Next::Answer(answer) => {
-                    let _inside = inside()?;
-                    tell(&host, answer, 0);
+                    inside(|_| tell(&host, answer, 0))?;
                 }
                 Next::Callbacks(plugin) => {
-                    let _inside = inside()?;
-                    run_callbacks(&host, &plugin);
+                    inside(|_| run_callbacks(&host, &plugin))?;
                 }
                 Next::Connect(id) => {
                     if grpc::begin_connecting(id, work, now) {
@@ -169,9 +173,14 @@ pub unsafe extern "C" fn rpw_work_next(
     })
 }
 
-/// Guests are entered as long as it lives.
-fn inside() -> Result<(foreign::Below, ticker::Running), Failure> {
-    Ok((foreign::Below::enter(foreign::Caller::Interpreter)?, ticker::enter(Entry::Request)?))
+/// Guests are entered in `f`.
+fn inside(f: impl FnOnce(&Worker)) -> Result<(), Failure> {
+    worker::with(|worker| {
+        let _below = worker.entries.enter(Caller::Interpreter)?;
+        let _running = ticker::enter(Entry::Request)?;
+        f(worker);
+        Ok(())
+    })
 }
 
 /// What comes first in a turn that runs callbacks.
@@ -186,9 +195,8 @@ fn prepare(host: &Arc<dyn Host>, renewed: bool) -> Result<(), Failure> {
         desk.let_go(host.monotonic_clock())
     });
     listen::wake_others_again();
-    if ending::any_queued() {
-        let _inside = inside()?;
-        ending::run_queued();
+    if worker::with(|worker| worker.endings.any()) {
+        inside(|worker| worker.endings.run())?;
     }
     drop(kept);
     Ok(())
@@ -457,7 +465,7 @@ pub unsafe extern "C" fn rpw_call_end(
     details_length: usize,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, true, error, || {
+    guest_boundary(Entry::Request, true, error, |_| {
         // SAFETY: as promised by the caller.
         let (word, details) =
             unsafe { (types::bytes(word, word_length), types::bytes(details, details_length)) };
@@ -516,7 +524,7 @@ pub unsafe extern "C" fn rpw_foreign_end(
     result_length: usize,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Request, true, error, || {
+    guest_boundary(Entry::Request, true, error, |_| {
         // SAFETY: as promised by the caller.
         let result = unsafe { types::bytes(result, result_length) };
         let found = DESK.with_borrow_mut(|desk| desk.functions.remove(&id));
@@ -538,7 +546,7 @@ pub unsafe extern "C" fn rpw_foreign_end(
 /// `error` is NULL or valid.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_init_worker(error: *mut rpw_error_t) -> i32 {
-    guest_boundary(Entry::Setup, true, error, || {
+    guest_boundary(Entry::Setup, true, error, |_| {
         for plugin in DESK.with_borrow(Desk::plugins) {
             for error in plugin.prepare() {
                 report(&plugin, &error);

@@ -3,6 +3,7 @@
 //! A counter that one process writes needs no atomic addition, so each process has a block of its own for each plugin. A
 //! process that ended leaves its number, and its blocks with what they count, to a new one: nothing counted is lost.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -21,15 +22,30 @@ unsafe impl Shareable for CounterBlock {}
 
 /// Where one process counts what one plugin does.
 pub struct Own {
-    shared: Option<(Arc<Region>, Link)>,
+    shared: Option<Place>,
     /// Written when there is no shared one, and read by nobody.
     private: CounterBlock,
 }
 
+/// Where the block is. It stays there: nothing removes one, and the mapping lives as long as this.
+struct Place {
+    block: NonNull<CounterBlock>,
+    _region: Arc<Region>,
+}
+
+// SAFETY: the block is made of atomics, and the region can be sent and shared.
+unsafe impl Send for Place {}
+// SAFETY: as above.
+unsafe impl Sync for Place {}
+
 impl Own {
+    #[inline]
     fn block(&self) -> &CounterBlock {
-        let shared = self.shared.as_ref().and_then(|(region, link)| region.value(*link));
-        shared.unwrap_or(&self.private)
+        match &self.shared {
+            // SAFETY: it was found in the region, which is mapped as long as this lives.
+            Some(place) => unsafe { place.block.as_ref() },
+            None => &self.private,
+        }
     }
 }
 
@@ -107,10 +123,9 @@ impl Shared {
     /// Where this process counts what a plugin does.
     pub fn own(&self, plugin: &str) -> Own {
         let link = self.own_block(plugin.as_bytes()).ok();
-        Own {
-            shared: link.map(|link| (self.region.clone(), link)),
-            private: CounterBlock::default(),
-        }
+        let block = link.and_then(|link| self.region.value(link)).map(NonNull::from);
+        let shared = block.map(|block| Place { block, _region: self.region.clone() });
+        Own { shared, private: CounterBlock::default() }
     }
 
     fn own_block(&self, plugin: &[u8]) -> Result<Link, Refusal> {

@@ -207,19 +207,19 @@ impl Model {
         let Some(any) = self.streams.first() else { return };
         let looked = any.context.with_stream(any.at, |vm| {
             let contexts = &vm.state().contexts;
-            let mut known: Vec<u32> = contexts.streams.keys().copied().collect();
+            let mut known: Vec<u32> = contexts.streams.values().map(|s| s.id).collect();
             known.sort_unstable();
             let mut ours: Vec<u32> = self.streams.iter().map(|s| s.at.id).collect();
             ours.sort_unstable();
             assert_eq!(known, ours);
             let mut of_root: BTreeMap<u32, u32> = BTreeMap::new();
-            for (id, stream) in &contexts.streams {
-                assert_eq!(stream.id, *id);
-                assert!(!contexts.roots.contains_key(id), "{id} is a root and a stream");
+            for stream in contexts.streams.values() {
+                let id = stream.id;
+                assert!(!contexts.roots.contains_key(&id), "{id} is a root and a stream");
                 *of_root.entry(stream.root).or_default() += 1;
             }
-            for (id, root) in &contexts.roots {
-                assert_eq!((root.id, root.streams), (*id, of_root.remove(id).unwrap_or_default()));
+            for root in contexts.roots.values() {
+                assert_eq!(root.streams, of_root.remove(&root.id).unwrap_or_default());
             }
             assert_eq!(of_root, BTreeMap::new(), "streams without a root");
             Ok(())

@@ -15,6 +15,8 @@ pub struct Body {
     edited: bool,
     /// It can be changed no more.
     fixed: bool,
+    /// Something was done with it, so it is not what [`Body::default`] is.
+    used: bool,
     /// The guest's callback runs, or what it was shown there is held.
     available: bool,
     course: Course,
@@ -44,6 +46,7 @@ impl Default for Body {
             owned: false,
             edited: false,
             fixed: false,
+            used: false,
             available: false,
             course: Course::Shown,
             hold_room: limits::HELD_BODY,
@@ -67,20 +70,28 @@ pub enum Output {
 }
 
 impl Body {
+    /// Whether anything was done with it.
+    pub fn is_used(&self) -> bool {
+        self.used
+    }
+
     /// Says, before an event, how much may be held, and what earlier chunks of this body have become larger by, which
     /// makes room scarcer.
     pub fn leave_room(&mut self, hold_room: usize, grown: usize) {
+        self.used = true;
         self.hold_room = hold_room;
         self.room = limits::BODY.saturating_sub(grown);
     }
 
     /// The same for a change between events: what is held may become so large.
     pub fn leave_room_between(&mut self, room: usize, grown: usize) {
+        self.used = true;
         self.room = limits::BODY.saturating_sub(grown).min(room);
     }
 
     /// The guest can change it no more: what of it has passed is not there to be written before a change.
     pub fn fix(&mut self) {
+        self.used = true;
         self.fixed = true;
     }
 
@@ -100,6 +111,7 @@ impl Body {
     /// [`Body::return_chunk`] is called before the chunk is gone.
     #[allow(unsafe_code, reason = "the chunk is kept by its address")]
     pub unsafe fn begin(&mut self, chunk: &[u8]) {
+        self.used = true;
         self.available = true;
         if self.owned {
             self.held.extend_from_slice(chunk);
@@ -124,6 +136,7 @@ impl Body {
 
     /// Ends the event by holding all of the body so far.
     pub fn hold(&mut self) -> Output {
+        self.used = true;
         self.own();
         Output::Hold
     }
@@ -131,6 +144,7 @@ impl Body {
     /// The guest is told no more of this body. With `goes_on` the rest goes on, and what is held is there for
     /// [`Body::rescue`]; else all of it is dropped.
     pub fn give_up(&mut self, goes_on: bool) {
+        self.used = true;
         self.available = false;
         if goes_on {
             self.course = Course::PassedOn;
@@ -200,6 +214,7 @@ impl Body {
     /// Replaces `size` bytes at `start` by `value`; both are clamped to the content, so `start` at or past
     /// its end appends. False when the result would pass [`limits::BODY`], or after [`Body::fix`].
     pub fn splice(&mut self, start: usize, size: usize, value: &[u8]) -> bool {
+        self.used = true;
         let len = self.content().len();
         let start = start.min(len);
         let end = start.saturating_add(size).min(len);

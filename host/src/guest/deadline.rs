@@ -5,6 +5,37 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::abi::Callback;
+use crate::limits;
+
+/// Milliseconds between two ticks.
+pub const TICK_MS: u32 = 10;
+
+/// How long a guest may run, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeLimits {
+    /// One callback.
+    pub callback: u32,
+    /// All of the start code, and each of `proxy_on_vm_start` and `proxy_on_configure`.
+    pub start: u32,
+}
+
+impl Default for TimeLimits {
+    fn default() -> Self {
+        Self { callback: limits::DEFAULT_TIME_MS, start: limits::DEFAULT_START_TIME_MS }
+    }
+}
+
+impl TimeLimits {
+    /// The limit of a callback, in milliseconds.
+    pub fn of(self, callback: Callback) -> u32 {
+        match callback {
+            Callback::Start | Callback::VmStart | Callback::Configure => self.start,
+            _ => self.callback,
+        }
+    }
+}
+
 /// The tick in which a guest's time is over.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline(u64);

@@ -21,14 +21,14 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// For a guest that may have that many bytes of memory, and for that many instances of our own beside it, which have a
-    /// table each.
+    /// For a guest that may have that many bytes of memory, and for the instances of our own beside it: one without tables,
+    /// and that many which have a table each.
     pub fn new(memory_limit: usize, beside: usize, own: Arc<dyn Counters>) -> Self {
         let limits = StoreLimitsBuilder::new()
             .memory_size(memory_limit)
             .table_elements(limits::TABLE_ELEMENTS)
             .tables(limits::TABLES + beside)
-            .instances(1 + beside)
+            .instances(2 + beside)
             .memories(1)
             .build();
         Self { limits, own, memory: 0, alive: (0, 0), view: View::default() }

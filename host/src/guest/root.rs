@@ -12,7 +12,7 @@ pub struct Root {
     /// Its id in the VM.
     pub id: ContextId,
     /// The plugin configuration, readable in every callback.
-    pub configuration: Box<[u8]>,
+    pub configuration: Arc<[u8]>,
     /// Streams that have not ended.
     pub streams: u32,
     /// Milliseconds between ticks, 0 for none.
@@ -42,10 +42,10 @@ pub struct Listener {
 
 impl Root {
     /// A context without streams.
-    pub fn new(id: ContextId, configuration: &[u8]) -> Self {
+    pub fn new(id: ContextId, configuration: Arc<[u8]>) -> Self {
         Self {
             id,
-            configuration: configuration.into(),
+            configuration,
             streams: 0,
             tick_period: 0,
             tick_due: 0,

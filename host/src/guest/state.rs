@@ -3,16 +3,17 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
 use wasmtime::{Func, Memory, TypedFunc};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
+use super::deadline::TimeLimits;
 use super::{
     CallOf, Calls, ContextId, Deadline, Handovers, Limiter, Listener, Properties, Root, Stream,
     Token,
 };
 use crate::abi::{Callback, LogLevel, Version};
 use crate::callout::Rules;
+use crate::id_map::IdMap;
 use crate::limits;
 use crate::ports::{Hint, Host, RequestId};
 use crate::store::{Counters, Metric, QueueId};
@@ -42,6 +43,8 @@ pub struct PluginInfo {
     pub body_limit: usize,
     /// The `fail` option: true for "open".
     pub fail_open: bool,
+    /// The `time_limit` and `start_time_limit` options.
+    pub time_limits: TimeLimits,
 }
 
 /// Which callback runs, and for whom.
@@ -61,22 +64,39 @@ pub struct Call {
     pub asked: Cell<bool>,
     /// What its log lines count towards [`limits::LOG_BYTES`].
     pub logged: Cell<usize>,
+    /// Callbacks that were run: one in some is timed.
+    pub count: u32,
+    /// When it began, on the host's monotonic clock; `None` when it is not timed.
+    pub timed_from: Option<u64>,
+    /// The ticks that had passed when it began.
+    pub ticks: u64,
+    /// With the creation of a stream: there is a snapshot of the response's headers, which the callback after it sees.
+    pub shows_response: bool,
 }
 
 /// Roots and streams by id.
 #[derive(Debug, Default)]
 pub struct Contexts {
     /// Plugin contexts.
-    pub roots: FxHashMap<ContextId, Root>,
+    pub roots: IdMap<ContextId, Box<Root>>,
     /// Stream contexts.
-    pub streams: FxHashMap<ContextId, Box<Stream>>,
+    pub streams: IdMap<ContextId, Box<Stream>>,
     /// Ended streams whose buffers serve again.
     #[allow(
         clippy::vec_box,
         reason = "streams move in and out as they are; unboxed they would be copied"
     )]
     spare: Vec<Box<Stream>>,
+    /// Ended plugin contexts whose memory serves again.
+    #[allow(clippy::vec_box, reason = "as above")]
+    spare_roots: Vec<Box<Root>>,
     last_id: ContextId,
+    /// Ids begin anew, so one may be that of a context that lives.
+    has_wrapped: bool,
+    /// Some stream has loaded its request's headers.
+    pub loads_request_headers: bool,
+    /// Plugin contexts that were told of their end.
+    ending: usize,
     /// Bodies held for all streams, see [`limits::HELD_BODIES`].
     pub held: usize,
     /// Properties of all contexts, see [`limits::ALL_PROPERTY_BYTES`].
@@ -86,12 +106,23 @@ pub struct Contexts {
 /// What hosts add to a line: the time, the process, the request.
 const LINE_OVERHEAD: usize = 100;
 
-/// Ended streams kept for reuse; more would only be memory held for a burst that is over.
-const SPARE_STREAMS: usize = 64;
+/// Ended contexts of each kind kept for reuse; more would only be memory held for a burst that is over.
+const SPARE: usize = 64;
 
 impl Contexts {
     /// The next id: never one that lives, never 0, and used again only past `i32::MAX`.
+    #[inline]
     pub fn next_id(&mut self) -> ContextId {
+        if self.has_wrapped || self.last_id >= i32::MAX as u32 {
+            return self.free_id();
+        }
+        self.last_id += 1;
+        self.last_id
+    }
+
+    #[cold]
+    fn free_id(&mut self) -> ContextId {
+        self.has_wrapped = true;
         loop {
             self.last_id = if self.last_id >= i32::MAX as u32 { 1 } else { self.last_id + 1 };
             if !self.roots.contains_key(&self.last_id) && !self.streams.contains_key(&self.last_id)
@@ -101,16 +132,37 @@ impl Contexts {
         }
     }
 
-    /// Adds a stream and returns its id.
-    pub fn add_stream(&mut self, root: ContextId, request: RequestId) -> ContextId {
+    /// Adds a plugin context and returns its id.
+    pub fn add_root(&mut self, configuration: &Arc<[u8]>) -> ContextId {
         let id = self.next_id();
-        let stream = match self.spare.pop() {
+        let new = Root::new(id, configuration.clone());
+        let root = match self.spare_roots.pop() {
+            Some(mut root) => {
+                *root = new;
+                root
+            }
+            None => Box::new(new),
+        };
+        self.roots.insert(id, root);
+        id
+    }
+
+    /// Adds a stream and returns its id.
+    pub fn add_stream(
+        &mut self,
+        root: ContextId,
+        request: RequestId,
+        calls_hold: bool,
+    ) -> ContextId {
+        let id = self.next_id();
+        let mut stream = match self.spare.pop() {
             Some(mut stream) => {
                 stream.renew(id, root, request);
                 stream
             }
             None => Box::new(Stream::new(id, root, request)),
         };
+        stream.calls_hold = calls_hold;
         self.streams.insert(id, stream);
         if let Some(root) = self.roots.get_mut(&root) {
             root.streams += 1;
@@ -126,15 +178,32 @@ impl Contexts {
         }
         self.held -= stream.held;
         self.property_bytes -= stream.properties.size();
-        if self.spare.len() < SPARE_STREAMS {
+        if self.spare.len() < SPARE {
             self.spare.push(stream);
         }
+    }
+
+    /// A plugin context is told of its end.
+    pub fn end_root(&mut self, id: ContextId) -> Option<&mut Root> {
+        let root = self.roots.get_mut(&id)?;
+        self.ending += usize::from(!std::mem::replace(&mut root.ends, true));
+        Some(root)
+    }
+
+    /// Whether a plugin context was told of its end and has not come to it.
+    pub fn any_ending(&self) -> bool {
+        self.ending > 0
     }
 
     /// Removes a plugin context.
     pub fn remove_root(&mut self, id: ContextId) {
         if let Some(root) = self.roots.remove(&id) {
+            self.ending -= usize::from(root.ends);
             self.property_bytes -= root.properties.size();
+            let is_small = root.configuration.len() <= 4096 && root.properties.size() == 0;
+            if self.spare_roots.len() < SPARE && is_small {
+                self.spare_roots.push(root);
+            }
         }
     }
 
@@ -181,6 +250,7 @@ impl Contexts {
             Some(stream) => self.roots.get(&stream.root),
             None => self.roots.get(&id),
         }
+        .map(|root| &**root)
     }
 
     /// See [`Contexts::root_of`].
@@ -189,6 +259,7 @@ impl Contexts {
             Some(stream) => self.roots.get_mut(&stream.root),
             None => self.roots.get_mut(&id),
         }
+        .map(|root| &mut **root)
     }
 }
 
@@ -413,19 +484,18 @@ mod tests {
     #[test]
     fn ids_wrap_past_i32_and_skip_what_lives() {
         let mut contexts = Contexts::default();
-        let root = contexts.next_id();
-        contexts.roots.insert(root, Root::new(root, b""));
+        let root = contexts.add_root(&(Arc::new([]) as Arc<[u8]>));
         let request = RequestId(NonZeroUsize::MIN);
-        let two = contexts.add_stream(root, request);
-        let three = contexts.add_stream(root, request);
+        let two = contexts.add_stream(root, request, false);
+        let three = contexts.add_stream(root, request, false);
         assert_eq!((root, two, three), (1, 2, 3));
         contexts.remove_stream(two);
-        assert_eq!(contexts.add_stream(root, request), 4, "not used again");
+        assert_eq!(contexts.add_stream(root, request, false), 4, "not used again");
 
         contexts.last_id = i32::MAX as u32 - 1;
-        assert_eq!(contexts.add_stream(root, request), i32::MAX as u32);
-        assert_eq!(contexts.add_stream(root, request), 2, "0 is none, 1 lives");
-        assert_eq!(contexts.add_stream(root, request), 5, "3 and 4 live");
-        assert_eq!(contexts.roots[&root].streams, 5);
+        assert_eq!(contexts.add_stream(root, request, false), i32::MAX as u32);
+        assert_eq!(contexts.add_stream(root, request, false), 2, "0 is none, 1 lives");
+        assert_eq!(contexts.add_stream(root, request, false), 5, "3 and 4 live");
+        assert_eq!(contexts.roots.get(&root).map(|root| root.streams), Some(5));
     }
 }

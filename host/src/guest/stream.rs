@@ -159,15 +159,110 @@ impl Stream {
         }
     }
 
-    /// Makes a used stream a new one that keeps the memory of its buffers.
+    /// Makes a used stream a new one that keeps the memory of its buffers. Written field by field, since all of a stream is
+    /// more than most requests touch of it.
     pub fn renew(&mut self, id: ContextId, root: ContextId, request: RequestId) {
-        let mut effects = std::mem::take(&mut self.effects);
-        let mut request_headers = std::mem::take(&mut self.request_headers);
-        let mut response_headers = std::mem::take(&mut self.response_headers);
+        let Self {
+            id: own_id,
+            root: own_root,
+            request: own_request,
+            effects,
+            request_headers,
+            request_headers_loaded,
+            response_headers,
+            response_headers_loaded,
+            response_ended,
+            response_trailers,
+            response_trailers_loaded,
+            request_body,
+            request_passed,
+            request_changed,
+            saw_request_body,
+            held_end,
+            response_body,
+            held,
+            properties,
+            variable_bytes,
+            paused,
+            calls_hold,
+            awaited_calls,
+            resume,
+            close,
+            responded,
+            respond_now,
+            response_details,
+            direct_body,
+            direct_body_sent,
+            cut,
+            saw_response_headers,
+            saw_response_body,
+            last_piece,
+            response_waits,
+            response_end_held,
+            response_has_body,
+            response_encoded,
+            response_bytes,
+            injected,
+            inject_ends,
+            ended_early,
+            own_limits,
+            wakers,
+            request_unkept,
+        } = self;
+        (*own_id, *own_root, *own_request) = (id, root, request);
         effects.clear();
         request_headers.clear();
         response_headers.clear();
-        *self = Self { effects, request_headers, response_headers, ..Self::new(id, root, request) };
+        if !response_trailers.is_empty() {
+            *response_trailers = HeaderMap::new();
+        }
+        for body in [request_body, response_body] {
+            if body.is_used() {
+                *body = Body::default();
+            }
+        }
+        if properties.size() != 0 {
+            *properties = Properties::default();
+        }
+        for bytes in [request_passed, response_details, injected] {
+            if bytes.capacity() != 0 {
+                *bytes = Vec::new();
+            }
+        }
+        if direct_body.is_some() {
+            *direct_body = None;
+        }
+        for flag in [
+            request_headers_loaded,
+            response_headers_loaded,
+            response_ended,
+            response_trailers_loaded,
+            request_changed,
+            saw_request_body,
+            paused,
+            calls_hold,
+            resume,
+            close,
+            responded,
+            respond_now,
+            direct_body_sent,
+            saw_response_headers,
+            saw_response_body,
+            response_encoded,
+            request_unkept,
+            inject_ends,
+            ended_early,
+            last_piece,
+            response_waits,
+            response_end_held,
+        ] {
+            *flag = false;
+        }
+        (*held, *awaited_calls, *response_bytes) = (0, 0, (0, 0));
+        (*held_end, *cut, *response_has_body) = (None, None, None);
+        *own_limits = [None; 2];
+        wakers.clear();
+        variable_bytes.set(0);
     }
 }
 

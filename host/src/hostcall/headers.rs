@@ -121,6 +121,7 @@ pub fn load(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
 /// Read on first use in each callback: most filters look at few headers, many at none.
 fn request_headers(state: &mut State) -> Option<&mut HeaderMap> {
     let State { host, contexts, call, .. } = state;
+    contexts.loads_request_headers = true;
     let stream = contexts.streams.get_mut(&call.effective)?;
     if !stream.request_headers_loaded {
         stream.request_headers_loaded = true;

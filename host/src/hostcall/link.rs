@@ -38,6 +38,19 @@ pub fn link_any(
     Ok(())
 }
 
+/// Links a function that runs between two callbacks, when no guest's time runs.
+#[allow(clippy::disallowed_methods, reason = "the one place")]
+pub fn link_between(
+    linker: &mut Linker<State>,
+    (module, name): (&str, &str),
+    function: impl Fn(&mut Caller<'_, State>, u32) -> u32 + Send + Sync + 'static,
+) -> wasmtime::Result<()> {
+    linker.func_wrap(module, name, move |mut caller: Caller<'_, State>, number: u32| {
+        function(&mut caller, number)
+    })?;
+    Ok(())
+}
+
 /// Ends the guest as its own code does when it finds its time over.
 #[inline]
 pub fn check_time(caller: &Caller<'_, State>) -> wasmtime::Result<()> {

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::event::{Action, Event};
 use crate::guest::Output;
 use crate::ports::{Host, Phase, RequestId};
-use crate::vm::{Context, Module, Options, Plugin, StreamRef};
+use crate::vm::{BeginError, Context, Module, Options, Plugin, StreamRef};
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -94,6 +94,52 @@ impl Filter {
     pub fn try_open(&self, context: &Rc<Context>, request: RequestId) -> Result<Stream, Error> {
         let at = context.start_stream(request, calls_hold(context))?;
         Ok(Stream { host: self.host.clone(), context: context.clone(), at, request })
+    }
+}
+
+impl Filter {
+    /// A stream that begins with an event of headers, as nginx begins one: both in one call. The stream is there unless it
+    /// could not be created.
+    pub fn begin(
+        &self,
+        context: &Rc<Context>,
+        request: RequestId,
+        callback: Callback,
+    ) -> (Option<Stream>, Result<Answer, Error>) {
+        let calls_hold = calls_hold(context);
+        let event = Event {
+            callback,
+            end_of_stream: false,
+            piecewise: false,
+            calls_hold,
+            waits: false,
+            body: &[],
+        };
+        let mut begun = None;
+        let result = context.begin_stream(request, calls_hold, |vm, at| {
+            begun = Some(at);
+            if callback == Callback::ResponseHeaders
+                && vm.wants_response_headers(at.id, callback)
+                && let Some(map) = vm.response_headers_mut(at.id)
+            {
+                map.push(b"x-of-upstream", b"1");
+            }
+            vm.run_first(at.id, event).map_err(|error| match error {
+                BeginError::Failed(error) => error,
+                BeginError::NotCreated(error) => {
+                    begun = None;
+                    error
+                }
+            })
+        });
+        let stream = |at| Stream { host: self.host.clone(), context: context.clone(), at, request };
+        let begun = begun.map(stream);
+        let answer = result.map(|outcome| Answer {
+            action: outcome.action,
+            body: outcome.body,
+            effects: begun.as_ref().map(Stream::effects).unwrap_or_default(),
+        });
+        (begun, answer)
     }
 }
 

@@ -118,7 +118,14 @@ impl Vm {
     }
 
     /// Drops the calls of a context that ends.
+    #[inline]
     pub(super) fn drop_calls(&mut self, of: ContextId) {
+        if self.state().calls.any() {
+            self.drop_some_calls(of);
+        }
+    }
+
+    fn drop_some_calls(&mut self, of: ContextId) {
         let state = self.state_mut();
         let dropped = state.calls.drop_of(of);
         for id in dropped.held {

@@ -1,17 +1,18 @@
 //! Contexts come and go.
 
+use std::sync::Arc;
+
 use super::Vm;
+use super::exports::Exports;
 use crate::abi::{Attribute, Callback};
 use crate::error::Error;
-use crate::guest::{ContextId, Root};
+use crate::guest::ContextId;
 use crate::ports::{Hint, RequestId};
 
 impl Vm {
     /// Makes a plugin context: create, vm_start, configure. One that refuses is deleted again.
-    pub fn create_root(&mut self, configuration: &[u8]) -> Result<ContextId, Error> {
-        let contexts = &mut self.state_mut().contexts;
-        let id = contexts.next_id();
-        contexts.roots.insert(id, Root::new(id, configuration));
+    pub fn create_root(&mut self, configuration: &Arc<[u8]>) -> Result<ContextId, Error> {
+        let id = self.state_mut().contexts.add_root(configuration);
         self.count_contexts();
         let result = self.configure_root(id, configuration.len() as u32);
         if let Err(error) = result {
@@ -24,23 +25,40 @@ impl Vm {
 
     fn configure_root(&mut self, id: ContextId, size: u32) -> Result<(), Error> {
         let vm_size = self.state().plugin.vm_config.len() as u32;
-        self.call(Callback::ContextCreate, id, |store, exports| match &exports.context_create {
-            Some(f) => f.call(store, (id, 0)),
-            None => Ok(()),
-        })?;
-        let started =
-            self.call(Callback::VmStart, id, |store, exports| match &exports.vm_start {
-                Some(f) => f.call(store, (id, vm_size)),
-                None => Ok(1),
+        let mut done = None;
+        if self.sequences.start_root.is_some() {
+            let first = match &self.exports {
+                Exports { context_create: Some(_), .. } => Callback::ContextCreate,
+                _ => Callback::VmStart,
+            };
+            let answer = self.call_sequence(first, id, |store, _, sequences| {
+                sequences.start_root.as_ref().map_or(Ok(1), |f| f.call(store, (id, vm_size, size)))
             })?;
-        if started == 0 {
-            return Err(Error::Refused(Callback::VmStart));
+            let last = self.state().call.callback;
+            if answer == 0 {
+                return Err(Error::Refused(last));
+            }
+            done = Some(last);
         }
-        let configured =
-            self.call(Callback::Configure, id, |store, exports| match &exports.configure {
-                Some(f) => f.call(store, (id, size)),
-                None => Ok(1),
+        if done.is_none() {
+            self.call(Callback::ContextCreate, id, |store, exports| {
+                exports.context_create.as_ref().map_or(Ok(()), |f| f.call(store, (id, 0)))
             })?;
+        }
+        if matches!(done, None | Some(Callback::ContextCreate)) {
+            let started = self.call(Callback::VmStart, id, |store, exports| {
+                exports.vm_start.as_ref().map_or(Ok(1), |f| f.call(store, (id, vm_size)))
+            })?;
+            if started == 0 {
+                return Err(Error::Refused(Callback::VmStart));
+            }
+        }
+        if done == Some(Callback::Configure) || self.exports.configure.is_none() {
+            return Ok(());
+        }
+        let configured = self.call(Callback::Configure, id, |store, exports| {
+            exports.configure.as_ref().map_or(Ok(1), |f| f.call(store, (id, size)))
+        })?;
         if configured == 0 { Err(Error::Refused(Callback::Configure)) } else { Ok(()) }
     }
 
@@ -49,14 +67,17 @@ impl Vm {
         if !self.state().contexts.roots.contains_key(&id) {
             return Ok(());
         }
-        let done = self.call(Callback::Done, id, |store, exports| match &exports.done {
-            Some(f) => f.call(store, id),
-            None => Ok(1),
+        let done = self.call_sequence(Callback::Done, id, |store, exports, sequences| {
+            let function = sequences.end_root.as_ref().or(exports.done.as_ref());
+            function.map_or(Ok(1), |f| f.call(store, id))
         })?;
+        if self.state().call.callback == Callback::Delete {
+            self.remove_root(id);
+            return Ok(());
+        }
         let state = self.state_mut();
         let awaits_calls = state.awaits_calls_to_end(id);
-        let Some(root) = state.contexts.roots.get_mut(&id) else { return Ok(()) };
-        root.ends = true;
+        let Some(root) = state.contexts.end_root(id) else { return Ok(()) };
         root.awaits_done = done == 0;
         // What it sends off with its last words is awaited.
         if done != 0 && !awaits_calls {
@@ -95,7 +116,7 @@ impl Vm {
 
     /// Whether a plugin context has been told of its end, and has not come to it.
     pub fn awaits_ends(&self) -> bool {
-        self.dead.is_none() && self.state().contexts.roots.values().any(|root| root.ends)
+        self.dead.is_none() && self.state().contexts.any_ending()
     }
 
     /// Once: `proxy_done` may come in the answer of the last call that it waits for.
@@ -104,10 +125,14 @@ impl Vm {
             return Ok(());
         }
         let result = self.delete(id);
+        self.remove_root(id);
+        result
+    }
+
+    fn remove_root(&mut self, id: ContextId) {
         self.drop_calls(id);
         self.state_mut().contexts.remove_root(id);
         self.count_contexts();
-        result
     }
 
     /// Has the metrics show how many contexts there are.
@@ -131,33 +156,50 @@ impl Vm {
         request: RequestId,
         calls_hold: bool,
     ) -> Result<ContextId, Error> {
-        let contexts = &mut self.state_mut().contexts;
-        let id = contexts.add_stream(root, request);
-        if calls_hold && let Some(stream) = contexts.streams.get_mut(&id) {
-            stream.calls_hold = true;
-        }
-        self.count_contexts();
-        if self.exports.context_create.is_some() {
-            let created = self.call(Callback::ContextCreate, id, |store, exports| {
-                exports.context_create.as_ref().map_or(Ok(()), |f| f.call(store, (id, root)))
-            });
-            if let Err(error) = created {
-                self.drop_calls(id);
-                self.state_mut().contexts.remove_stream(id);
-                self.count_contexts();
-                return Err(error);
-            }
-        }
+        let id = self.add_stream(root, request, calls_hold);
+        self.create_added(id, root)?;
         Ok(id)
+    }
+
+    /// Makes a stream context that the guest is told of next, see [`Vm::run_first`].
+    pub fn add_stream(
+        &mut self,
+        root: ContextId,
+        request: RequestId,
+        calls_hold: bool,
+    ) -> ContextId {
+        let id = self.state_mut().contexts.add_stream(root, request, calls_hold);
+        self.count_contexts();
+        id
+    }
+
+    /// Tells the guest of a stream that was added.
+    pub(super) fn create_added(&mut self, id: ContextId, root: ContextId) -> Result<(), Error> {
+        if self.exports.context_create.is_none() {
+            return Ok(());
+        }
+        self.hide_response(id);
+        let created = self.call(Callback::ContextCreate, id, |store, exports| {
+            exports.context_create.as_ref().map_or(Ok(()), |f| f.call(store, (id, root)))
+        });
+        match created {
+            Ok(()) => self.show_response(id),
+            Err(_) => self.remove_stream(id),
+        }
+        created
+    }
+
+    pub(super) fn remove_stream(&mut self, id: ContextId) {
+        self.drop_calls(id);
+        self.state_mut().contexts.remove_stream(id);
+        self.count_contexts();
     }
 
     /// Ends a stream: done, log, delete. Its `proxy_on_done` is not waited for.
     pub fn end_stream(&mut self, id: ContextId) -> Result<(), Error> {
         self.warn_of_lost_response(id);
         let result = self.tell_end(id);
-        self.drop_calls(id);
-        self.state_mut().contexts.remove_stream(id);
-        self.count_contexts();
+        self.remove_stream(id);
         result
     }
 
@@ -199,15 +241,26 @@ impl Vm {
         if self.dead.is_some() {
             return Ok(());
         }
-        if self.exports.done.is_some() {
+        let mut told = None;
+        if self.sequences.end_stream.is_some() {
+            let first = if self.exports.done.is_some() { Callback::Done } else { Callback::Log };
+            self.call_sequence(first, id, |store, _, sequences| {
+                sequences.end_stream.as_ref().map_or(Ok(()), |f| f.call(store, id))
+            })?;
+            told = Some(self.state().call.callback);
+        }
+        if told.is_none() && self.exports.done.is_some() {
             self.call(Callback::Done, id, |store, exports| {
                 exports.done.as_ref().map_or(Ok(1), |f| f.call(store, id))
             })?;
         }
-        if self.exports.log.is_some() {
+        if matches!(told, None | Some(Callback::Done)) && self.exports.log.is_some() {
             self.call(Callback::Log, id, |store, exports| {
                 exports.log.as_ref().map_or(Ok(()), |f| f.call(store, id))
             })?;
+        }
+        if told == Some(Callback::Delete) {
+            return Ok(());
         }
         self.delete(id)
     }

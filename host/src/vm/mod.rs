@@ -27,6 +27,7 @@ pub mod proposals;
 mod queues;
 mod redis;
 mod run;
+mod sequences;
 mod share;
 mod start;
 mod stopwatch;
@@ -44,7 +45,7 @@ pub use deadline::TimeLimits;
 pub use module::{Module, Options, host_functions};
 pub use plugin::{Context, Plugin, StreamRef};
 pub use queues::Queues;
-pub use run::Outcome;
+pub use run::{BeginError, Outcome};
 pub use share::{NEVER, Share};
 pub use work::{CallRef, Work};
 
@@ -52,18 +53,18 @@ use crate::error::Error;
 use crate::guest::{ContextId, State};
 use crate::store::QueueId;
 use exports::Exports;
+use sequences::Sequences;
 
 /// A running instance of a module with all contexts that live in it.
 pub struct Vm {
     store: Store<State>,
     exports: Exports,
+    sequences: Sequences,
     module: Arc<Module>,
     /// The last headers callback answered that the body waits, too.
     stops_all: bool,
     /// Why nothing may be called any more.
     dead: Option<Error>,
-    /// Callbacks that were run: one in some is timed.
-    calls: u32,
     /// The queue whose message was told last.
     heard: (ContextId, QueueId),
 }

@@ -9,6 +9,7 @@ use super::deadline::TimeLimits;
 use super::engine::engine;
 use super::exports::{Exports, allocator};
 use super::linked::Linked;
+use super::sequences::Sequences;
 use super::start::StartCode;
 use super::{Code, Vm, linker, process_limits};
 use crate::abi::{Callback, Version};
@@ -79,13 +80,14 @@ pub struct Module {
     linked: Linked,
     info: Arc<PluginInfo>,
     memory_limit: usize,
-    pub(super) time_limits: TimeLimits,
     pause_timeout: u32,
     body: bool,
     calls_hold: Option<bool>,
     makes_calls: bool,
     names_upstreams: bool,
     calls_foreign: bool,
+    /// It has `proxy_on_response_headers`, and may look at the response's headers in it or at how many there are.
+    looks_at_response: bool,
     /// Held, because the cache finds what a plugin holds.
     pub(super) code: Arc<Code>,
     /// What users should know of this module, for the log.
@@ -113,6 +115,7 @@ impl Module {
             reads_headers: code.profile.reads_headers,
             body_limit: options.body_limit.min(limits::MAX_HELD_BODY),
             fail_open: options.fail_open,
+            time_limits: options.time_limits,
         });
         let mut store = store(&info, host, Limiter::new(memory_limit, 0, Arc::new(NoCounters)))?;
         let (linked, stand_ins) = Linked::new(&code, &mut store)?;
@@ -124,17 +127,19 @@ impl Module {
                 .into_iter()
                 .any(imports);
         let calls_foreign = imports("proxy_call_foreign_function");
+        let looks_at_response = (code.profile.reads_response || code.profile.response_arguments)
+            && module.get_export(Callback::ResponseHeaders.name()).is_some();
         Ok(Self {
             linked,
             info,
             memory_limit,
-            time_limits: options.time_limits,
             pause_timeout: options.pause_timeout,
             body: options.body,
             calls_hold: options.calls_hold,
             makes_calls,
             names_upstreams,
             calls_foreign,
+            looks_at_response,
             code,
             warnings,
         })
@@ -180,6 +185,11 @@ impl Module {
         self.calls_foreign
     }
 
+    /// Whether `proxy_on_response_headers` needs to be told how many headers there are, or may read them.
+    pub fn looks_at_response(&self) -> bool {
+        self.looks_at_response
+    }
+
     /// Whether the guest has a callback.
     pub fn exports(&self, callback: Callback) -> bool {
         matches!(self.code.module.get_export(callback.name()), Some(ExternType::Func(_)))
@@ -199,7 +209,7 @@ impl Module {
         }
         let beside = usize::from(self.linked.has_front());
         let mut store = store(&self.info, host, Limiter::new(self.memory_limit, beside, own))?;
-        let start = StartCode { limit_ms: self.time_limits.of(Callback::Start) };
+        let start = StartCode { limit_ms: self.info.time_limits.of(Callback::Start) };
         let (instance, front) = start.instantiate(&self.linked, &mut store)?;
         let exports = Exports::find(&instance, &mut store)?;
         let allocate = allocator(&instance, &mut store)?;
@@ -213,14 +223,15 @@ impl Module {
         state.memory = memory;
         state.allocator = allocate.as_ref().map(|function| *function.func());
         state.allocate = allocate.map(Box::new);
+        let sequences = Sequences::new(&instance, &exports, &mut store)?;
         start.run(&instance, &mut store)?;
         Ok(Vm {
             store,
             exports,
+            sequences,
             module: self.clone(),
             stops_all: false,
             dead: None,
-            calls: 0,
             heard: (0, 0),
         })
     }
@@ -240,6 +251,7 @@ pub fn host_functions(host: &Arc<dyn Host>) -> Result<Vec<(String, String, FuncT
         reads_headers: false,
         body_limit: limits::HELD_BODY,
         fail_open: false,
+        time_limits: TimeLimits::default(),
     });
     linker::functions(&mut store(&info, host, Limiter::new(0, 0, Arc::new(NoCounters)))?)
 }
@@ -261,6 +273,10 @@ fn store(
             finished: Vec::new(),
             asked: Cell::new(false),
             logged: Cell::new(0),
+            count: 0,
+            timed_from: None,
+            ticks: 0,
+            shows_response: false,
         },
         calls: Calls::default(),
         deadline: Deadline::NEVER,

@@ -4,13 +4,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
-
 use super::backoff::Backoff;
 use super::{CallRef, Module, Vm, Work};
 use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::guest::ContextId;
+use crate::id_map::IdMap;
 use crate::limits;
 use crate::ports::{Host, RequestId};
 use crate::store::{Count, Counters};
@@ -24,7 +23,9 @@ pub struct Plugin {
     host: Arc<dyn Host>,
     slot: RefCell<Slot>,
     /// The plugin contexts of the VM by their roots.
-    contexts: RefCell<FxHashMap<ContextId, Weak<Context>>>,
+    contexts: RefCell<IdMap<ContextId, Weak<Context>>>,
+    /// What the last context was configured with: the next one often has the same.
+    configuration: RefCell<Arc<[u8]>>,
     /// Contexts that ticked, or listened to queues, in a VM that is gone.
     pub(super) gone: RefCell<Vec<Weak<Context>>>,
     /// Calls that nobody waits for any more.
@@ -76,7 +77,7 @@ impl Slot {
 /// A plugin context that its owner holds: a configuration, made a root context in each VM that it is used in.
 pub struct Context {
     plugin: Rc<Plugin>,
-    configuration: Vec<u8>,
+    configuration: Arc<[u8]>,
     root: Cell<Option<(u64, ContextId)>>,
     dropped: Cell<bool>,
     /// Failures to configure it in a VM after the first.
@@ -99,6 +100,7 @@ impl Plugin {
             host,
             slot: RefCell::default(),
             contexts: RefCell::default(),
+            configuration: RefCell::new(Arc::new([])),
             gone: RefCell::default(),
             dropped: RefCell::default(),
             ends_by: Cell::default(),
@@ -193,7 +195,7 @@ impl Plugin {
         let by = self.ends_by.get().unwrap_or(now + limits::END_MS * NANOS_PER_MS);
         self.ends_by.set(Some(by));
         // A request that still comes makes them anew.
-        for context in self.contexts.take().into_values().filter_map(|context| context.upgrade()) {
+        for context in self.contexts.take().take_all().filter_map(|context| context.upgrade()) {
             context.root.set(None);
         }
         let of = StreamRef { serial, id: 0 };
@@ -270,7 +272,15 @@ impl Plugin {
     }
 
     /// Lets go of a VM that has ended.
+    #[inline]
     fn bury(&self, slot: &mut Slot) {
+        if slot.vm.as_ref().is_some_and(|vm| vm.dead().is_some()) {
+            self.bury_dead(slot);
+        }
+    }
+
+    #[cold]
+    fn bury_dead(&self, slot: &mut Slot) {
         if let Some(vm) = slot.take_dead() {
             self.note(vm.state().own.as_ref(), &slot.cause);
             self.forget(&vm);
@@ -286,7 +296,7 @@ impl Plugin {
         let mut contexts = self.contexts.borrow_mut();
         let active = vm.active();
         self.gone.borrow_mut().extend(active.iter().filter_map(|id| contexts.remove(id)));
-        contexts.clear();
+        *contexts = IdMap::default();
         if !active.is_empty() {
             self.host.callbacks_wait();
         }
@@ -329,6 +339,15 @@ impl Plugin {
         }
     }
 
+    /// A configuration to keep, without a copy when it is that of the last context.
+    fn keep_configuration(&self, configuration: &[u8]) -> Arc<[u8]> {
+        let mut last = self.configuration.borrow_mut();
+        if **last != *configuration {
+            *last = configuration.into();
+        }
+        last.clone()
+    }
+
     /// Logs news of the VMs, which no request stands for.
     fn tell(&self, level: LogLevel, news: Option<String>) {
         if let Some(news) = news {
@@ -356,7 +375,7 @@ impl Context {
     pub fn new(plugin: &Rc<Plugin>, configuration: &[u8]) -> Result<Rc<Self>, Error> {
         let context = Rc::new(Self {
             plugin: plugin.clone(),
-            configuration: configuration.to_vec(),
+            configuration: plugin.keep_configuration(configuration),
             root: Cell::new(None),
             dropped: Cell::new(false),
             backoff: RefCell::default(),
@@ -394,6 +413,21 @@ impl Context {
         self.plugin.with_vm(|vm, serial| {
             let root = self.root(vm, serial)?;
             Ok(StreamRef { serial, id: vm.create_stream(root, request, calls_hold)? })
+        })
+    }
+
+    /// Starts a stream for a request with its first event. `f` gets the VM, to which the stream was added: it calls
+    /// [`Vm::run_first`].
+    pub fn begin_stream<R>(
+        self: &Rc<Self>,
+        request: RequestId,
+        calls_hold: bool,
+        f: impl FnOnce(&mut Vm, StreamRef) -> Result<R, Error>,
+    ) -> Result<R, Error> {
+        self.plugin.with_vm(|vm, serial| {
+            let root = self.root(vm, serial)?;
+            let id = vm.add_stream(root, request, calls_hold);
+            f(vm, StreamRef { serial, id })
         })
     }
 

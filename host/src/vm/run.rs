@@ -1,11 +1,10 @@
 //! Calling a guest for an event of a stream.
 
-use wasmtime::{Store, Trap};
+use wasmtime::{AsContextMut, Store, Trap};
 
-use super::Vm;
-use super::deadline;
 use super::exports::{Exports, OnHeaders};
-use super::stopwatch::Stopwatch;
+use super::sequences::Sequences;
+use super::{Vm, deadline, stopwatch};
 use crate::abi::{Callback, LogLevel};
 use crate::error::{Error, frames, one_line};
 use crate::event::{Action, Event};
@@ -33,6 +32,15 @@ pub struct Outcome {
     pub still_holds: bool,
 }
 
+/// Why the first event of a stream failed.
+#[derive(Debug)]
+pub enum BeginError {
+    /// The stream could not be created: there is none.
+    NotCreated(Error),
+    /// The stream is there.
+    Failed(Error),
+}
+
 impl Outcome {
     /// Going on, with this for a body.
     pub fn of(body: Output) -> Self {
@@ -52,7 +60,7 @@ impl Outcome {
 impl Vm {
     /// Tells the guest of an event; a guest without that callback goes on.
     pub fn run(&mut self, stream: ContextId, event: Event<'_>) -> Result<Outcome, Error> {
-        let result = self.tell(stream, event);
+        let result = self.tell(stream, event, None);
         if !event.body.is_empty()
             && let Some(s) = self.state_mut().contexts.streams.get_mut(&stream)
         {
@@ -62,7 +70,42 @@ impl Vm {
         result
     }
 
-    fn tell(&mut self, stream: ContextId, event: Event<'_>) -> Result<Outcome, Error> {
+    /// The same for the first event of a stream, which is created before, see [`Vm::add_stream`].
+    pub fn run_first(
+        &mut self,
+        stream: ContextId,
+        event: Event<'_>,
+    ) -> Result<Outcome, BeginError> {
+        let Some(root) = self.state().contexts.streams.get(&stream).map(|s| s.root) else {
+            return Err(BeginError::NotCreated(gone()));
+        };
+        if self.sequences.begin(event.callback).is_none() {
+            self.create_added(stream, root).map_err(BeginError::NotCreated)?;
+            self.delete_finished().map_err(BeginError::NotCreated)?;
+            return self.run(stream, event).map_err(BeginError::Failed);
+        }
+        let result = self.tell(stream, event, Some(root));
+        let stopped = self.state().call.callback == Callback::ContextCreate;
+        match result {
+            Ok(_) if stopped => {
+                self.show_response(stream);
+                self.delete_finished().map_err(BeginError::NotCreated)?;
+                self.run(stream, event).map_err(BeginError::Failed)
+            }
+            Err(error) if stopped => {
+                self.remove_stream(stream);
+                Err(BeginError::NotCreated(error))
+            }
+            other => other.map_err(BeginError::Failed),
+        }
+    }
+
+    fn tell(
+        &mut self,
+        stream: ContextId,
+        event: Event<'_>,
+        created_by: Option<ContextId>,
+    ) -> Result<Outcome, Error> {
         let unchanged = |action| Outcome { action, ..Outcome::of(Output::Unchanged) };
         if matches!(event.callback, Callback::ResponseHeaders | Callback::ResponseBody)
             && let Some(s) = self.state_mut().contexts.streams.get_mut(&stream)
@@ -75,7 +118,9 @@ impl Vm {
                 Ok(unchanged(self.settle(stream, Action::Continue)))
             }
             Callback::RequestHeaders => {
-                let action = self.request_headers(stream)?;
+                let Some(action) = self.request_headers(stream, created_by)? else {
+                    return Ok(unchanged(Action::Continue));
+                };
                 let action = self.hold(stream, action, false)?;
                 if action != Action::Pause {
                     return Ok(unchanged(action));
@@ -88,7 +133,7 @@ impl Vm {
             Callback::ResponseHeaders if self.answers_late(stream) => {
                 Ok(unchanged(self.settle(stream, Action::Continue)))
             }
-            Callback::ResponseHeaders => self.response_headers(stream),
+            Callback::ResponseHeaders => self.response_headers(stream, created_by),
             Callback::ResponseBody => self.response_body(stream, event),
             other => Err(Error::Export(format!("{other} is no event of a request"))),
         }
@@ -123,10 +168,7 @@ impl Vm {
         let known =
             self.state().contexts.streams.get(&stream).is_none_or(|s| s.response_headers_loaded);
         match callback {
-            Callback::ResponseHeaders => {
-                self.exports.response_headers.is_some()
-                    && (profile.reads_response || profile.response_arguments)
-            }
+            Callback::ResponseHeaders => self.module.looks_at_response(),
             Callback::ResponseBody => {
                 self.exports.response_body.is_some() && profile.reads_response && !known
             }
@@ -134,7 +176,11 @@ impl Vm {
         }
     }
 
-    fn request_headers(&mut self, stream: ContextId) -> Result<Action, Error> {
+    fn request_headers(
+        &mut self,
+        stream: ContextId,
+        created_by: Option<ContextId>,
+    ) -> Result<Option<Action>, Error> {
         let mut summary = RequestSummary::default();
         if self.exports.request_headers.is_some() && self.module.code.profile.request_arguments {
             let state = self.state();
@@ -145,7 +191,8 @@ impl Vm {
         // :method, :scheme and :path are always there.
         let count = summary.headers + 3 + u32::from(summary.authority);
         let end_of_stream = !summary.body;
-        self.headers(Callback::RequestHeaders, stream, count, end_of_stream, |e| &e.request_headers)
+        let told = (stream, count, end_of_stream);
+        self.headers(Callback::RequestHeaders, told, created_by, |e| &e.request_headers)
     }
 
     fn expects_body(&self, stream: ContextId) -> bool {
@@ -154,7 +201,11 @@ impl Vm {
         request.is_some_and(|request| state.host.request_summary(request).body)
     }
 
-    fn response_headers(&mut self, stream: ContextId) -> Result<Outcome, Error> {
+    fn response_headers(
+        &mut self,
+        stream: ContextId,
+        created_by: Option<ContextId>,
+    ) -> Result<Outcome, Error> {
         if let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) {
             s.response_headers.mark_given();
             s.saw_response_headers = true;
@@ -166,10 +217,10 @@ impl Vm {
         let (count, end_of_stream) =
             if looks || writes { self.response_summary(stream) } else { (0, false) };
         let is_empty = end_of_stream && self.has_length_0(stream);
+        let told = (stream, count, end_of_stream);
         let action =
-            self.headers(Callback::ResponseHeaders, stream, count, end_of_stream, |e| {
-                &e.response_headers
-            })?;
+            self.headers(Callback::ResponseHeaders, told, created_by, |e| &e.response_headers)?;
+        let Some(action) = action else { return Ok(Outcome::of(Output::Unchanged)) };
         let waits = self.state().contexts.streams.get(&stream).is_some_and(|s| s.response_waits);
         if action == Action::Pause && !waits {
             self.state_mut().warn_once(
@@ -225,25 +276,57 @@ impl Vm {
         Some(&mut s.response_headers)
     }
 
+    /// Calls a headers callback with a stream, its number of headers, and whether it ends with them. When the stream is to be
+    /// created first, and that was all that was done, the answer is `None`.
     fn headers(
         &mut self,
         callback: Callback,
-        stream: ContextId,
-        count: u32,
-        end_of_stream: bool,
+        (stream, count, end_of_stream): (ContextId, u32, bool),
+        created_by: Option<ContextId>,
         of: fn(&Exports) -> &Option<OnHeaders>,
-    ) -> Result<Action, Error> {
-        self.call(callback, stream, |store, exports| match of(exports) {
-            None => Ok(0),
-            Some(OnHeaders::Two(f)) => f.call(store, (stream, count)),
-            Some(OnHeaders::Three(f)) => f.call(store, (stream, count, end_of_stream.into())),
-        })
-        .map(|answer| {
-            let vendor = self.state().plugin.vendor;
-            self.stops_all = vendor && answer >= STOP_ALL_ITERATION_AND_BUFFER;
-            let goes_on = vendor && answer == CONTINUE_AND_END_STREAM;
-            if goes_on { Action::Continue } else { action(answer) }
-        })
+    ) -> Result<Option<Action>, Error> {
+        let end_of_stream = u32::from(end_of_stream);
+        let Some(root) = created_by else {
+            let answer = self.call(callback, stream, |store, exports| match of(exports) {
+                None => Ok(0),
+                Some(OnHeaders::Two(f)) => f.call(store, (stream, count)),
+                Some(OnHeaders::Three(f)) => f.call(store, (stream, count, end_of_stream)),
+            })?;
+            return Ok(Some(self.headers_action(answer)));
+        };
+        self.hide_response(stream);
+        let answer =
+            self.call_sequence(Callback::ContextCreate, stream, |store, _, sequences| {
+                match sequences.begin(callback) {
+                    Some(f) => f.call(store, (stream, root, count, end_of_stream)),
+                    None => Ok(0),
+                }
+            })?;
+        let is_told = self.state().call.callback == callback;
+        Ok(is_told.then(|| self.headers_action(answer)))
+    }
+
+    /// What the answer of a headers callback means.
+    fn headers_action(&mut self, answer: u32) -> Action {
+        let vendor = self.state().plugin.vendor;
+        self.stops_all = vendor && answer >= STOP_ALL_ITERATION_AND_BUFFER;
+        let goes_on = vendor && answer == CONTINUE_AND_END_STREAM;
+        if goes_on { Action::Continue } else { action(answer) }
+    }
+
+    /// A stream is about to be created, and its guest sees no headers of the response until that is done.
+    pub(super) fn hide_response(&mut self, stream: ContextId) {
+        let state = self.state_mut();
+        let Some(s) = state.contexts.streams.get_mut(&stream) else { return };
+        state.call.shows_response = std::mem::take(&mut s.response_headers_loaded);
+    }
+
+    /// The end of [`Vm::hide_response`].
+    pub(super) fn show_response(&mut self, stream: ContextId) {
+        let state = self.state_mut();
+        if let Some(s) = state.contexts.streams.get_mut(&stream) {
+            s.response_headers_loaded = state.call.shows_response;
+        }
     }
 
     /// Calls into the guest. After a trap, an exit or a host fault the VM is dead.
@@ -253,24 +336,24 @@ impl Vm {
         context: ContextId,
         f: impl FnOnce(&mut Store<State>, &Exports) -> wasmtime::Result<R>,
     ) -> Result<R, Error> {
+        self.call_sequence(callback, context, |store, exports, _| f(store, exports))
+    }
+
+    /// The same for a function that may call several callbacks, of which the first is given. `state().call.callback` is
+    /// the last one.
+    pub(super) fn call_sequence<R>(
+        &mut self,
+        first: Callback,
+        context: ContextId,
+        f: impl FnOnce(&mut Store<State>, &Exports, &Sequences) -> wasmtime::Result<R>,
+    ) -> Result<R, Error> {
         if let Some(error) = &self.dead {
             return Err(error.lost());
         }
-        let call = &mut self.store.data_mut().call;
-        call.callback = callback;
-        call.context = context;
-        call.effective = context;
-        call.logged.set(0);
-        call.asked.set(false);
-        deadline::set(&mut self.store, self.module.time_limits.of(callback));
-        let stopwatch = Stopwatch::start(&mut self.calls, self.store.data());
-        let result = f(&mut self.store, &self.exports);
+        begin_callback(&mut self.store, first, context);
+        let result = f(&mut self.store, &self.exports, &self.sequences);
         let state = self.store.data_mut();
-        stopwatch.stop(state);
-        state.own.callback(callback);
-        if let Some(stream) = state.contexts.streams.get_mut(&context) {
-            stream.request_headers_loaded = false;
-        }
+        end_callback(state);
         match result {
             Ok(value) => {
                 if !state.call.resumed.is_empty() {
@@ -278,19 +361,21 @@ impl Vm {
                 }
                 Ok(value)
             }
-            Err(error) => Err(self.die(callback, &error)),
+            Err(error) => Err(self.die(&error)),
         }
     }
 
     /// Ends the VM: its waiting streams wake up to learn of it.
-    fn die(&mut self, callback: Callback, error: &wasmtime::Error) -> Error {
+    #[cold]
+    fn die(&mut self, error: &wasmtime::Error) -> Error {
+        let callback = self.state().call.callback;
         let own = &self.state().own;
         own.count(Count::Traps);
         if let Some(Trap::Interrupt) = error.downcast_ref() {
             own.count(Count::TimeLimits);
         }
-        let error =
-            Error::Trap { callback, cause: cause(error, self.module.time_limits.of(callback)) };
+        let limit = self.state().plugin.time_limits.of(callback);
+        let error = Error::Trap { callback, cause: cause(error, limit) };
         self.kill(error.clone());
         error
     }
@@ -399,6 +484,38 @@ impl Vm {
 const CONTINUE_AND_END_STREAM: u32 = 2;
 /// The first of their answers for headers that wait without the body.
 const STOP_ALL_ITERATION_AND_BUFFER: u32 = 3;
+
+/// A callback begins.
+#[inline]
+pub(super) fn begin_callback(
+    mut store: impl AsContextMut<Data = State>,
+    callback: Callback,
+    context: ContextId,
+) {
+    let mut store = store.as_context_mut();
+    let state = store.data_mut();
+    let call = &mut state.call;
+    call.callback = callback;
+    call.context = context;
+    call.effective = context;
+    call.logged.set(0);
+    call.asked.set(false);
+    stopwatch::start(state);
+    let limit = state.plugin.time_limits.of(callback);
+    deadline::set(store, limit);
+}
+
+/// The callback that runs has ended.
+#[inline]
+pub(super) fn end_callback(state: &mut State) {
+    stopwatch::stop(state);
+    state.own.callback(state.call.callback);
+    if state.contexts.loads_request_headers
+        && let Some(stream) = state.contexts.streams.get_mut(&state.call.context)
+    {
+        stream.request_headers_loaded = false;
+    }
+}
 
 /// Every non-zero value holds: C++ guests answer 2 to 4 where Envoy buffers or watermarks.
 pub(super) fn action(number: u32) -> Action {

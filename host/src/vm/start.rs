@@ -23,7 +23,7 @@ impl StartCode {
         linked: &Linked,
         store: &mut Store<State>,
     ) -> Result<(Instance, Option<Front>), Error> {
-        deadline::set(store, self.limit_ms);
+        deadline::set(&mut *store, self.limit_ms);
         linked.instantiate(store).map_err(|e| self.error("instantiation", &e))
     }
 

@@ -10,31 +10,40 @@ const SAMPLE: u32 = 16;
 /// Whoever took so long is seen without being timed.
 const LONG: u64 = TICK_MS as u64 * 1_000_000;
 
-/// Runs while a callback does.
-pub(super) struct Stopwatch {
-    /// On the host's monotonic clock.
-    started: Option<u64>,
-    ticks: u64,
+/// A callback begins.
+#[inline]
+pub(super) fn start(state: &mut State) {
+    let call = &mut state.call;
+    call.ticks = deadline::passed();
+    call.timed_from = None;
+    if call.count.is_multiple_of(SAMPLE) {
+        time_this(state);
+    }
+    state.call.count = state.call.count.wrapping_add(1);
 }
 
-impl Stopwatch {
-    /// `calls` counts the callbacks.
-    pub fn start(calls: &mut u32, state: &State) -> Self {
-        let timed = calls.is_multiple_of(SAMPLE);
-        *calls = calls.wrapping_add(1);
-        let started = timed.then(|| state.host.monotonic_clock());
-        Self { started, ticks: deadline::passed() }
-    }
+#[cold]
+fn time_this(state: &mut State) {
+    state.call.timed_from = Some(state.host.monotonic_clock());
+}
 
-    pub fn stop(self, state: &State) {
-        let ticks = deadline::passed().wrapping_sub(self.ticks);
-        if let Some(started) = self.started {
-            let taken = state.host.monotonic_clock().saturating_sub(started);
-            let weight = if taken < LONG && ticks == 0 { SAMPLE } else { 1 };
-            state.own.time(taken, weight.into());
-        } else if ticks > 0 {
-            // Half of a tick passed before the first one, as a rule, and as much after the last one.
-            state.own.time(ticks * LONG, 1);
-        }
+/// The callback has ended.
+#[inline]
+pub(super) fn stop(state: &State) {
+    if state.call.timed_from.is_some() || deadline::passed() != state.call.ticks {
+        count(state);
+    }
+}
+
+#[cold]
+fn count(state: &State) {
+    let ticks = deadline::passed().wrapping_sub(state.call.ticks);
+    if let Some(started) = state.call.timed_from {
+        let taken = state.host.monotonic_clock().saturating_sub(started);
+        let weight = if taken < LONG && ticks == 0 { SAMPLE } else { 1 };
+        state.own.time(taken, weight.into());
+    } else {
+        // Half of a tick passed before the first one, as a rule, and as much after the last one.
+        state.own.time(ticks * LONG, 1);
     }
 }

@@ -4,6 +4,7 @@ local ffi = require("ffi")
 local base = require("resty.core.base")
 local clib = require("resty.proxy-wasm.clib")
 local effects = require("resty.proxy-wasm.effects")
+local handles = require("resty.proxy-wasm.handles")
 local response = require("resty.proxy-wasm.response")
 local semaphore = require("resty.proxy-wasm.semaphore")
 local snapshot = require("resty.proxy-wasm.snapshot")
@@ -75,6 +76,8 @@ local function failed(step, cause)
     return nil, "failed to run " .. step .. ": " .. cause
 end
 
+local handles_due = handles.due
+local sweep = handles.sweep
 local work_waits = work.waits
 local look_for_work = work.look
 
@@ -98,6 +101,9 @@ local function run_once(ctx, r)
 end
 
 local function run(ctx, r)
+    if handles_due[0] ~= 0 then
+        sweep()
+    end
     local rc = run_once(ctx, r)
     if work_waits[0] ~= 0 then
         look_for_work()

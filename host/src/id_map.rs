@@ -1,0 +1,216 @@
+//! Contexts and requests by their ids.
+//!
+//! Every host function and every callback looks its context up, some several times, so this is a hash table that does
+//! nothing but that: ids are numbers, and a look-up is a multiplication and, as a rule, one comparison.
+
+use std::marker::PhantomData;
+
+/// What an [`IdMap`] has its entries by.
+pub trait Id: Copy {
+    /// A number that no other id has; never 0.
+    fn number(self) -> u64;
+}
+
+impl Id for u32 {
+    #[inline]
+    fn number(self) -> u64 {
+        self.into()
+    }
+}
+
+/// See the module. `V` is best something small: entries move when the table grows.
+#[derive(Debug)]
+pub struct IdMap<K, V> {
+    /// A power of two of them, at least twice as many as there are entries.
+    slots: Box<[Slot<V>]>,
+    len: usize,
+    /// What a hash is shifted by to be a place in `slots`.
+    shift: u32,
+    key: PhantomData<K>,
+}
+
+#[derive(Debug)]
+struct Slot<V> {
+    /// 0 where there is none.
+    id: u64,
+    value: Option<V>,
+}
+
+impl<V> Slot<V> {
+    const EMPTY: Self = Self { id: 0, value: None };
+}
+
+const LEAST: usize = 8;
+
+impl<K: Id, V> Default for IdMap<K, V> {
+    fn default() -> Self {
+        Self::with_slots(LEAST)
+    }
+}
+
+impl<K: Id, V> IdMap<K, V> {
+    fn with_slots(count: usize) -> Self {
+        Self {
+            slots: std::iter::repeat_with(|| Slot::EMPTY).take(count).collect(),
+            len: 0,
+            shift: u64::BITS - count.trailing_zeros(),
+            key: PhantomData,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The entry of that id.
+    #[inline]
+    pub fn get(&self, id: &K) -> Option<&V> {
+        self.slots[self.find(id.number())].value.as_ref()
+    }
+
+    /// See [`IdMap::get`].
+    #[inline]
+    pub fn get_mut(&mut self, id: &K) -> Option<&mut V> {
+        let at = self.find(id.number());
+        self.slots[at].value.as_mut()
+    }
+
+    /// Whether there is one of that id.
+    #[inline]
+    pub fn contains_key(&self, id: &K) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// Adds an entry, in place of the one of that id.
+    pub fn insert(&mut self, id: K, value: V) {
+        if (self.len + 1) * 2 > self.slots.len() {
+            self.grow();
+        }
+        let at = self.find(id.number());
+        self.len += usize::from(self.slots[at].value.is_none());
+        self.slots[at] = Slot { id: id.number(), value: Some(value) };
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, id: &K) -> Option<V> {
+        let mut hole = self.find(id.number());
+        let removed = self.slots[hole].value.take()?;
+        self.slots[hole].id = 0;
+        self.len -= 1;
+        // Those behind it that would have stood here, or before, move up: a search ends at the first empty slot.
+        let mask = self.slots.len() - 1;
+        let mut at = hole;
+        loop {
+            at = (at + 1) & mask;
+            let id = self.slots[at].id;
+            if id == 0 {
+                return Some(removed);
+            }
+            let wanted = self.home(id);
+            if at.wrapping_sub(wanted) & mask >= at.wrapping_sub(hole) & mask {
+                self.slots.swap(hole, at);
+                hole = at;
+            }
+        }
+    }
+
+    /// Takes all entries out.
+    pub fn take_all(&mut self) -> impl Iterator<Item = V> + use<K, V> {
+        std::mem::take(self).slots.into_iter().filter_map(|slot| slot.value)
+    }
+
+    /// All entries, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.slots.iter().filter_map(|slot| slot.value.as_ref())
+    }
+
+    /// See [`IdMap::values`].
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.slots.iter_mut().filter_map(|slot| slot.value.as_mut())
+    }
+
+    /// Where the entry of that id is, or would be.
+    #[inline]
+    fn find(&self, id: u64) -> usize {
+        let mask = self.slots.len() - 1;
+        let mut at = self.home(id);
+        loop {
+            let found = self.slots[at & mask].id;
+            if found == id || found == 0 {
+                return at & mask;
+            }
+            at += 1;
+        }
+    }
+
+    /// Where a search begins. Fibonacci hashing spreads numbers that follow one another.
+    #[inline]
+    fn home(&self, id: u64) -> usize {
+        (id.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> self.shift) as usize
+    }
+
+    #[cold]
+    fn grow(&mut self) {
+        let mut wider = Self::with_slots(self.slots.len() * 2);
+        for slot in &mut self.slots {
+            if slot.id != 0 {
+                let at = wider.find(slot.id);
+                wider.slots[at] = Slot { id: slot.id, value: slot.value.take() };
+            }
+        }
+        wider.len = self.len;
+        *self = wider;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn it_holds_what_another_map_holds() {
+        let (mut map, mut model) = (IdMap::default(), BTreeMap::new());
+        let mut random = 1u32;
+        for step in 0..200_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // Few ids first, so that the same ones come and go in a small table, which then grows.
+            let id = (random >> 8) % if step < 100_000 { 40 } else { 3_000 } + 1;
+            if random >> 31 == 0 {
+                map.insert(id, step);
+                model.insert(id, step);
+            } else {
+                assert_eq!(map.remove(&id), model.remove(&id));
+            }
+            let other = (random >> 4) % 3_000 + 1;
+            assert_eq!(map.get(&other), model.get(&other));
+            assert_eq!(map.len(), model.len());
+        }
+        let mut values: Vec<_> = map.values().copied().collect();
+        let mut expected: Vec<_> = model.into_values().collect();
+        values.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(values, expected);
+        assert_eq!((map.take_all().count(), map.len()), (expected.len(), 0));
+    }
+
+    #[test]
+    fn ids_that_follow_one_another_are_found_at_once() {
+        let mut map = IdMap::default();
+        for id in 1..=10_000u32 {
+            map.insert(id, id);
+        }
+        // Those that are there, and those that are not.
+        let longest = (1..40_000).map(|id| {
+            let mask = map.slots.len() - 1;
+            map.find(id).wrapping_sub(map.home(id)) & mask
+        });
+        assert!(longest.max() < Some(8), "a search is short");
+    }
+}

@@ -1,0 +1,59 @@
+//! nginx's cleanup handler of a request, which ends its streams.
+
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use super::request::Seat;
+use super::ticker::{self, Entry};
+use super::worker::{self, Worker};
+use super::{Failure, connection, nginx, request_line};
+use crate::abi::LogLevel;
+use crate::ports::RequestId;
+
+/// Makes sure that the streams of a request end when nginx frees it.
+pub fn watch(worker: &Worker, request: RequestId) -> Result<(), Failure> {
+    if worker.requests.add(request, || nginx::add_cleanup(request, on_request_freed)) {
+        return Ok(());
+    }
+    Err(Failure::new("nginx has no memory for a cleanup handler"))
+}
+
+/// nginx frees a request: its variables are final and its log line is about to be written.
+unsafe extern "C" fn on_request_freed(data: *mut c_void) {
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        if let Some(request) = NonZeroUsize::new(data as usize) {
+            worker::with(|worker| end(worker, RequestId(request)));
+        }
+    }));
+    if ended.is_err() {
+        nginx::log(
+            None,
+            LogLevel::Error,
+            b"the host panicked while a request ended; this is a bug of the host",
+        );
+    }
+}
+
+fn end(worker: &Worker, request: RequestId) {
+    let _below = worker.entries.enter_from_nginx();
+    // The streams of this request were run in this process, so its ticker is there.
+    let _running = ticker::enter(Entry::Request);
+    // The record stays while the streams end: they may read the path that a filter wrote.
+    let mut streams = worker.requests.take_streams(request);
+    for (context, seat) in streams.drain(..) {
+        if let Seat::Stream(stream) | Seat::LeftOut(stream) = seat {
+            worker.endings.end_stream(Some(request), context, stream);
+        }
+    }
+    let Some(ended) = worker.requests.remove(request, streams) else { return };
+    if ended.closed {
+        connection::close(request);
+    } else if ended.is_short {
+        connection::close_if_short(request);
+    }
+    // `$request_uri` of the access log is what the client sent.
+    if let Some(target) = ended.client_target {
+        request_line::restore(request, target);
+    }
+}

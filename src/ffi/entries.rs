@@ -1,0 +1,68 @@
+//! The calls of the library that are on the stack, and who made them.
+
+use std::cell::Cell;
+
+use super::Failure;
+use crate::limits;
+
+/// Who called the library.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum Caller {
+    /// nginx itself.
+    #[default]
+    Nginx,
+    /// Lua that LuaJIT may have compiled.
+    Lua,
+    /// Lua that it has not.
+    Interpreter,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Entries {
+    caller: Cell<Caller>,
+    depth: Cell<usize>,
+}
+
+impl Entries {
+    /// Who called last.
+    pub fn caller(&self) -> Caller {
+        self.caller.get()
+    }
+
+    /// Whether Lua is what called last.
+    pub fn is_below_lua(&self) -> bool {
+        self.caller.get() != Caller::Nginx
+    }
+
+    /// A call from Lua, until what is returned is dropped.
+    pub fn enter(&self, caller: Caller) -> Result<Below<'_>, Failure> {
+        if self.depth.get() >= limits::NESTED_ENTRIES {
+            return Err(Failure::new("foreign functions call filters, which call them, too deep"));
+        }
+        Ok(self.set(caller))
+    }
+
+    /// A call from nginx, until what is returned is dropped.
+    pub fn enter_from_nginx(&self) -> Below<'_> {
+        self.set(Caller::Nginx)
+    }
+
+    fn set(&self, caller: Caller) -> Below<'_> {
+        self.depth.set(self.depth.get() + 1);
+        Below { entries: self, before: self.caller.replace(caller) }
+    }
+}
+
+/// A call of the library, until this is dropped.
+pub struct Below<'a> {
+    entries: &'a Entries,
+    before: Caller,
+}
+
+impl Drop for Below<'_> {
+    fn drop(&mut self) {
+        self.entries.caller.set(self.before);
+        self.entries.depth.set(self.entries.depth.get() - 1);
+    }
+}

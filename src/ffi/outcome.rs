@@ -1,0 +1,100 @@
+//! What an event came to, as Lua reads it.
+
+use std::cell::RefCell;
+
+use super::{
+    RPW_BODY_HOLD, RPW_BODY_PASS, RPW_BODY_REPLACE, RPW_BODY_UNCHANGED, effects, rpw_effect_t,
+    rpw_outcome_t,
+};
+use crate::effect::Effects;
+use crate::guest::Output;
+use crate::vm::{Outcome, StreamRef, Vm};
+
+/// What the last outcome points to.
+#[derive(Default)]
+pub struct LastOutcome(RefCell<Lent>);
+
+#[derive(Default)]
+struct Lent {
+    effects: Effects,
+    list: Vec<rpw_effect_t>,
+    body: Vec<u8>,
+}
+
+impl LastOutcome {
+    /// Writes the outcome of an event of a stream, whose effects Lua gets.
+    pub fn export(
+        &self,
+        vm: &mut Vm,
+        stream: StreamRef,
+        result: Outcome,
+        outcome: &mut rpw_outcome_t,
+    ) {
+        let mut lent = self.0.borrow_mut();
+        if let Some(s) = vm.state_mut().contexts.streams.get_mut(&stream.id)
+            && !s.effects.is_empty()
+        {
+            lent.lend(&mut s.effects);
+            outcome.effects = lent.list.as_ptr();
+            outcome.effects_length = lent.list.len();
+        } else {
+            lent.forget_effects(outcome);
+        }
+        lent.finish(result, outcome);
+    }
+
+    /// Writes an outcome without effects.
+    pub fn export_plain(&self, result: Outcome, outcome: &mut rpw_outcome_t) {
+        let mut lent = self.0.borrow_mut();
+        lent.forget_effects(outcome);
+        lent.finish(result, outcome);
+    }
+}
+
+impl Lent {
+    /// Moves effects to where Lua reads them. The buffers change places, so that none is allocated anew.
+    fn lend(&mut self, effects: &mut Effects) {
+        self.effects.clear();
+        self.list.clear();
+        effects.take_into(&mut self.effects);
+        self.list.extend(self.effects.iter().map(|effect| rpw_effect_t {
+            kind: effects::code(effect.kind),
+            number: effects::number(&effect),
+            name: effect.name.as_ptr().cast(),
+            name_length: effect.name.len(),
+            value: effect.value.as_ptr().cast(),
+            value_length: effect.value.len(),
+        }));
+    }
+
+    fn forget_effects(&mut self, outcome: &mut rpw_outcome_t) {
+        outcome.effects_length = 0;
+        if !self.effects.is_empty() {
+            self.effects.clear();
+        }
+    }
+
+    fn finish(&mut self, result: Outcome, outcome: &mut rpw_outcome_t) {
+        outcome.awaits_call = result.awaits_call.into();
+        outcome.expects_body = result.expects_body.into();
+        outcome.rewrites_body = result.rewrites_body.into();
+        outcome.ends = result.ends.into();
+        outcome.still_holds = result.still_holds.into();
+        outcome.body_action = match &result.body {
+            Output::Unchanged => RPW_BODY_UNCHANGED,
+            Output::Hold => RPW_BODY_HOLD,
+            Output::Replace(_) => RPW_BODY_REPLACE,
+            Output::Pass(_) => RPW_BODY_PASS,
+        };
+        // A large body is kept until the next outcome and no longer.
+        match result.body {
+            Output::Replace(bytes) | Output::Pass(bytes) => self.body = bytes,
+            Output::Unchanged | Output::Hold if self.body.capacity() != 0 => {
+                self.body = Vec::new();
+            }
+            Output::Unchanged | Output::Hold => {}
+        }
+        outcome.body = self.body.as_ptr().cast();
+        outcome.body_length = self.body.len();
+    }
+}
