@@ -65,7 +65,12 @@ impl rpw_plugin_t {
 
     pub(super) fn add_context(&self, context: &Rc<rpw_context_t>) {
         let mut contexts = self.contexts.borrow_mut();
-        contexts.retain(|context| context.strong_count() > 0);
+        // Now and then only: a look at each of them costs more than to make a context.
+        if contexts.len() == contexts.capacity() {
+            contexts.retain(|context| context.strong_count() > 0);
+            let left = contexts.len();
+            contexts.reserve(left.max(16));
+        }
         contexts.push(Rc::downgrade(context));
     }
 
