@@ -440,6 +440,19 @@ typedef struct rpw_nginx_t {
      */
     int (*response_header)(void*, const uint8_t*, size_t, uint8_t*, void*, int, const char**);
     /**
+     * `ngx_http_lua_ffi_set_resp_header`
+     */
+    int (*set_response_header)(void*,
+                               const uint8_t*,
+                               size_t,
+                               int,
+                               const uint8_t*,
+                               size_t,
+                               void*,
+                               size_t,
+                               int,
+                               const char**);
+    /**
      * `ngx_list_push`
      */
     void *(*list_push)(void*);

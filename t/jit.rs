@@ -166,11 +166,31 @@ const CONFIGURED_ONCE: &str = "
 #[test]
 fn response_headers() {
     let traces = traces(&watched("", CONFIGURED_ONCE), 400);
-    let mut path = path("on_http_response_headers");
-    path.push(function("resty/proxy-wasm/effects", "function _M.apply("));
-    path.push(function("resty/proxy-wasm/effects", "local function apply_one("));
+    let path = path("on_http_response_headers");
     assert!(!covering(&traces, &path).is_empty(), "{path:?}: {traces:#?}");
     assert_eq!(aborted(&traces), [""; 0]);
+}
+
+/// Changes of the request are Lua's to make.
+#[test]
+fn effects() {
+    let before = r#"
+        local script = "request_headers: add_header_map_value 0 x-a b\n" ..
+            "response_headers: add_header_map_value 2 hello world!"
+        local probe = assert(wasm.load("probe", "probe_0_2_100.wasm"))
+        ctx = assert(wasm.on_configure(probe, script))
+    "#;
+    let server = r#"location /t {
+        access_by_lua_block { wasm.on_http_request_headers(ctx) }
+        content_by_lua_block { ngx.print("") }
+        header_filter_by_lua_block { wasm.on_http_response_headers(ctx) }
+    }"#;
+    let traces = traces(&watched(before, server), 400);
+    let path = [
+        function("resty/proxy-wasm/effects", "function _M.apply("),
+        function("resty/proxy-wasm/effects", "local function apply_one("),
+    ];
+    assert!(!covering(&traces, &path).is_empty(), "{path:?}: {traces:#?}");
 }
 
 /// Some filters ask for the level before each line that they may log. The host answers that itself, without Lua.
@@ -244,12 +264,10 @@ fn configuring_in_every_request() {
 
 #[test]
 fn the_watcher_sees_what_is_not_compiled() {
-    let apply = function("resty/proxy-wasm/effects", "function _M.apply(");
-    let traces = traces(
-        &watched(r#"jit.off(require("resty.proxy-wasm.effects").apply)"#, CONFIGURED_ONCE),
-        400,
-    );
-    assert_eq!(covering(&traces, std::slice::from_ref(&apply)), [""; 0]);
+    let tell = function("resty/proxy-wasm/stream", "function _M.response_headers(");
+    let off = r#"jit.off(require("resty.proxy-wasm.stream").response_headers)"#;
+    let traces = traces(&watched(off, CONFIGURED_ONCE), 400);
+    assert_eq!(covering(&traces, std::slice::from_ref(&tell)), [""; 0]);
     let aborted = aborted(&traces);
-    assert!(aborted.iter().any(|trace| trace.contains(&apply)), "{aborted:?}");
+    assert!(aborted.iter().any(|trace| trace.contains(&tell)), "{aborted:?}");
 }

@@ -1,13 +1,14 @@
-//! The numbers of effects in the C ABI.
+//! The numbers of effects in the C ABI, and the effects that need no Lua.
 
-use super::header_fields::{self, OF_REQUEST, OF_RESPONSE};
 use super::{
     RPW_ADD_REQUEST_HEADER, RPW_ADD_RESPONSE_HEADER, RPW_LOCAL_RESPONSE, RPW_LOCAL_RESPONSE_HEADER,
     RPW_REMOVE_REQUEST_HEADER, RPW_REMOVE_RESPONSE_HEADER, RPW_SET_METHOD, RPW_SET_PATH,
     RPW_SET_REQUEST_HEADER, RPW_SET_RESPONSE_HEADER, RPW_SET_STATUS,
 };
+use super::{header_fields, nginx};
 use crate::codec::header;
 use crate::effect::{Effect, EffectKind};
+use crate::ports::RequestId;
 
 /// The number by which Lua knows an effect.
 pub fn code(kind: EffectKind) -> i32 {
@@ -30,11 +31,11 @@ pub fn code(kind: EffectKind) -> i32 {
 /// another way (see `header_lines.rs`).
 pub fn number(effect: &Effect<'_>) -> i32 {
     let is_of_response =
-        || effect.name.contains(&b'_') || header_fields::has(OF_RESPONSE, effect.name);
+        || effect.name.contains(&b'_') || header_fields::is_of_response(effect.name);
     match effect.kind {
         EffectKind::SetRequestHeader
         | EffectKind::AddRequestHeader
-        | EffectKind::RemoveRequestHeader => header_fields::has(OF_REQUEST, effect.name).into(),
+        | EffectKind::RemoveRequestHeader => header_fields::is_of_request(effect.name).into(),
         EffectKind::SetResponseHeader | EffectKind::AddResponseHeader => {
             let is_special = effect.value.is_empty() || header::is_of_http1(effect.name);
             (is_special || is_of_response()).into()
@@ -46,4 +47,15 @@ pub fn number(effect: &Effect<'_>) -> i32 {
         | EffectKind::LocalResponse
         | EffectKind::LocalResponseHeader => effect.number,
     }
+}
+
+/// Does what an effect says, when ngx_lua has a function that does it all; false when it is left to Lua.
+pub fn apply(request: RequestId, effect: &Effect<'_>) -> bool {
+    let (value, alone) = match effect.kind {
+        EffectKind::SetResponseHeader => (Some(effect.value), true),
+        EffectKind::AddResponseHeader => (Some(effect.value), false),
+        EffectKind::RemoveResponseHeader => (None, true),
+        _ => return false,
+    };
+    number(effect) == 0 && nginx::set_response_header(request, effect.name, value, alone)
 }

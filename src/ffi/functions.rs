@@ -73,6 +73,21 @@ pub struct rpw_nginx_t {
             *mut *const c_char,
         ) -> c_int,
     >,
+    /// `ngx_http_lua_ffi_set_resp_header`
+    pub set_response_header: Option<
+        unsafe extern "C" fn(
+            *mut c_void,
+            *const u8,
+            usize,
+            c_int,
+            *const u8,
+            usize,
+            *mut c_void,
+            usize,
+            c_int,
+            *mut *const c_char,
+        ) -> c_int,
+    >,
     /// `ngx_list_push`
     pub list_push: Option<unsafe extern "C" fn(*mut c_void) -> *mut c_void>,
     /// `ngx_palloc`
@@ -117,6 +132,7 @@ functions! {
     response_status: unsafe extern "C" fn(*mut c_void) -> c_int,
     semaphore_post: unsafe extern "C" fn(*mut c_void, c_int) -> c_int,
     response_header: unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, *mut c_void, c_int, *mut *const c_char) -> c_int,
+    set_response_header: unsafe extern "C" fn(*mut c_void, *const u8, usize, c_int, *const u8, usize, *mut c_void, usize, c_int, *mut *const c_char) -> c_int,
     list_push: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
     palloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
     worker_exiting: unsafe extern "C" fn() -> c_int,

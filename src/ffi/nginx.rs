@@ -96,6 +96,35 @@ pub fn allocate(request: RequestId, size: usize) -> Option<*mut u8> {
     record.map(|record| record.data.cast()).filter(|data: &*mut u8| !data.is_null())
 }
 
+/// Sets a header of the response as `ngx.header[NAME] = VALUE` does, or adds a line when not `alone`; without a value takes
+/// the header away. False when ngx_lua does not.
+pub fn set_response_header(
+    request: RequestId,
+    name: &[u8],
+    value: Option<&[u8]>,
+    alone: bool,
+) -> bool {
+    let Some(functions) = functions() else { return false };
+    let (is_nil, value) = (value.is_none(), value.unwrap_or_default());
+    let mut error = std::ptr::null();
+    // SAFETY: the request is the running one; ngx_lua copies name and value, and there is no list of values.
+    let rc = unsafe {
+        (functions.set_response_header)(
+            pointer(request),
+            name.as_ptr(),
+            name.len(),
+            is_nil.into(),
+            value.as_ptr(),
+            value.len(),
+            std::ptr::null_mut(),
+            0,
+            alone.into(),
+            &raw mut error,
+        )
+    };
+    rc == NGX_OK
+}
+
 pub(super) fn pointer(request: RequestId) -> *mut c_void {
     request.0.get() as *mut c_void
 }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::effect::Effects;
 use crate::guest::Output;
+use crate::ports::RequestId;
 use crate::vm::{Outcome, StreamRef, Vm};
 
 /// What the last outcome points to.
@@ -31,14 +32,11 @@ impl LastOutcome {
         outcome: &mut rpw_outcome_t,
     ) {
         let mut lent = self.0.borrow_mut();
+        lent.forget_effects(outcome);
         if let Some(s) = vm.state_mut().contexts.streams.get_mut(&stream.id)
             && !s.effects.is_empty()
         {
-            lent.lend(&mut s.effects);
-            outcome.effects = lent.list.as_ptr();
-            outcome.effects_length = lent.list.len();
-        } else {
-            lent.forget_effects(outcome);
+            lent.apply(s.request, &mut s.effects, outcome);
         }
         lent.finish(result, outcome);
     }
@@ -52,12 +50,14 @@ impl LastOutcome {
 }
 
 impl Lent {
-    /// Moves effects to where Lua reads them. The buffers change places, so that none is allocated anew.
-    fn lend(&mut self, effects: &mut Effects) {
-        self.effects.clear();
-        self.list.clear();
+    /// Does what needs no Lua, and moves the other effects to where Lua reads them. The buffers change places, so that none is
+    /// allocated anew.
+    fn apply(&mut self, request: RequestId, effects: &mut Effects, outcome: &mut rpw_outcome_t) {
         effects.take_into(&mut self.effects);
-        self.list.extend(self.effects.iter().map(|effect| rpw_effect_t {
+        // In order: what comes behind one that Lua does is left to Lua, too.
+        let left = self.effects.iter().skip_while(|effect| effects::apply(request, effect));
+        self.list.clear();
+        self.list.extend(left.map(|effect| rpw_effect_t {
             kind: effects::code(effect.kind),
             number: effects::number(&effect),
             name: effect.name.as_ptr().cast(),
@@ -65,6 +65,8 @@ impl Lent {
             value: effect.value.as_ptr().cast(),
             value_length: effect.value.len(),
         }));
+        outcome.effects = self.list.as_ptr();
+        outcome.effects_length = self.list.len();
     }
 
     fn forget_effects(&mut self, outcome: &mut rpw_outcome_t) {

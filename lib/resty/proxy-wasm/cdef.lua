@@ -48,6 +48,16 @@ typedef struct rpw_nginx_t {
     int (*response_status)(void*);
     int (*semaphore_post)(void*, int);
     int (*response_header)(void*, const uint8_t*, size_t, uint8_t*, void*, int, const char**);
+    int (*set_response_header)(void*,
+                               const uint8_t*,
+                               size_t,
+                               int,
+                               const uint8_t*,
+                               size_t,
+                               void*,
+                               size_t,
+                               int,
+                               const char**);
     void *(*list_push)(void*);
     void *(*palloc)(void*, size_t);
     int (*worker_exiting)(void);
