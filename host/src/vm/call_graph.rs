@@ -32,6 +32,17 @@ struct Body {
     by_reference: bool,
     /// It reads its second or third parameter.
     reads_arguments: bool,
+    /// It does nothing but return.
+    is_empty: Option<Empty>,
+}
+
+/// What a function answers that does nothing else.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Empty {
+    /// Nothing.
+    Nothing,
+    /// A number.
+    Number(i32),
 }
 
 impl<'a> CallGraph<'a> {
@@ -84,6 +95,12 @@ impl<'a> CallGraph<'a> {
     /// Whether an export reads its second or third parameter; true when it is not the module's own code.
     pub fn reads_arguments(&self, export: &str) -> bool {
         self.export(export).is_some_and(|f| self.body(f).is_none_or(|body| body.reads_arguments))
+    }
+
+    /// Whether an export does nothing, and answers nothing or true.
+    pub fn does_nothing(&self, export: &str) -> bool {
+        let empty = self.export(export).and_then(|f| self.body(f)?.is_empty);
+        empty.is_some_and(|empty| empty != Empty::Number(0))
     }
 
     fn export(&self, name: &str) -> Option<u32> {
@@ -180,9 +197,11 @@ impl<'a> CallGraph<'a> {
     fn read_body(&mut self, code: &FunctionBody<'_>) -> Result<Body, BinaryReaderError> {
         let mut body = Body::default();
         let mut arguments = Arguments::default();
+        let mut emptiness = Emptiness::default();
         for operator in code.get_operators_reader()? {
             let operator = operator?;
             arguments.look(&operator);
+            emptiness.look(&operator);
             match operator {
                 Operator::Call { function_index } | Operator::ReturnCall { function_index } => {
                     body.calls.push(function_index);
@@ -201,6 +220,7 @@ impl<'a> CallGraph<'a> {
             }
         }
         body.reads_arguments = arguments.read;
+        body.is_empty = emptiness.result();
         Ok(body)
     }
 }
@@ -242,6 +262,27 @@ impl Arguments {
     }
 }
 
+/// Whether a function does nothing but return.
+#[derive(Default)]
+struct Emptiness {
+    number: Option<i32>,
+    does_something: bool,
+}
+
+impl Emptiness {
+    fn look(&mut self, operator: &Operator<'_>) {
+        match *operator {
+            Operator::I32Const { value } if self.number.is_none() => self.number = Some(value),
+            Operator::Nop | Operator::Return | Operator::End => {}
+            _ => self.does_something = true,
+        }
+    }
+
+    fn result(self) -> Option<Empty> {
+        (!self.does_something).then(|| self.number.map_or(Empty::Nothing, Empty::Number))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +315,31 @@ mod tests {
         assert_eq!(imports(MODULE, &["b"]), ["by_table", "direct"]);
         assert_eq!(imports(MODULE, &["c", "missing"]), [""; 0]);
         assert_eq!(imports(MODULE, &["a", "b"]), ["by_table", "direct"]);
+    }
+
+    #[test]
+    fn functions_that_do_nothing_are_seen() {
+        let bytes = wat::parse_str(
+            r#"(module (import "env" "f" (func $f (param i32)))
+                (export "imported" (func $f))
+                (func (export "nothing") (param i32))
+                (func (export "returns") (param i32) nop return)
+                (func (export "true") (param i32) (result i32) i32.const 7)
+                (func (export "returns true") (param i32) (result i32) i32.const 1 return)
+                (func (export "false") (param i32) (result i32) i32.const 0)
+                (func (export "argument") (param i32) (result i32) local.get 0)
+                (func (export "calls") (param i32) local.get 0 call $f)
+                (func (export "traps") unreachable)
+                (func (export "loops") (loop br 0)))"#,
+        )
+        .unwrap();
+        let graph = CallGraph::of(&bytes).unwrap();
+        for export in ["nothing", "returns", "true", "returns true"] {
+            assert!(graph.does_nothing(export), "{export}");
+        }
+        for export in ["imported", "missing", "false", "argument", "calls", "traps", "loops"] {
+            assert!(!graph.does_nothing(export), "{export}");
+        }
     }
 
     #[test]

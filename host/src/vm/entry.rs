@@ -12,7 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::profile::Profile;
 
 /// Its last byte is the number of this format, and of the profile's meaning.
-const MAGIC: [u8; 8] = *b"rpwcode\x03";
+const MAGIC: [u8; 8] = *b"rpwcode\x04";
 const DIGEST: usize = 24;
 const HEADER: usize = DIGEST + 32;
 

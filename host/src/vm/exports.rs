@@ -2,6 +2,7 @@
 
 use wasmtime::{FuncType, Instance, Store, TypedFunc, WasmParams, WasmResults};
 
+use super::profile::Profile;
 use crate::abi::{ALLOCATORS, Callback};
 use crate::error::{Error, printable};
 use crate::guest::State;
@@ -24,7 +25,7 @@ type OnForeignFunction = TypedFunc<(u32, u32, u32), ()>;
 /// Plugin context, id of the call or stream, and a number: of headers, of bytes, or the status.
 type OnGrpc = Option<TypedFunc<(u32, u32, u32), ()>>;
 
-/// The callbacks that a guest has.
+/// The callbacks that a guest has, and which do something.
 pub struct Exports {
     pub context_create: Option<TypedFunc<(u32, u32), ()>>,
     pub vm_start: Option<TypedFunc<(u32, u32), u32>>,
@@ -49,8 +50,32 @@ pub struct Exports {
 }
 
 impl Exports {
-    /// Looks every callback up; one of the wrong type is an error that names both types.
-    pub fn find(instance: &Instance, store: &mut Store<State>) -> Result<Self, Error> {
+    /// Looks every callback up, but for those that do nothing; one of the wrong type is an error that names both types.
+    pub fn find(
+        instance: &Instance,
+        store: &mut Store<State>,
+        profile: &Profile,
+    ) -> Result<Self, Error> {
+        let mut found = Self::find_all(instance, store)?;
+        found.forget_idle(profile);
+        Ok(found)
+    }
+
+    fn forget_idle(&mut self, profile: &Profile) {
+        fn forget<T>(callback: &mut Option<T>, is_idle: bool) {
+            if is_idle {
+                *callback = None;
+            }
+        }
+        forget(&mut self.context_create, profile.is_idle(Callback::ContextCreate));
+        forget(&mut self.vm_start, profile.is_idle(Callback::VmStart));
+        forget(&mut self.configure, profile.is_idle(Callback::Configure));
+        forget(&mut self.done, profile.is_idle(Callback::Done));
+        forget(&mut self.log, profile.is_idle(Callback::Log));
+        forget(&mut self.delete, profile.is_idle(Callback::Delete));
+    }
+
+    fn find_all(instance: &Instance, store: &mut Store<State>) -> Result<Self, Error> {
         Ok(Self {
             context_create: typed(instance, store, Callback::ContextCreate.name())?,
             vm_start: typed(instance, store, Callback::VmStart.name())?,

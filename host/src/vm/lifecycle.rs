@@ -40,12 +40,13 @@ impl Vm {
             }
             done = Some(last);
         }
-        if done.is_none() {
+        if done.is_none() && self.exports.context_create.is_some() {
             self.call(Callback::ContextCreate, id, |store, exports| {
                 exports.context_create.as_ref().map_or(Ok(()), |f| f.call(store, (id, 0)))
             })?;
         }
-        if matches!(done, None | Some(Callback::ContextCreate)) {
+        let is_created = matches!(done, None | Some(Callback::ContextCreate));
+        if is_created && self.exports.vm_start.is_some() {
             let started = self.call(Callback::VmStart, id, |store, exports| {
                 exports.vm_start.as_ref().map_or(Ok(1), |f| f.call(store, (id, vm_size)))
             })?;

@@ -211,7 +211,7 @@ impl Module {
         let mut store = store(&self.info, host, Limiter::new(self.memory_limit, beside, own))?;
         let start = StartCode { limit_ms: self.info.time_limits.of(Callback::Start) };
         let (instance, front) = start.instantiate(&self.linked, &mut store)?;
-        let exports = Exports::find(&instance, &mut store)?;
+        let exports = Exports::find(&instance, &mut store, &self.code.profile)?;
         let allocate = allocator(&instance, &mut store)?;
         if let (Some(front), Some(allocate)) = (front, &allocate) {
             front

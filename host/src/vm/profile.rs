@@ -1,6 +1,7 @@
 //! What a module's code shows of itself before it runs, so that the host need not fetch what the guest cannot see.
 
 use super::call_graph::CallGraph;
+use crate::abi::Callback;
 
 /// See the module. The fields say what a guest *may* see; when in doubt they are true.
 ///
@@ -19,7 +20,23 @@ pub struct Profile {
     pub writes_response_body: bool,
     /// Code of it runs while an instance is made (a start section).
     pub starts: bool,
+    /// Its callbacks of [`IDLE`] that do nothing, by their places there; false when in doubt.
+    pub idle: [bool; IDLE.len()],
 }
+
+/// Callbacks that need not be called when they do nothing and answer nothing or true: many filters export them since their
+/// SDK, or some host, wants it.
+const IDLE: [Callback; 6] = [
+    Callback::ContextCreate,
+    Callback::VmStart,
+    Callback::Configure,
+    Callback::Done,
+    Callback::Log,
+    Callback::Delete,
+];
+
+/// The bit of the first of them among the flags.
+const IDLE_BIT: u32 = 6;
 
 /// Imports through which headers can be seen.
 const READERS: [&str; 5] = [
@@ -55,6 +72,7 @@ impl Profile {
                 response_arguments: true,
                 writes_response_body: true,
                 starts: true,
+                idle: [false; IDLE.len()],
             };
         };
         let reads = |imports: &[&str]| imports.iter().any(|import| READERS.contains(import));
@@ -69,7 +87,13 @@ impl Profile {
                 .imports_of(&["proxy_on_response_body"])
                 .contains(&"proxy_set_buffer_bytes"),
             starts: graph.starts(),
+            idle: IDLE.map(|callback| graph.does_nothing(callback.name())),
         }
+    }
+
+    /// Whether a callback need not be called.
+    pub fn is_idle(&self, callback: Callback) -> bool {
+        IDLE.iter().zip(self.idle).any(|(known, idle)| idle && *known == callback)
     }
 
     /// The fields as bits, from the lowest on.
@@ -83,6 +107,7 @@ impl Profile {
             self.starts,
         ]
         .into_iter()
+        .chain(self.idle)
         .rev()
         .fold(0, |flags, field| flags << 1 | u64::from(field))
     }
@@ -97,6 +122,7 @@ impl Profile {
             response_arguments: field(3),
             writes_response_body: field(4),
             starts: field(5),
+            idle: std::array::from_fn(|at| field(IDLE_BIT + at as u32)),
         }
     }
 }
@@ -126,10 +152,27 @@ mod tests {
             response_arguments: false,
             writes_response_body: false,
             starts: false,
+            idle: [false; IDLE.len()],
         };
         assert_eq!(bare, nothing);
         let starting = profile(r#"(module (func $start) (start $start))"#);
         assert_eq!(starting, Profile { starts: true, ..nothing });
+    }
+
+    #[test]
+    fn callbacks_that_do_nothing_are_told_from_others() {
+        let found = profile(
+            r#"(module
+                (global $made (mut i32) (i32.const 0))
+                (func (export "proxy_on_context_create") (param i32 i32))
+                (func (export "proxy_on_vm_start") (param i32 i32) (result i32) i32.const 0)
+                (func (export "proxy_on_done") (param i32) (result i32) i32.const 1)
+                (func (export "proxy_on_log") (param i32) local.get 0 global.set $made)
+                (func (export "proxy_on_tick") (param i32)))"#,
+        );
+        let idle: Vec<_> = Callback::ALL.iter().copied().filter(|c| found.is_idle(*c)).collect();
+        assert_eq!(idle, [Callback::ContextCreate, Callback::Done]);
+        assert_eq!(Profile::from_flags(found.to_flags()), found);
     }
 
     #[test]
