@@ -22,7 +22,7 @@
 #
 #   --objects    shows the shared objects that take most of each row
 #   --functions  shows the functions that take most of each row
-#   --check      fails when a row passes its budget in bench/instructions.budget by more than 3 %. Each nginx has its own
+#   --check      fails when a row passes its budget in bench/instructions.budget by more than it may vary. Each nginx has its own
 #                figures: with another one than that of the budgets nothing is judged
 #
 # Environment: REQUESTS that are counted (500), WARM_UP requests before (2000; LuaJIT compiles meanwhile), PORT (8089),
