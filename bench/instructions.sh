@@ -22,8 +22,9 @@
 #
 #   --objects    shows the shared objects that take most of each row
 #   --functions  shows the functions that take most of each row
-#   --check      fails when a row passes its budget in bench/instructions.budget by more than it may vary. Each nginx has its own
-#                figures: with another one than that of the budgets nothing is judged
+#   --check      fails when a row passes its budget in bench/instructions.budget by more than it may vary.
+#                Each nginx has its own figures: with another one than that of the budgets nothing is judged. Without ROWs
+#                those that have a budget are counted
 #
 # Environment: REQUESTS that are counted (500), WARM_UP requests before (2000; LuaJIT compiles meanwhile), PORT (8089),
 # RPW_NGINX (nginx). Needs a built library (./build.sh build), valgrind, python3, wat2wasm (Debian: valgrind, python3, wabt).
@@ -41,6 +42,10 @@ for argument; do
     *) rows+=("$argument") ;;
     esac
 done
+if [[ -n $check ]] && ((${#rows[@]} == 0)); then
+    # Those that have a budget.
+    mapfile -t rows < <(awk '/^[a-z]/ && $1 != "nginx" { print $1 }' "$root/bench/instructions.budget")
+fi
 ((${#rows[@]} > 0)) || rows=(lua once each script chain5 nothing calls100 headers20 shared metric body call grpc grpc100)
 
 declare -A bases=([calls100]=nothing [headers20]=nothing [shared]=nothing [metric]=nothing [body]=piece [call]=content [grpc]=content [grpc100]=content)
