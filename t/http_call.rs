@@ -350,7 +350,9 @@ fn a_large_response_waits_for_no_other_job() {
         return;
     }
     let server = Server::start("127.0.0.1", |peer| {
-        peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {SIZE}\r\n\r\n"));
+        peer.send(format!(
+            "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {SIZE}\r\n\r\n"
+        ));
         peer.send(vec![b'x'; SIZE]);
     });
     let upstream = server.as_ref().expect("a server").address();
