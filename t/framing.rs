@@ -1,7 +1,7 @@
 //! Statuses and methods that a filter writes: what follows a response on its connection is the next response.
 
 use super::ops::contexts;
-use super::support::{Curl, Nginx, Response, Running, Upstream};
+use super::support::{Curl, Nginx, Response, Running, Upstream, version};
 
 const STATUSES: [u16; 14] = [0, 99, 100, 101, 103, 199, 200, 204, 205, 304, 403, 600, 999, 1000];
 
@@ -229,6 +229,10 @@ fn a_changed_protocol_has_no_other_status() {
 #[test]
 fn a_response_that_is_none_stays_without_a_body() {
     for status in ["099", "100", "103", "199"] {
+        // From 1.29 on nginx itself reads on when an upstream sends a status of 1xx.
+        if version() >= (1, 29, 0) && status != "099" {
+            continue;
+        }
         let head = format!("HTTP/1.1 {status} X\r\nX-A: 1\r\n\r\nHTTP/1.1 200 OK\r\n\r\nhi");
         let upstream = Upstream::start(move |_, out| out.write_all(head.as_bytes()));
         for (script, refused) in [
@@ -278,9 +282,11 @@ fn methods_that_nginx_refuses_are_answered_through_filters() {
              body_filter_by_lua_block { call('on_http_response_body', a) }",
         )
         .start();
+    // From 1.31 on nginx reads the target of CONNECT as an authority.
+    let (to_a_path, to_an_authority) = if version() < (1, 31, 0) { (405, 400) } else { (400, 405) };
     for (line, status) in [
-        ("CONNECT / HTTP/1.1", 405),
-        ("CONNECT a:443 HTTP/1.1", 400),
+        ("CONNECT / HTTP/1.1", to_a_path),
+        ("CONNECT a:443 HTTP/1.1", to_an_authority),
         ("TRACE / HTTP/1.1", 405),
         ("get / HTTP/1.1", 400),
     ] {

@@ -251,6 +251,8 @@ fn an_authority_is_one_that_a_client_can_send() {
         "-", "a_b", ".a", "a%2fb", "a?b", "a@b", "..", ".", "...", "a..b", "a/b", "../a",
         "a:80/..", ":80", ".:80",
     ];
+    // nginx before 1.31 takes these from clients.
+    const LENIENT: [&str; 4] = ["a:b:c", "[::1", "a?b", "a@b"];
     let names: Vec<String> = (0..HOSTS.len()).map(|index| format!("h{index}")).collect();
     let scripts = HOSTS
         .map(|host| format!("request_headers: replace_header_map_value 0 :authority '{host}'"));
@@ -277,7 +279,11 @@ fn an_authority_is_one_that_a_client_can_send() {
         assert_eq!(of_filter.status, 200, "{host}");
         let of_filter = Some(of_filter.text()).filter(|host| host != "localhost");
         refused += usize::from(of_filter.is_none());
-        assert_eq!(of_filter, host_of_client(&nginx, host), "{host}");
+        if LENIENT.contains(host) {
+            assert_eq!(of_filter, None, "{host}");
+        } else {
+            assert_eq!(of_filter, host_of_client(&nginx, host), "{host}");
+        }
     }
-    assert_eq!(refused, 10);
+    assert_eq!(refused, 14);
 }
