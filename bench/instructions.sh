@@ -123,7 +123,7 @@ for row in "${rows[@]}"; do
     [[ -n ${counted[$row]:-} ]] || count "$row"
     added=$((counted[$row] - counted[$base]))
     printf '%-10s %12d %12d\n' "$row" "${counted[$row]}" "$added"
-    echo "$row $added" >>"$dir/figures"
+    echo "$row $added ${counted[$row]}" >>"$dir/figures"
     for what in "${shown[@]}"; do
         callgrind_annotate --auto=no --show-percs=no --threshold=100 "$dir/callgrind.out" | tool "$what" "$requests"
     done
