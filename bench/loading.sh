@@ -41,6 +41,7 @@ printf 'a new VM of it, its code in memory: %s us\n' "$(get /vm)"
 quit_nginx
 
 cp "$dir/template.conf" "$dir/nginx.conf"
+: >"$dir/error.log"
 python3 "$root/bench/module.py" "${SHARED_MIB:-10}" >"$dir/large.wasm"
 printf '\nfour workers, a module of %d bytes\n' "$(stat -c %s "$dir/large.wasm")"
 sed -i 's#^        -- Measures the worker#        ngx.timer.at(0, function() plugin = assert(wasm.load("large", "'"$dir"'/large.wasm", { background = true })) end)\n&#' \
