@@ -8,9 +8,9 @@ use std::rc::Rc;
 use rustc_hash::FxHashMap;
 
 use super::desk::lend;
-use super::{RPW_CALL_DONE, RPW_CALL_RECEIVE, rpw_work_t, trust};
+use super::{RPW_CALL_DONE, RPW_CALL_RECEIVE, rpw_work_t, sockets, trust};
 use crate::callout::{
-    self, Exchange, Failure, FailureKind, Reached, Response, Secure, Step, Target, Trust,
+    self, Exchange, Failure, FailureKind, Reached, Response, Secure, Step, Trust,
 };
 use crate::guest::Dispatched;
 use crate::vm::{CallRef, Plugin};
@@ -45,10 +45,7 @@ struct ByLibrary {
 impl Call {
     /// A call that is to be made.
     pub fn new(plugin: &Rc<Plugin>, of: CallRef, dispatched: Dispatched) -> Self {
-        let (host, port) = match &dispatched.upstream.target {
-            Target::Tcp(host, port) => (host.clone(), *port),
-            Target::Unix(path) => (format!("unix:{path}"), 0),
-        };
+        let (host, port) = sockets::address(&dispatched.upstream.target);
         let by_library = trust::of_http(&dispatched.upstream);
         let by_library = by_library.map(|trust| ByLibrary {
             trust,

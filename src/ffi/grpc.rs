@@ -13,18 +13,13 @@ use super::ticker::Entry;
 use super::work::PIECE_NANOS;
 use super::{
     Failure, RPW_CONTINUE, RPW_WORK_STOP, RPW_WORK_WAIT, boundary, failures, guest_boundary, nginx,
-    rpw_error_t, rpw_io_t, rpw_work_t, shared, trust, types, work,
+    rpw_error_t, rpw_io_t, rpw_work_t, shared, sockets, trust, types, work,
 };
 use crate::callout::{FailureKind, Target};
 use crate::grpc::{Action, Code, Command, Event, Opening, Pool, Wait};
 use crate::ports::Host;
 use crate::shm::CallKind;
 use crate::vm::{CallRef, Plugin};
-
-const NANOS_PER_MS: u64 = 1_000_000;
-
-/// The longest that a connection waits for something to do; light threads take no longer times.
-const LONGEST_WAIT_MS: u64 = 3_600_000;
 
 /// Whom a call belongs to.
 type Owner = (Rc<Plugin>, CallRef);
@@ -122,11 +117,8 @@ pub(super) fn begin_connecting(id: u32, work: &mut rpw_work_t, now: u64) -> bool
         }
         let Some(destination) = grpc.pool.destination(id).cloned() else { return false };
         let upstream = &destination.upstream;
-        let (host, port) = match &upstream.target {
-            Target::Tcp(host, port) => (host.clone(), (*port).into()),
-            Target::Unix(path) => (format!("unix:{path}"), 0),
-        };
-        (work.id, work.port, work.tls) = (id, port, upstream.tls.into());
+        let (host, port) = sockets::address(&upstream.target);
+        (work.id, work.port, work.tls) = (id, port.into(), upstream.tls.into());
         work.judged = destination.judged.is_some().into();
         grpc.host = host;
         (work.host, work.host_length) = desk::lend(&grpc.host);
@@ -303,8 +295,7 @@ pub unsafe extern "C" fn rpw_grpc_next(
             match wait {
                 Wait::Close => RPW_WORK_STOP,
                 Wait::Until(at) => {
-                    let wait = at.saturating_sub(now).div_ceil(NANOS_PER_MS);
-                    *wait_ms = wait.min(LONGEST_WAIT_MS) as u32;
+                    *wait_ms = sockets::wait_ms(at, now);
                     RPW_WORK_WAIT
                 }
             }

@@ -48,6 +48,7 @@ mod request_line;
 mod resolved;
 mod server_flag;
 mod shared;
+mod sockets;
 mod stream;
 mod threads;
 mod ticker;

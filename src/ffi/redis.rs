@@ -10,20 +10,14 @@ use rustc_hash::FxHashMap;
 use super::desk::{self, Answer};
 use super::ticker::Entry;
 use super::{
-    Failure, RPW_CONTINUE, RPW_WORK_REDIS, RPW_WORK_STOP, RPW_WORK_WAIT, boundary, guest_boundary,
-    nginx, rpw_error_t, rpw_io_t, rpw_work_t, trust, types, work,
+    Failure, RPW_CONTINUE, RPW_WORK_REDIS, RPW_WORK_STOP, RPW_WORK_WAIT, boundary, failures,
+    guest_boundary, nginx, rpw_error_t, rpw_io_t, rpw_work_t, sockets, trust, types, work,
 };
 use crate::abi::LogLevel;
-use crate::callout::{self, FailureKind, Target};
 use crate::limits;
 use crate::ports::Host;
 use crate::redis::{Action, Command, Event, Lost, Pool, Wait};
 use crate::vm::{CallRef, Plugin};
-
-const NANOS_PER_MS: u64 = 1_000_000;
-
-/// The longest that a connection waits for something to do; light threads take no longer times.
-const LONGEST_WAIT_MS: u64 = 3_600_000;
 
 /// Whom a call belongs to.
 type Owner = (Rc<Plugin>, CallRef);
@@ -99,11 +93,8 @@ pub(super) fn hand_out(work: &mut rpw_work_t) -> Option<i32> {
         loop {
             let Action(id) = redis.pool.take_action()?;
             let Some((target, name)) = redis.pool.target(id) else { continue };
-            let (host, port) = match &target.upstream.target {
-                Target::Tcp(host, port) => (host.clone(), (*port).into()),
-                Target::Unix(path) => (format!("unix:{path}"), 0),
-            };
-            (work.id, work.port) = (id, port);
+            let (host, port) = sockets::address(&target.upstream.target);
+            (work.id, work.port) = (id, port.into());
             work.tls = match trust::of_http(&target.upstream) {
                 _ if !target.upstream.tls => 0,
                 None => 1,
@@ -168,7 +159,7 @@ fn log_lost(lost: &Lost<Owner>, now: u64) {
 }
 
 /// For so long the log is told nothing more of a server's failures.
-const QUIET_NANOS: u64 = 1_000 * NANOS_PER_MS;
+const QUIET_NANOS: u64 = 1_000 * sockets::NANOS_PER_MS;
 
 /// Says that a connection is there.
 ///
@@ -267,8 +258,7 @@ pub unsafe extern "C" fn rpw_redis_next(
         Ok(match wait {
             Wait::Close => RPW_WORK_STOP,
             Wait::Until(at) => {
-                let wait = at.saturating_sub(now).div_ceil(NANOS_PER_MS);
-                *wait_ms = wait.min(LONGEST_WAIT_MS) as u32;
+                *wait_ms = sockets::wait_ms(at, now);
                 RPW_WORK_WAIT
             }
         })
@@ -298,8 +288,7 @@ pub unsafe extern "C" fn rpw_redis_failed(
         // SAFETY: as promised by the caller.
         let (word, details) =
             unsafe { (types::bytes(word, word_length), types::bytes(details, details_length)) };
-        let kind = FailureKind::of_word(word).unwrap_or(FailureKind::Connect);
-        let failure = callout::Failure::new(kind, String::from_utf8_lossy(details));
+        let failure = failures::failure(word, details);
         let host = nginx::host()?;
         REDIS.with_borrow_mut(|redis| redis.pool.failed(id, &failure));
         deliver(&host, work::FAILED_NANOS);

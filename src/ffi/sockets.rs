@@ -1,0 +1,21 @@
+//! What light threads are told of the connections that they make, whatever these speak.
+
+use crate::callout::Target;
+
+pub const NANOS_PER_MS: u64 = 1_000_000;
+
+/// The longest that a connection waits for something to do; light threads take no longer times.
+const LONGEST_WAIT_MS: u64 = 3_600_000;
+
+/// A target as a cosocket takes it: a host and its port, or the path of a socket and 0.
+pub fn address(target: &Target) -> (String, u16) {
+    match target {
+        Target::Tcp(host, port) => (host.clone(), *port),
+        Target::Unix(_) => (target.to_string(), 0),
+    }
+}
+
+/// Milliseconds until that time, both on the host's monotonic clock.
+pub fn wait_ms(until: u64, now: u64) -> u32 {
+    until.saturating_sub(now).div_ceil(NANOS_PER_MS).min(LONGEST_WAIT_MS) as u32
+}
