@@ -37,7 +37,6 @@ local function receive(conn)
         return all:fail(conn, word, err)
     end
     check(lib.rpw_redis_connected(conn.id, error_slot))
-    conn.connected = true
     wake(conn)
     local sock = conn.sock
     while true do
