@@ -43,7 +43,7 @@ place() {
 is_ours() {
     case $1 in
     */proxy-wasm.lua) grep -qsF 'resty.proxy-wasm.' "$1" ;;
-    *.lua) grep -qsF 'rpw_abi' "${1%/*}/clib.lua" ;;
+    *.lua) grep -qsF 'rpw_abi' "${1%/resty/proxy-wasm/*}/resty/proxy-wasm/clib.lua" ;;
     */demo/*) true ;;
     *.so | *.h) grep -qsF 'rpw_abi' "$1" ;;
     *) grep -qsi 'proxy-wasm' "$1" ;;

@@ -158,9 +158,10 @@ fn a_cause_that_the_caller_swallows_is_in_the_error_log() {
 
     // A part of another release, or none.
     for content in ["error('not this one')", "is no Lua"] {
-        let parts = Nginx::new().lua_files("lua").file("lua/resty/proxy-wasm/chain.lua", content);
+        let parts =
+            Nginx::new().lua_files("lua").file("lua/resty/proxy-wasm/http/chain.lua", content);
         let line = swallowed(parts.file(&format!("native/{FILE}"), library()));
-        assert!(line.contains("resty/proxy-wasm/chain.lua"), "{line}");
+        assert!(line.contains("resty/proxy-wasm/http/chain.lua"), "{line}");
     }
     let main = fs::read("lib/resty/proxy-wasm.lua").expect("a file");
     let line = swallowed(Nginx::new().file("lua/resty/proxy-wasm.lua", main));

@@ -91,6 +91,7 @@ fn below_openresty_and_below_others() {
             format!("{lib}/libresty_proxy_wasm.so"),
             format!("{lua}/resty/proxy-wasm.lua"),
             format!("{lua}/resty/proxy-wasm/clib.lua"),
+            format!("{lua}/resty/proxy-wasm/http/chain.lua"),
             "include/resty_proxy_wasm.h".into(),
         ];
         for file in files {
@@ -113,7 +114,8 @@ fn below_openresty_and_below_others() {
 fn files_of_another_module_are_left_alone() {
     let names = [
         "lualib/resty/proxy-wasm.lua",
-        "lualib/resty/proxy-wasm/chain.lua",
+        "lualib/resty/proxy-wasm/clib.lua",
+        "lualib/resty/proxy-wasm/http/chain.lua",
         "lualib/libresty_proxy_wasm.so",
         "include/resty_proxy_wasm.h",
     ];

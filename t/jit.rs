@@ -139,8 +139,8 @@ fn path(call: &str) -> Vec<String> {
     vec![
         function("resty/proxy-wasm", &format!("function _M.{call}(")),
         function("resty/proxy-wasm", "local function is_handle("),
-        function("resty/proxy-wasm/stream", "return function(ctx, calls_hold, takes_body)"),
-        function("resty/proxy-wasm/stream", "local function run("),
+        function("resty/proxy-wasm/http/stream", "return function(ctx, calls_hold, takes_body)"),
+        function("resty/proxy-wasm/http/stream", "local function run("),
     ]
 }
 
@@ -187,8 +187,8 @@ fn effects() {
     }"#;
     let traces = traces(&watched(before, server), 400);
     let path = [
-        function("resty/proxy-wasm/effects", "function _M.apply("),
-        function("resty/proxy-wasm/effects", "local function apply_one("),
+        function("resty/proxy-wasm/http/effects", "function _M.apply("),
+        function("resty/proxy-wasm/http/effects", "local function apply_one("),
     ];
     assert!(!covering(&traces, &path).is_empty(), "{path:?}: {traces:#?}");
 }
@@ -264,8 +264,8 @@ fn configuring_in_every_request() {
 
 #[test]
 fn the_watcher_sees_what_is_not_compiled() {
-    let tell = function("resty/proxy-wasm/stream", "function _M.response_headers(");
-    let off = r#"jit.off(require("resty.proxy-wasm.stream").response_headers)"#;
+    let tell = function("resty/proxy-wasm/http/stream", "function _M.response_headers(");
+    let off = r#"jit.off(require("resty.proxy-wasm.http.stream").response_headers)"#;
     let traces = traces(&watched(off, CONFIGURED_ONCE), 400);
     assert_eq!(covering(&traces, std::slice::from_ref(&tell)), [""; 0]);
     let aborted = aborted(&traces);

@@ -23,11 +23,12 @@ if ngx.config.subsystem ~= "http" then
 end
 
 local ffi = require("ffi")
-local chain = part("chain")
+local chain = part("http.chain")
 local clib = part("clib")
 local filter_store = part("filter_store")
 local foreign = part("foreign")
 local handles = part("handles")
+local jobs = part("jobs")
 local loading = part("loading")
 local metrics = part("metrics")
 local options = part("options")
@@ -36,8 +37,7 @@ local replace = part("replace")
 local settings = part("settings")
 local shared = part("shared")
 local status_page = part("status_page")
-local stream = part("stream")
-local work = part("work")
+local stream = part("http.stream")
 
 local ffi_gc = ffi.gc
 local ffi_istype = ffi.istype
@@ -61,7 +61,7 @@ local context_slot = ffi.new("rpw_context_t *[1]")
 local handles_due = handles.due
 local keep = handles.keep
 local sweep = handles.sweep
-local look_for_work = work.look
+local look_for_work = jobs.look
 local made_context = pacing.made_context
 local run_request_headers = stream.request_headers
 local run_request_body = stream.request_body

@@ -181,8 +181,9 @@ impl Nginx {
     /// Puts a copy of this repository's Lua files below a folder of the working directory.
     pub fn lua_files(mut self, folder: &str) -> Nginx {
         let lib = root().join("lib");
-        for part in [lib.join("resty"), lib.join("resty/proxy-wasm")] {
-            for entry in fs::read_dir(&part).expect("a directory") {
+        for part in ["resty", "resty/proxy-wasm", "resty/proxy-wasm/http", "resty/proxy-wasm/jobs"]
+        {
+            for entry in fs::read_dir(lib.join(part)).expect("a directory") {
                 let path = entry.expect("a file").path();
                 if path.is_file() {
                     let name = path.strip_prefix(&lib).expect("a file in it").display();

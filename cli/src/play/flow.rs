@@ -1,4 +1,4 @@
-//! One request and its response on their way through a chain of filters: what `lib/resty/proxy-wasm/chain.lua` and the files
+//! One request and its response on their way through a chain of filters: what `lib/resty/proxy-wasm/http/chain.lua` and the files
 //! below it do in nginx.
 
 use super::body::RequestBody;

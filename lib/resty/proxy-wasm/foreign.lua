@@ -26,8 +26,10 @@ local function complain(name, err)
     ngx_log(ngx.ERR, "wasm: ", what, ": ", err)
 end
 
+local _M = {}
+
 -- Runs a function. Returns whether it worked, and its result.
-local function run(name, arguments)
+function _M.call(name, arguments)
     local ok, result = pcall(functions[name], arguments)
     if not ok then
         complain(name, tostring(result))
@@ -41,6 +43,8 @@ local function run(name, arguments)
     end
     return true, result
 end
+
+local call = _M.call
 
 -- Takes the request away from the running coroutine, or gives it back. ngx_lua's functions that yield note in the
 -- request that they do, before the yield turns out to be impossible, and that can crash the worker later. Without a
@@ -66,7 +70,7 @@ local last_result
 local function answer(name, name_length, arguments, arguments_length, out)
     local r = get_request()
     set_request(nil)
-    local ok, result = run(ffi_str(name, name_length), ffi_str(arguments, arguments_length))
+    local ok, result = call(ffi_str(name, name_length), ffi_str(arguments, arguments_length))
     set_request(r)
     if not ok then
         return 1
@@ -109,8 +113,6 @@ local function check(name, fn, opts)
     end
 end
 
-local _M = {}
-
 -- What is wrong; nil when the function was registered.
 function _M.register(name, fn, opts)
     local wrong = check(name, fn, opts)
@@ -132,23 +134,5 @@ function _M.knows_upstreams(fn)
     make_caller()
     functions[UPSTREAMS] = fn
 end
-
--- Runs the function of a job, which a filter called before, in a light thread, and hands the filter its result.
-function _M.run(job)
-    local owner = job.owner
-    -- Its light thread has another round only when the function waits for something.
-    local rounds = owner.rounds
-    owner.semaphore:post()
-    lib.rpw_foreign_begin(job.id)
-    local ok, result = run(job.name, job.arguments)
-    local yielded = owner.rounds ~= rounds
-    local rc = lib.rpw_foreign_end(job.id, ok and 1 or 0, yielded and 1 or 0, result, #result, error_slot)
-    if rc < 0 then
-        ngx_log(ngx.ERR, "wasm: ", last_error())
-    end
-end
-
--- Guests may call Lua below it.
-jit.off(_M.run)
 
 return _M

@@ -5,7 +5,7 @@ local clib = require("resty.proxy-wasm.clib")
 local filter_store = require("resty.proxy-wasm.filter_store")
 local loading = require("resty.proxy-wasm.loading")
 local options = require("resty.proxy-wasm.options")
-local work = require("resty.proxy-wasm.work")
+local jobs = require("resty.proxy-wasm.jobs")
 
 local concat = table.concat
 local ffi_gc = ffi.gc
@@ -110,7 +110,7 @@ function _M.replace(plugin, path, opts)
     end
     local words = opts and concat(to_words(opts, {})) or ""
     local rc = lib.rpw_plugin_replace(plugin, loaded, built, lua_vm, path, #path, words, #words, error_slot)
-    work.look()
+    jobs.look()
     if rc < 0 then
         return failed(last_error())
     end
@@ -169,14 +169,14 @@ local function follow(premature)
                 ngx_log(ngx.ERR, format('wasm plugin "%s": not replaced by %s, as another worker has: %s', name, path,
                     tostring(err)))
             end
-            work.look()
+            jobs.look()
         end
     end
     following = false
 end
 
 -- Another worker has replaced a plugin.
-function work.on_follow()
+function jobs.on_follow()
     again = true
     if following then
         return

@@ -10,12 +10,12 @@
 -- functions.
 
 local ffi = require("ffi")
-local call = require("resty.proxy-wasm.call")
 local clib = require("resty.proxy-wasm.clib")
-local listen = require("resty.proxy-wasm.listen")
-local foreign = require("resty.proxy-wasm.foreign")
-local grpc = require("resty.proxy-wasm.grpc")
-local redis = require("resty.proxy-wasm.redis")
+local call = require("resty.proxy-wasm.jobs.call")
+local foreign = require("resty.proxy-wasm.jobs.foreign")
+local grpc = require("resty.proxy-wasm.jobs.grpc")
+local queue = require("resty.proxy-wasm.jobs.queue")
+local redis = require("resty.proxy-wasm.jobs.redis")
 local semaphore = require("resty.proxy-wasm.semaphore")
 
 local ffi_str = ffi.string
@@ -213,7 +213,7 @@ local function do_work(turn)
         elseif rc == STOP then
             stop(work.id)
         elseif rc == LISTEN then
-            listen.begin(look)
+            queue.begin(look)
         elseif rc == RUN then
             hand(function_job())
         elseif rc == CONNECT then

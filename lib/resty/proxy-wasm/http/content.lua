@@ -1,9 +1,9 @@
 -- A response that filters can wait in: it is taken from another location as a whole, the filters are told of it, and
 -- only then something is sent. header_filter and body_filter cannot wait.
 
-local header_lines = require("resty.proxy-wasm.header_lines")
-local response = require("resty.proxy-wasm.response")
-local stream = require("resty.proxy-wasm.stream")
+local header_lines = require("resty.proxy-wasm.http.header_lines")
+local response = require("resty.proxy-wasm.http.response")
+local stream = require("resty.proxy-wasm.http.stream")
 
 local error = error
 local ngx = ngx

@@ -3,14 +3,14 @@
 local ffi = require("ffi")
 local base = require("resty.core.base")
 local clib = require("resty.proxy-wasm.clib")
-local header_lines = require("resty.proxy-wasm.header_lines")
+local header_lines = require("resty.proxy-wasm.http.header_lines")
 local ngx_req_core = require("ngx.req")
 local ngx_resp = require("ngx.resp")
 
 local ffi_new = ffi.new
 local ffi_str = ffi.string
 local get_request = base.get_request
-local has_no_body = require("resty.proxy-wasm.response").has_no_body
+local has_no_body = require("resty.proxy-wasm.http.response").has_no_body
 local ngx = ngx
 local ngx_header = ngx.header
 local ngx_req = ngx.req

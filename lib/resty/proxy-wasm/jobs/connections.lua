@@ -5,8 +5,8 @@
 -- A semaphore wakes the timer when there is something to do.
 
 local clib = require("resty.proxy-wasm.clib")
-local handshake = require("resty.proxy-wasm.handshake")
-local resolve = require("resty.proxy-wasm.resolve")
+local handshake = require("resty.proxy-wasm.jobs.handshake")
+local resolve = require("resty.proxy-wasm.jobs.resolve")
 local semaphore = require("ngx.semaphore")
 
 local ngx = ngx

@@ -3,12 +3,12 @@
 local ffi = require("ffi")
 local base = require("resty.core.base")
 local clib = require("resty.proxy-wasm.clib")
-local effects = require("resty.proxy-wasm.effects")
+local effects = require("resty.proxy-wasm.http.effects")
 local handles = require("resty.proxy-wasm.handles")
-local response = require("resty.proxy-wasm.response")
+local response = require("resty.proxy-wasm.http.response")
+local jobs = require("resty.proxy-wasm.jobs")
 local semaphore = require("resty.proxy-wasm.semaphore")
-local snapshot = require("resty.proxy-wasm.snapshot")
-local work = require("resty.proxy-wasm.work")
+local snapshot = require("resty.proxy-wasm.http.snapshot")
 
 local ffi_copy = ffi.copy
 local ffi_new = ffi.new
@@ -78,8 +78,8 @@ end
 
 local handles_due = handles.due
 local sweep = handles.sweep
-local work_waits = work.waits
-local look_for_work = work.look
+local work_waits = jobs.waits
+local look_for_work = jobs.look
 
 -- For filters that may call functions of Lua, which may run filters: so with an event and an outcome of its own.
 local function run_interpreted(ctx, r)

@@ -5,7 +5,7 @@
 
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
-local connections = require("resty.proxy-wasm.connections")
+local connections = require("resty.proxy-wasm.jobs.connections")
 
 local ffi_str = ffi.string
 local max = math.max

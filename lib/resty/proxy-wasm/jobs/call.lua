@@ -2,8 +2,8 @@
 
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
-local handshake = require("resty.proxy-wasm.handshake")
-local resolve = require("resty.proxy-wasm.resolve")
+local handshake = require("resty.proxy-wasm.jobs.handshake")
+local resolve = require("resty.proxy-wasm.jobs.resolve")
 
 local ffi_str = ffi.string
 local ngx = ngx

@@ -3,7 +3,7 @@
 
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
-local stream = require("resty.proxy-wasm.stream")
+local stream = require("resty.proxy-wasm.http.stream")
 
 local ffi_str = ffi.string
 local io_open = io.open

@@ -1,6 +1,6 @@
 -- Local responses: what a filter answers in place of the upstream.
 
-local header_lines = require("resty.proxy-wasm.header_lines")
+local header_lines = require("resty.proxy-wasm.http.header_lines")
 
 local ngx = ngx
 local ngx_header = ngx.header

@@ -8,7 +8,7 @@
 
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
-local connections = require("resty.proxy-wasm.connections")
+local connections = require("resty.proxy-wasm.jobs.connections")
 local semaphore = require("ngx.semaphore")
 local trust = require("resty.proxy-wasm.trust")
 

@@ -4,12 +4,12 @@ local ffi = require("ffi")
 local bit = require("bit")
 local base = require("resty.core.base")
 local clib = require("resty.proxy-wasm.clib")
-local content = require("resty.proxy-wasm.content")
-local header_lines = require("resty.proxy-wasm.header_lines")
-local request_body = require("resty.proxy-wasm.request_body")
-local response = require("resty.proxy-wasm.response")
-local stream = require("resty.proxy-wasm.stream")
-local work = require("resty.proxy-wasm.work")
+local content = require("resty.proxy-wasm.http.content")
+local header_lines = require("resty.proxy-wasm.http.header_lines")
+local request_body = require("resty.proxy-wasm.http.request_body")
+local response = require("resty.proxy-wasm.http.response")
+local stream = require("resty.proxy-wasm.http.stream")
+local jobs = require("resty.proxy-wasm.jobs")
 
 local band = bit.band
 local error = error
@@ -118,7 +118,7 @@ local function skip(ctx, err, drops_body)
     local open = band(lib.rpw_context_traits(ctx), FAILS_OPEN) ~= 0
     local drops = drops_body and not open and 1 or 0
     local rc = lib.rpw_stream_skip(ctx, get_request(), drops, err, #err, error_slot)
-    work.look()
+    jobs.look()
     if rc < 0 then
         error(last_error(), 0)
     end
