@@ -169,6 +169,8 @@ run_tests() {
     command_from htpasswd apache2-utils
     # Redis calls are made to it.
     command_from redis-server redis-server
+    # The status page is looked at in a browser.
+    command_from chromedriver chromium-driver
     # That of gRPC, and Prometheus' own parser.
     python3 -c 'import ensurepip' 2>/dev/null || packages python3 python3-venv
     tools/python >/dev/null

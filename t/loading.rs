@@ -2,11 +2,13 @@
 
 use super::support::{Nginx, Running, poll, python, root, valgrind};
 use resty_proxy_wasm::limits::LOADING_THREADS;
+use std::ffi::CString;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
+use tempfile::TempDir;
 
 /// A filter that adds `hello: world!`, large enough for its compile to take a while.
 fn large() -> &'static [u8] {
@@ -27,8 +29,9 @@ fn nginx(setup: &str) -> Nginx {
                 wasm = require("resty.proxy-wasm")
                 {setup}
                 state, ctx = "not begun", false
+                begun = 0
                 function load(name, path)
-                    state = "begun"
+                    state, begun = "begun", begun + 1
                     local plugin, err = wasm.load(name or "it", path or "large.wasm", {{ background = true }})
                     state = plugin and "loaded" or err
                     if plugin then
@@ -49,14 +52,19 @@ fn nginx(setup: &str) -> Nginx {
                 content_by_lua_block { ngx.print((select(2, wasm.load("it", ngx.var.arg_path)))) }
             }
             location /access {
-                access_by_lua_block { load() }
+                access_by_lua_block { load("it", ngx.var.arg_path) }
                 content_by_lua_block { ngx.print(state) }
             }
             location /rewrite {
-                rewrite_by_lua_block { load() }
+                rewrite_by_lua_block { load("it", ngx.var.arg_path) }
                 content_by_lua_block { ngx.print(state) }
             }
-            location /timer { content_by_lua_block { ngx.timer.at(0, function() load() end) } }
+            location /timer {
+                content_by_lua_block {
+                    local path = ngx.var.arg_path
+                    ngx.timer.at(0, function() load("it", path) end)
+                }
+            }
             location /t {
                 access_by_lua_block { assert(wasm.on_http_request_headers(ctx)) }
                 header_filter_by_lua_block { assert(wasm.on_http_response_headers(ctx)) }
@@ -66,6 +74,23 @@ fn nginx(setup: &str) -> Nginx {
         )
         .file("large.wasm", large())
         .wat("bare")
+}
+
+/// A file that gives out its content when the test says so: a load of it waits until then.
+struct Gate(PathBuf);
+
+impl Gate {
+    fn new(nginx: &Running, name: &str) -> Self {
+        let path = nginx.path(name);
+        let made = CString::new(path.as_str()).expect("a path");
+        // SAFETY: a string that ends with NUL.
+        assert_eq!(unsafe { libc::mkfifo(made.as_ptr(), 0o644) }, 0, "{path}");
+        Self(path.into())
+    }
+
+    fn open(&self, content: &[u8]) {
+        fs::write(&self.0, content).expect("a reader");
+    }
 }
 
 fn wait_for_state(nginx: &Running, state: &str) {
@@ -81,10 +106,12 @@ fn compiles(nginx: &Running) -> usize {
 fn requests_are_served_while_a_module_is_compiled() {
     for path in ["/content", "/access", "/rewrite", "/timer"] {
         let nginx = nginx("").start();
+        let gate = Gate::new(&nginx, "gate.wasm");
         thread::scope(|scope| {
-            let load = scope.spawn(|| nginx.get(path).text());
+            let load = scope.spawn(|| nginx.get(&format!("{path}?path=gate.wasm")).text());
             // Seen by a request that was answered meanwhile.
             wait_for_state(&nginx, "begun");
+            gate.open(large());
             wait_for_state(&nginx, "loaded");
             let answer = load.join().expect("an answer");
             let expected = match path {
@@ -121,39 +148,35 @@ fn whoever_wants_the_same_module_waits_for_the_same_compile() {
 #[test]
 fn more_modules_than_threads_wait() {
     const MODULES: u8 = 20;
-    let mut nginx = nginx("assert(wasm.setup({ compile_threads = 1 }))");
+    let nginx = nginx("assert(wasm.setup({ compile_threads = 1 }))")
+        .server("location /begun { content_by_lua_block { ngx.print(begun) } }")
+        .start();
     let bare = wat::parse_file(root().join("t/guests/wat/bare.wat")).expect("a module");
-    for number in 0..MODULES {
-        let module = [&bare[..], &[0, 3, 1, b'n', number]].concat();
-        nginx = nginx.file(&format!("{number}.wasm"), module);
-    }
-    let nginx = nginx.start();
+    let gates: Vec<_> = (0..MODULES).map(|n| Gate::new(&nginx, &format!("{n}.wasm"))).collect();
     let tasks = format!("/proc/{}/task", nginx.worker_pids()[0]);
     let threads = || {
         let names = fs::read_dir(&tasks).expect("a process").flatten();
         let names = names.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
         names.filter(|name| name == "wasm loader\n").count()
     };
-    let (most, done) = (AtomicUsize::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Ordering::Relaxed) {
-                most.fetch_max(threads(), Ordering::Relaxed);
-            }
-        });
         let loads: Vec<_> = (0..MODULES)
             .map(|number| {
                 let nginx = &nginx;
                 scope.spawn(move || nginx.get(&format!("/content?path={number}.wasm")).text())
             })
             .collect();
+        let all_wait = poll(|| (nginx.get("/begun").text() == MODULES.to_string()).then_some(()));
+        assert!(all_wait.is_some(), "{} loads have begun", nginx.get("/begun").text());
+        // Each reads a file that is not there yet.
+        assert_eq!(threads(), LOADING_THREADS);
+        for (number, gate) in (0..).zip(&gates) {
+            let module = [&bare[..], &[0, 3, 1, b'n', number]].concat();
+            scope.spawn(move || gate.open(&module));
+        }
         let all: Vec<_> = loads.into_iter().map(|load| load.join().expect("an answer")).collect();
-        done.store(true, Ordering::Relaxed);
         assert!(all.iter().all(|answer| answer == "nil"), "{all:?}");
     });
-    // The one that compiles has a thread more.
-    let most = most.into_inner();
-    assert!((1..=LOADING_THREADS + 1).contains(&most), "{most} threads");
     let left = poll(|| (threads() == 0).then_some(()));
     assert!(left.is_some(), "threads are left");
     assert_eq!(compiles(&nginx), usize::from(MODULES));
@@ -220,7 +243,9 @@ fn phases_that_cannot_wait_are_told_where_it_works() {
 #[test]
 fn a_worker_that_is_to_end_does_not_wait_for_the_compile() {
     let nginx = nginx("").start();
-    assert_eq!(nginx.get("/timer").status, 200);
+    // Nothing ever comes out of it.
+    let _gate = Gate::new(&nginx, "gate.wasm");
+    assert_eq!(nginx.get("/timer?path=gate.wasm").status, 200);
     wait_for_state(&nginx, "begun");
     // Quitting is judged by the harness.
     nginx.finish();
@@ -292,7 +317,7 @@ fn instances_of_nginx_that_share_a_folder_compile_a_module_once() {
 }
 
 /// Who holds a lock on the file that a worker makes while it compiles.
-fn holder(dir: &std::path::Path) -> Option<i32> {
+fn holder(dir: &Path) -> Option<i32> {
     use std::os::unix::fs::MetadataExt as _;
     let entry = fs::read_dir(dir)
         .ok()?
@@ -311,18 +336,48 @@ fn a_worker_that_is_killed_in_the_middle_is_replaced() {
     if valgrind() {
         return;
     }
-    let dir = tempfile::tempdir().expect("a directory");
-    let cache = dir.path().join("cache");
-    let nginx =
-        workers(2, &format!("assert(wasm.setup({{ cache_dir = \"{}\" }}))", cache.display()));
-    let killed = poll(|| holder(&cache)).expect("nobody compiles");
-    assert!(nginx.worker_pids().contains(&killed), "{killed}");
-    assert_eq!(compiles(&nginx), 0, "too late");
+    // One that is so far that it has written the entry, or is not seen at all, says nothing: then once more.
+    let caught = poll(caught_while_it_compiles);
+    let (_dir, cache, nginx, caught) = caught.expect("no worker is seen while it compiles");
     // SAFETY: a process of this test's.
-    unsafe { libc::kill(killed, libc::SIGKILL) };
+    unsafe { libc::kill(caught, libc::SIGKILL) };
     nginx.expect_log("exited on signal 9");
     // The one that is left, and the one that takes the place of the killed one.
     loaded(&nginx, 2);
     assert_eq!(compiles(&nginx), 1);
-    assert_eq!(fs::read_dir(&cache).expect("a folder").count(), 1);
+    assert_eq!(entries(&cache).len(), 1);
+}
+
+/// The entries of a module cache.
+fn entries(cache: &Path) -> Vec<String> {
+    let files = fs::read_dir(cache).into_iter().flatten().flatten();
+    let names = files.map(|file| file.file_name().to_string_lossy().into_owned());
+    names.filter(|name| !name.starts_with('.')).collect()
+}
+
+/// Two workers that want a module, of which one is stopped while it compiles: the folder of the cache, nginx, and that worker.
+fn caught_while_it_compiles() -> Option<(TempDir, PathBuf, Running, i32)> {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cache = dir.path().join("cache");
+    let nginx =
+        workers(2, &format!("assert(wasm.setup({{ cache_dir = \"{}\" }}))", cache.display()));
+    let compiles = poll(|| match holder(&cache) {
+        Some(pid) => Some(Some(pid)),
+        None => (!entries(&cache).is_empty()).then_some(None),
+    });
+    let pid = compiles.expect("nobody compiles")?;
+    // SAFETY: a process of this test's.
+    unsafe { libc::kill(pid, libc::SIGSTOP) };
+    let is_stopped = || {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(") ")?.1.starts_with('T').then_some(())
+    };
+    assert!(poll(is_stopped).is_some(), "{pid} does not stop");
+    if holder(&cache) == Some(pid) && entries(&cache).is_empty() {
+        assert!(nginx.worker_pids().contains(&pid), "{pid}");
+        return Some((dir, cache, nginx, pid));
+    }
+    // SAFETY: as above.
+    unsafe { libc::kill(pid, libc::SIGCONT) };
+    None
 }

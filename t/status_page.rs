@@ -1,4 +1,4 @@
-//! The status page and its numbers: by plain HTTP, and in Chromium where its driver is there.
+//! The status page and its numbers: by plain HTTP, and in Chromium.
 
 use super::support::{Nginx, Running, poll, python, root};
 use base64::Engine as _;
@@ -208,9 +208,8 @@ fn what_went_wrong_last_is_listed() {
 
 #[test]
 fn a_browser_shows_it() {
-    if Command::new("chromedriver").arg("--version").output().is_err() {
-        return;
-    }
+    let driver = Command::new("chromedriver").arg("--version").output();
+    driver.expect("chromedriver runs: ./build.sh test installs it");
     let nginx = nginx(2).start();
     let mut command = python();
     let script = root().join("t/browser/status_page.py");
