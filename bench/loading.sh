@@ -10,7 +10,10 @@
 # Then four workers load the module in the background at the same time. The table shows the memory of each that is its own
 # (private), and its part of what processes share (PSS: a page that four share counts as a quarter in each).
 #
-# Environment: MIB (19) of the first module, SHARED_MIB (10) of the second, PORT (8089), RPW_NGINX (nginx).
+# After each, what one plugin more takes in a worker that has the module's code: the whole load, and its VM alone.
+#
+# Environment: MIB (19) of the first module, SHARED_MIB (10) of the second, MODULE, a file of which the second part makes VMs,
+# too, PORT (8089), RPW_NGINX (nginx).
 # Needs a built library (./build.sh build), python3, two idle cores.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -37,7 +40,7 @@ python3 "$root/bench/module.py" "${MIB:-19}" >"$dir/large.wasm"
 printf 'one worker, a module of %d bytes\n' "$(stat -c %s "$dir/large.wasm")"
 serve 1
 python3 "$root/bench/loading.py" "$port" "$dir/large.wasm"
-printf 'a new VM of it, its code in memory: %s us\n' "$(get /vm)"
+printf 'one plugin more of it, ms: %s\n' "$(get /vm)"
 quit_nginx
 
 cp "$dir/template.conf" "$dir/nginx.conf"
@@ -51,6 +54,8 @@ until [[ $(grep -c 'compiled in\|shared with another' "$dir/error.log") == 4 ]];
     sleep 0.2
 done
 grep -o 'wasm plugin "large": .*ms' "$dir/error.log"
+printf 'one plugin more of it, ms: %s\n' "$(get /vm)"
+[[ -z ${MODULE:-} ]] || printf 'one plugin more of %s, ms: %s\n' "$MODULE" "$(get "/vm?file=$MODULE")"
 printf '%-8s %12s %12s %12s %26s\n' pid "RSS KiB" "PSS KiB" "private KiB" "code: RSS, PSS KiB"
 read -ra workers <"/proc/$master/task/$master/children" || true
 for worker in "${workers[@]}"; do

@@ -611,6 +611,18 @@ typedef struct rpw_presence_t {
      */
     double loading_since;
     /**
+     * What the last of them is at: 0 for queued, 1 reading, 2 waiting, 3 compiling, 4 finishing.
+     */
+    uint32_t loading_stage;
+    /**
+     * How many functions are compiled.
+     */
+    uint32_t loading_compiled;
+    /**
+     * Of how many; 0 before that is known.
+     */
+    uint32_t loading_functions;
+    /**
      * When the last thing went wrong.
      */
     double error_at;
@@ -1013,6 +1025,17 @@ int32_t rpw_cache_dir(const char *path,
  * `RPW_CONTINUE`.
  */
 int32_t rpw_compile_threads(uint32_t threads);
+
+/**
+ * Ends compiles during which the memory of the process grows by more bytes, from now on, until `rpw_setup` is called for
+ * another Lua VM.
+ *
+ * # Arguments
+ * `bytes`: 0 for no cap.
+ * # Returns
+ * `RPW_CONTINUE`.
+ */
+int32_t rpw_compile_memory(uint64_t bytes);
 
 /**
  * Makes a plugin context: proxy_on_context_create, proxy_on_vm_start, proxy_on_configure.

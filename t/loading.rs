@@ -194,6 +194,44 @@ fn a_copy_of_the_file_is_the_same_module() {
 }
 
 #[test]
+fn plugins_tell_how_far_a_load_is() {
+    let nginx = nginx("")
+        .server(
+            r#"
+            location /stage {
+                content_by_lua_block {
+                    for _, plugin in ipairs(assert(wasm.plugins())) do
+                        local worker = plugin.workers[1]
+                        ngx.print(worker.state, " ", tostring(worker.loading_stage), " ", tostring(worker.functions))
+                    end
+                }
+            }
+            "#,
+        )
+        .start();
+    let gate = Gate::new(&nginx, "gate.wasm");
+    let reached = |stage: &str| {
+        let reached = poll(|| (nginx.get("/stage").text() == stage).then_some(()));
+        assert!(reached.is_some(), "{}", nginx.get("/stage").text());
+    };
+    assert_eq!(nginx.get("/timer?path=gate.wasm").status, 200);
+    reached("loading reading nil");
+    gate.open(large());
+    reached("running nil nil");
+}
+
+#[test]
+fn a_compile_that_takes_too_much_memory_is_ended() {
+    let nginx = nginx(r#"assert(wasm.setup({ compile_memory = "1m" }))"#).start();
+    let text = "failed to load wasm plugin: compiling the module takes more memory than the option compile_memory allows, \
+                1048576 bytes";
+    assert_eq!(nginx.get("/content").text(), text);
+    assert_eq!(nginx.get("/plain?path=large.wasm").text(), text);
+    assert_eq!(nginx.get("/content?path=bare.wasm").text(), "nil");
+    assert_eq!(nginx.get("/t").header("hello"), Some("world!"));
+}
+
+#[test]
 fn what_goes_wrong_is_told_as_by_a_plain_load() {
     let nginx = nginx("").file("bad.wasm", "nonsense").start();
     for path in ["missing.wasm", "bad.wasm", "logs", ""] {

@@ -1,6 +1,6 @@
 //! Metrics in a real nginx: one for all workers and after a reload, in Lua and as Prometheus reads them.
 
-use super::support::{self, Nginx, Running, poll};
+use super::support::{self, Nginx, Running, poll, valgrind};
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::Stdio;
@@ -185,6 +185,10 @@ fn traps_and_rebuilds_are_counted() {
     let (samples, _) = parsed(&nginx.get("/metrics").text());
     let sample = |name: &str| samples[&format!("{name} [('plugin', 'traps')]")];
     assert_eq!((sample("proxy_wasm_traps_total"), sample("proxy_wasm_rebuilds_total")), (3.0, 2.0));
+    // Before the two: that of the load, and that of the worker.
+    let others = if valgrind() { 1.0 } else { 2.0 };
+    assert_eq!(sample("proxy_wasm_vm_start_seconds_count"), 2.0 + others);
+    assert!(sample("proxy_wasm_vm_start_seconds_sum") > 0.0);
     assert!(sample("proxy_wasm_callback_seconds_count") >= 3.0);
     assert!(sample("proxy_wasm_callback_seconds_sum") > 0.0);
 }

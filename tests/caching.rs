@@ -1,11 +1,13 @@
 //! The cache of compiled modules, over a store that lives in memory.
 
+use crate::alone::alone;
 use crate::world::{Filter, guest, sim_host};
 use resty_proxy_wasm::ports::Host;
 use resty_proxy_wasm::vm::{
-    Cache, CodeStore, Loaded, Module, Options, Origin, Plugin, Sources, StoreError,
+    Cache, CodeStore, Loaded, Module, Options, Origin, Plugin, Progress, Sources, Stage, StoreError,
 };
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 
 #[derive(Default)]
@@ -90,6 +92,51 @@ fn what_a_plugin_uses_is_found_in_memory() {
     drop(second);
     assert_eq!(load(&bare).origin, Origin::Compiled);
     assert!(cache.load(b"", Sources::default()).is_err());
+}
+
+/// A module with that many functions.
+fn functions(count: usize) -> Vec<u8> {
+    let functions =
+        "(func (param i32) (result i32) (i32.mul (local.get 0) (local.get 0)))".repeat(count);
+    let text = format!("(module (memory (export \"memory\") 1) {functions})");
+    wat::parse_str(text).expect("WebAssembly text")
+}
+
+#[test]
+fn compiled_functions_are_counted() {
+    let bytes = functions(321);
+    for threads in [1, 3] {
+        let progress = Arc::new(Progress::default());
+        let threads = NonZeroUsize::new(threads);
+        let sources = || Sources { threads, progress: Some(&progress), ..Sources::default() };
+        let cache = Cache::default();
+        assert_eq!(progress.get(), (Stage::Queued as u32, 0, 0));
+        let loaded = cache.load(&bytes, sources()).expect("code");
+        assert_eq!(progress.get(), (Stage::Finishing as u32, 321, 321));
+        // A load that compiles nothing says nothing of functions.
+        let progress = Arc::new(Progress::default());
+        let sources = Sources { progress: Some(&progress), ..Sources::default() };
+        assert_eq!(cache.load(&bytes, sources).expect("code").origin, Origin::Memory);
+        assert_eq!(progress.get(), (Stage::Waiting as u32, 0, 0));
+        drop(loaded);
+    }
+}
+
+#[test]
+fn a_compile_that_takes_too_much_memory_is_ended() {
+    alone("caching::a_compile_that_takes_too_much_memory_is_ended", || {
+        let (cache, bytes) = (Cache::default(), functions(2000));
+        let load = |memory| cache.load(&bytes, Sources { memory, ..Sources::default() });
+        let ended = load(Some(0)).err().map(|error| error.to_string());
+        assert_eq!(
+            ended.as_deref(),
+            Some(
+                "compiling the module takes more memory than the option compile_memory allows, 0 bytes"
+            )
+        );
+        // What it had begun is gone, and nothing of it is in the way.
+        assert_eq!(load(Some(1 << 30)).expect("code").origin, Origin::Compiled);
+    });
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The module cache of the process.
 
 use std::ffi::{OsStr, c_char};
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::ports::Host;
 use crate::store::Counters as _;
-use crate::vm::{Cache, Code, CodeStore, Loaded, Origin, Sources};
+use crate::vm::{Cache, Code, CodeStore, Loaded, Origin, Progress, Sources};
 use proxy_wasm_host::folder::Folder;
 
 static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
@@ -73,6 +73,19 @@ pub extern "C" fn rpw_compile_threads(threads: u32) -> i32 {
     RPW_CONTINUE
 }
 
+/// Ends compiles during which the memory of the process grows by more bytes, from now on, until `rpw_setup` is called for
+/// another Lua VM.
+///
+/// # Arguments
+/// `bytes`: 0 for no cap.
+/// # Returns
+/// `RPW_CONTINUE`.
+#[unsafe(no_mangle)]
+pub extern "C" fn rpw_compile_memory(bytes: u64) -> i32 {
+    lua_vm::change(|settings| settings.compile_memory = bytes);
+    RPW_CONTINUE
+}
+
 fn threads() -> NonZeroUsize {
     let set = lua_vm::read(|settings| settings.compile_threads).unwrap_or(0);
     NonZeroUsize::new(set).unwrap_or_else(|| {
@@ -90,16 +103,24 @@ pub(super) struct Found {
     folder: Option<Arc<Folder>>,
 }
 
-/// The code of a module. In the background it is compiled on a few threads, and one module after the other.
-pub(super) fn find(host: &dyn Host, bytes: &[u8], in_background: bool) -> Result<Found, Error> {
-    let folder = lua_vm::read(|settings| settings.folder.clone()).flatten();
+/// The code of a module. In the background, where somebody is told how far it is, it is compiled on a few threads, and one
+/// module after the other.
+pub(super) fn find(
+    host: &dyn Host,
+    bytes: &[u8],
+    progress: Option<&Arc<Progress>>,
+) -> Result<Found, Error> {
+    let set = lua_vm::read(|settings| (settings.folder.clone(), settings.compile_memory));
+    let (folder, memory) = set.unwrap_or_default();
     let start = host.monotonic_clock();
     let loaded = CACHE.load(
         bytes,
         Sources {
             store: folder.as_deref().map(|folder| folder as &dyn CodeStore),
             images: Some(&Siblings),
-            threads: in_background.then(threads),
+            threads: progress.map(|_| threads()),
+            memory: NonZeroU64::new(memory).map(NonZeroU64::get),
+            progress,
         },
     )?;
     let nanoseconds = host.monotonic_clock().saturating_sub(start);

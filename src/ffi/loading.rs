@@ -24,6 +24,7 @@ use crate::error::Error;
 use crate::limits;
 use crate::ports::Host;
 use crate::store::Counters;
+use crate::vm::{Progress, Stage};
 
 /// A wait for a module.
 #[allow(non_camel_case_types, reason = "the name that C and Lua see")]
@@ -43,6 +44,7 @@ impl Drop for rpw_loading_t {
 
 struct Job {
     file: Identity,
+    progress: Arc<Progress>,
     result: Mutex<Option<Result<Found, Cause>>>,
 }
 
@@ -111,7 +113,7 @@ fn job(file: Identity) -> Result<Arc<Job>, Failure> {
     if let Some(job) = under_way.into_iter().find(|job| job.file.is.is_some() && job.file == file) {
         return Ok(job.clone());
     }
-    let job = Arc::new(Job { file, result: Mutex::new(None) });
+    let job = Arc::new(Job { file, progress: Arc::default(), result: Mutex::new(None) });
     if jobs.threads < limits::LOADING_THREADS {
         threads::spawn("wasm loader", STACK, move || work(host.as_ref()))
             .map_err(|error| Failure::new(format!("no thread to load a module with: {error}")))?;
@@ -145,7 +147,7 @@ fn work(host: &dyn Host) {
     // Of this thread alone, and of those that it starts.
     let _ = setpriority_process(None, NICE);
     while let Some(job) = next() {
-        let result = catch_unwind(AssertUnwindSafe(|| load(host, &job.file)));
+        let result = catch_unwind(AssertUnwindSafe(|| load(host, &job)));
         let result = result.unwrap_or_else(|panic| Err(Cause::Panic(panic_text(&panic).into())));
         *lock(&job.result) = Some(result);
         finished(&job);
@@ -156,13 +158,15 @@ fn work(host: &dyn Host) {
     clippy::disallowed_methods,
     reason = "read on a thread of our own, so that nginx does not wait"
 )]
-fn load(host: &dyn Host, file: &Identity) -> Result<Found, Cause> {
-    let bytes = std::fs::read(&file.path).map_err(|error| {
+fn load(host: &dyn Host, job: &Job) -> Result<Found, Cause> {
+    job.progress.enter(Stage::Reading);
+    let path = &job.file.path;
+    let bytes = std::fs::read(path).map_err(|error| {
         let text = error.to_string();
         let cause = text.split(" (os error").next().unwrap_or(&text);
-        Cause::Unreadable(format!("{}: {cause}", file.path.display()))
+        Cause::Unreadable(format!("{}: {cause}", path.display()))
     })?;
-    cache::find(host, &bytes, true).map_err(Cause::Module)
+    cache::find(host, &bytes, Some(&job.progress)).map_err(Cause::Module)
 }
 
 impl rpw_loading_t {
@@ -244,6 +248,10 @@ pub unsafe extern "C" fn rpw_loading_state(
         let loading = unsafe { handle::lend(loading) };
         let loading = loading.ok_or_else(|| Failure::new("rpw_loading_state: NULL argument"))?;
         if lock(&loading.job.result).is_none() {
+            if let Some(presence) = loading.own.presence() {
+                let (stage, compiled, functions) = loading.job.progress.get();
+                presence.loading_is_at([stage, compiled, functions].map(u64::from));
+            }
             return Ok(RPW_PAUSE);
         }
         loading.with_found(|_| Ok(RPW_CONTINUE))

@@ -32,6 +32,8 @@ pub struct Settings {
     pub folder: Option<Arc<Folder>>,
     /// Threads that compile in the background; 0 for the default.
     pub compile_threads: usize,
+    /// Bytes by which a compile may make the memory of the process grow; 0 for no cap.
+    pub compile_memory: u64,
     /// What filters without rules of their own may call.
     pub rules: Rules,
     /// Upstreams by the names that filters call them by.

@@ -168,6 +168,9 @@ fn row(of: &Presence) -> rpw_presence_t {
         traps: of.traps as f64,
         loading: of.loading as f64,
         loading_since: of.loading_since as f64,
+        loading_stage: of.loading_at[0] as u32,
+        loading_compiled: of.loading_at[1] as u32,
+        loading_functions: of.loading_at[2] as u32,
         error_at: of.error_at as f64,
     }
 }

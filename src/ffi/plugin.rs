@@ -111,7 +111,7 @@ pub unsafe extern "C" fn rpw_plugin_load(
             (types::bytes(name, name_length), types::bytes(code, code_length), read(options))
         };
         let name = text(name, "name")?;
-        let found = cache::find(nginx::host()?.as_ref(), code, false)?;
+        let found = cache::find(nginx::host()?.as_ref(), code, None)?;
         let options = Options { name, ..options? };
         let loaded = start(found.code(&options.name), options.clone())?;
         // SAFETY: checked above.

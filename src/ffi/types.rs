@@ -481,6 +481,12 @@ pub struct rpw_presence_t {
     pub loading: f64,
     /// Since when.
     pub loading_since: f64,
+    /// What the last of them is at: 0 for queued, 1 reading, 2 waiting, 3 compiling, 4 finishing.
+    pub loading_stage: u32,
+    /// How many functions are compiled.
+    pub loading_compiled: u32,
+    /// Of how many; 0 before that is known.
+    pub loading_functions: u32,
     /// When the last thing went wrong.
     pub error_at: f64,
 }

@@ -14,6 +14,8 @@ const ORIGINS: [&str; 4] = ["memory", "shared", "cache_dir", "compiled"];
 const COMPILED: usize = 3;
 /// Upper ends of the buckets of the time that compiles take, in seconds.
 const COMPILES: [f64; 9] = [0.01, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// The same of the time that VMs take to start.
+const STARTS: [f64; 8] = [0.0001, 0.0005, 0.001, 0.005, 0.025, 0.1, 1.0, 10.0];
 const NANOS: f64 = 1e9;
 
 /// See the module. As a part of a [`CounterBlock`](super::CounterBlock), written as that is. Times are seconds of Unix time.
@@ -32,10 +34,15 @@ pub struct PresenceBlock {
     error: [AtomicU64; ERROR / 8],
     loading: AtomicU64,
     loading_since: AtomicU64,
+    /// Stage, functions that are compiled, and all of them.
+    loading_at: [AtomicU64; 3],
     origins: [AtomicU64; ORIGINS.len()],
     compiles: [AtomicU64; COMPILES.len() + 1],
     /// Nanoseconds.
     compile_time: AtomicU64,
+    starts: [AtomicU64; STARTS.len() + 1],
+    /// Nanoseconds.
+    start_time: AtomicU64,
 }
 
 /// A plugin as one process has it. Times are seconds of Unix time.
@@ -67,6 +74,8 @@ pub struct Presence {
     pub loading: u64,
     /// Since when the first of them is.
     pub loading_since: u64,
+    /// What the last of them is at, a [`Stage`](crate::vm::Stage) as a number, how many functions are compiled, and of how many.
+    pub loading_at: [u64; 3],
     /// The last thing that went wrong, empty for nothing.
     pub error: String,
     /// When.
@@ -106,11 +115,13 @@ impl PresenceBlock {
             count.store(number(count) + 1, Relaxed);
         }
         if origin == COMPILED {
-            let seconds = nanoseconds as f64 / NANOS;
-            let bucket = &self.compiles[COMPILES.partition_point(|end| *end < seconds)];
-            bucket.store(number(bucket) + 1, Relaxed);
-            self.compile_time.store(number(&self.compile_time) + nanoseconds, Relaxed);
+            time(&COMPILES, &self.compiles, &self.compile_time, nanoseconds);
         }
+    }
+
+    /// A VM was made and its start code has run, which took so long.
+    pub fn started(&self, nanoseconds: u64) {
+        time(&STARTS, &self.starts, &self.start_time, nanoseconds);
     }
 
     /// A load in the background begins.
@@ -119,6 +130,12 @@ impl PresenceBlock {
             self.loading_since.store(now, Relaxed);
         }
         change(&self.loading, 0, 1);
+        self.loading_is_at([0; 3]);
+    }
+
+    /// How far a load in the background is.
+    pub fn loading_is_at(&self, now: [u64; 3]) {
+        self.loading_at.iter().zip(now).for_each(|(at, now)| at.store(now, Relaxed));
     }
 
     /// A load in the background is over.
@@ -164,6 +181,7 @@ impl PresenceBlock {
             failing: number(&self.failing) != 0,
             loading: number(&self.loading),
             loading_since: number(&self.loading_since),
+            loading_at: [0, 1, 2].map(|at| number(&self.loading_at[at])),
             error: String::from_utf8_lossy(&error[..end]).into_owned(),
             error_at,
         })
@@ -186,6 +204,15 @@ pub(super) fn totals(blocks: &[&PresenceBlock], mut push: impl FnMut(Pushed)) {
         Type::Histogram,
         None,
         Value::histogram(COMPILES.into_iter(), compiles, time),
+    ));
+    let starts = (0..=STARTS.len()).map(|at| sum(&|block| &block.starts[at]));
+    let time = sum(&|block| &block.start_time) as f64 / NANOS;
+    push((
+        "proxy_wasm_vm_start_seconds",
+        "Time that VMs took to be made and to run their start code",
+        Type::Histogram,
+        None,
+        Value::histogram(STARTS.into_iter(), starts, time),
     ));
     for (at, origin) in ORIGINS.iter().enumerate() {
         push((
@@ -212,6 +239,14 @@ pub(super) fn of_process(block: &PresenceBlock, pid: u32, mut push: impl FnMut(P
         let label = Some(("pid", pid.to_string()));
         push((name, help, Type::Gauge, label, Value::Number(number(count).into())));
     }
+}
+
+/// Counts a time in a histogram.
+fn time(ends: &[f64], buckets: &[AtomicU64], sum: &AtomicU64, nanoseconds: u64) {
+    let seconds = nanoseconds as f64 / NANOS;
+    let bucket = &buckets[ends.partition_point(|end| *end < seconds)];
+    bucket.store(number(bucket) + 1, Relaxed);
+    sum.store(number(sum) + nanoseconds, Relaxed);
 }
 
 fn number(of: &AtomicU64) -> u64 {

@@ -16,6 +16,7 @@ use wasmtime::Engine;
 
 use super::baseline::BASELINES;
 use super::code::{Code, Digest};
+use super::compiling::{Means, Progress, Stage};
 use super::engine::engine;
 use super::entry;
 use super::front;
@@ -41,6 +42,10 @@ pub struct Sources<'a> {
     /// How many threads compile, for a caller that is not the process's main thread: then one module is compiled after
     /// the other. `None` for one thread for each core.
     pub threads: Option<NonZeroUsize>,
+    /// Bytes by which the memory of the process may grow while it compiles.
+    pub memory: Option<u64>,
+    /// Who is told how far it is.
+    pub progress: Option<&'a Arc<Progress>>,
 }
 
 /// A turn to compile a module: others wait until it is dropped.
@@ -124,6 +129,9 @@ impl Cache {
         if sources.threads.is_some() {
             // What the first plugin of a process needs besides, so that its start compiles nothing.
             let _ = front::linked();
+        }
+        if let Some(progress) = sources.progress {
+            progress.enter(Stage::Waiting);
         }
         let digest: Digest = Sha256::digest(bytes).into();
         if let Some(code) = self.living(&digest) {
@@ -242,7 +250,15 @@ impl Search<'_> {
     }
 
     fn compile(&self, bytes: &[u8], seen: &mut Seen) -> Result<Code, Error> {
-        let code = Code::compile_on(bytes, self.digest, self.sources.threads)?;
+        let code = Code::compile_by(
+            bytes,
+            self.digest,
+            &Means {
+                threads: self.sources.threads,
+                memory: self.sources.memory,
+                progress: self.sources.progress.cloned(),
+            },
+        )?;
         let store = self.sources.store.filter(|_| seen.unusable.is_none());
         if store.is_none() && self.sources.images.is_none() {
             return Ok(code);

@@ -1,10 +1,10 @@
 //! Compiled code, which any number of plugins can be made of.
 
 use std::fs::File;
-use std::num::NonZeroUsize;
 
 use sha2::{Digest as _, Sha256};
 
+use super::compiling::Means;
 use super::engine::{compile, engine};
 use super::profile::Profile;
 use crate::abi::{Marker, VERSION_MARKER, Version};
@@ -29,16 +29,12 @@ pub struct Code {
 impl Code {
     /// Compiles a module and checks what is the same for all plugins.
     pub fn compile(bytes: &[u8]) -> Result<Self, Error> {
-        Self::compile_on(bytes, Sha256::digest(bytes).into(), None)
+        Self::compile_by(bytes, Sha256::digest(bytes).into(), &Means::default())
     }
 
-    /// The same on that many threads, of a module with that digest.
-    pub(super) fn compile_on(
-        bytes: &[u8],
-        digest: Digest,
-        threads: Option<NonZeroUsize>,
-    ) -> Result<Self, Error> {
-        let module = compile(bytes, threads)?;
+    /// The same by these means, of a module with that digest.
+    pub(super) fn compile_by(bytes: &[u8], digest: Digest, means: &Means) -> Result<Self, Error> {
+        let module = compile(bytes, means)?;
         let profile = Profile::of(bytes);
         Self::of(module, profile, digest)
     }

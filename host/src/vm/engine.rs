@@ -2,9 +2,11 @@
 
 use once_cell::sync::OnceCell;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use wasmparser::{Chunk, Parser, Payload};
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
+use super::compiling::{Means, TooMuchMemory, Watch};
 use super::{magic, process_limits, proposals};
 use crate::error::{Error, is_out_of_memory, one_line};
 
@@ -33,42 +35,52 @@ pub(super) fn config() -> Result<Config, String> {
     Ok(config)
 }
 
-/// Compiles a module on that many threads; `None` for one for each core.
-pub fn compile(bytes: &[u8], threads: Option<NonZeroUsize>) -> Result<wasmtime::Module, Error> {
+/// Compiles a module by these means.
+pub fn compile(bytes: &[u8], means: &Means) -> Result<wasmtime::Module, Error> {
     let engine = engine()?;
-    compiled(bytes, threads, || wasmtime::Module::from_binary(engine, bytes))
+    compiled(bytes, means, || wasmtime::Module::from_binary(engine, bytes))
 }
 
 /// Compiles a module for another processor, as the bytes that are kept of it.
 pub(super) fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    compiled(bytes, None, || engine.precompile_module(bytes))
+    compiled(bytes, &Means::default(), || engine.precompile_module(bytes))
 }
 
 fn compiled<T: Send>(
     bytes: &[u8],
-    threads: Option<NonZeroUsize>,
+    means: &Means,
     compile: impl FnOnce() -> wasmtime::Result<T> + Send,
 ) -> Result<T, Error> {
     magic::check(bytes).map_err(|what| Error::Module(what.into()))?;
     let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let most = threads.map_or_else(cores, NonZeroUsize::get);
+    let most = means.threads.map_or_else(cores, NonZeroUsize::get);
     let threads = if bytes.len() < SMALL { 1 } else { most };
-    in_pool(threads, compile)
-        .map_err(|e| Error::Module(format!("no threads to compile with: {e}")))?
-        .map_err(|e| {
-            Error::Module(if is_out_of_memory(&e) {
-                format!("the module cannot be compiled: {}", one_line(&e))
-            } else if is_cut_off(bytes) {
-                magic::CUT_OFF.into()
-            } else if let Some(missing) = proposals::missing(bytes) {
-                missing
-            } else {
-                format!("not a valid WebAssembly module: {}", one_line(&e))
-            })
+    let watch = Watch::begin(bytes, means).map_err(|error| {
+        Error::Module(format!("the memory that compiling takes cannot be told: {error}"))
+    })?;
+    let made = in_pool(threads, &watch, compile)
+        .map_err(|e| Error::Module(format!("no threads to compile with: {e}")))?;
+    watch.end();
+    made.or_else(|panic| match (panic.downcast_ref::<TooMuchMemory>(), means.memory) {
+        (Some(TooMuchMemory), Some(memory)) => Err(Error::Module(format!(
+            "compiling the module takes more memory than the option compile_memory allows, {memory} bytes"
+        ))),
+        _ => resume_unwind(panic),
+    })?
+    .map_err(|e| {
+        Error::Module(if is_out_of_memory(&e) {
+            format!("the module cannot be compiled: {}", one_line(&e))
+        } else if is_cut_off(bytes) {
+            magic::CUT_OFF.into()
+        } else if let Some(missing) = proposals::missing(bytes) {
+            missing
+        } else {
+            format!("not a valid WebAssembly module: {}", one_line(&e))
         })
+    })
 }
 
-/// Runs `work` in a rayon pool of its own, all threads of which are gone when this returns.
+/// Runs `work` in a rayon pool of its own, all threads of which are gone when this returns, also when it panics.
 ///
 /// wasmtime hands functions to rayon. Its global pool would lose its threads at the next fork and hang
 /// the compile after that. The threads are joined, which rayon's own ways of ending a pool do not do: one
@@ -76,18 +88,24 @@ fn compiled<T: Send>(
 #[allow(clippy::disallowed_methods, reason = "the threads end before the process can fork")]
 fn in_pool<R: Send>(
     threads: usize,
+    watch: &Watch,
     work: impl FnOnce() -> R + Send,
-) -> Result<R, rayon::ThreadPoolBuildError> {
+) -> Result<std::thread::Result<R>, rayon::ThreadPoolBuildError> {
     let mut handles = Vec::with_capacity(threads);
     let built = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .spawn_handler(|thread| {
-            handles.push(std::thread::Builder::new().spawn(|| thread.run())?);
+            let watch = watch.clone();
+            let run = || {
+                watch.install();
+                thread.run();
+            };
+            handles.push(std::thread::Builder::new().spawn(run)?);
             Ok(())
         })
         .build();
     // Dropping the pool tells its threads to end.
-    let result = built.map(|pool| pool.install(work));
+    let result = built.map(|pool| pool.install(|| catch_unwind(AssertUnwindSafe(work))));
     for handle in handles {
         let _ = handle.join();
     }

@@ -23,6 +23,7 @@ use wasm_encoder::{
 };
 use wasmtime::{ExternType, Func, FuncType, ImportType, Instance, InstancePre, Linker, Ref, Store};
 
+use super::compiling::Means;
 use super::engine::{compile, engine};
 use crate::abi::{HOST_FUNCTIONS, HostFunction};
 use crate::error::{Error, one_line};
@@ -81,7 +82,7 @@ pub fn linked() -> Result<&'static InstancePre<State>, Error> {
 }
 
 fn link() -> Result<InstancePre<State>, Error> {
-    let module = compile(&binary(), None)?;
+    let module = compile(&binary(), &Means::default())?;
     let mut linker = Linker::new(engine()?);
     hostcall::add_beginnings_to_linker(&mut linker, functions())
         .and_then(|()| linker.instantiate_pre(&module))

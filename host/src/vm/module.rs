@@ -207,6 +207,7 @@ impl Module {
             let now = host.wall_clock() / NANOS_PER_SECOND;
             presence.code(&self.code.digest, self.memory_limit, now);
         }
+        let began = host.monotonic_clock();
         let beside = usize::from(self.linked.has_front());
         let mut store = store(&self.info, host, Limiter::new(self.memory_limit, beside, own))?;
         let start = StartCode { limit_ms: self.info.time_limits.of(Callback::Start) };
@@ -225,6 +226,9 @@ impl Module {
         state.allocate = allocate.map(Box::new);
         let sequences = Sequences::new(&instance, &exports, &mut store)?;
         start.run(&instance, &mut store)?;
+        if let Some(presence) = store.data().own.presence() {
+            presence.started(host.monotonic_clock().saturating_sub(began));
+        }
         Ok(Vm {
             store,
             exports,

@@ -23,6 +23,7 @@ use wasm_encoder::{
 };
 use wasmtime::{Caller, Extern, Instance, Linker, Store, TypedFunc};
 
+use super::compiling::Means;
 use super::engine::{compile, engine};
 use super::exports::{Exports, OnHeaders, typed};
 use super::run::{begin_callback, end_callback};
@@ -218,7 +219,7 @@ fn module(shape: Shape) -> Result<wasmtime::Module, Error> {
     if let Some(known) = modules.get(&shape) {
         return Ok(known.clone());
     }
-    let made = compile(&Builder::new(shape).binary(), None)?;
+    let made = compile(&Builder::new(shape).binary(), &Means::default())?;
     modules.insert(shape, made.clone());
     Ok(made)
 }

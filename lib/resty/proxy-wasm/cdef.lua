@@ -101,6 +101,9 @@ typedef struct rpw_presence_t {
     double traps;
     double loading;
     double loading_since;
+    uint32_t loading_stage;
+    uint32_t loading_compiled;
+    uint32_t loading_functions;
     double error_at;
 } rpw_presence_t;
 typedef struct rpw_options_t {
@@ -204,6 +207,7 @@ int32_t rpw_cache_dir(const char *path,
                       size_t path_length,
                       struct rpw_error_t *error);
 int32_t rpw_compile_threads(uint32_t threads);
+int32_t rpw_compile_memory(uint64_t bytes);
 int32_t rpw_context_new(const struct rpw_plugin_t *plugin,
                         const char *configuration,
                         size_t configuration_length,

@@ -75,6 +75,13 @@ local function hexadecimal(bytes, size)
     return concat(out)
 end
 
+-- What a load in the background is at.
+local STAGES = { [0] = "queued", "reading", "waiting", "compiling", "finishing" }
+
+local function is_compiling(row)
+    return row.loading > 0 and row.loading_functions > 0
+end
+
 -- The plugins, by name, each with the workers that have it.
 function _M.plugins()
     if lib.rpw_presences(presences_slot, size_slot, error_slot) < 0 then
@@ -101,6 +108,9 @@ function _M.plugins()
             memory_limit = row.memory_limit,
             traps = row.traps,
             loading_since = row.loading > 0 and row.loading_since or nil,
+            loading_stage = row.loading > 0 and STAGES[row.loading_stage] or nil,
+            functions = is_compiling(row) and row.loading_functions or nil,
+            functions_compiled = is_compiling(row) and row.loading_compiled or nil,
             last_error = has_failed and ffi_str(row.error, row.error_length) or nil,
             last_error_at = has_failed and row.error_at or nil,
         }

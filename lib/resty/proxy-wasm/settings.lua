@@ -50,6 +50,14 @@ local function is_thread_count(value)
         format("a whole number from 1 to %d", MAX_THREADS)
 end
 
+local MIN_COMPILE = 1024 ^ 2
+local MAX_COMPILE = 1024 ^ 4
+
+local function is_compile_memory(value)
+    local size = bytes(value)
+    return size and size >= MIN_COMPILE and size <= MAX_COMPILE, [[a size from "1m" to "1024g"]]
+end
+
 local function is_eviction(value)
     return value == "none" or value == "lru", [["none" or "lru"]]
 end
@@ -64,6 +72,7 @@ local CHECKS = {
     cache_dir = is_absolute_path,
     filter_store = is_absolute_path,
     compile_threads = is_thread_count,
+    compile_memory = is_compile_memory,
     shared_memory = is_size,
     eviction = is_eviction,
     body_limit = is_body_limit,
@@ -151,6 +160,9 @@ function _M.apply(opts)
     end
     if opts.compile_threads then
         lib.rpw_compile_threads(opts.compile_threads)
+    end
+    if opts.compile_memory then
+        lib.rpw_compile_memory(bytes(opts.compile_memory))
     end
     if opts.shared_memory and not share(bytes(opts.shared_memory)) then
         return nil, "failed to set shared_memory: " .. clib.last_error()

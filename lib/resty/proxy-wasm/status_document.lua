@@ -136,6 +136,16 @@ function keep(answer) {
   before = answer;
 }
 
+function state(answer, worker) {
+  if (!worker.loading_since) return worker.state;
+  const since = Math.max(0, Math.round(answer.now - worker.loading_since));
+  const made = element("td", "", worker.loading_stage + " for " + since + " s");
+  if (worker.functions) {
+    made.append(": " + count(worker.functions_compiled) + " of " + count(worker.functions) + " functions",
+      meter(worker.functions_compiled, worker.functions, "functions compiled in " + worker.pid));
+  }
+  return made;
+}
 function card(answer, plugin) {
   const name = plugin.name, made = element("section", "card"), workers = plugin.workers;
   const top = add(element("div", "top"), element("h2", "", name));
@@ -166,7 +176,9 @@ function card(answer, plugin) {
   });
   const loads = of(answer, "proxy_wasm_loads_total", name).filter(m => m.value)
     .map(m => m.labels.origin + " " + count(m.value));
+  const starts = of(answer, "proxy_wasm_vm_start_seconds", name)[0];
   other.append(element("h3", "", "Totals"), table(["", ""], [
+    ["VMs started", starts && starts.count ? count(starts.count) + ", in " + seconds(starts.sum / starts.count) : "0"],
     ["VMs lost", count(sum(of(answer, "proxy_wasm_traps_total", name)))],
     ["limits", limits.join(", ") || "none"],
     ["calls", calls.join(", ") || "none"],
@@ -186,8 +198,7 @@ function card(answer, plugin) {
 
   made.append(element("h3", "", "Workers"), table(
     ["pid", "state", "since", "contexts", "streams", "memory", "of", "VMs lost"],
-    workers.map(worker => [worker.pid, worker.state + (worker.loading_since
-      ? " for " + Math.max(0, Math.round(answer.now - worker.loading_since)) + " s" : ""),
+    workers.map(worker => [worker.pid, state(answer, worker),
       worker.since ? clock(worker.since) : "", worker.contexts, worker.streams,
       bytes(worker.memory), add(element("td"), document.createTextNode(bytes(worker.memory_limit)),
         meter(worker.memory, worker.memory_limit, "memory of " + worker.pid)), worker.traps])));
