@@ -39,7 +39,12 @@ cp "$dir/nginx.conf" "$dir/template.conf"
 python3 "$root/bench/module.py" "${MIB:-19}" >"$dir/large.wasm"
 printf 'one worker, a module of %d bytes\n' "$(stat -c %s "$dir/large.wasm")"
 serve 1
+read -r worker _ <"/proc/$master/task/$master/children" || true
+memory() { awk -v field="$1:" '$1 == field { print $2 }' "/proc/$worker/status"; }
+before=$(memory VmRSS)
 python3 "$root/bench/loading.py" "$port" "$dir/large.wasm"
+printf 'memory of the worker (RSS), KiB: %d before, %d at the most, %d after both loads\n' "$before" "$(memory VmHWM)" \
+    "$(memory VmRSS)"
 printf 'one plugin more of it, ms: %s\n' "$(get /vm)"
 quit_nginx
 

@@ -87,6 +87,11 @@ def look(browser, url, folder):
                  "no sparkline moves")
     assert browser.run("return document.querySelectorAll('rect.bar').length") > 0, "no histogram"
 
+    cell = browser.run("const cell = state({ now: 10 }, { pid: 1, loading_since: 5, loading_stage: 'compiling', "
+                       "functions: 200, functions_compiled: 50 });"
+                       "return [cell.textContent, cell.querySelector('.meter div').style.width]")
+    assert cell == ["compiling for 5 s: 50 of 200 functions", "25%"], cell
+
     browser.screenshot(folder, "status-light")
     light = browser.run("return getComputedStyle(document.body).backgroundColor")
     browser.devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])

@@ -57,7 +57,7 @@ pub fn python() -> Command {
 /// How long anything that should happen soon may take on a busy machine.
 pub fn patience() -> Duration {
     let given = std::env::var("RPW_PATIENCE").ok().and_then(|seconds| seconds.parse().ok());
-    Duration::from_secs(given.unwrap_or(if valgrind() { 180 } else { 20 }))
+    Duration::from_secs(given.unwrap_or(if valgrind() { 180 } else { 120 }))
 }
 
 /// Polls until `probe` answers, or gives up when [`patience`] runs out.
