@@ -1,5 +1,6 @@
 //! Runs the lock of the shared memory, and the reads without it, in all orders of loads and stores that the memory model of
-//! Rust allows, which are more than any processor shows. `cargo run --release --manifest-path loom/Cargo.toml`.
+//! Rust allows, which are more than any processor shows. `cargo run --release --manifest-path loom/Cargo.toml [-- NAME]`
+//! runs all models or those whose names hold NAME.
 //!
 //! The files under test are the product's. What they stand on is replaced: the atomics by loom's, the mapping by a few nodes
 //! of those (`region.rs`), the system's word on whether a process lives by a number. Threads stand for processes.
@@ -21,11 +22,14 @@ mod peek;
 mod replace;
 #[path = "../../src/shm/table.rs"]
 mod table;
+#[path = "../../src/shm/wake.rs"]
+mod wake;
 
 mod region;
 
 mod store {
     pub type Cas = u32;
+    pub type Address = u32;
 }
 
 mod limits {
@@ -144,6 +148,10 @@ fn killed(region: &Region, me: usize, written: usize) {
 }
 
 fn model(name: &str, preemptions: usize, run: impl Fn() + Send + Sync + 'static) {
+    if std::env::args().nth(1).is_some_and(|wanted| !name.contains(&wanted)) {
+        return;
+    }
+    let begin = std::time::Instant::now();
     let orders = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let count = orders.clone();
     let mut builder = loom::model::Builder::new();
@@ -153,7 +161,8 @@ fn model(name: &str, preemptions: usize, run: impl Fn() + Send + Sync + 'static)
         count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         run();
     });
-    println!("{name}: {} orders", orders.load(std::sync::atomic::Ordering::Relaxed));
+    let orders = orders.load(std::sync::atomic::Ordering::Relaxed);
+    println!("{name}: {orders} orders, {:.0?}", begin.elapsed());
 }
 
 /// A memory with one entry of version 1.
@@ -171,6 +180,21 @@ fn at_once<T: Send + 'static>(runs: Vec<Box<dyn FnOnce() -> T + Send>>) -> Vec<T
 
 fn main() {
     // Preemptions: the more there may be, the more orders are tried, and the longer it takes.
+    model("one says where it is woken, one makes a plan", 3, || {
+        let memory = Arc::new(Memory::default());
+        let [makes, comes] = [1, 2].map(|number| Region::new(&memory, number));
+        let sees = at_once(vec![
+            Box::new(move || {
+                makes.header().plans.store(1, Release);
+                makes.addresses() == [7]
+            }),
+            Box::new(move || {
+                comes.set_address(2, 7);
+                comes.last_plan() == 1
+            }) as Box<dyn FnOnce() -> bool + Send>,
+        ]);
+        assert_ne!(sees, [false, false], "each misses the other");
+    });
     for (name, in_place, preemptions) in
         [("replaced in place", true, 2), ("moved to another node", false, 1)]
     {

@@ -33,6 +33,7 @@ pub struct Memory {
 pub struct Header {
     pub evicts: AtomicU32,
     pub newest: AtomicU32,
+    pub plans: AtomicU32,
     pub journal: Journal,
     pub processes: [AtomicU64; 4],
     pub wakes: [AtomicU32; 4],

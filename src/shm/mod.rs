@@ -26,6 +26,7 @@ mod sync;
 mod table;
 mod upstream;
 mod verify;
+mod wake;
 
 use std::hash::Hasher as _;
 use std::io;
@@ -33,11 +34,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 pub use own::Own;
-pub use plan::PlanNumber;
 pub use process::{generation, watch_forks};
 pub use region::Region;
 pub use repair::Repair;
 pub use upstream::CallKind;
+pub use wake::PlanNumber;
 
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;

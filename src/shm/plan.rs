@@ -1,15 +1,12 @@
-//! Which module a plugin was replaced with at run time, for all workers to follow, and where each of them is woken.
+//! Which module a plugin was replaced with at run time, for all workers to follow.
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::Shared;
 use super::node::Kind;
-use super::process::Process;
+use super::wake::PlanNumber;
 use crate::limits;
 use crate::store::{Address, Refusal};
-
-/// Counts plans: a later one has a larger number.
-pub type PlanNumber = u32;
 
 /// Bytes of the number in front of a plan.
 const NUMBER: usize = size_of::<PlanNumber>();
@@ -17,7 +14,7 @@ const NUMBER: usize = size_of::<PlanNumber>();
 impl Shared {
     /// The number of the last plan of any plugin; 0 when there is none. Takes no lock.
     pub fn last_plan(&self) -> PlanNumber {
-        self.region.header().plans.load(Acquire)
+        self.region.last_plan()
     }
 
     /// Makes a plan for the plugins of that name, in place of the one before. Returns its number.
@@ -50,22 +47,16 @@ impl Shared {
         }))
     }
 
-    /// Says where this process is woken.
+    /// Says where this process is woken. A plan that was made before is the last one from then on; whoever makes a later one
+    /// finds the address.
     pub fn set_address(&self, address: Address) -> Result<(), Refusal> {
         let number = self.region.number()?;
-        if let Some(place) = self.region.header().wakes.get(number as usize - 1) {
-            place.store(address, Relaxed);
-        }
+        self.region.set_address(number, address);
         Ok(())
     }
 
     /// Where the processes that live are woken.
     pub fn addresses(&self) -> Vec<Address> {
-        let header = self.region.header();
-        let all = header.processes.iter().zip(&header.wakes);
-        let living = all.filter(|(process, wake)| {
-            wake.load(Relaxed) != 0 && !Process::from_bits(process.load(Relaxed)).is_gone()
-        });
-        living.map(|(_, wake)| wake.load(Relaxed)).collect()
+        self.region.addresses()
     }
 }
