@@ -38,12 +38,12 @@ setup_toolchain() {
     fi
     toolchain=$tools/rust/usr
     if [[ ! -e $toolchain/bin/cargo ]]; then
-        unpack_debian_toolchain
+        unpack_debian_toolchain "$1"
     fi
 }
 
 # Debian's rustc-web, cargo-web and rust-web-src: a compiler, and the sources of the standard library that it was built
-# with. They cannot be installed beside rustup, so they are unpacked.
+# with, for the target $1. They cannot be installed beside rustup, so they are unpacked.
 unpack_debian_toolchain() {
     local package packages
     say "rustc-web, cargo-web, rust-web-src of Debian"

@@ -113,6 +113,8 @@ check_installs() {
     check_rpm
     check_rock
     check_tarballs
+    check_busybox "$target"
+    check_bookworm_image
     check_upgrade
 }
 
