@@ -8,7 +8,8 @@
 
 local collectgarbage = collectgarbage
 
-local WEIGHT_KIB = 1
+-- What one takes of a worker: docs/operations.md, made by bench/sizes.sh.
+local WEIGHT_KIB = 0.5
 local CHECK_EVERY = 32
 -- A step does at most this much: a longer one would be felt by the requests that wait.
 local LONGEST_STEP_KIB = 2048
