@@ -27,8 +27,8 @@
 #                those that have a budget are counted
 #
 # Environment: REQUESTS that are counted (500; of `each` eight times as many, for whole cycles of Lua's
-# collector), WARM_UP requests before (2000; LuaJIT compiles meanwhile), PORT (8089), RPW_NGINX (nginx). Needs a built library
-# (./build.sh build), valgrind, python3, wat2wasm (Debian: valgrind, python3, wabt).
+# collector), WARM_UP requests before (2000; LuaJIT compiles meanwhile), PORT (8089), RPW_NGINX (nginx), LIBRARY_DIR (where
+# the library is, such as that of a package; the built one). Needs a built library (./build.sh build), valgrind, python3, wat2wasm (Debian: valgrind, python3, wabt).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 

@@ -19,8 +19,8 @@ prepare() {
     for command in "$nginx" "$@"; do
         command -v "$command" >/dev/null || die "$command is missing"
     done
-    library_dir=$("$root/tools/target-dir")/release
-    [[ -e $library_dir/libresty_proxy_wasm.so ]] || die "no library: run ./build.sh build first"
+    library_dir=${LIBRARY_DIR:-$("$root/tools/target-dir")/release}
+    [[ -e $library_dir/libresty_proxy_wasm.so ]] || die "no library in $library_dir: run ./build.sh build first"
 
     dir=$(mktemp -d)
     trap stop_nginx EXIT

@@ -18,7 +18,8 @@
 # A real nginx has one worker, pinned to core 0; wrk loads it from core 1 over kept-alive connections. bench/measure.sh says
 # how it is measured.
 #
-# Environment: ROUNDS (5), DURATION of a measurement in seconds (4), CONNECTIONS (16), PORT (8089), RPW_NGINX (nginx).
+# Environment: ROUNDS (5), DURATION of a measurement in seconds (4), CONNECTIONS (16), PORT (8089), RPW_NGINX (nginx),
+# LIBRARY_DIR (where the library is, such as that of a package).
 # Needs a built library (./build.sh build), wrk, taskset, wat2wasm (Debian: wrk, util-linux, wabt), two idle cores.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
