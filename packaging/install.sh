@@ -45,12 +45,14 @@ is_ours() {
     */proxy-wasm.lua) grep -qsF 'resty.proxy-wasm.' "$1" ;;
     *.lua) grep -qsF 'rpw_abi' "${1%/resty/proxy-wasm/*}/resty/proxy-wasm/clib.lua" ;;
     */demo/*) true ;;
-    *.so | *.h) grep -qsF 'rpw_abi' "$1" ;;
+    # busybox's grep looks at no line behind a zero byte.
+    *.so) tr '\0' '\n' <"$1" | grep -qF 'rpw_abi' ;;
+    *.h) grep -qsF 'rpw_abi' "$1" ;;
     *) grep -qsi 'proxy-wasm' "$1" ;;
     esac
 }
 
-# Removes a file, and the folders above it that are then empty, up to the folder of its kind.
+# Removes a file, and the folders above it that are then empty, up to a folder that stays.
 remove() {
     rm -f "$1"
     folder=${1%/*}
@@ -59,18 +61,17 @@ remove() {
     done
 }
 
-# Calls a function for each file: mode, source, destination, folder of the kind.
+# Calls a function for each file: mode, source, destination, and the folder that is not this module's.
 each_file() {
     while read -r kind mode from name; do
-        from=$root/$from
+        from=$root/$from stays=''
         case $kind in
         lua) folder=${LUADIR:-$lua} ;;
         lib) folder=${LIBDIR:-$lib} from=${RPW_LIBRARY:-$from} ;;
         include) folder=${INCLUDEDIR:-$include} ;;
-        demo) folder=${DEMODIR:-$demo} ;;
+        demo) folder=${DEMODIR:-$demo} stays=${DEMODIR:-${demo%/*/*}} ;;
         esac
-        folder=${DESTDIR:-}$folder
-        "$1" "$mode" "$from" "$folder/$name" "$folder"
+        "$1" "$mode" "$from" "${DESTDIR:-}$folder/$name" "${DESTDIR:-}${stays:-$folder}"
     done <<EOF
 $(distributed_files "$root")
 EOF

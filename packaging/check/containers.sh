@@ -33,8 +33,10 @@ check_bookworm_image() {
 # A root $1 with the commands of busybox and nothing else, as Alpine has them, and OpenResty's folder.
 new_busybox_root() {
     command_from busybox busybox-static
-    mkdir -p "$1"/{bin,proc,tmp,download,usr/local/openresty/lualib}
+    mkdir -p "$1"/{bin,proc,tmp,download,usr/local/openresty/{lualib,include,share}}
     cp "$(command -v busybox)" "$1/bin/busybox"
+    mkdir "$1/dev"
+    mknod -m 666 "$1/dev/null" c 1 3
     chroot "$1" /bin/busybox --install -s /bin
 }
 
@@ -52,6 +54,8 @@ check_busybox() {
     fi
     [[ -x $root/usr/local/openresty/lualib/libresty_proxy_wasm.so ]] || die "the library was not installed"
     tar -xJf "$out"/lua-resty-proxy-wasm-[0-9]*-"$1".tar.xz -C "$root/tmp" --strip-components=1
+    # Over itself, which it must know again.
+    inside "$root" sh /tmp/install.sh >/dev/null
     inside "$root" sh /tmp/install.sh --remove >/dev/null
     diff <(echo "$before") <(files_of "$root") || die "install.sh --remove left files behind"
     rm -rf "$root"

@@ -230,7 +230,7 @@ check_tarballs() {
     serve_demo "$root" /usr/local/share/lua-resty-proxy-wasm/demo
     inside "$root" sh -c '/download/lua-resty-proxy-wasm-*-linux-gnu/install.sh --remove'
     diff <(echo "$before" | grep -v '/usr/local/') <(files_of "$root" | grep -v '/usr/local/')
-    if find "$root/usr/local" -type f | grep .; then
+    if find "$root/usr/local" -type f -o -name '*proxy*' | grep .; then
         die "install.sh --remove left files behind"
     fi
 
