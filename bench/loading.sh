@@ -45,7 +45,7 @@ before=$(memory VmRSS)
 python3 "$root/bench/loading.py" "$port" "$dir/large.wasm"
 printf 'memory of the worker (RSS), KiB: %d before, %d at the most, %d after both loads\n' "$before" "$(memory VmHWM)" \
     "$(memory VmRSS)"
-printf 'one plugin more of it, ms: %s\n' "$(get /vm)"
+printf 'one plugin more of it, ms, least and median: %s\n' "$(get /vm)"
 quit_nginx
 
 cp "$dir/template.conf" "$dir/nginx.conf"
@@ -59,8 +59,8 @@ until [[ $(grep -c 'compiled in\|shared with another' "$dir/error.log") == 4 ]];
     sleep 0.2
 done
 grep -o 'wasm plugin "large": .*ms' "$dir/error.log"
-printf 'one plugin more of it, ms: %s\n' "$(get /vm)"
-[[ -z ${MODULE:-} ]] || printf 'one plugin more of %s, ms: %s\n' "$MODULE" "$(get "/vm?file=$MODULE")"
+printf 'one plugin more of it, ms, least and median: %s\n' "$(get /vm)"
+[[ -z ${MODULE:-} ]] || printf 'one plugin more of %s, ms, least and median: %s\n' "$MODULE" "$(get "/vm?file=$MODULE")"
 printf '%-8s %12s %12s %12s %26s\n' pid "RSS KiB" "PSS KiB" "private KiB" "code: RSS, PSS KiB"
 read -ra workers <"/proc/$master/task/$master/children" || true
 for worker in "${workers[@]}"; do
