@@ -14,6 +14,7 @@ mod entry;
 mod errors;
 mod message;
 mod metadata;
+mod naming;
 mod pool;
 mod request;
 #[cfg(feature = "grpc")]

@@ -1,9 +1,10 @@
 //! Reading attributes and properties of the host for a guest, and the account of what that costs.
 
-use super::headers;
 use crate::abi::Attribute;
+use crate::effect::{EffectKind, Effects};
 use crate::guest::{State, Stream};
 use crate::limits;
+use crate::ports::{Host, RequestId};
 
 /// The warning when [`limits::VARIABLE_BYTES`] would be passed.
 pub const TOO_MANY: &str =
@@ -44,7 +45,23 @@ pub fn property(state: &State, path: &[u8]) -> Option<Vec<u8>> {
 pub fn request_path(state: &State) -> Option<Vec<u8>> {
     let stream = state.stream().filter(|s| has_room(s, 0))?;
     let mut path = Vec::new();
-    headers::path_now(&*state.host, &stream.effects, stream.request, &mut path);
+    path_now(&*state.host, &stream.effects, stream.request, &mut path);
     charge(state, &path);
     Some(path)
+}
+
+/// Path and query of a request. The host does what a callback wrote when the callback has returned.
+pub fn path_now(host: &dyn Host, effects: &Effects, request: RequestId, out: &mut Vec<u8>) {
+    let written = effects.iter().filter(|effect| effect.kind == EffectKind::SetPath).last();
+    match written {
+        Some(effect) => {
+            out.clear();
+            out.extend_from_slice(effect.value);
+        }
+        None => {
+            if !host.attribute(request, Attribute::RequestPath, out) {
+                out.clear();
+            }
+        }
+    }
 }

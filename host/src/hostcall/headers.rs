@@ -3,13 +3,11 @@
 use wasmtime::Caller;
 
 use super::memory::{Answer, give, give_bytes, give_current, slice, split, write_u32};
-use super::trailers;
+use super::{attribute, trailers};
 use crate::abi::{Attribute, MapType, Status, Version};
 use crate::codec::header_map;
-use crate::effect::{EffectKind, Effects};
 use crate::grpc::Event;
 use crate::guest::{Return, State};
-use crate::ports::{Host, RequestId};
 use crate::snapshot::HeaderMap;
 
 pub use self::write::{
@@ -139,7 +137,7 @@ fn request_headers(state: &mut State) -> Option<&mut HeaderMap> {
         if host.attribute(request, Attribute::RequestAuthority, &mut value) {
             headers.push(AUTHORITY, &value);
         }
-        path_now(&**host, &stream.effects, request, &mut value);
+        attribute::path_now(&**host, &stream.effects, request, &mut value);
         let headers = &mut stream.request_headers;
         headers.push(b":path", &value);
         host.request_headers(request, headers);
@@ -151,20 +149,4 @@ fn request_headers(state: &mut State) -> Option<&mut HeaderMap> {
         }
     }
     Some(&mut stream.request_headers)
-}
-
-/// Path and query of a request. The host does what a callback wrote when the callback has returned.
-pub fn path_now(host: &dyn Host, effects: &Effects, request: RequestId, out: &mut Vec<u8>) {
-    let written = effects.iter().filter(|effect| effect.kind == EffectKind::SetPath).last();
-    match written {
-        Some(effect) => {
-            out.clear();
-            out.extend_from_slice(effect.value);
-        }
-        None => {
-            if !host.attribute(request, Attribute::RequestPath, out) {
-                out.clear();
-            }
-        }
-    }
 }

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use sha2::{Digest as _, Sha256};
 use wasmtime::{Config, Engine};
 
-use super::cache::{CodeStore, StoreError, entry_name_of};
+use super::code_store::{CodeStore, StoreError};
 use super::profile::Profile;
 use super::{engine, entry};
 use crate::codec::hex;
@@ -97,7 +97,7 @@ impl Baseline {
 
     /// The name of a module's entry.
     pub(super) fn entry_name(&self, digest: &[u8; 32]) -> Result<String, Error> {
-        Ok(entry_name_of(digest, self.engine()?))
+        Ok(entry::name(digest, self.engine()?))
     }
 
     /// Compiles a module for a store that has no good entry of it.
@@ -137,7 +137,7 @@ pub fn examine(name: &str, content: &[u8]) -> Result<EntryState, Error> {
     if is_alien || !name.is_ascii() {
         return Ok(EntryState::Alien);
     }
-    let state = if name == entry_name_of(&digest, engine::engine()?) {
+    let state = if name == entry::name(&digest, engine::engine()?) {
         EntryState::Own
     } else {
         let mut of = None;

@@ -1,9 +1,7 @@
 //! Compiled code, found again by the digest of its module: in memory, and in a store that outlives the process.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::fs::File;
-use std::hash::{Hash, Hasher};
 use std::io;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt as _;
@@ -12,16 +10,15 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 use rustc_hash::FxBuildHasher;
 use sha2::{Digest as _, Sha256};
-use wasmtime::Engine;
 
 use super::baseline::BASELINES;
 use super::code::{Code, Digest};
 use super::compiling::{Means, Progress, Stage};
+use super::code_store::{CodeStore, StoreError, Turn};
 use super::engine::engine;
 use super::entry;
 use super::front;
 use super::profile::Profile;
-use crate::codec::hex;
 use crate::error::Error;
 
 /// All code that lives in this process. Memory holds what some plugin still uses and nothing else.
@@ -48,26 +45,6 @@ pub struct Sources<'a> {
     pub progress: Option<&'a Arc<Progress>>,
 }
 
-/// A turn to compile a module: others wait until it is dropped.
-pub type Turn = Box<dyn Any + Send>;
-
-/// Where entries are kept beyond the life of a process.
-///
-/// # Safety
-/// What `read` returns is machine code that will be run. An implementor gives out nothing that anyone but this user
-/// of the system, or root, can have written.
-#[allow(unsafe_code, reason = "an implementor vouches for code that is run")]
-pub unsafe trait CodeStore {
-    /// The entry of that name, `None` when there is none.
-    fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Keeps an entry, made of these parts, in place of one of that name: as a whole or not at all.
-    fn write(&self, name: &str, parts: [&[u8]; 2]) -> Result<(), StoreError>;
-    /// Waits until no other process compiles the module of that entry; `None` where that cannot be told.
-    fn turn(&self, _name: &str) -> Option<Turn> {
-        None
-    }
-}
-
 /// Compiled code in files of memory that processes share.
 ///
 /// # Safety
@@ -81,17 +58,6 @@ pub unsafe trait Images {
     fn make(&self, name: &str, parts: [&[u8]; 2]) -> io::Result<File>;
     /// Waits until no other process compiles the module of that name; `None` where that cannot be told.
     fn turn(&self, name: &str) -> Option<Turn>;
-}
-
-/// Why a store did not do what it was asked; neither keeps a module from being loaded.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StoreError {
-    /// The store as a whole is of no use to this process now.
-    Unusable(String),
-    /// This process may read entries, and not write them.
-    ReadOnly(String),
-    /// This entry cannot be trusted.
-    Entry(String),
 }
 
 /// See [`Cache::load`].
@@ -316,29 +282,6 @@ impl Search<'_> {
     }
 }
 
-/// The module, and all that its code depends on: the versions of this library and of wasmtime, wasmtime's settings, and
-/// what the processor can do.
 fn entry_name(digest: &Digest) -> Result<String, Error> {
-    Ok(entry_name_of(digest, engine()?))
-}
-
-/// The same, for code that this engine compiles.
-pub(super) fn entry_name_of(digest: &Digest, engine: &Engine) -> String {
-    let mut maker = Maker(Sha256::new_with_prefix(env!("CARGO_PKG_VERSION")));
-    engine.precompile_compatibility_hash().hash(&mut maker);
-    let maker = &maker.0.finalize()[..8];
-    format!("{}-{}.cwasm", hex::encode(digest), hex::encode(maker))
-}
-
-/// The hashers of the standard library may change with its version, and a name must not.
-struct Maker(Sha256);
-
-impl Hasher for Maker {
-    fn write(&mut self, bytes: &[u8]) {
-        self.0.update(bytes);
-    }
-
-    fn finish(&self) -> u64 {
-        unreachable!("the digest is taken instead")
-    }
+    Ok(entry::name(digest, engine()?))
 }

@@ -7,14 +7,40 @@
 //! | 8 | the code's length, little endian |
 //! | 32 | SHA-256 of the entry's name, the 24 bytes above, and the code |
 
+use std::hash::{Hash as _, Hasher};
+
 use sha2::{Digest as _, Sha256};
+use wasmtime::Engine;
 
 use super::profile::Profile;
+use crate::codec::hex;
 
 /// Its last byte is the number of this format, and of the profile's meaning.
 const MAGIC: [u8; 8] = *b"rpwcode\x04";
 const DIGEST: usize = 24;
 const HEADER: usize = DIGEST + 32;
+
+/// The name of an entry: the module, and all that its code depends on: the versions of this library and of wasmtime,
+/// wasmtime's settings, and what the processor can do.
+pub fn name(digest: &[u8; 32], engine: &Engine) -> String {
+    let mut maker = Maker(Sha256::new_with_prefix(env!("CARGO_PKG_VERSION")));
+    engine.precompile_compatibility_hash().hash(&mut maker);
+    let maker = &maker.0.finalize()[..8];
+    format!("{}-{}.cwasm", hex::encode(digest), hex::encode(maker))
+}
+
+/// The hashers of the standard library may change with its version, and a name must not.
+struct Maker(Sha256);
+
+impl Hasher for Maker {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        unreachable!("the digest is taken instead")
+    }
+}
 
 /// What stands in front of the code in the entry of that name.
 pub fn header(name: &str, profile: Profile, code: &[u8]) -> [u8; HEADER] {
