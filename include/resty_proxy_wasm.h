@@ -269,6 +269,16 @@
 #define RPW_WORK_REDIS 11
 
 /**
+ * Connections for gRPC.
+ */
+#define RPW_CONNECTION_GRPC 1
+
+/**
+ * Connections to Redis servers.
+ */
+#define RPW_CONNECTION_REDIS 2
+
+/**
  * `rpw_call_advance`: receive more.
  */
 #define RPW_CALL_RECEIVE 1
@@ -327,6 +337,28 @@ typedef struct rpw_error_t {
 } rpw_error_t;
 
 /**
+ * What a call's connection must send.
+ */
+typedef struct rpw_io_t {
+    /**
+     * The bytes.
+     */
+    const char *data;
+    /**
+     * How many.
+     */
+    size_t length;
+    /**
+     * 1 when the connection may serve another call.
+     */
+    int32_t reusable;
+    /**
+     * Milliseconds to sleep before more is received; 0 as a rule.
+     */
+    uint32_t rest_ms;
+} rpw_io_t;
+
+/**
  * What a function of Lua answers. Lent until the next call.
  */
 typedef struct rpw_result_t {
@@ -368,129 +400,6 @@ typedef struct rpw_pair_t {
      */
     const char *value;
 } rpw_pair_t;
-
-/**
- * Functions of nginx and ngx_lua, each named as there. All are required.
- *
- * Sources: nginx `src/http/ngx_http_request.c`; ngx_lua `src/ngx_http_lua_{variable,log,headers,phase,
- * misc,semaphore,
- * worker}.c`.
- */
-typedef struct rpw_nginx_t {
-    /**
-     * `ngx_http_cleanup_add`
-     */
-    void *(*cleanup_add)(void*, size_t);
-    /**
-     * `ngx_http_lua_ffi_raw_log`
-     */
-    int (*raw_log)(void*, int, const uint8_t*, size_t);
-    /**
-     * `ngx_http_lua_ffi_errlog_get_sys_filter_level`
-     */
-    int (*log_level)(void*);
-    /**
-     * `ngx_http_lua_ffi_var_get`
-     */
-    int (*var_get)(void*,
-                   const uint8_t*,
-                   size_t,
-                   uint8_t*,
-                   int,
-                   const uint8_t**,
-                   size_t*,
-                   const char**);
-    /**
-     * `ngx_http_lua_ffi_var_set`
-     */
-    int (*var_set)(void*,
-                   const uint8_t*,
-                   size_t,
-                   uint8_t*,
-                   const uint8_t*,
-                   size_t,
-                   uint8_t*,
-                   size_t*);
-    /**
-     * `ngx_http_lua_ffi_req_get_headers_count`
-     */
-    int (*headers_count)(void*, int, int*);
-    /**
-     * `ngx_http_lua_ffi_req_get_headers`
-     */
-    int (*headers)(void*, struct rpw_pair_t*, int, int);
-    /**
-     * `ngx_http_lua_ffi_get_phase`
-     */
-    int (*phase)(void*, const char**);
-    /**
-     * `ngx_http_lua_ffi_headers_sent`
-     */
-    int (*headers_sent)(void*);
-    /**
-     * `ngx_http_lua_ffi_get_resp_status`
-     */
-    int (*response_status)(void*);
-    /**
-     * `ngx_http_lua_ffi_sema_post`
-     */
-    int (*semaphore_post)(void*, int);
-    /**
-     * `ngx_http_lua_ffi_get_resp_header`
-     */
-    int (*response_header)(void*, const uint8_t*, size_t, uint8_t*, void*, int, const char**);
-    /**
-     * `ngx_http_lua_ffi_set_resp_header`
-     */
-    int (*set_response_header)(void*,
-                               const uint8_t*,
-                               size_t,
-                               int,
-                               const uint8_t*,
-                               size_t,
-                               void*,
-                               size_t,
-                               int,
-                               const char**);
-    /**
-     * `ngx_list_push`
-     */
-    void *(*list_push)(void*);
-    /**
-     * `ngx_palloc`
-     */
-    void *(*palloc)(void*, size_t);
-    /**
-     * `ngx_http_lua_ffi_worker_exiting`
-     */
-    int (*worker_exiting)(void);
-    /**
-     * `ngx_http_core_module`
-     */
-    const void *core_module;
-} rpw_nginx_t;
-
-/**
- * What a call's connection must send.
- */
-typedef struct rpw_io_t {
-    /**
-     * The bytes.
-     */
-    const char *data;
-    /**
-     * How many.
-     */
-    size_t length;
-    /**
-     * 1 when the connection may serve another call.
-     */
-    int32_t reusable;
-    /**
-     * Milliseconds to sleep before more is received; 0 as a rule.
-     */
-    uint32_t rest_ms;
-} rpw_io_t;
 
 /**
  * A bucket of a histogram.
@@ -750,6 +659,107 @@ typedef struct rpw_flags_t {
 } rpw_flags_t;
 
 /**
+ * Functions of nginx and ngx_lua, each named as there. All are required.
+ *
+ * Sources: nginx `src/http/ngx_http_request.c`; ngx_lua `src/ngx_http_lua_{variable,log,headers,phase,
+ * misc,semaphore,
+ * worker}.c`.
+ */
+typedef struct rpw_nginx_t {
+    /**
+     * `ngx_http_cleanup_add`
+     */
+    void *(*cleanup_add)(void*, size_t);
+    /**
+     * `ngx_http_lua_ffi_raw_log`
+     */
+    int (*raw_log)(void*, int, const uint8_t*, size_t);
+    /**
+     * `ngx_http_lua_ffi_errlog_get_sys_filter_level`
+     */
+    int (*log_level)(void*);
+    /**
+     * `ngx_http_lua_ffi_var_get`
+     */
+    int (*var_get)(void*,
+                   const uint8_t*,
+                   size_t,
+                   uint8_t*,
+                   int,
+                   const uint8_t**,
+                   size_t*,
+                   const char**);
+    /**
+     * `ngx_http_lua_ffi_var_set`
+     */
+    int (*var_set)(void*,
+                   const uint8_t*,
+                   size_t,
+                   uint8_t*,
+                   const uint8_t*,
+                   size_t,
+                   uint8_t*,
+                   size_t*);
+    /**
+     * `ngx_http_lua_ffi_req_get_headers_count`
+     */
+    int (*headers_count)(void*, int, int*);
+    /**
+     * `ngx_http_lua_ffi_req_get_headers`
+     */
+    int (*headers)(void*, struct rpw_pair_t*, int, int);
+    /**
+     * `ngx_http_lua_ffi_get_phase`
+     */
+    int (*phase)(void*, const char**);
+    /**
+     * `ngx_http_lua_ffi_headers_sent`
+     */
+    int (*headers_sent)(void*);
+    /**
+     * `ngx_http_lua_ffi_get_resp_status`
+     */
+    int (*response_status)(void*);
+    /**
+     * `ngx_http_lua_ffi_sema_post`
+     */
+    int (*semaphore_post)(void*, int);
+    /**
+     * `ngx_http_lua_ffi_get_resp_header`
+     */
+    int (*response_header)(void*, const uint8_t*, size_t, uint8_t*, void*, int, const char**);
+    /**
+     * `ngx_http_lua_ffi_set_resp_header`
+     */
+    int (*set_response_header)(void*,
+                               const uint8_t*,
+                               size_t,
+                               int,
+                               const uint8_t*,
+                               size_t,
+                               void*,
+                               size_t,
+                               int,
+                               const char**);
+    /**
+     * `ngx_list_push`
+     */
+    void *(*list_push)(void*);
+    /**
+     * `ngx_palloc`
+     */
+    void *(*palloc)(void*, size_t);
+    /**
+     * `ngx_http_lua_ffi_worker_exiting`
+     */
+    int (*worker_exiting)(void);
+    /**
+     * `ngx_http_core_module`
+     */
+    const void *core_module;
+} rpw_nginx_t;
+
+/**
  * A value of shared data.
  */
 typedef struct rpw_value_t {
@@ -997,6 +1007,32 @@ extern "C" {
 int32_t rpw_abi(void);
 
 /**
+ * A function that was handed out is called now.
+ *
+ * # Returns
+ * `RPW_CONTINUE`.
+ */
+int32_t rpw_foreign_begin(uint32_t id);
+
+/**
+ * Ends a function that was run: hands its guest the result.
+ *
+ * # Arguments
+ * `ok`: 1, or 0 when it failed. `yielded`: 1 when nginx did something else meanwhile, so that its time does not count.
+ * `result` is copied.
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_ERROR` when the guest failed.
+ * # Safety
+ * `result` has the given length.
+ */
+int32_t rpw_foreign_end(uint32_t id,
+                        int32_t ok,
+                        int32_t yielded,
+                        const char *result,
+                        size_t result_length,
+                        struct rpw_error_t *error);
+
+/**
  * Keeps compiled modules in a folder from now on, until `rpw_setup` is called for another Lua VM.
  *
  * The folder is made (mode 0755) when it is not there; its parent must be. A process reads entries that its own user
@@ -1036,6 +1072,176 @@ int32_t rpw_compile_threads(uint32_t threads);
  * `RPW_CONTINUE`.
  */
 int32_t rpw_compile_memory(uint64_t bytes);
+
+/**
+ * Takes what a call's connection received, and gives what must be sent.
+ *
+ * # Arguments
+ * `eof`: 1 when nothing more will be received. At first nothing is received.
+ * # Returns
+ * `RPW_CALL_RECEIVE`, `RPW_CALL_DONE` (then `rpw_call_end`), both with what must be sent first in `*io`, good until the
+ * next call of this function for that id; `RPW_CALL_GONE` when nobody waits for the call any more; `RPW_ERROR`.
+ * # Safety
+ * `data` has the given length; the others are valid.
+ */
+int32_t rpw_call_advance(uint32_t id,
+                         const char *data,
+                         size_t data_length,
+                         int32_t eof,
+                         struct rpw_io_t *io,
+                         struct rpw_error_t *error);
+
+/**
+ * Judges the address of the upstream of a call, or of a connection for gRPC, see `rpw_work_t`. One that is gone is refused.
+ *
+ * # Arguments
+ * `grpc`: 1 for a connection.
+ * # Returns
+ * 1 when the call may be made to it, 0 when not; `RPW_ERROR` when it is no address.
+ * # Safety
+ * `address` has the given length.
+ */
+int32_t rpw_call_permits(uint32_t id,
+                         int32_t grpc,
+                         const char *address,
+                         size_t address_length,
+                         struct rpw_error_t *error);
+
+/**
+ * Begins a call anew on another connection: the one that it was sent on had been closed meanwhile.
+ *
+ * # Returns
+ * `RPW_CONTINUE`.
+ */
+int32_t rpw_call_restart(uint32_t id);
+
+/**
+ * A call over which the library speaks TLS has its connection.
+ *
+ * # Arguments
+ * `kept`: 1 for a connection that was kept, in the pool that `rpw_work_next` named.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` when TLS cannot begin: no certificate can have that name.
+ * # Safety
+ * `error` is NULL or valid.
+ */
+int32_t rpw_call_connected(uint32_t id, int32_t kept, struct rpw_error_t *error);
+
+/**
+ * The connection of such a call was kept for others; to be called before `rpw_call_end`.
+ *
+ * # Returns
+ * `RPW_CONTINUE`.
+ */
+int32_t rpw_call_kept(uint32_t id);
+
+/**
+ * Ends a call: tells its guest what came of it.
+ *
+ * # Arguments
+ * `word`: empty, or what failed outside of HTTP: "resolver", "connect", "tls", "timeout", "closed". `details`: more about
+ * it, for the error log.
+ * # Returns
+ * `RPW_CONTINUE`; `RPW_ERROR` when the guest failed.
+ * # Safety
+ * The strings have the given lengths.
+ */
+int32_t rpw_call_end(uint32_t id,
+                     const char *word,
+                     size_t word_length,
+                     const char *details,
+                     size_t details_length,
+                     struct rpw_error_t *error);
+
+/**
+ * Says that a connection is there.
+ *
+ * # Arguments
+ * `protocol`: `RPW_CONNECTION_GRPC` or `RPW_CONNECTION_REDIS`.
+ * # Returns
+ * `RPW_CONTINUE`; then `rpw_connection_next`.
+ * # Errors
+ * `RPW_ERROR` when guests cannot be told what came of it.
+ * # Safety
+ * `error` is NULL or valid.
+ */
+int32_t rpw_connection_connected(int32_t protocol, uint32_t id, struct rpw_error_t *error);
+
+/**
+ * Takes what a connection received, and tells guests of it.
+ *
+ * # Arguments
+ * `protocol`: as for `rpw_connection_connected`. `eof`: 1 when nothing more will be received.
+ * # Returns
+ * `RPW_CONTINUE`, with the milliseconds to sleep before more is received in `io->rest_ms`; `RPW_WORK_STOP` when the
+ * connection is to be closed.
+ * # Errors
+ * `RPW_ERROR` when guests cannot be told.
+ * # Safety
+ * `data` has the given length; `io` and `error` are valid.
+ */
+int32_t rpw_connection_receive(int32_t protocol,
+                               uint32_t id,
+                               const char *data,
+                               size_t data_length,
+                               int32_t eof,
+                               struct rpw_io_t *io,
+                               struct rpw_error_t *error);
+
+/**
+ * Says what a connection must send, and when to ask again.
+ *
+ * # Arguments
+ * `protocol`: as for `rpw_connection_connected`. `ready`: 1 when all that was to be sent before is, so that there may be more.
+ * # Returns
+ * `RPW_WORK_WAIT`: send what is in `*io`, good until the next call of this function, after the rest that it says, then wait for
+ * `*wait_ms` or until `rpw_work_next` names the connection. `RPW_WORK_STOP`: send that and close the connection.
+ * # Errors
+ * `RPW_ERROR` when guests cannot be told of calls whose time is over.
+ * # Safety
+ * `io`, `wait_ms` and `error` are valid.
+ */
+int32_t rpw_connection_next(int32_t protocol,
+                            uint32_t id,
+                            int32_t ready,
+                            struct rpw_io_t *io,
+                            uint32_t *wait_ms,
+                            struct rpw_error_t *error);
+
+/**
+ * Says that a connection was not made, or broke.
+ *
+ * # Arguments
+ * `protocol`: as for `rpw_connection_connected`. `word`: "resolver", "connect", "tls", "timeout" or "closed". `details`: more
+ * about it.
+ * # Returns
+ * `RPW_CONTINUE`.
+ * # Errors
+ * `RPW_ERROR` when guests cannot be told.
+ * # Safety
+ * The strings have the given lengths; `error` is NULL or valid.
+ */
+int32_t rpw_connection_failed(int32_t protocol,
+                              uint32_t id,
+                              const char *word,
+                              size_t word_length,
+                              const char *details,
+                              size_t details_length,
+                              struct rpw_error_t *error);
+
+/**
+ * Says that the worker is to end: its connections close as soon as they have no calls.
+ *
+ * # Arguments
+ * `protocol`: as for `rpw_connection_connected`.
+ * # Returns
+ * `RPW_CONTINUE`; then `rpw_work_next` says which to look at.
+ * # Safety
+ * `error` is NULL or valid.
+ */
+int32_t rpw_connection_end_soon(int32_t protocol, struct rpw_error_t *error);
 
 /**
  * Makes a plugin context: proxy_on_context_create, proxy_on_vm_start, proxy_on_configure.
@@ -1101,97 +1307,6 @@ int32_t rpw_foreign_function(const char *name,
  * `caller` is NULL, or lives until this is called again, or `rpw_setup`.
  */
 int32_t rpw_foreign_caller(rpw_caller_t caller);
-
-/**
- * Takes the functions of nginx over. To be called once for each Lua VM: a reload brings a new one, which begins
- * without a folder for compiled modules and without names of upstreams and of foreign functions.
- *
- * # Returns
- * `RPW_CONTINUE`, or `RPW_ERROR` when a function is missing.
- * # Safety
- * `functions` is valid for the call and its members are what their names say.
- */
-int32_t rpw_setup(const struct rpw_nginx_t *functions,
-                  struct rpw_error_t *error);
-
-/**
- * Says that a connection is there.
- *
- * # Returns
- * `RPW_CONTINUE`; then `rpw_grpc_next`.
- * # Errors
- * `RPW_ERROR` when guests cannot be told what came of it.
- * # Safety
- * `error` is NULL or valid.
- */
-int32_t rpw_grpc_connected(uint32_t id, struct rpw_error_t *error);
-
-/**
- * Takes what a connection received, and tells guests of it.
- *
- * # Arguments
- * `eof`: 1 when nothing more will be received.
- * # Returns
- * `RPW_CONTINUE`, with the milliseconds to sleep before more is received in `*rest_ms`, 0 as a rule.
- * # Errors
- * `RPW_ERROR` when guests cannot be told.
- * # Safety
- * `data` has the given length; `rest_ms` and `error` are NULL or valid.
- */
-int32_t rpw_grpc_receive(uint32_t id,
-                         const char *data,
-                         size_t data_length,
-                         int32_t eof,
-                         uint32_t *rest_ms,
-                         struct rpw_error_t *error);
-
-/**
- * Says what a connection must send, and when to ask again.
- *
- * # Arguments
- * `ready`: 1 when all that was to be sent before is, so that there may be more.
- * # Returns
- * `RPW_WORK_WAIT`: send what is in `*io`, good until the next call of this function, after the rest that it says, then wait for
- * `*wait_ms` or until `RPW_WORK_WAKE`. `RPW_WORK_STOP`: send that and close the connection.
- * # Errors
- * `RPW_ERROR` when guests cannot be told of calls whose time is over.
- * # Safety
- * `io`, `wait_ms` and `error` are valid.
- */
-int32_t rpw_grpc_next(uint32_t id,
-                      int32_t ready,
-                      struct rpw_io_t *io,
-                      uint32_t *wait_ms,
-                      struct rpw_error_t *error);
-
-/**
- * Says that a connection was not made, or broke.
- *
- * # Arguments
- * `word`: "resolver", "connect", "timeout" or "closed". `details`: more about it.
- * # Returns
- * `RPW_CONTINUE`.
- * # Errors
- * `RPW_ERROR` when guests cannot be told.
- * # Safety
- * The strings have the given lengths; `error` is NULL or valid.
- */
-int32_t rpw_grpc_failed(uint32_t id,
-                        const char *word,
-                        size_t word_length,
-                        const char *details,
-                        size_t details_length,
-                        struct rpw_error_t *error);
-
-/**
- * Says that the worker is to end: its connections close as soon as they have no calls.
- *
- * # Returns
- * `RPW_CONTINUE`; then `rpw_work_next` says which to look at.
- * # Safety
- * `error` is NULL or valid.
- */
-int32_t rpw_grpc_end_soon(struct rpw_error_t *error);
 
 /**
  * Takes every line of a response header away.
@@ -1446,83 +1561,6 @@ int32_t rpw_plugin_name(const struct rpw_plugin_t *plugin, const char **name, si
 void rpw_plugin_free(struct rpw_plugin_t *plugin);
 
 /**
- * Says that a connection is there.
- *
- * # Returns
- * `RPW_CONTINUE`; then `rpw_redis_next`.
- * # Errors
- * `RPW_ERROR` when guests cannot be told that TLS cannot be spoken.
- * # Safety
- * `error` is NULL or valid.
- */
-int32_t rpw_redis_connected(uint32_t id, struct rpw_error_t *error);
-
-/**
- * Takes what a connection received, and tells guests of it.
- *
- * # Arguments
- * `eof`: 1 when nothing more will be received.
- * # Returns
- * `RPW_CONTINUE`, with the milliseconds to sleep before more is received in `io->rest_ms`; `RPW_WORK_STOP` when the
- * connection is to be closed.
- * # Errors
- * `RPW_ERROR` when guests cannot be told.
- * # Safety
- * `data` has the given length; `io` and `error` are valid.
- */
-int32_t rpw_redis_receive(uint32_t id,
-                          const char *data,
-                          size_t data_length,
-                          int32_t eof,
-                          struct rpw_io_t *io,
-                          struct rpw_error_t *error);
-
-/**
- * Says what a connection must send, and when to ask again.
- *
- * # Returns
- * `RPW_WORK_WAIT`: send what is in `*io`, good until the next call of this function, then wait for `*wait_ms` or until
- * `RPW_WORK_REDIS`. `RPW_WORK_STOP`: close the connection.
- * # Errors
- * `RPW_ERROR` when guests cannot be told of calls whose time is over.
- * # Safety
- * `io`, `wait_ms` and `error` are valid.
- */
-int32_t rpw_redis_next(uint32_t id,
-                       struct rpw_io_t *io,
-                       uint32_t *wait_ms,
-                       struct rpw_error_t *error);
-
-/**
- * Says that a connection was not made, or broke.
- *
- * # Arguments
- * `word`: "resolver", "connect", "tls", "timeout" or "closed". `details`: more about it.
- * # Returns
- * `RPW_CONTINUE`.
- * # Errors
- * `RPW_ERROR` when guests cannot be told.
- * # Safety
- * The strings have the given lengths; `error` is NULL or valid.
- */
-int32_t rpw_redis_failed(uint32_t id,
-                         const char *word,
-                         size_t word_length,
-                         const char *details,
-                         size_t details_length,
-                         struct rpw_error_t *error);
-
-/**
- * Says that the worker is to end: its connections close as soon as they have no calls.
- *
- * # Returns
- * `RPW_CONTINUE`; then `rpw_work_next` says which to look at.
- * # Safety
- * `error` is NULL or valid.
- */
-int32_t rpw_redis_end_soon(struct rpw_error_t *error);
-
-/**
  * Tells where to look whether plugins were replaced: a number that changes with each replacement in this process.
  *
  * # Returns
@@ -1644,20 +1682,26 @@ int32_t rpw_udp_peer(int32_t port,
                      struct rpw_error_t *error);
 
 /**
- * Judges the address of the upstream of a call, or of a connection for gRPC, see `rpw_work_t`.
+ * Says that a semaphore which the library may know is about to be freed.
  *
- * # Arguments
- * `grpc`: 1 for a connection.
  * # Returns
- * 1 when the call may be made to it, 0 when not; `RPW_ERROR` when it is no address.
+ * Nothing.
  * # Safety
- * `address` has the given length.
+ * None: the pointer is only compared.
  */
-int32_t rpw_call_permits(uint32_t id,
-                         int32_t grpc,
-                         const char *address,
-                         size_t address_length,
-                         struct rpw_error_t *error);
+void rpw_semaphore_gone(void *semaphore);
+
+/**
+ * Takes the functions of nginx over. To be called once for each Lua VM: a reload brings a new one, which begins
+ * without a folder for compiled modules and without names of upstreams and of foreign functions.
+ *
+ * # Returns
+ * `RPW_CONTINUE`, or `RPW_ERROR` when a function is missing.
+ * # Safety
+ * `functions` is valid for the call and its members are what their names say.
+ */
+int32_t rpw_setup(const struct rpw_nginx_t *functions,
+                  struct rpw_error_t *error);
 
 /**
  * Tells Lua VMs apart: those of one nginx since its start, by which plans of another configuration are known.
@@ -1931,16 +1975,6 @@ int32_t rpw_call_rules(const struct rpw_pair_t *list,
 void rpw_version(struct rpw_version_t *version);
 
 /**
- * Says that a semaphore which the library may know is about to be freed.
- *
- * # Returns
- * Nothing.
- * # Safety
- * None: the pointer is only compared.
- */
-void rpw_semaphore_gone(void *semaphore);
-
-/**
  * Tells where to look whether there is work: not 0 when `rpw_work_next` should be called.
  *
  * # Returns
@@ -1974,98 +2008,6 @@ int32_t rpw_work_listen(void *semaphore);
 int32_t rpw_work_next(int32_t turn,
                       struct rpw_work_t *work,
                       struct rpw_error_t *error);
-
-/**
- * Takes what a call's connection received, and gives what must be sent.
- *
- * # Arguments
- * `eof`: 1 when nothing more will be received. At first nothing is received.
- * # Returns
- * `RPW_CALL_RECEIVE`, `RPW_CALL_DONE` (then `rpw_call_end`), both with what must be sent first in `*io`, good until the
- * next call of this function for that id; `RPW_CALL_GONE` when nobody waits for the call any more; `RPW_ERROR`.
- * # Safety
- * `data` has the given length; the others are valid.
- */
-int32_t rpw_call_advance(uint32_t id,
-                         const char *data,
-                         size_t data_length,
-                         int32_t eof,
-                         struct rpw_io_t *io,
-                         struct rpw_error_t *error);
-
-/**
- * Begins a call anew on another connection: the one that it was sent on had been closed meanwhile.
- *
- * # Returns
- * `RPW_CONTINUE`.
- */
-int32_t rpw_call_restart(uint32_t id);
-
-/**
- * A call over which the library speaks TLS has its connection.
- *
- * # Arguments
- * `kept`: 1 for a connection that was kept, in the pool that `rpw_work_next` named.
- * # Returns
- * `RPW_CONTINUE`.
- * # Errors
- * `RPW_ERROR` when TLS cannot begin: no certificate can have that name.
- * # Safety
- * `error` is NULL or valid.
- */
-int32_t rpw_call_connected(uint32_t id, int32_t kept, struct rpw_error_t *error);
-
-/**
- * The connection of such a call was kept for others; to be called before `rpw_call_end`.
- *
- * # Returns
- * `RPW_CONTINUE`.
- */
-int32_t rpw_call_kept(uint32_t id);
-
-/**
- * Ends a call: tells its guest what came of it.
- *
- * # Arguments
- * `word`: empty, or what failed outside of HTTP: "resolver", "connect", "tls", "timeout", "closed". `details`: more about
- * it, for the error log.
- * # Returns
- * `RPW_CONTINUE`; `RPW_ERROR` when the guest failed.
- * # Safety
- * The strings have the given lengths.
- */
-int32_t rpw_call_end(uint32_t id,
-                     const char *word,
-                     size_t word_length,
-                     const char *details,
-                     size_t details_length,
-                     struct rpw_error_t *error);
-
-/**
- * A function that was handed out is called now.
- *
- * # Returns
- * `RPW_CONTINUE`.
- */
-int32_t rpw_foreign_begin(uint32_t id);
-
-/**
- * Ends a function that was run: hands its guest the result.
- *
- * # Arguments
- * `ok`: 1, or 0 when it failed. `yielded`: 1 when nginx did something else meanwhile, so that its time does not count.
- * `result` is copied.
- * # Returns
- * `RPW_CONTINUE`; `RPW_ERROR` when the guest failed.
- * # Safety
- * `result` has the given length.
- */
-int32_t rpw_foreign_end(uint32_t id,
-                        int32_t ok,
-                        int32_t yielded,
-                        const char *result,
-                        size_t result_length,
-                        struct rpw_error_t *error);
 
 /**
  * To be called when a worker starts: makes the VMs and plugin contexts of the master again in this process.

@@ -1,7 +1,6 @@
 //! Attributes of requests as nginx variables.
 
-use super::types;
-use super::variables;
+use super::{types, variables};
 use crate::abi::Attribute;
 use crate::codec::header;
 use crate::limits;

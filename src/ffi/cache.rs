@@ -4,20 +4,21 @@ use std::ffi::{OsStr, c_char};
 use std::num::{NonZeroU64, NonZeroUsize};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, LazyLock};
 
+use super::boundary::boundary;
+use super::failure::Failure;
 use super::images::Siblings;
-use super::shared::shared;
-use super::{Failure, RPW_CONTINUE, boundary, lua_vm, plugin, process, rpw_error_t, types};
+use super::process::PROCESS;
+use super::types::{self, RPW_CONTINUE, rpw_error_t};
+use super::{failures, forks, lua_vm};
 use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::ports::Host;
 use crate::store::Counters as _;
-use crate::vm::{Cache, Code, CodeStore, Loaded, Origin, Progress, Sources};
+use crate::vm::{Code, CodeStore, Loaded, Origin, Progress, Sources};
 use proxy_wasm_host::folder::Folder;
-
-static CACHE: LazyLock<Cache> = LazyLock::new(Cache::default);
 
 /// Keeps compiled modules in a folder from now on, until `rpw_setup` is called for another Lua VM.
 ///
@@ -113,7 +114,7 @@ pub(super) fn find(
     let set = lua_vm::read(|settings| (settings.folder.clone(), settings.compile_memory));
     let (folder, memory) = set.unwrap_or_default();
     let start = host.monotonic_clock();
-    let loaded = CACHE.load(
+    let loaded = PROCESS.cache.load(
         bytes,
         Sources {
             store: folder.as_deref().map(|folder| folder as &dyn CodeStore),
@@ -139,7 +140,7 @@ impl Found {
         if is_first {
             self.tell(name);
         }
-        if let Some(shared) = shared() {
+        if let Some(shared) = PROCESS.shared.get() {
             // What one has loaded is in memory for those that come after it.
             let origin = if is_first { self.loaded.origin } else { Origin::Memory };
             if let Some(presence) = shared.own(name).presence() {
@@ -157,7 +158,7 @@ impl Found {
             let path = folder.path().display();
             if let Some(cause) = &loaded.bad_entry {
                 let text = format!("cache entry {path}/{cause}; the module was compiled again");
-                plugin::log(name, LogLevel::Warn, &text);
+                failures::log(name, LogLevel::Warn, &text);
             }
             let unusable = loaded.unusable.as_ref();
             let unusable =
@@ -165,9 +166,9 @@ impl Found {
             let complaint = unusable.or_else(|| loaded.not_kept.clone());
             if let Some(complaint) = complaint
                 && let Some(vm) = lua_vm::current()
-                && vm.complained.swap(process::current(), Ordering::Relaxed) != process::current()
+                && vm.complained.swap(forks::process(), Ordering::Relaxed) != forks::process()
             {
-                plugin::log(name, LogLevel::Warn, &format!("cache_dir {path} {complaint}"));
+                failures::log(name, LogLevel::Warn, &format!("cache_dir {path} {complaint}"));
             }
         }
         let what = match loaded.origin {
@@ -177,6 +178,6 @@ impl Found {
             Origin::Compiled => "compiled",
         };
         let text = format!("{what} in {} ms", self.nanoseconds / NANOS_PER_MS);
-        plugin::log(name, LogLevel::Info, &text);
+        failures::log(name, LogLevel::Info, &text);
     }
 }

@@ -4,10 +4,12 @@ use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::request::Seat;
-use super::ticker::{self, Entry};
+use super::failure::Failure;
+use super::process::PROCESS;
+use super::request::Participation;
+use super::ticker::Entry;
 use super::worker::{self, Worker};
-use super::{Failure, connection, nginx, request_line};
+use super::{connection, nginx, request_line};
 use crate::abi::LogLevel;
 use crate::ports::RequestId;
 
@@ -38,11 +40,11 @@ unsafe extern "C" fn on_request_freed(data: *mut c_void) {
 fn end(worker: &Worker, request: RequestId) {
     let _below = worker.entries.enter_from_nginx();
     // The streams of this request were run in this process, so its ticker is there.
-    let _running = ticker::enter(Entry::Request);
+    let _running = PROCESS.ticker.enter(Entry::Request);
     // The record stays while the streams end: they may read the path that a filter wrote.
     let mut streams = worker.requests.take_streams(request);
-    for (context, seat) in streams.drain(..) {
-        if let Seat::Stream(stream) | Seat::LeftOut(stream) = seat {
+    for (context, participation) in streams.drain(..) {
+        if let Participation::Stream(stream) | Participation::LeftOut(stream) = participation {
             worker.endings.end_stream(Some(request), context, stream);
         }
     }

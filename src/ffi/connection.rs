@@ -10,8 +10,8 @@
 use std::ffi::{c_int, c_void};
 use std::num::NonZeroUsize;
 
-use super::{nginx, variables};
-use crate::ports::{Host, RequestId};
+use super::{nginx, request_line, variables};
+use crate::ports::RequestId;
 
 /// The beginning of `ngx_http_request_t`.
 #[repr(C)]
@@ -34,17 +34,17 @@ const SIGNATURE: u32 = 0x5054_5448;
 
 /// Closes the connection of a request that nginx is about to free, when the response on it was shorter than its length.
 pub fn close_if_short(request: RequestId) {
-    shut_down(request, |host, main| is_short(host, main));
+    shut_down(request, is_short);
 }
 
 /// Closes the connection of a request that a filter has closed. nginx does it by itself where it is told by a status; from
 /// `header_filter` it may keep the connection and send nothing, and the client would take the next response for this one.
 pub fn close(request: RequestId) {
-    shut_down(request, |_, main| main == request && is_of_http1(request));
+    shut_down(request, |main| main == request && is_of_http1(request));
 }
 
 /// `is_due` is asked with the request that the client sent.
-fn shut_down(request: RequestId, is_due: impl FnOnce(&dyn Host, RequestId) -> bool) {
+fn shut_down(request: RequestId, is_due: impl FnOnce(RequestId) -> bool) {
     let pointer = request.0.get() as *const Request;
     // SAFETY: nginx frees the request after this call. Both structures have begun like this since nginx 0.3. A connection
     // that has a request points to the one that the client sent, which lives for as long as its subrequests.
@@ -60,9 +60,7 @@ fn shut_down(request: RequestId, is_due: impl FnOnce(&dyn Host, RequestId) -> bo
             return;
         }
         let main = NonZeroUsize::new(of_client as usize).map(RequestId);
-        if let (Ok(host), Some(main)) = (nginx::host(), main)
-            && is_due(host.as_ref(), main)
-        {
+        if main.is_some_and(is_due) {
             libc::shutdown(connection.socket, libc::SHUT_RDWR);
         }
     }
@@ -73,11 +71,11 @@ fn is_of_http1(request: RequestId) -> bool {
     variables::read(request, b"server_protocol", &mut value) && value.starts_with(b"HTTP/1")
 }
 
-fn is_short(host: &dyn Host, request: RequestId) -> bool {
+fn is_short(request: RequestId) -> bool {
     let mut value = Vec::new();
     let of_http1 = is_of_http1(request)
-        && !matches!(host.response_status(request), 100..=199 | 204 | 304)
-        && !host.is_head(request);
+        && !matches!(nginx::response_status(request), 100..=199 | 204 | 304)
+        && !request_line::is_head_or_variable(request);
     let mut number = |name: &[u8]| {
         let found = variables::read(request, name, &mut value);
         found.then(|| std::str::from_utf8(&value).ok()?.parse::<u64>().ok()).flatten()

@@ -1,58 +1,19 @@
 //! Plugin contexts: configuring and freeing.
 
-use std::cell::RefCell;
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::{Rc, Weak};
 
-use smallvec::SmallVec;
-
+use super::boundary::guest_boundary;
+use super::failure::Failure;
+use super::objects::{rpw_context_t, rpw_plugin_t};
 use super::ticker::Entry;
-use super::{
-    Failure, RPW_CONTINUE, RPW_ERROR, RPW_FAILS_OPEN, RPW_NEED_INTERPRETER, RPW_REWRITES_BODIES,
-    RPW_TAKES_REQUEST_BODY, RPW_TAKES_RESPONSE_BODY, guest_boundary, handle, rpw_error_t,
-    rpw_plugin_t, types, upstreams, worker,
+use super::types::{
+    self, RPW_CONTINUE, RPW_ERROR, RPW_FAILS_OPEN, RPW_NEED_INTERPRETER, RPW_REWRITES_BODIES,
+    RPW_TAKES_REQUEST_BODY, RPW_TAKES_RESPONSE_BODY, rpw_error_t,
 };
+use super::{handle, upstreams, worker};
 use crate::abi::Callback;
-use crate::ports::RequestId;
 use crate::vm::Context;
-
-/// A plugin context. When its plugin is replaced, another takes its place for the requests that come.
-#[allow(non_camel_case_types, reason = "the name that C and Lua see")]
-pub struct rpw_context_t {
-    /// So that a plugin is found whose handle Lua has let go of.
-    _plugin: Rc<rpw_plugin_t>,
-    current: RefCell<Rc<Context>>,
-    /// Those that were replaced, as long as requests have them.
-    past: RefCell<SmallVec<[Weak<Context>; 1]>>,
-}
-
-impl rpw_context_t {
-    /// What new requests get.
-    pub(super) fn current(&self) -> Rc<Context> {
-        self.current.borrow().clone()
-    }
-
-    /// What a request has, or gets.
-    pub(super) fn of(&self, request: RequestId) -> Rc<Context> {
-        if self.past.borrow().is_empty() {
-            return self.current();
-        }
-        let mut past = self.past.borrow_mut();
-        past.retain(|context| context.strong_count() > 0);
-        let mut found = past.iter().rev().filter_map(Weak::upgrade);
-        found
-            .find(|context| worker::with(|worker| worker.requests.seat(request, context)).is_some())
-            .unwrap_or_else(|| self.current())
-    }
-
-    /// Puts another in its place. Returns the one that was there, to be ended.
-    pub(super) fn replace(&self, with: Rc<Context>) -> Rc<Context> {
-        let before = self.current.replace(with);
-        self.past.borrow_mut().push(Rc::downgrade(&before));
-        before
-    }
-}
 
 /// Makes a plugin context: proxy_on_context_create, proxy_on_vm_start, proxy_on_configure.
 ///
@@ -82,12 +43,7 @@ pub unsafe extern "C" fn rpw_context_new(
         if interpreted == 0 && upstreams::may_call_lua(current.module()) {
             return Ok(RPW_NEED_INTERPRETER);
         }
-        let made = Rc::new(rpw_context_t {
-            current: RefCell::new(Context::new(&current, configuration)?),
-            past: RefCell::default(),
-            _plugin: plugin.clone(),
-        });
-        plugin.add_context(&made);
+        let made = rpw_context_t::new(&plugin, Context::new(&current, configuration)?);
         // SAFETY: checked above.
         unsafe { *context = handle::give(made) };
         Ok(RPW_CONTINUE)

@@ -6,11 +6,11 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
-use super::{nginx, work};
+use super::nginx;
 use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::ports::RequestId;
-use crate::vm::{Context, StreamRef};
+use crate::vm::{Context, Plugin, StreamRef};
 
 enum Ending {
     Context(Rc<Context>),
@@ -42,15 +42,9 @@ impl Endings {
         !self.0.borrow().is_empty()
     }
 
-    /// Does what waits, as far as it can be done now.
-    #[inline]
-    pub fn run(&self) {
-        if self.any() {
-            self.run_all();
-        }
-    }
-
-    fn run_all(&self) {
+    /// Does what waits, as far as it can be done now. `keep` is given plugins whose contexts have not ended yet.
+    #[cold]
+    pub fn run(&self, keep: impl Fn(&Rc<Plugin>)) {
         for ending in self.0.take() {
             let context = match &ending {
                 Ending::Context(context) | Ending::Stream(context, _) => context,
@@ -63,7 +57,7 @@ impl Endings {
                 Ending::Context(context) => {
                     report(None, &context, context.drop_by_owner());
                     if context.plugin().awaits_ends() {
-                        work::keep(context.plugin());
+                        keep(context.plugin());
                     }
                 }
                 // The request is freed, so its streams cannot be told from which one they were.

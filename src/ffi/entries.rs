@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use super::Failure;
+use super::failure::Failure;
 use crate::limits;
 
 /// Who called the library.

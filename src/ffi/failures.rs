@@ -1,4 +1,4 @@
-//! What the error log is told of background jobs that fail.
+//! What the error log is told of plugins, and of background jobs that fail.
 
 use std::fmt;
 
@@ -7,6 +7,11 @@ use crate::abi::LogLevel;
 use crate::callout::{self, FailureKind};
 use crate::error::Error;
 use crate::vm::Plugin;
+
+/// Writes a line about the plugin of that name.
+pub fn log(name: &str, level: LogLevel, text: &str) {
+    nginx::log(None, level, format!("wasm plugin \"{name}\": {text}").as_bytes());
+}
 
 /// A callback failed.
 pub fn report(plugin: &Plugin, error: &Error) {

@@ -6,27 +6,12 @@
 use std::ffi::c_char;
 use std::sync::atomic::Ordering;
 
+use super::boundary::boundary;
 use super::entries::Caller;
-use super::{Failure, RPW_CONTINUE, boundary, lua_vm, rpw_error_t, types, worker};
+use super::failure::Failure;
+use super::types::{self, RPW_CONTINUE, rpw_caller_t, rpw_error_t, rpw_result_t};
+use super::{lua_vm, worker};
 use crate::ports::{ForeignError, ForeignKind};
-
-/// What a function of Lua answers. Lent until the next call.
-#[allow(non_camel_case_types, reason = "the name that C and Lua see")]
-#[repr(C)]
-pub struct rpw_result_t {
-    /// The result.
-    pub data: *const c_char,
-    /// Its bytes.
-    pub length: usize,
-}
-
-/// Calls a function of Lua: its name, its arguments, both lent, and where to put its result. 0, or not 0 when it failed.
-///
-/// It never raises an error and never yields.
-#[allow(non_camel_case_types, reason = "the name that C and Lua see")]
-pub type rpw_caller_t = Option<
-    unsafe extern "C" fn(*const c_char, usize, *const c_char, usize, *mut rpw_result_t) -> i32,
->;
 
 /// Names a function that guests may call, until `rpw_setup` is called for another Lua VM.
 ///

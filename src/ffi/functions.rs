@@ -4,9 +4,10 @@
 
 use std::ffi::{c_char, c_int, c_void};
 
-use super::request_line::LinePlace;
+use super::header_lists::ListPlaces;
+use super::line_place::LinePlace;
 use super::server_flag::ServerFlag;
-use super::{Failure, RPW_CONTINUE, boundary, lua_vm, process, rpw_error_t, rpw_pair_t, shared};
+use super::types::rpw_pair_t;
 
 /// Functions of nginx and ngx_lua, each named as there. All are required.
 ///
@@ -107,13 +108,21 @@ macro_rules! functions {
             pub merge_slashes: ServerFlag,
             /// Where a request has its method and target.
             pub line_place: LinePlace,
+            /// Where a request has the lists of its header lines.
+            pub list_places: ListPlaces,
         }
 
         impl Functions {
-            fn new(f: &rpw_nginx_t) -> Option<Self> {
+            /// `None` when one is missing.
+            pub fn new(f: &rpw_nginx_t) -> Option<Self> {
                 // SAFETY: nginx's own module, as the caller promised.
                 let merge_slashes = unsafe { ServerFlag::find(f.core_module, b"merge_slashes") };
-                Some(Self { $($name: f.$name?,)* merge_slashes, line_place: LinePlace::unknown() })
+                Some(Self {
+                    $($name: f.$name?,)*
+                    merge_slashes,
+                    line_place: LinePlace::unknown(),
+                    list_places: ListPlaces::unknown(),
+                })
             }
         }
     };
@@ -136,32 +145,4 @@ functions! {
     list_push: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
     palloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
     worker_exiting: unsafe extern "C" fn() -> c_int,
-}
-
-/// Takes the functions of nginx over. To be called once for each Lua VM: a reload brings a new one, which begins
-/// without a folder for compiled modules and without names of upstreams and of foreign functions.
-///
-/// # Returns
-/// `RPW_CONTINUE`, or `RPW_ERROR` when a function is missing.
-/// # Safety
-/// `functions` is valid for the call and its members are what their names say.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn rpw_setup(functions: *const rpw_nginx_t, error: *mut rpw_error_t) -> i32 {
-    boundary(error, || {
-        // SAFETY: as promised by the caller.
-        let functions = unsafe { functions.as_ref() }
-            .ok_or_else(|| Failure::new("rpw_setup: NULL argument"))?;
-        let found = Functions::new(functions)
-            .ok_or_else(|| Failure::new("rpw_setup: a function is NULL"))?;
-        process::watch_forks();
-        shared::begin_lua_vm();
-        lua_vm::begin(found);
-        Ok(RPW_CONTINUE)
-    })
-}
-
-/// Those of the last Lua VM: a reload may bring ngx_lua at another address while requests of before still end.
-#[inline]
-pub(super) fn functions() -> Option<&'static Functions> {
-    lua_vm::current().map(|vm| &vm.functions)
 }

@@ -5,16 +5,16 @@
 //! lists that nginx sends. Everything else goes through ngx_lua.
 //!
 //! Where the lists are in `ngx_http_request_t` depends on nginx's version and build. They are found by what they look
-//! like, once in a process, and looked at again each time; where they are not found, these functions answer that, and the
+//! like, once for each Lua VM, and looked at again each time; where they are not found, these functions answer that, and the
 //! caller does what ngx_lua can.
 
 use std::ffi::{c_char, c_void};
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::functions::{Functions, functions};
-use super::{
-    RPW_HEADERS_OF_REQUEST, RPW_LINE_FIELD, RPW_LINE_UNKNOWN, header_fields, rpw_pair_t, types,
-};
+use super::functions::Functions;
+use super::header_fields;
+use super::header_lists::ListPlace;
+use super::lua_vm::functions;
+use super::types::{self, RPW_HEADERS_OF_REQUEST, RPW_LINE_FIELD, RPW_LINE_UNKNOWN, rpw_pair_t};
 
 /// `ngx_str_t`
 #[repr(C)]
@@ -62,11 +62,6 @@ const SEARCHED: usize = 110;
 /// How far `content_type` is looked for behind the lists of the response.
 const SEARCHED_BEHIND: usize = 48;
 const LIST_WORDS: usize = size_of::<List>() / WORD;
-
-/// Where in a request the response's list is, in words; 0 while that is not known.
-static RESPONSE_AT: AtomicUsize = AtomicUsize::new(0);
-/// The same of the request's.
-static REQUEST_AT: AtomicUsize = AtomicUsize::new(0);
 
 /// Takes every line of a response header away.
 ///
@@ -344,7 +339,7 @@ unsafe fn allocate(functions: &Functions, pool: *mut c_void, size: usize) -> Opt
 unsafe fn response_list(request: *mut c_void) -> Option<*mut List> {
     // SAFETY: as promised by the caller.
     unsafe {
-        find(request, &RESPONSE_AT, |list| {
+        find(request, &functions()?.list_places.response, |list| {
             let trailers = list.add(1);
             looks_like(list, HEADERS_AT_ONCE)
                 && looks_like(trailers, TRAILERS_AT_ONCE)
@@ -358,7 +353,7 @@ unsafe fn request_list(request: *mut c_void) -> Option<*mut List> {
     // SAFETY: as promised by the caller.
     unsafe {
         let of_response = response_list(request)?;
-        find(request, &REQUEST_AT, |list| {
+        find(request, &functions()?.list_places.request, |list| {
             // A request of HTTP/0.9 has none, and the next one is the response's.
             list < of_response
                 // ngx_lua makes room for fewer when it takes lines out.
@@ -373,19 +368,20 @@ unsafe fn request_list(request: *mut c_void) -> Option<*mut List> {
 /// Finds a list of a request by what it looks like.
 unsafe fn find(
     request: *mut c_void,
-    at: &AtomicUsize,
+    place: &ListPlace,
     is_it: impl Fn(*mut List) -> bool,
 ) -> Option<*mut List> {
     if request.is_null() {
         return None;
     }
     let list_at = |at: usize| request.cast::<usize>().wrapping_add(at).cast::<List>();
-    let known = at.load(Ordering::Relaxed);
-    if known != 0 && is_it(list_at(known)) {
-        return Some(list_at(known));
+    if let Some(known) = place.get().map(list_at)
+        && is_it(known)
+    {
+        return Some(known);
     }
     let found = (1..SEARCHED).find(|at| is_it(list_at(*at)))?;
-    at.store(found, Ordering::Relaxed);
+    place.set(found);
     Some(list_at(found))
 }
 

@@ -10,7 +10,6 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
-use std::sync::OnceLock;
 
 use rustix::fs::{
     CWD, MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate,
@@ -18,7 +17,7 @@ use rustix::fs::{
 };
 use rustix::process::geteuid;
 
-use super::shared::shared;
+use super::process::PROCESS;
 use crate::vm::{Images, Turn};
 use proxy_wasm_host::turn::{Attempt, wait};
 
@@ -32,19 +31,11 @@ const SEALS: SealFlags = SealFlags::from_bits_retain(
         | SealFlags::WRITE.bits(),
 );
 
-/// A file without content that all workers inherit: they lock places of it.
-static LOCKS: OnceLock<Option<OwnedFd>> = OnceLock::new();
-
-/// Makes that file; to be called before the master forks.
-pub(super) fn prepare() {
-    LOCKS.get_or_init(|| memfd_create("rpw-locks", MemfdFlags::CLOEXEC).ok());
-}
-
 // SAFETY: a file that is given out is sealed and belongs to root or to the user that this process runs as.
 unsafe impl Images for Siblings {
     fn find(&self, name: &str) -> Option<File> {
         let link = format!("/memfd:{name} (deleted)");
-        let others = shared()?.processes();
+        let others = PROCESS.shared.get()?.processes();
         others
             .into_iter()
             .filter(|id| *id != std::process::id())
@@ -64,7 +55,7 @@ unsafe impl Images for Siblings {
     }
 
     fn turn(&self, name: &str) -> Option<Turn> {
-        let locks = LOCKS.get()?.as_ref()?;
+        let locks = PROCESS.image_locks.get()?.as_ref()?;
         // Locks belong to an open file, and the one that was inherited is open in all workers.
         let file = reopened(locks, OFlags::RDWR).ok()?;
         // A name begins with the digest of the module.

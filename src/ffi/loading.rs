@@ -15,11 +15,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::stat;
 use rustix::process::setpriority_process;
 
+use super::boundary::{boundary, panic_text};
 use super::cache::{self, Found};
-use super::{
-    Failure, RPW_CONTINUE, RPW_ERROR, RPW_PAUSE, RPW_UNREADABLE, boundary, handle, nginx,
-    panic_text, process, rpw_error_t, threads, types,
-};
+use super::failure::Failure;
+use super::host::host;
+use super::types::{self, RPW_CONTINUE, RPW_ERROR, RPW_PAUSE, RPW_UNREADABLE, rpw_error_t};
+use super::{forks, handle, threads};
 use crate::error::Error;
 use crate::limits;
 use crate::ports::Host;
@@ -102,12 +103,12 @@ const NANOS: i64 = 1_000_000_000;
 
 /// The job for a file: one that is under way, or a new one.
 fn job(file: Identity) -> Result<Arc<Job>, Failure> {
-    let host = nginx::host()?;
+    let host = host()?;
     let mut jobs = lock(&JOBS);
     let jobs = jobs.get_or_insert_default();
-    if jobs.process != process::current() {
+    if jobs.process != forks::process() {
         // What the parent process had under way is not under way here.
-        *jobs = Jobs { process: process::current(), ..Jobs::default() };
+        *jobs = Jobs { process: forks::process(), ..Jobs::default() };
     }
     let under_way = jobs.waiting.iter().chain(&jobs.running);
     if let Some(job) = under_way.into_iter().find(|job| job.file.is.is_some() && job.file == file) {
@@ -221,7 +222,7 @@ pub unsafe extern "C" fn rpw_loading_begin(
         let (name, path) =
             unsafe { (types::bytes(name, name_length), types::bytes(path, path_length)) };
         let job = job(Identity::of(path))?;
-        let host = nginx::host()?;
+        let host = host()?;
         let own = host.counters(&String::from_utf8_lossy(name));
         if let Some(presence) = own.presence() {
             presence.loading_begins(host.wall_clock() / NANOS.unsigned_abs());

@@ -6,13 +6,15 @@ use std::sync::{Arc, PoisonError, RwLock};
 use proxy_wasm_host::folder::Folder;
 use rustc_hash::FxHashMap;
 
-use super::foreign::rpw_caller_t;
 use super::functions::Functions;
+use super::types::rpw_caller_t;
 use crate::callout::{Rules, Trust, Upstream};
 use crate::ports::ForeignKind;
 
 /// See the module.
 pub struct LuaVm {
+    /// Counts the Lua VMs of this nginx since its start.
+    number: u64,
     /// Functions of nginx and ngx_lua, which that Lua VM found.
     pub functions: Functions,
     /// What its code chose.
@@ -55,6 +57,7 @@ static CURRENT: AtomicPtr<LuaVm> = AtomicPtr::new(std::ptr::null_mut());
 /// Begins a new one.
 pub fn begin(functions: Functions) {
     let new = LuaVm {
+        number: number() + 1,
         functions,
         settings: RwLock::default(),
         complained: AtomicU64::new(0),
@@ -74,6 +77,17 @@ pub fn begin(functions: Functions) {
 pub fn current() -> Option<&'static LuaVm> {
     // SAFETY: NULL, or a box that is never freed.
     unsafe { CURRENT.load(Ordering::Acquire).as_ref() }
+}
+
+/// The functions of nginx that it found: a reload may bring ngx_lua at another address while requests of before still end.
+#[inline]
+pub fn functions() -> Option<&'static Functions> {
+    current().map(|vm| &vm.functions)
+}
+
+/// Its number; 0 before `rpw_setup`.
+pub fn number() -> u64 {
+    current().map_or(0, |vm| vm.number)
 }
 
 /// Reads its settings; `None` before `rpw_setup`.

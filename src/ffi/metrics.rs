@@ -1,32 +1,18 @@
 //! Metrics: a list for Lua, a text for Prometheus.
 
-use std::cell::RefCell;
 use std::ffi::c_char;
 
 use sha2::{Digest as _, Sha256};
 
-use super::shared::{none, refused, shared_by_all};
-use super::{
-    Failure, RPW_CONTINUE, boundary, rpw_bucket_t, rpw_error_t, rpw_metric_t, rpw_pair_t,
-    rpw_presence_t, types,
+use super::boundary::{boundary, with_worker};
+use super::failure::Failure;
+use super::lent::Metrics;
+use super::process::PROCESS;
+use super::shared_memory::{none, refused};
+use super::types::{
+    self, RPW_CONTINUE, rpw_bucket_t, rpw_error_t, rpw_metric_t, rpw_pair_t, rpw_presence_t,
 };
 use crate::store::{Presence, Series, Value, exposition};
-
-thread_local! {
-    static OUT: RefCell<Out> = RefCell::default();
-}
-
-/// What the last answers point to.
-#[derive(Default)]
-struct Out {
-    all: Vec<Series>,
-    labels: Vec<Vec<rpw_pair_t>>,
-    buckets: Vec<Vec<rpw_bucket_t>>,
-    list: Vec<rpw_metric_t>,
-    text: String,
-    presences: Vec<Presence>,
-    rows: Vec<rpw_presence_t>,
-}
 
 /// Lists all metrics: those of filters and those of the host.
 ///
@@ -40,37 +26,36 @@ pub unsafe extern "C" fn rpw_metrics(
     count: *mut usize,
     error: *mut rpw_error_t,
 ) -> i32 {
-    boundary(error, || {
+    with_worker(error, |worker| {
         // SAFETY: as promised by the caller.
         let (Some(list), Some(count)) = (unsafe { (list.as_mut(), count.as_mut()) }) else {
             return Err(Failure::new("rpw_metrics: NULL argument"));
         };
-        let all = shared_by_all().ok_or_else(none)?.metrics().map_err(refused)?;
-        OUT.with_borrow_mut(|out| {
-            *out = Out { all, ..Out::default() };
-            out.labels.extend(out.all.iter().map(labels));
-            out.buckets.extend(out.all.iter().map(buckets));
-            let lists = out.labels.iter().zip(&out.buckets);
-            out.list.extend(out.all.iter().zip(lists).map(|(series, (labels, buckets))| {
-                let kind = series.kind.name();
-                rpw_metric_t {
-                    name: series.name.as_ptr().cast(),
-                    name_length: series.name.len(),
-                    kind: kind.as_ptr().cast(),
-                    kind_length: kind.len(),
-                    labels: labels.as_ptr(),
-                    labels_length: labels.len(),
-                    value: match &series.value {
-                        Value::Number(number) => *number as f64,
-                        Value::Histogram { sum, .. } => *sum,
-                    },
-                    buckets: buckets.as_ptr(),
-                    buckets_length: buckets.len(),
-                }
-            }));
-            *list = out.list.as_ptr();
-            *count = out.list.len();
-        });
+        let all = PROCESS.shared.get_for_data().ok_or_else(none)?.metrics().map_err(refused)?;
+        let out = &mut *worker.lent.metrics.borrow_mut();
+        *out = Metrics { all, ..Metrics::default() };
+        out.labels.extend(out.all.iter().map(labels));
+        out.buckets.extend(out.all.iter().map(buckets));
+        let lists = out.labels.iter().zip(&out.buckets);
+        out.list.extend(out.all.iter().zip(lists).map(|(series, (labels, buckets))| {
+            let kind = series.kind.name();
+            rpw_metric_t {
+                name: series.name.as_ptr().cast(),
+                name_length: series.name.len(),
+                kind: kind.as_ptr().cast(),
+                kind_length: kind.len(),
+                labels: labels.as_ptr(),
+                labels_length: labels.len(),
+                value: match &series.value {
+                    Value::Number(number) => *number as f64,
+                    Value::Histogram { sum, .. } => *sum,
+                },
+                buckets: buckets.as_ptr(),
+                buckets_length: buckets.len(),
+            }
+        }));
+        *list = out.list.as_ptr();
+        *count = out.list.len();
         Ok(RPW_CONTINUE)
     })
 }
@@ -106,17 +91,16 @@ pub unsafe extern "C" fn rpw_prometheus(
     length: *mut usize,
     error: *mut rpw_error_t,
 ) -> i32 {
-    boundary(error, || {
+    with_worker(error, |worker| {
         // SAFETY: as promised by the caller.
         let (Some(text), Some(length)) = (unsafe { (text.as_mut(), length.as_mut()) }) else {
             return Err(Failure::new("rpw_prometheus: NULL argument"));
         };
-        let all = shared_by_all().ok_or_else(none)?.metrics().map_err(refused)?;
-        OUT.with_borrow_mut(|out| {
-            out.text = exposition(&all);
-            *text = out.text.as_ptr().cast();
-            *length = out.text.len();
-        });
+        let all = PROCESS.shared.get_for_data().ok_or_else(none)?.metrics().map_err(refused)?;
+        let out = &mut *worker.lent.metrics.borrow_mut();
+        out.text = exposition(&all);
+        *text = out.text.as_ptr().cast();
+        *length = out.text.len();
         Ok(RPW_CONTINUE)
     })
 }
@@ -134,18 +118,17 @@ pub unsafe extern "C" fn rpw_presences(
     count: *mut usize,
     error: *mut rpw_error_t,
 ) -> i32 {
-    boundary(error, || {
+    with_worker(error, |worker| {
         // SAFETY: as promised by the caller.
         let (Some(list), Some(count)) = (unsafe { (list.as_mut(), count.as_mut()) }) else {
             return Err(Failure::new("rpw_presences: NULL argument"));
         };
-        let all = shared_by_all().ok_or_else(none)?.presences().map_err(refused)?;
-        OUT.with_borrow_mut(|out| {
-            out.presences = all;
-            out.rows = out.presences.iter().map(row).collect();
-            *list = out.rows.as_ptr();
-            *count = out.rows.len();
-        });
+        let all = PROCESS.shared.get_for_data().ok_or_else(none)?.presences().map_err(refused)?;
+        let out = &mut *worker.lent.metrics.borrow_mut();
+        out.presences = all;
+        out.rows = out.presences.iter().map(row).collect();
+        *list = out.rows.as_ptr();
+        *count = out.rows.len();
         Ok(RPW_CONTINUE)
     })
 }

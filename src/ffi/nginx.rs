@@ -1,23 +1,12 @@
-//! nginx as the world.
+//! nginx as a set of C calls.
 
 use std::ffi::{c_int, c_void};
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 
-use super::functions::{Functions, functions};
-use super::{
-    Failure, attributes, foreign, listen, process, request_line, rpw_pair_t, shared, types,
-    upstreams, variables, wakers, worker,
-};
-use crate::abi::{Attribute, LogLevel};
-use crate::callout::Upstream;
-use crate::codec::{header, target};
-use crate::ports::{
-    Clock, ForeignError, ForeignKind, Hint, Host, Jobs, Listening, Log, Phase, RequestId,
-    RequestSummary, Requests, SetPropertyError, Stores,
-};
-use crate::snapshot::HeaderMap;
-use crate::store::{Address, Counters, NoCounters, Store};
+use super::lua_vm::functions;
+use super::types::{self, rpw_pair_t};
+use crate::abi::LogLevel;
+use crate::ports::{Phase, RequestId};
 
 /// ngx_lua's phase numbers (`ngx_http_lua_common.h`, `NGX_HTTP_LUA_CONTEXT_*`).
 mod context {
@@ -37,18 +26,41 @@ const NGX_LOG_WARN: c_int = 5;
 const NGX_LOG_INFO: c_int = 7;
 const NGX_LOG_DEBUG: c_int = 8;
 
-/// The world, once the shell has set it up.
-pub fn host() -> Result<Arc<dyn Host>, Failure> {
-    match World::get() {
-        Some(world) => Ok(Arc::new(world)),
-        None => Err(Failure::new("rpw_setup was not called")),
+/// Writes a line to the error log: of the request, or of the worker.
+pub fn log(request: Option<RequestId>, level: LogLevel, message: &[u8]) {
+    let Some(functions) = functions() else { return };
+    let level = match level {
+        LogLevel::Trace | LogLevel::Debug => NGX_LOG_DEBUG,
+        LogLevel::Info => NGX_LOG_INFO,
+        LogLevel::Warn => NGX_LOG_WARN,
+        LogLevel::Error => NGX_LOG_ERR,
+        LogLevel::Critical => NGX_LOG_CRIT,
+    };
+    let escaped;
+    // A guest must not be able to forge a line of the log.
+    let message = if message.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
+        escaped = escape_controls(message);
+        &escaped
+    } else {
+        message
+    };
+    // SAFETY: nginx copies the message; a NULL request means the worker's log.
+    unsafe {
+        (functions.raw_log)(pointer_or_null(request), level, message.as_ptr(), message.len());
     }
 }
 
-/// Writes a line of our own.
-pub fn log(request: Option<RequestId>, level: LogLevel, message: &[u8]) {
-    if let Some(world) = World::get() {
-        world.log(request, level, message);
+/// What the error log takes.
+pub fn log_level(request: Option<RequestId>) -> LogLevel {
+    let Some(functions) = functions() else { return LogLevel::Critical };
+    // SAFETY: reads a number of the request's log, or of the worker's.
+    match unsafe { (functions.log_level)(pointer_or_null(request)) } {
+        ..=NGX_LOG_CRIT => LogLevel::Critical,
+        NGX_LOG_ERR => LogLevel::Error,
+        // Notice lies between: info lines are not written there.
+        NGX_LOG_WARN..NGX_LOG_INFO => LogLevel::Warn,
+        NGX_LOG_INFO => LogLevel::Info,
+        _ => LogLevel::Trace,
     }
 }
 
@@ -57,13 +69,86 @@ pub fn is_real(request: RequestId) -> bool {
     phase_of_real(request).is_some()
 }
 
-/// Where a request stands; `None` for a fake one, see [`is_real`].
+/// The phase of a request; `None` for a fake one, see [`is_real`].
 pub fn phase_of_real(request: RequestId) -> Option<Phase> {
-    let world = World::get()?;
-    let phase = world.phase(request);
+    let phase = phase(request);
     // Fake ones are in none of the phases that have a name here.
-    let is_real = phase != Phase::Other || world.header_count(request).is_some();
+    let is_real = phase != Phase::Other || header_count(request).is_some();
     is_real.then_some(phase)
+}
+
+/// The phase of a request.
+pub fn phase(request: RequestId) -> Phase {
+    let Some(functions) = functions() else { return Phase::Other };
+    let mut error = std::ptr::null();
+    // SAFETY: reads a number of the request's ngx_lua context.
+    match unsafe { (functions.phase)(pointer(request), &raw mut error) } {
+        context::HEADER_FILTER => Phase::ResponseHeaders,
+        context::BODY_FILTER => Phase::ResponseBody,
+        context::REWRITE | context::ACCESS | context::CONTENT | context::SERVER_REWRITE => {
+            Phase::Request
+        }
+        context::LOG => Phase::Log,
+        _ => Phase::Other,
+    }
+}
+
+/// Whether headers of the response went out.
+pub fn headers_sent(request: RequestId) -> bool {
+    // SAFETY: reads a bit of the request.
+    functions().is_some_and(|functions| unsafe { (functions.headers_sent)(pointer(request)) } != 0)
+}
+
+/// The status of the response; 0 when there is none.
+pub fn response_status(request: RequestId) -> u16 {
+    let Some(functions) = functions() else { return 0 };
+    // SAFETY: reads a number of the request.
+    u16::try_from(unsafe { (functions.response_status)(pointer(request)) }).unwrap_or(0)
+}
+
+/// Whether nginx merges slashes in paths of the request's server.
+pub fn merges_slashes(request: RequestId) -> bool {
+    // SAFETY: the request lives: it is the running one.
+    functions().is_none_or(|functions| unsafe { functions.merge_slashes.of(pointer(request)) })
+}
+
+/// Whether this process ends as soon as its requests have.
+pub fn is_exiting() -> bool {
+    // SAFETY: it reads a number.
+    functions().is_some_and(|functions| unsafe { (functions.worker_exiting)() } != 0)
+}
+
+/// Lines of request headers, `None` when this is no real request.
+fn header_count(request: RequestId) -> Option<usize> {
+    let mut truncated = 0;
+    // SAFETY: the request lives: it is the running one, or its cleanup handler runs.
+    let count = unsafe { (functions()?.headers_count)(pointer(request), 0, &raw mut truncated) };
+    usize::try_from(count).ok()
+}
+
+/// Calls `f` with each request header, names in lower case.
+pub fn for_each_header(request: RequestId, mut f: impl FnMut(&[u8], &[u8])) {
+    let (Some(functions), Some(count)) = (functions(), header_count(request)) else { return };
+    let empty = rpw_pair_t {
+        name_length: 0,
+        name: std::ptr::null(),
+        value_length: 0,
+        value: std::ptr::null(),
+    };
+    let mut list: smallvec::SmallVec<[rpw_pair_t; 32]> = smallvec::smallvec![empty; count];
+    // SAFETY: the list has room for `count` entries; nginx lends the strings until the request changes,
+    // which nothing does in this function.
+    unsafe {
+        let rc = (functions.headers)(pointer(request), list.as_mut_ptr(), count as c_int, 0);
+        if rc != NGX_OK {
+            return;
+        }
+        for (name, value) in types::pairs(list.as_ptr(), count) {
+            if !name.is_empty() {
+                f(name, value);
+            }
+        }
+    }
 }
 
 /// nginx's cleanup record, `ngx_http_cleanup_t`.
@@ -133,361 +218,6 @@ fn pointer_or_null(request: Option<RequestId>) -> *mut c_void {
     request.map_or(std::ptr::null_mut(), pointer)
 }
 
-/// nginx, of which there is one. Its functions are asked for at each call: after a reload ngx_lua may be at
-/// another address, and VMs of before still end their requests.
-#[derive(Clone, Copy)]
-struct World;
-
-impl World {
-    fn get() -> Option<Self> {
-        functions().map(|_| Self)
-    }
-
-    fn call(self) -> &'static Functions {
-        functions().unwrap_or_else(|| unreachable!("a World is made after rpw_setup only"))
-    }
-
-    /// Lines of request headers, `None` when this is no real request.
-    fn header_count(&self, request: RequestId) -> Option<usize> {
-        let mut truncated = 0;
-        // SAFETY: the request lives: it is the running one, or its cleanup handler runs.
-        let count = unsafe { (self.call().headers_count)(pointer(request), 0, &raw mut truncated) };
-        usize::try_from(count).ok()
-    }
-
-    /// Calls `f` with each request header, names in lower case.
-    fn for_each_header(&self, request: RequestId, mut f: impl FnMut(&[u8], &[u8])) {
-        let Some(count) = self.header_count(request) else { return };
-        let empty = rpw_pair_t {
-            name_length: 0,
-            name: std::ptr::null(),
-            value_length: 0,
-            value: std::ptr::null(),
-        };
-        let mut list: smallvec::SmallVec<[rpw_pair_t; 32]> = smallvec::smallvec![empty; count];
-        // SAFETY: the list has room for `count` entries; nginx lends the strings until the request changes,
-        // which nothing does in this function.
-        unsafe {
-            let rc = (self.call().headers)(pointer(request), list.as_mut_ptr(), count as c_int, 0);
-            if rc != NGX_OK {
-                return;
-            }
-            for (name, value) in types::pairs(list.as_ptr(), count) {
-                if !name.is_empty() {
-                    f(name, value);
-                }
-            }
-        }
-    }
-
-    /// Reading the variable would freeze it: where the configuration names `$http_host` nginx keeps the value that
-    /// was read first, and a Host that a filter sets later would not be passed on.
-    fn host_header(&self, request: RequestId, out: &mut Vec<u8>) -> bool {
-        let mut found = false;
-        self.for_each_header(request, |name, value| {
-            if !found && name == b"host" {
-                found = true;
-                out.extend_from_slice(value);
-            }
-        });
-        found
-    }
-}
-
-impl World {
-    /// The path and the query of the request now: what a filter or the client wrote, while it stands for that, else as
-    /// nginx writes it.
-    fn request_path(&self, request: RequestId, out: &mut Vec<u8>) {
-        // SAFETY: nothing changes the request while these are in use.
-        let value = |name| unsafe { variables::borrow(request, name) };
-        let uri = value(b"uri").unwrap_or_default();
-        let args = value(b"args").unwrap_or_default();
-        let merge_slashes = self.merges_slashes(request);
-        let is_now = |target: &[u8]| target::stands_for(target, uri, args, merge_slashes);
-        // SAFETY: as above.
-        let target = || unsafe { request_line::target(request) }.or_else(|| value(b"request_uri"));
-        out.clear();
-        let written = worker::with(|worker| worker.requests.path(request));
-        if let Some(written) = written.filter(|path| is_now(path)) {
-            *out = written;
-        } else if let Some(of_client) = target().filter(|target| is_now(target)) {
-            out.extend_from_slice(of_client);
-        } else {
-            target::write(uri, args, out);
-        }
-    }
-
-    /// From HTTP/2 on a body needs no header that announces it. GET and HEAD have none as a rule.
-    fn may_have_body_of_http2(&self, request: RequestId) -> bool {
-        let mut value = Vec::new();
-        variables::read(request, b"server_protocol", &mut value)
-            && !value.starts_with(b"HTTP/1")
-            && !value.starts_with(b"HTTP/0")
-            && variables::read(request, b"request_method", &mut value)
-            && value != b"GET"
-            && value != b"HEAD"
-    }
-}
-
-impl Host for World {
-    fn process(&self) -> u64 {
-        process::current()
-    }
-}
-
-impl Log for World {
-    fn log(&self, request: Option<RequestId>, level: LogLevel, message: &[u8]) {
-        let level = match level {
-            LogLevel::Trace | LogLevel::Debug => NGX_LOG_DEBUG,
-            LogLevel::Info => NGX_LOG_INFO,
-            LogLevel::Warn => NGX_LOG_WARN,
-            LogLevel::Error => NGX_LOG_ERR,
-            LogLevel::Critical => NGX_LOG_CRIT,
-        };
-        let escaped;
-        // A guest must not be able to forge a line of the log.
-        let message = if message.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
-            escaped = escape_controls(message);
-            &escaped
-        } else {
-            message
-        };
-        // SAFETY: nginx copies the message; a NULL request means the worker's log.
-        unsafe {
-            (self.call().raw_log)(pointer_or_null(request), level, message.as_ptr(), message.len());
-        }
-    }
-
-    fn log_level(&self, request: Option<RequestId>) -> LogLevel {
-        // SAFETY: reads a number of the request's log, or of the worker's.
-        match unsafe { (self.call().log_level)(pointer_or_null(request)) } {
-            ..=NGX_LOG_CRIT => LogLevel::Critical,
-            NGX_LOG_ERR => LogLevel::Error,
-            // Notice lies between: info lines are not written there.
-            NGX_LOG_WARN..NGX_LOG_INFO => LogLevel::Warn,
-            NGX_LOG_INFO => LogLevel::Info,
-            _ => LogLevel::Trace,
-        }
-    }
-
-    fn hint(&self, about: Hint) -> &'static str {
-        match about {
-            Hint::ForeignNotHere => "there is no Lua: register it with { async = true }",
-            Hint::LocalResponse => {
-                "on_http_response_headers was not called in header_filter_by_lua"
-            }
-            Hint::LocalResponseBody => "on_http_response_body was not called in body_filter_by_lua",
-            Hint::SharedMemoryFull => {
-                "raise shared_memory in wasm.setup, or set eviction = \"lru\""
-            }
-        }
-    }
-}
-
-impl Clock for World {}
-
-impl Requests for World {
-    fn attribute(&self, request: RequestId, attribute: Attribute<'_>, out: &mut Vec<u8>) -> bool {
-        match attribute {
-            Attribute::RequestPath => {
-                self.request_path(request, out);
-                true
-            }
-            Attribute::RequestAuthority => {
-                out.clear();
-                self.host_header(request, out)
-            }
-            Attribute::RequestScheme => {
-                if let Some(written) = worker::with(|worker| worker.requests.scheme(request)) {
-                    *out = written;
-                    return true;
-                }
-                attributes::read(request, attribute, out)
-            }
-            other => attributes::read(request, other, out),
-        }
-    }
-
-    fn has_property(&self, path: &[u8]) -> bool {
-        nginx_variables::named_by(path).is_some()
-    }
-
-    fn property(&self, request: RequestId, path: &[u8], out: &mut Vec<u8>) -> bool {
-        match nginx_variables::named_by(path) {
-            Some(b"http_host") => {
-                out.clear();
-                self.host_header(request, out)
-            }
-            Some(name) => variables::read(request, name, out),
-            None => false,
-        }
-    }
-
-    fn set_property(
-        &self,
-        request: RequestId,
-        path: &[u8],
-        value: &[u8],
-    ) -> Result<(), SetPropertyError> {
-        let name = nginx_variables::named_by(path).ok_or(SetPropertyError::NotFound)?;
-        let shown = || name.escape_ascii();
-        // nginx writes variables into messages as they are.
-        if !header::is_value(value) && self.property(request, path, &mut Vec::new()) {
-            return Err(SetPropertyError::BadValue(format!(
-                "nginx variable \"{}\" is not set: a value may hold no CR, LF or NUL",
-                shown()
-            )));
-        }
-        if name.eq_ignore_ascii_case(QUERY) && !target::is_query(value) {
-            return Err(SetPropertyError::BadValue(
-                "nginx variable \"args\" is not set: a query may hold no white space, control character or #"
-                    .into(),
-            ));
-        }
-        variables::set(request, name, value)
-    }
-
-    fn response_trailers(&self, request: RequestId, out: &mut HeaderMap) {
-        attributes::trailers(request, out);
-    }
-
-    fn response_trailer(&self, request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
-        attributes::trailer(request, name, out)
-    }
-
-    fn request_headers(&self, request: RequestId, out: &mut HeaderMap) {
-        self.for_each_header(request, |name, value| {
-            if !name.eq_ignore_ascii_case(b"host") {
-                out.push(name, value);
-            }
-        });
-    }
-
-    fn request_summary(&self, request: RequestId) -> RequestSummary {
-        let mut summary = RequestSummary::default();
-        let mut has_length = false;
-        self.for_each_header(request, |name, value| {
-            match name {
-                b"host" => {
-                    summary.authority = true;
-                    return;
-                }
-                b"content-length" => {
-                    has_length = true;
-                    summary.body |= value != b"0";
-                }
-                b"transfer-encoding" => summary.body = true,
-                _ => {}
-            }
-            summary.headers += 1;
-        });
-        if !has_length && !summary.body {
-            summary.body = self.may_have_body_of_http2(request);
-        }
-        summary
-    }
-
-    fn is_head(&self, request: RequestId) -> bool {
-        request_line::is_head(request).unwrap_or_else(|| {
-            let mut method = Vec::new();
-            variables::read(request, b"request_method", &mut method) && method == b"HEAD"
-        })
-    }
-
-    fn names_methods(&self, request: RequestId) -> bool {
-        request_line::is_head(request).is_some()
-    }
-
-    fn merges_slashes(&self, request: RequestId) -> bool {
-        // SAFETY: the request lives: it is the running one.
-        unsafe { self.call().merge_slashes.of(pointer(request)) }
-    }
-
-    fn set_request_scheme(&self, request: RequestId, scheme: &[u8]) {
-        worker::with(|worker| worker.requests.set_scheme(request, scheme));
-    }
-
-    fn phase(&self, request: RequestId) -> Phase {
-        let mut error = std::ptr::null();
-        // SAFETY: reads a number of the request's ngx_lua context.
-        match unsafe { (self.call().phase)(pointer(request), &raw mut error) } {
-            context::HEADER_FILTER => Phase::ResponseHeaders,
-            context::BODY_FILTER => Phase::ResponseBody,
-            context::REWRITE | context::ACCESS | context::CONTENT | context::SERVER_REWRITE => {
-                Phase::Request
-            }
-            context::LOG => Phase::Log,
-            _ => Phase::Other,
-        }
-    }
-
-    fn headers_sent(&self, request: RequestId) -> bool {
-        // SAFETY: reads a bit of the request.
-        unsafe { (self.call().headers_sent)(pointer(request)) != 0 }
-    }
-
-    fn response_status(&self, request: RequestId) -> u16 {
-        // SAFETY: reads a number of the request.
-        u16::try_from(unsafe { (self.call().response_status)(pointer(request)) }).unwrap_or(0)
-    }
-
-    fn wake(&self, waker: NonZeroUsize) {
-        wakers::post(waker);
-    }
-}
-
-impl Jobs for World {
-    fn work_waits(&self) {
-        super::work::announce();
-    }
-
-    fn callbacks_wait(&self) {
-        super::work::announce_callbacks();
-    }
-
-    fn is_ending(&self) -> bool {
-        // SAFETY: it reads a number.
-        unsafe { (self.call().worker_exiting)() != 0 }
-    }
-
-    fn upstream(&self, name: &[u8]) -> Option<Upstream> {
-        upstreams::find(name)
-    }
-
-    fn foreign(&self, name: &[u8]) -> Option<ForeignKind> {
-        foreign::find(name)
-    }
-
-    fn call_foreign(&self, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, ForeignError> {
-        foreign::call(name, arguments)
-    }
-}
-
-impl Stores for World {
-    fn shared(&self) -> Option<&dyn Store> {
-        shared::shared_by_all().map(|shared| shared as _)
-    }
-
-    fn counters(&self, plugin: &str) -> Arc<dyn Counters> {
-        shared::shared().map_or_else(|| Arc::new(NoCounters) as _, |shared| shared.counters(plugin))
-    }
-
-    fn count_stand_in(&self, plugin: &str, function: &str, calls: u32) {
-        if let Some(shared) = shared::shared() {
-            // One that finds no room is counted without its name.
-            let _ = shared.stand_in(plugin.as_bytes(), function.as_bytes(), calls.into());
-        }
-    }
-
-    fn listening(&self) -> Listening {
-        listen::listening()
-    }
-
-    fn wake_listener(&self, address: Address) {
-        listen::wake(address);
-    }
-}
-
 /// Posts a semaphore of ngx_lua: that of a stream that waits, or of the light thread that waits for work.
 pub fn post(semaphore: NonZeroUsize) {
     let Some(functions) = functions() else { return };
@@ -496,9 +226,6 @@ pub fn post(semaphore: NonZeroUsize) {
         (functions.semaphore_post)(semaphore.get() as *mut c_void, 1);
     }
 }
-
-/// nginx passes it on to upstreams as it is.
-const QUERY: &[u8] = b"args";
 
 fn escape_controls(message: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(message.len() + 8);

@@ -2,9 +2,9 @@
 
 use std::cell::RefCell;
 
-use super::{
-    RPW_BODY_HOLD, RPW_BODY_PASS, RPW_BODY_REPLACE, RPW_BODY_UNCHANGED, effects, rpw_effect_t,
-    rpw_outcome_t,
+use super::effects;
+use super::types::{
+    RPW_BODY_HOLD, RPW_BODY_PASS, RPW_BODY_REPLACE, RPW_BODY_UNCHANGED, rpw_effect_t, rpw_outcome_t,
 };
 use crate::effect::Effects;
 use crate::guest::Output;

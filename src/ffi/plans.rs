@@ -1,9 +1,10 @@
 //! Plans to replace plugins, for all workers.
 
 use std::cell::Cell;
+use std::ffi::c_char;
 
-use super::process;
-use super::shared::shared;
+use super::forks;
+use super::objects::rpw_plugin_t;
 use crate::shm::PlanNumber;
 
 /// A plan as it lies in the shared memory: 8 bytes of the Lua VM's number, 32 of the module's digest, 4 of the length of
@@ -39,18 +40,39 @@ impl Plan {
     }
 }
 
-thread_local! {
-    /// The last plan that Lua was told of, and in which process.
-    static SEEN: Cell<(u64, PlanNumber)> = const { Cell::new((0, 0)) };
+/// The last plan that Lua was told of, and in which process.
+#[derive(Default)]
+pub struct Seen(Cell<(u64, PlanNumber)>);
+
+impl Seen {
+    /// A plan that need not be told of.
+    pub fn set(&self, number: PlanNumber) {
+        self.0.set((forks::process(), number));
+    }
+
+    /// Whether there are plans up to that one that Lua was not told of; true once for each.
+    pub fn is_behind(&self, last: PlanNumber) -> bool {
+        last != 0 && self.0.replace((forks::process(), last)) != (forks::process(), last)
+    }
 }
 
-/// A plan that needs not be told of.
-pub fn seen(number: PlanNumber) {
-    SEEN.set((process::current(), number));
-}
-
-/// Whether there are plans that Lua was not told of; true once for each.
-pub fn is_behind() -> bool {
-    let last = shared().map_or(0, |shared| shared.last_plan());
-    last != 0 && SEEN.replace((process::current(), last)) != (process::current(), last)
+/// What a plugin is to be replaced with.
+#[allow(non_camel_case_types, reason = "the name that C and Lua see")]
+#[repr(C)]
+pub struct rpw_plan_t {
+    /// The plugin.
+    pub plugin: *mut rpw_plugin_t,
+    /// Its name.
+    pub name: *const c_char,
+    pub name_length: usize,
+    /// The file of the module.
+    pub path: *const c_char,
+    pub path_length: usize,
+    /// Options, in Lua's words.
+    pub options: *const c_char,
+    pub options_length: usize,
+    /// The module's SHA-256.
+    pub digest: [u8; 32],
+    /// Counts plans.
+    pub number: u32,
 }

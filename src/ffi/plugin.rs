@@ -1,89 +1,21 @@
 //! Plugins: loading and freeing.
 
-use std::cell::{Cell, RefCell};
 use std::ffi::c_char;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 
+use super::boundary::guest_boundary;
+use super::failure::Failure;
+use super::host::host;
+use super::loading::rpw_loading_t;
+use super::objects::rpw_plugin_t;
 use super::ticker::Entry;
-use super::{
-    Failure, RPW_CONTINUE, RPW_ERROR, cache, guest_boundary, handle, nginx, rpw_context_t,
-    rpw_error_t, rpw_loading_t, rpw_options_t, types, upstreams, work,
-};
+use super::types::{self, RPW_CONTINUE, RPW_ERROR, rpw_error_t, rpw_options_t};
+use super::worker::Worker;
+use super::{cache, failures, handle, nginx, upstreams};
 use crate::abi::LogLevel;
-use crate::shm::PlanNumber;
 use crate::vm::{Code, Module, Options, Plugin, TimeLimits};
-
-/// A loaded plugin. When it is replaced, another takes its place.
-#[allow(non_camel_case_types, reason = "the name that C and Lua see")]
-pub struct rpw_plugin_t {
-    /// Never another one.
-    pub(super) name: String,
-    current: RefCell<Rc<Plugin>>,
-    options: RefCell<Options>,
-    contexts: RefCell<Vec<Weak<rpw_context_t>>>,
-    /// The last plan that was followed, or tried.
-    pub(super) plan: Cell<PlanNumber>,
-}
-
-thread_local! {
-    /// Those that live.
-    static PLUGINS: RefCell<Vec<Weak<rpw_plugin_t>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// All plugins, in the order in which they were loaded.
-pub(super) fn all() -> Vec<Rc<rpw_plugin_t>> {
-    PLUGINS.with_borrow(|plugins| plugins.iter().filter_map(Weak::upgrade).collect())
-}
-
-impl rpw_plugin_t {
-    fn new(plugin: Rc<Plugin>, options: Options) -> Rc<Self> {
-        let made = Rc::new(Self {
-            name: options.name.clone(),
-            current: RefCell::new(plugin),
-            options: RefCell::new(options),
-            contexts: RefCell::default(),
-            plan: Cell::new(0),
-        });
-        PLUGINS.with_borrow_mut(|plugins| {
-            plugins.retain(|plugin| plugin.strong_count() > 0);
-            plugins.push(Rc::downgrade(&made));
-        });
-        made
-    }
-
-    /// What new contexts get.
-    pub(super) fn current(&self) -> Rc<Plugin> {
-        self.current.borrow().clone()
-    }
-
-    /// What it was started with.
-    pub(super) fn options(&self) -> Options {
-        self.options.borrow().clone()
-    }
-
-    pub(super) fn add_context(&self, context: &Rc<rpw_context_t>) {
-        let mut contexts = self.contexts.borrow_mut();
-        // Now and then only: a look at each of them costs more than to make a context.
-        if contexts.len() == contexts.capacity() {
-            contexts.retain(|context| context.strong_count() > 0);
-            let left = contexts.len();
-            contexts.reserve(left.max(16));
-        }
-        contexts.push(Rc::downgrade(context));
-    }
-
-    pub(super) fn contexts(&self) -> Vec<Rc<rpw_context_t>> {
-        self.contexts.borrow().iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// Puts another in its place.
-    pub(super) fn replace(&self, with: Rc<Plugin>, options: Options) {
-        self.current.replace(with);
-        self.options.replace(options);
-    }
-}
 
 /// Compiles a module, unless the cache has it compiled, and starts it once.
 ///
@@ -103,7 +35,7 @@ pub unsafe extern "C" fn rpw_plugin_load(
     plugin: *mut *mut rpw_plugin_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Setup, true, error, |_| {
+    guest_boundary(Entry::Setup, true, error, |worker| {
         // SAFETY: as promised by the caller.
         let (name, code, options) = unsafe {
             let options = options.as_ref().filter(|_| !plugin.is_null());
@@ -111,11 +43,11 @@ pub unsafe extern "C" fn rpw_plugin_load(
             (types::bytes(name, name_length), types::bytes(code, code_length), read(options))
         };
         let name = text(name, "name")?;
-        let found = cache::find(nginx::host()?.as_ref(), code, None)?;
+        let found = cache::find(host()?.as_ref(), code, None)?;
         let options = Options { name, ..options? };
-        let loaded = start(found.code(&options.name), options.clone())?;
+        let loaded = start(worker, found.code(&options.name), options.clone())?;
         // SAFETY: checked above.
-        unsafe { *plugin = handle::give(rpw_plugin_t::new(loaded, options)) };
+        unsafe { *plugin = give(worker, loaded, options) };
         Ok(RPW_CONTINUE)
     })
 }
@@ -137,7 +69,7 @@ pub unsafe extern "C" fn rpw_plugin_start(
     plugin: *mut *mut rpw_plugin_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Setup, true, error, |_| {
+    guest_boundary(Entry::Setup, true, error, |worker| {
         // SAFETY: as promised by the caller.
         let (loading, options) =
             unsafe { (handle::lend(loading), options.as_ref().filter(|_| !plugin.is_null())) };
@@ -148,9 +80,9 @@ pub unsafe extern "C" fn rpw_plugin_start(
         let (name, options) = unsafe { (types::bytes(name, name_length), read(options)?) };
         let options = Options { name: text(name, "name")?, ..options };
         let code = loading.with_found(|found| Ok(found.code(&options.name)))?;
-        let loaded = start(code, options.clone())?;
+        let loaded = start(worker, code, options.clone())?;
         // SAFETY: checked above.
-        unsafe { *plugin = handle::give(rpw_plugin_t::new(loaded, options)) };
+        unsafe { *plugin = give(worker, loaded, options) };
         Ok(RPW_CONTINUE)
     })
 }
@@ -175,21 +107,26 @@ pub unsafe extern "C" fn rpw_plugin_name(
     RPW_CONTINUE
 }
 
+fn give(worker: &Worker, plugin: Rc<Plugin>, options: Options) -> *mut rpw_plugin_t {
+    let made = rpw_plugin_t::new(plugin, options);
+    worker.add_plugin(&made);
+    handle::give(made)
+}
+
 /// Starts a plugin of that code.
-pub(super) fn start(code: Arc<Code>, options: Options) -> Result<Rc<Plugin>, Failure> {
-    let host = nginx::host()?;
+pub(super) fn start(
+    worker: &Worker,
+    code: Arc<Code>,
+    options: Options,
+) -> Result<Rc<Plugin>, Failure> {
+    let host = host()?;
     let module = Module::new(code, options, &host)?;
     let loaded = Plugin::new(module, host)?;
     for warning in loaded.warnings() {
-        log(loaded.name(), LogLevel::Warn, warning);
+        failures::log(loaded.name(), LogLevel::Warn, warning);
     }
-    work::add_plugin(&loaded);
+    worker.jobs.borrow_mut().add_plugin(&loaded);
     Ok(loaded)
-}
-
-/// Writes a line about the plugin of that name.
-pub(super) fn log(name: &str, level: LogLevel, text: &str) {
-    nginx::log(None, level, format!("wasm plugin \"{name}\": {text}").as_bytes());
 }
 
 /// Gives a plugin back. Its plugin contexts keep what they need of it.

@@ -1,9 +1,51 @@
-//! Which process this is. nginx forks after init_by_lua, and forks again to go into the background, so what
-//! was made before may belong to another process.
+//! What a process has one of.
 
-pub use crate::shm::watch_forks;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicI32;
+use std::sync::{LazyLock, OnceLock};
 
-/// A number that differs between a process and its parent; as cheap to ask as a load. Never 0.
-pub fn current() -> u64 {
-    u64::from(crate::shm::generation()) + 1
+use rustix::fs::{MemfdFlags, memfd_create};
+
+use super::shared_memory::SharedMemory;
+use super::ticker::Ticker;
+use super::wake_socket::WakeSocket;
+use crate::vm::Cache;
+
+/// See the module. The Lua VM, which a reload replaces, is in `lua_vm.rs`; what nginx's thread works with is in `worker.rs`.
+pub struct Process {
+    /// The thread that makes time pass for guests.
+    pub ticker: Ticker,
+    /// What all workers share.
+    pub shared: SharedMemory,
+    /// Compiled modules.
+    pub cache: LazyLock<Cache>,
+    /// A file without content that all workers inherit: they lock places of it.
+    pub image_locks: OnceLock<Option<OwnedFd>>,
+    /// The socket that wakes workers.
+    pub wake_socket: OnceLock<Result<WakeSocket, String>>,
+    /// Counts the replacements of plugins.
+    pub replacements: AtomicI32,
+}
+
+/// The one of this process. Workers begin with the master's.
+pub static PROCESS: Process = Process {
+    ticker: Ticker::new(),
+    shared: SharedMemory::new(),
+    cache: LazyLock::new(Cache::default),
+    image_locks: OnceLock::new(),
+    wake_socket: OnceLock::new(),
+    replacements: AtomicI32::new(0),
+};
+
+impl Process {
+    /// Makes what workers inherit; to be called before the master forks.
+    pub fn prepare_for_forks(&self) {
+        self.wake_socket();
+        self.image_locks.get_or_init(|| memfd_create("rpw-locks", MemfdFlags::CLOEXEC).ok());
+    }
+
+    /// The socket that wakes workers, or why there is none.
+    pub fn wake_socket(&self) -> &Result<WakeSocket, String> {
+        self.wake_socket.get_or_init(WakeSocket::new)
+    }
 }

@@ -4,24 +4,24 @@
 //! a plan that all workers find in the shared memory. Then new requests get the new contexts; requests under way end with
 //! the old ones. The other workers are woken, and do the same by that plan.
 
-use std::cell::RefCell;
 use std::ffi::c_char;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::Ordering;
 
-use super::plans::{self, Plan};
-use super::shared::{none, refused, shared, shared_by_all};
+use super::boundary::{guest_boundary, with_worker};
+use super::failure::Failure;
+use super::host::host;
+use super::loading::rpw_loading_t;
+use super::objects::{rpw_context_t, rpw_plugin_t};
+use super::plans::{Plan, rpw_plan_t};
+use super::process::PROCESS;
+use super::shared_memory::{none, refused};
 use super::ticker::Entry;
+use super::types::{self, RPW_CONTINUE, RPW_MISSING, rpw_error_t, rpw_options_t};
 use super::worker::Worker;
-use super::{
-    Failure, RPW_CONTINUE, RPW_MISSING, boundary, guest_boundary, handle, listen, nginx, plugin,
-    rpw_context_t, rpw_error_t, rpw_loading_t, rpw_options_t, rpw_plan_t, rpw_plugin_t, types,
-};
+use super::{handle, listen, plugin};
 use crate::shm::PlanNumber;
 use crate::vm::{Context, Options, Plugin};
-
-/// Counts the replacements in this process.
-static REPLACEMENTS: AtomicI32 = AtomicI32::new(0);
 
 /// Tells where to look whether plugins were replaced: a number that changes with each replacement in this process.
 ///
@@ -29,7 +29,7 @@ static REPLACEMENTS: AtomicI32 = AtomicI32::new(0);
 /// An address that stays good for the life of the process.
 #[unsafe(no_mangle)]
 pub extern "C" fn rpw_replacements() -> *const i32 {
-    REPLACEMENTS.as_ptr()
+    PROCESS.replacements.as_ptr()
 }
 
 /// A module that has started and has taken all configurations.
@@ -42,6 +42,7 @@ struct Successor {
 impl Successor {
     /// Starts what a plugin is to be replaced with.
     fn start(
+        worker: &Worker,
         old: &rpw_plugin_t,
         loading: &rpw_loading_t,
         options: Option<Options>,
@@ -56,7 +57,7 @@ impl Successor {
             }
         };
         let code = loading.with_found(|found| Ok(found.code(&options.name)))?;
-        let plugin = plugin::start(code, options.clone())?;
+        let plugin = plugin::start(worker, code, options.clone())?;
         let mut contexts = Vec::new();
         for context in old.contexts() {
             let configuration = context.current();
@@ -73,7 +74,7 @@ impl Successor {
         old: &rpw_plugin_t,
         plan: PlanNumber,
     ) -> Result<(), Failure> {
-        let counters = nginx::host()?.counters(self.plugin.name());
+        let counters = host()?.counters(self.plugin.name());
         if let Some(presence) = counters.presence() {
             presence.version(plan.into());
         }
@@ -81,7 +82,7 @@ impl Successor {
             worker.endings.queue_context(context.replace(made));
         }
         old.replace(self.plugin, self.options);
-        REPLACEMENTS.fetch_add(1, Ordering::Relaxed);
+        PROCESS.replacements.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
@@ -117,7 +118,7 @@ pub unsafe extern "C" fn rpw_plugin_replace(
         };
         // SAFETY: as promised by the caller.
         let options = unsafe { read(options) }?;
-        let successor = Successor::start(&plugin, loading, options)?;
+        let successor = Successor::start(worker, &plugin, loading, options)?;
         // SAFETY: as promised by the caller.
         let (path, options) =
             unsafe { (types::bytes(path, path_length), types::bytes(words, words_length)) };
@@ -127,7 +128,7 @@ pub unsafe extern "C" fn rpw_plugin_replace(
             path: path.to_vec(),
             options: options.to_vec(),
         };
-        let shared = shared_by_all().ok_or_else(none)?;
+        let shared = PROCESS.shared.get_for_data().ok_or_else(none)?;
         let name = successor.options.name.as_bytes();
         let number = shared.set_plan(name, &plan.to_bytes()).map_err(|refusal| {
             let cause = refused(refusal).text().to_owned();
@@ -135,9 +136,11 @@ pub unsafe extern "C" fn rpw_plugin_replace(
         })?;
         successor.take_over(worker, &plugin, number)?;
         plugin.plan.set(number);
-        plans::seen(number);
-        worker.endings.run();
-        shared.addresses().into_iter().for_each(listen::wake);
+        worker.plans.set(number);
+        worker.run_endings();
+        for address in shared.addresses() {
+            listen::wake(worker, address);
+        }
         Ok(RPW_CONTINUE)
     })
 }
@@ -149,11 +152,6 @@ unsafe fn read(options: *const rpw_options_t) -> Result<Option<Options>, Failure
     let options = unsafe { options.as_ref() };
     // SAFETY: as promised by the caller.
     options.map(|options| unsafe { plugin::read(options) }).transpose()
-}
-
-thread_local! {
-    /// What the last answer of `rpw_plan_next` points to.
-    static OUT: RefCell<Option<(String, Plan)>> = const { RefCell::new(None) };
 }
 
 /// The next plan that this process has not followed.
@@ -172,12 +170,12 @@ pub unsafe extern "C" fn rpw_plan_next(
     plan: *mut rpw_plan_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    boundary(error, || {
+    with_worker(error, |worker| {
         // SAFETY: as promised by the caller.
         let out = unsafe { plan.as_mut() };
         let out = out.ok_or_else(|| Failure::new("rpw_plan_next: NULL argument"))?;
-        let shared = shared().ok_or_else(none)?;
-        for plugin in plugin::all() {
+        let shared = PROCESS.shared.get().ok_or_else(none)?;
+        for plugin in worker.plugins() {
             let name = plugin.name.clone();
             let Some((number, plan)) = shared.plan(name.as_bytes()).map_err(refused)? else {
                 continue;
@@ -186,23 +184,20 @@ pub unsafe extern "C" fn rpw_plan_next(
             let Some(plan) = plan.filter(|_| plugin.plan.get() != number) else { continue };
             // One that fails is not tried again.
             plugin.plan.set(number);
-            OUT.with_borrow_mut(|kept| {
+            {
+                let mut kept = worker.lent.plan.borrow_mut();
                 let (name, plan) = kept.insert((name, plan));
-                (out.name, out.name_length) = lend(name.as_bytes());
-                (out.path, out.path_length) = lend(&plan.path);
-                (out.options, out.options_length) = lend(&plan.options);
+                (out.name, out.name_length) = types::lend(name.as_bytes());
+                (out.path, out.path_length) = types::lend(&plan.path);
+                (out.options, out.options_length) = types::lend(&plan.options);
                 out.digest = plan.digest;
                 out.number = number;
-            });
+            }
             out.plugin = handle::give(plugin);
             return Ok(RPW_CONTINUE);
         }
         Ok(RPW_MISSING)
     })
-}
-
-fn lend(bytes: &[u8]) -> (*const c_char, usize) {
-    (bytes.as_ptr().cast(), bytes.len())
 }
 
 /// Replaces the module of a plugin in this process, by a plan of another worker.
@@ -240,8 +235,8 @@ pub unsafe extern "C" fn rpw_plugin_follow(
                 "the file is another one than the worker had that replaced the plugin",
             ));
         }
-        Successor::start(&plugin, loading, options)?.take_over(worker, &plugin, number)?;
-        worker.endings.run();
+        Successor::start(worker, &plugin, loading, options)?.take_over(worker, &plugin, number)?;
+        worker.run_endings();
         Ok(RPW_CONTINUE)
     })
 }

@@ -4,14 +4,28 @@
 //! request (`cleanup.rs`) removes it and ends its streams, so an address that nginx uses again never finds an old record.
 
 use std::cell::RefCell;
+use std::ffi::c_void;
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 
 use smallvec::SmallVec;
 
-use super::request_line::Text;
+use super::failure::Failure;
+use super::line_place::Text;
+use super::types::RPW_BAD_REQUEST;
 use crate::id_map::IdMap;
 use crate::ports::RequestId;
 use crate::vm::{Context, StreamRef};
+
+/// The request at that address.
+pub fn id(request: *mut c_void) -> Result<RequestId, Failure> {
+    NonZeroUsize::new(request as usize).map(RequestId).ok_or_else(bad)
+}
+
+/// It is no request that filters can be told of.
+pub fn bad() -> Failure {
+    Failure::with_code(RPW_BAD_REQUEST, "bad request")
+}
 
 /// See the module.
 #[derive(Default)]
@@ -29,7 +43,7 @@ struct Records {
 const SPARE: usize = 64;
 
 /// What plugin contexts are to a request.
-pub type Streams = SmallVec<[(Rc<Context>, Seat); 1]>;
+pub type Streams = SmallVec<[(Rc<Context>, Participation); 1]>;
 
 #[derive(Default)]
 struct Record {
@@ -57,15 +71,17 @@ pub struct Ended {
 }
 
 impl Record {
-    fn seat_of(&mut self, context: &Context) -> Option<&mut Seat> {
+    fn participation_of(&mut self, context: &Context) -> Option<&mut Participation> {
         let mut streams = self.streams.iter_mut();
-        streams.find(|(of, _)| std::ptr::eq(Rc::as_ptr(of), context)).map(|(_, seat)| seat)
+        streams
+            .find(|(of, _)| std::ptr::eq(Rc::as_ptr(of), context))
+            .map(|(_, participation)| participation)
     }
 }
 
 /// What a plugin context is to a request.
 #[derive(Clone, Copy)]
-pub enum Seat {
+pub enum Participation {
     /// It has a stream.
     Stream(StreamRef),
     /// It has a stream that is told of nothing but its end.
@@ -78,31 +94,33 @@ pub enum Seat {
 }
 
 impl Requests {
-    /// The seat of a plugin context in a request; none before its first event.
-    pub fn seat(&self, request: RequestId, context: &Context) -> Option<Seat> {
-        self.change(request, |record| record.seat_of(context).copied())?
+    /// The participation of a plugin context in a request; none before its first event.
+    pub fn participation(&self, request: RequestId, context: &Context) -> Option<Participation> {
+        self.change(request, |record| record.participation_of(context).copied())?
     }
 
     /// The stream of a plugin context in a request.
     pub fn stream(&self, request: RequestId, context: &Context) -> Option<StreamRef> {
-        match self.seat(request, context)? {
-            Seat::Stream(stream) | Seat::LeftOut(stream) => Some(stream),
-            Seat::Skipped { .. } => None,
+        match self.participation(request, context)? {
+            Participation::Stream(stream) | Participation::LeftOut(stream) => Some(stream),
+            Participation::Skipped { .. } => None,
         }
     }
 
     /// Tells a plugin context no more of a request with a record, but for the end of its stream when it has one. One that has a
     /// stream already is told on unless `started_too`.
     pub fn leave_out(&self, request: RequestId, context: &Rc<Context>, started_too: bool) {
-        self.change(request, |record| match record.seat_of(context) {
-            Some(seat) => {
-                if let Seat::Stream(stream) = *seat
+        self.change(request, |record| match record.participation_of(context) {
+            Some(participation) => {
+                if let Participation::Stream(stream) = *participation
                     && started_too
                 {
-                    *seat = Seat::LeftOut(stream);
+                    *participation = Participation::LeftOut(stream);
                 }
             }
-            None => record.streams.push((context.clone(), Seat::Skipped { drops_body: false })),
+            None => {
+                record.streams.push((context.clone(), Participation::Skipped { drops_body: false }))
+            }
         });
     }
 
@@ -113,11 +131,11 @@ impl Requests {
         context: &Rc<Context>,
         drops_body: bool,
     ) -> Option<StreamRef> {
-        let skipped = Seat::Skipped { drops_body };
-        self.change(request, |record| match record.seat_of(context) {
-            Some(seat) => match std::mem::replace(seat, skipped) {
-                Seat::Stream(stream) | Seat::LeftOut(stream) => Some(stream),
-                Seat::Skipped { .. } => None,
+        let skipped = Participation::Skipped { drops_body };
+        self.change(request, |record| match record.participation_of(context) {
+            Some(participation) => match std::mem::replace(participation, skipped) {
+                Participation::Stream(stream) | Participation::LeftOut(stream) => Some(stream),
+                Participation::Skipped { .. } => None,
             },
             None => {
                 record.streams.push((context.clone(), skipped));
@@ -167,7 +185,9 @@ impl Requests {
 
     /// Adds a stream to a request with a record.
     pub fn add_stream(&self, request: RequestId, context: Rc<Context>, stream: StreamRef) {
-        self.change(request, |record| record.streams.push((context, Seat::Stream(stream))));
+        self.change(request, |record| {
+            record.streams.push((context, Participation::Stream(stream)))
+        });
     }
 
     /// Takes the stream of a plugin context out again, which could not be created.

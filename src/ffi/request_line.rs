@@ -6,38 +6,14 @@
 //! holds: the texts are next to each other in all versions, and nginx's variables show their addresses; the flag is the one
 //! bit that `ngx.req.set_uri_args` clears. Where one is not found, nothing is written, and nginx encodes the path anew.
 
-use std::ffi::c_void;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::ffi::{c_char, c_void};
 
-use super::functions::functions;
-use super::{RPW_CONTINUE, boundary, nginx, rpw_error_t, stream, types, variables, worker};
+use super::boundary::{boundary, with_worker};
+use super::line_place::{Line, Text};
+use super::lua_vm::functions;
+use super::types::{self, RPW_CONTINUE, rpw_error_t};
+use super::{nginx, request, variables};
 use crate::ports::RequestId;
-
-/// `ngx_str_t`
-#[derive(Clone, Copy, PartialEq, Eq)]
-#[repr(C)]
-pub(super) struct Text {
-    length: usize,
-    data: *const u8,
-}
-
-/// A part of `ngx_http_request_t` that is the same in all versions.
-#[repr(C)]
-struct Line {
-    method: usize,
-    http_version: usize,
-    request_line: Text,
-    uri: Text,
-    args: Text,
-    exten: Text,
-    unparsed_uri: Text,
-    method_name: Text,
-    http_protocol: Text,
-    schema: Text,
-    out: *const c_void,
-    main: *const c_void,
-    parent: *const c_void,
-}
 
 /// `NGX_HTTP_UNKNOWN` and `NGX_HTTP_HEAD`
 const METHOD_UNKNOWN: usize = 0x1;
@@ -60,26 +36,9 @@ pub struct rpw_flags_t {
     pub words: [u64; 26],
 }
 
-/// How far from its beginning a request has the part; 0 when no request has shown it.
-pub(super) struct LinePlace(AtomicUsize);
-
-impl LinePlace {
-    pub(super) const fn unknown() -> Self {
-        Self(AtomicUsize::new(0))
-    }
-
-    fn of(&self, request: RequestId) -> Option<*mut Line> {
-        let mut place = self.0.load(Ordering::Relaxed);
-        if place == 0 {
-            place = find(request)?;
-            self.0.store(place, Ordering::Relaxed);
-        }
-        Some((request.0.get() + place) as *mut Line)
-    }
-}
-
 fn line(request: RequestId) -> Option<*mut Line> {
-    functions()?.line_place.of(request)
+    let place = functions()?.line_place.get_or(|| find(request))?;
+    Some((request.0.get() + place) as *mut Line)
 }
 
 /// Three texts at the addresses that nginx's variables tell, in a row: nothing else of a request looks like that. Not
@@ -101,6 +60,14 @@ fn find(request: RequestId) -> Option<usize> {
 pub(super) fn is_head(request: RequestId) -> Option<bool> {
     // SAFETY: the request is the running one.
     line(request).map(|line| unsafe { (*line).method } == METHOD_HEAD)
+}
+
+/// The same, by the variable where the request does not tell.
+pub(super) fn is_head_or_variable(request: RequestId) -> bool {
+    is_head(request).unwrap_or_else(|| {
+        let mut method = Vec::new();
+        variables::read(request, b"request_method", &mut method) && method == b"HEAD"
+    })
 }
 
 /// What `$request_uri` shows; `None` when it cannot be told.
@@ -145,7 +112,7 @@ pub unsafe extern "C" fn rpw_request_flags(
     error: *mut rpw_error_t,
 ) -> i32 {
     boundary(error, || {
-        let request = stream::request_id(request)?;
+        let request = request::id(request)?;
         let mut words = [0; FLAG_WORDS];
         if let Some(line) = line(request) {
             // SAFETY: they are a part of the request.
@@ -169,16 +136,16 @@ pub unsafe extern "C" fn rpw_request_target(
     request: *mut c_void,
     before: *const rpw_flags_t,
     after: *const rpw_flags_t,
-    target: *const std::ffi::c_char,
+    target: *const c_char,
     target_length: usize,
     error: *mut rpw_error_t,
 ) -> i32 {
-    boundary(error, || {
-        let request = stream::request_id(request)?;
+    with_worker(error, |worker| {
+        let request = request::id(request)?;
         // SAFETY: as promised by the caller.
         let (before, after, target) =
             unsafe { (&(*before).words, &(*after).words, types::bytes(target, target_length)) };
-        worker::with(|worker| worker.requests.set_path(request, target));
+        worker.requests.set_path(request, target);
         let (Some((word, bit)), Some(line)) = (cleared(before, after), line(request)) else {
             return Ok(RPW_CONTINUE);
         };
@@ -186,7 +153,7 @@ pub unsafe extern "C" fn rpw_request_target(
         // SAFETY: the text is where nginx keeps the target, and the word a part of the request.
         unsafe {
             let of_client = (*line).unparsed_uri;
-            worker::with(|worker| worker.requests.set_client_target(request, of_client));
+            worker.requests.set_client_target(request, of_client);
             (*line).unparsed_uri = text;
             *line.add(1).cast::<u64>().add(word) |= bit;
         }
@@ -211,12 +178,12 @@ fn cleared(before: &[u64; FLAG_WORDS], after: &[u64; FLAG_WORDS]) -> Option<(usi
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_request_method(
     request: *mut c_void,
-    name: *const std::ffi::c_char,
+    name: *const c_char,
     name_length: usize,
     error: *mut rpw_error_t,
 ) -> i32 {
     boundary(error, || {
-        let request = stream::request_id(request)?;
+        let request = request::id(request)?;
         // SAFETY: as promised by the caller.
         let name = unsafe { types::bytes(name, name_length) };
         if let (Some(line), Some(name)) = (line(request), keep(request, name)) {

@@ -9,7 +9,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::fs::{Dir, Mode, OFlags};
 
-use super::{Failure, RPW_CONTINUE, boundary, rpw_error_t, types};
+use super::boundary::boundary;
+use super::failure::Failure;
+use super::types::{RPW_CONTINUE, rpw_error_t};
 
 /// Writes the address that the process's UDP socket with that remote port is connected to.
 ///
@@ -98,32 +100,4 @@ fn udp_peer(descriptor: i32, port: i32) -> Option<IpAddr> {
             _ => None,
         }
     }
-}
-
-/// Judges the address of the upstream of a call, or of a connection for gRPC, see `rpw_work_t`.
-///
-/// # Arguments
-/// `grpc`: 1 for a connection.
-/// # Returns
-/// 1 when the call may be made to it, 0 when not; `RPW_ERROR` when it is no address.
-/// # Safety
-/// `address` has the given length.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn rpw_call_permits(
-    id: u32,
-    grpc: i32,
-    address: *const c_char,
-    address_length: usize,
-    error: *mut rpw_error_t,
-) -> i32 {
-    boundary(error, || {
-        // SAFETY: as promised by the caller.
-        let text = unsafe { types::bytes(address, address_length) };
-        let text = std::str::from_utf8(text).unwrap_or_default();
-        let inner = text.trim_start_matches('[').trim_end_matches(']');
-        let address: IpAddr =
-            inner.parse().map_err(|_| Failure::new(format!("\"{text}\" is no address")))?;
-        let permits = if grpc == 0 { super::work::permits } else { super::grpc::permits };
-        Ok(permits(id, address).into())
-    })
 }

@@ -1,19 +1,21 @@
 //! Streams: events, waiting, going on.
 
 use std::ffi::{c_char, c_void};
-use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use super::request::Seat;
+use super::boundary::{guest_boundary, with_worker};
+use super::failure::Failure;
+use super::objects::rpw_context_t;
+use super::request::{self, Participation};
 use super::ticker::Entry;
-use super::worker::{self, Worker};
-use super::{
-    Failure, RPW_BAD_REQUEST, RPW_BODY_HOLD, RPW_BODY_LOST, RPW_BODY_REPLACE, RPW_BODY_UNCHANGED,
-    RPW_CLOSE, RPW_CONTINUE, RPW_NEED_INTERPRETER, RPW_NEED_RESPONSE_HEADERS, RPW_PAUSE,
-    RPW_REQUEST_BODY, RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS,
-    boundary, cleanup, foreign, guest_boundary, handle, nginx, rpw_context_t, rpw_error_t,
-    rpw_event_t, rpw_outcome_t, types, upstreams, variables, wakers, work,
+use super::types::{
+    self, RPW_BODY_HOLD, RPW_BODY_LOST, RPW_BODY_REPLACE, RPW_BODY_UNCHANGED, RPW_CLOSE,
+    RPW_CONTINUE, RPW_NEED_INTERPRETER, RPW_NEED_RESPONSE_HEADERS, RPW_PAUSE, RPW_REQUEST_BODY,
+    RPW_REQUEST_HEADERS, RPW_RESPOND, RPW_RESPONSE_BODY, RPW_RESPONSE_HEADERS, rpw_error_t,
+    rpw_event_t, rpw_outcome_t,
 };
+use super::worker::Worker;
+use super::{cleanup, foreign, handle, nginx, upstreams, variables};
 use crate::abi::{Callback, LogLevel};
 use crate::error::Error;
 use crate::event::{Action, Event};
@@ -47,20 +49,20 @@ pub unsafe extern "C" fn rpw_stream_run(
             return Err(Failure::new("rpw_stream_run: NULL argument"));
         };
         outcome.body_action = RPW_BODY_UNCHANGED;
-        let request = request_id(request)?;
-        let context = context.of(request);
+        let request = request::id(request)?;
+        let context = context.of(&worker.requests, request);
         let module = context.plugin().module();
         if !interpreted && upstreams::may_call_lua(module) {
             return Ok(RPW_NEED_INTERPRETER);
         }
         let mut event = read(lent)?;
         event.calls_hold = module.calls_hold().unwrap_or(event.calls_hold) && is_of_request(event);
-        match worker.requests.seat(request, &context) {
-            Some(Seat::Stream(stream)) => {
+        match worker.requests.participation(request, &context) {
+            Some(Participation::Stream(stream)) => {
                 return tell(worker, &context, request, stream, event, lent, outcome);
             }
-            Some(seat @ (Seat::Skipped { .. } | Seat::LeftOut(_))) => {
-                let drops = matches!(seat, Seat::Skipped { drops_body: true });
+            Some(participation @ (Participation::Skipped { .. } | Participation::LeftOut(_))) => {
+                let drops = matches!(participation, Participation::Skipped { drops_body: true });
                 let drops = drops && event.callback == Callback::ResponseBody;
                 let body = if drops { Output::Hold } else { Output::Unchanged };
                 if body == Output::Hold {
@@ -71,7 +73,7 @@ pub unsafe extern "C" fn rpw_stream_run(
             }
             None => {}
         }
-        let Some(phase) = nginx::phase_of_real(request) else { return Err(bad_request()) };
+        let Some(phase) = nginx::phase_of_real(request) else { return Err(request::bad()) };
         let of_headers =
             matches!(event.callback, Callback::RequestHeaders | Callback::ResponseHeaders);
         if event.callback == Callback::ResponseHeaders
@@ -86,7 +88,7 @@ pub unsafe extern "C" fn rpw_stream_run(
             cleanup::watch(worker, request)?;
         }
         if module.makes_calls() || (module.calls_foreign() && foreign::any_later()) {
-            work::expect_calls();
+            worker.signal.expect_calls();
         }
         if of_headers {
             return begin(worker, &context, request, event, lent, outcome, ends_at_once);
@@ -118,14 +120,14 @@ pub unsafe extern "C" fn rpw_stream_wait(
     timeout_ms: *mut u32,
     error: *mut rpw_error_t,
 ) -> i32 {
-    boundary(error, || {
+    with_worker(error, |worker| {
         // SAFETY: as promised by the caller.
         let context = unsafe { handle::lend(context) }.filter(|_| !timeout_ms.is_null());
         let context = context.ok_or_else(|| Failure::new("rpw_stream_wait: NULL argument"))?;
-        let (context, stream) = worker::with(|worker| find(worker, context, request))?;
+        let (context, stream) = find(worker, context, request)?;
         let waits = context.with_stream(stream, |vm| {
-            vm.keep_wakers(stream.id, wakers::is_known);
-            Ok(vm.wait(stream.id, || wakers::add(semaphore)))
+            vm.keep_wakers(stream.id, |token| worker.wakers.is_known(token));
+            Ok(vm.wait(stream.id, || worker.wakers.add(semaphore)))
         })?;
         if !waits {
             return Ok(RPW_CONTINUE);
@@ -153,7 +155,7 @@ pub unsafe extern "C" fn rpw_stream_resume(
     error: *mut rpw_error_t,
 ) -> i32 {
     guest_boundary(Entry::Request, false, error, |worker| {
-        wakers::forget(semaphore);
+        worker.wakers.forget(semaphore);
         // SAFETY: as promised by the caller.
         let (context, outcome) = unsafe { (handle::lend(context), outcome.as_mut()) };
         let (Some(context), Some(outcome)) = (context, outcome) else {
@@ -161,7 +163,7 @@ pub unsafe extern "C" fn rpw_stream_resume(
         };
         let (context, stream) = find(worker, context, request)?;
         let code = context.with_stream(stream, |vm| {
-            vm.keep_wakers(stream.id, wakers::is_known);
+            vm.keep_wakers(stream.id, |token| worker.wakers.is_known(token));
             let result = vm.resume(stream.id)?;
             let action = result.action;
             worker.outcome.export(vm, stream, result, outcome);
@@ -193,10 +195,10 @@ pub unsafe extern "C" fn rpw_stream_skip(
         // SAFETY: as promised by the caller.
         let context = unsafe { handle::lend(context) };
         let context = context.ok_or_else(|| Failure::new("rpw_stream_skip: NULL argument"))?;
-        let request = request_id(request)?;
-        let context = context.of(request);
+        let request = request::id(request)?;
+        let context = context.of(&worker.requests, request);
         if !nginx::is_real(request) {
-            return Err(bad_request());
+            return Err(request::bad());
         }
         // SAFETY: as promised by the caller.
         let reason = unsafe { types::bytes(reason, reason_length) };
@@ -228,20 +230,18 @@ pub unsafe extern "C" fn rpw_stream_leave_out(
     started_too: i32,
     error: *mut rpw_error_t,
 ) -> i32 {
-    boundary(error, || {
+    with_worker(error, |worker| {
         // SAFETY: as promised by the caller.
         let context = unsafe { handle::lend(context) };
         let context = context.ok_or_else(|| Failure::new("rpw_stream_leave_out: NULL argument"))?;
-        let request = request_id(request)?;
-        let context = context.of(request);
+        let request = request::id(request)?;
+        let context = context.of(&worker.requests, request);
         if !nginx::is_real(request) {
-            return Err(bad_request());
+            return Err(request::bad());
         }
-        worker::with(|worker| {
-            cleanup::watch(worker, request)?;
-            worker.requests.leave_out(request, &context, started_too != 0);
-            Ok(RPW_CONTINUE)
-        })
+        cleanup::watch(worker, request)?;
+        worker.requests.leave_out(request, &context, started_too != 0);
+        Ok(RPW_CONTINUE)
     })
 }
 
@@ -402,21 +402,13 @@ fn is_of_request(event: Event<'_>) -> bool {
     matches!(event.callback, Callback::RequestHeaders | Callback::RequestBody)
 }
 
-pub(super) fn request_id(request: *mut c_void) -> Result<RequestId, Failure> {
-    NonZeroUsize::new(request as usize).map(RequestId).ok_or_else(bad_request)
-}
-
-fn bad_request() -> Failure {
-    Failure::with_code(RPW_BAD_REQUEST, "bad request")
-}
-
 fn find(
     worker: &Worker,
     context: &rpw_context_t,
     request: *mut c_void,
 ) -> Result<(Rc<Context>, StreamRef), Failure> {
-    let request = request_id(request)?;
-    let context = context.of(request);
+    let request = request::id(request)?;
+    let context = context.of(&worker.requests, request);
     match worker.requests.stream(request, &context) {
         Some(stream) => Ok((context, stream)),
         None => Err(Error::Lost("the stream has ended".into()).into()),

@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
-use super::{Failure, process, threads};
+use super::failure::Failure;
+use super::{forks, threads};
 use crate::vm::deadline;
 
 const TICK: Duration = Duration::from_millis(deadline::TICK_MS as u64);
@@ -30,13 +31,16 @@ const PATIENCE: u32 = 10;
 /// Room enough for a loop that calls nothing.
 const STACK: usize = 128 * 1024;
 
-/// Counts entries and leaves of guests: odd while one runs. Written by nginx's thread only.
-static CALLS: AtomicU64 = AtomicU64::new(0);
-/// The worker's ticker sleeps until it is woken.
-static PARKED: AtomicBool = AtomicBool::new(false);
-/// The process whose ticker runs.
-static OWNER: AtomicU64 = AtomicU64::new(0);
-static TICKER: Mutex<Option<Thread>> = Mutex::new(None);
+/// The time keeper of a process.
+pub struct Ticker {
+    /// Counts entries and leaves of guests: odd while one runs. Written by nginx's thread only.
+    calls: AtomicU64,
+    /// The worker's thread sleeps until it is woken.
+    parked: AtomicBool,
+    /// The process whose thread runs.
+    owner: AtomicU64,
+    thread: Mutex<Option<Thread>>,
+}
 
 /// Who enters a guest.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -49,92 +53,105 @@ pub enum Entry {
 
 /// Time passes for guests as long as this lives.
 pub struct Running {
+    ticker: &'static Ticker,
     /// Entered from inside a guest call: the outer one stays.
     nested: bool,
     short: Option<Box<ShortTicker>>,
 }
 
-/// Lets time pass for guests.
-#[inline]
-pub fn enter(entry: Entry) -> Result<Running, Failure> {
-    let calls = CALLS.load(Ordering::Relaxed);
-    if calls % 2 == 1 {
-        return Ok(Running { nested: true, short: None });
-    }
-    let mut short = None;
-    if OWNER.load(Ordering::Relaxed) != process::current() {
-        match entry {
-            Entry::Request => start()?,
-            Entry::Setup => short = Some(Box::new(ShortTicker::start()?)),
+impl Ticker {
+    /// One without a thread.
+    pub const fn new() -> Self {
+        Self {
+            calls: AtomicU64::new(0),
+            parked: AtomicBool::new(false),
+            owner: AtomicU64::new(0),
+            thread: Mutex::new(None),
         }
     }
-    CALLS.store(calls + 1, Ordering::SeqCst);
-    // Sequentially consistent with the other side in `doze`: either the ticker sees the call or we see it parked.
-    if PARKED.load(Ordering::SeqCst) {
-        wake();
+
+    /// Lets time pass for guests.
+    #[inline]
+    pub fn enter(&'static self, entry: Entry) -> Result<Running, Failure> {
+        let calls = self.calls.load(Ordering::Relaxed);
+        if calls % 2 == 1 {
+            return Ok(Running { ticker: self, nested: true, short: None });
+        }
+        let mut short = None;
+        if self.owner.load(Ordering::Relaxed) != forks::process() {
+            match entry {
+                Entry::Request => self.start()?,
+                Entry::Setup => short = Some(Box::new(ShortTicker::start()?)),
+            }
+        }
+        self.calls.store(calls + 1, Ordering::SeqCst);
+        // Sequentially consistent with the other side in `doze`: either the ticker sees the call or we see it parked.
+        if self.parked.load(Ordering::SeqCst) {
+            self.wake();
+        }
+        Ok(Running { ticker: self, nested: false, short })
     }
-    Ok(Running { nested: false, short })
+
+    #[cold]
+    fn wake(&self) {
+        self.parked.store(false, Ordering::SeqCst);
+        if let Some(thread) = &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
+            thread.unpark();
+        }
+    }
+
+    #[cold]
+    fn start(&'static self) -> Result<(), Failure> {
+        self.parked.store(false, Ordering::SeqCst);
+        let of_guests = CpuClock::of_this_thread();
+        let ticker = spawn(move || {
+            let mut idle = 0;
+            let mut seen = 0;
+            let mut clock = Clock::start(of_guests);
+            loop {
+                clock.wait();
+                let calls = self.calls.load(Ordering::SeqCst);
+                if calls != seen {
+                    clock.tick_for_another();
+                } else if !calls.is_multiple_of(2) {
+                    clock.tick();
+                }
+                idle = if calls == seen && calls.is_multiple_of(2) { idle + 1 } else { 0 };
+                seen = calls;
+                if idle >= IDLE_TICKS {
+                    self.doze(seen);
+                    idle = 0;
+                    clock = Clock::start(of_guests);
+                }
+            }
+        })?;
+        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticker.thread().clone());
+        self.owner.store(forks::process(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Sleeps until a guest is entered.
+    fn doze(&self, seen: u64) {
+        self.parked.store(true, Ordering::SeqCst);
+        if self.calls.load(Ordering::SeqCst) != seen {
+            self.parked.store(false, Ordering::SeqCst);
+        }
+        while self.parked.load(Ordering::SeqCst) {
+            thread::park();
+        }
+    }
 }
 
 impl Drop for Running {
     #[inline]
     fn drop(&mut self) {
         if !self.nested {
-            let calls = CALLS.load(Ordering::Relaxed);
-            CALLS.store(calls + 1, Ordering::Release);
+            let calls = self.ticker.calls.load(Ordering::Relaxed);
+            self.ticker.calls.store(calls + 1, Ordering::Release);
         }
         if let Some(short) = self.short.take() {
             short.end();
         }
-    }
-}
-
-#[cold]
-fn wake() {
-    PARKED.store(false, Ordering::SeqCst);
-    if let Some(thread) = &*TICKER.lock().unwrap_or_else(PoisonError::into_inner) {
-        thread.unpark();
-    }
-}
-
-#[cold]
-fn start() -> Result<(), Failure> {
-    PARKED.store(false, Ordering::SeqCst);
-    let of_guests = CpuClock::of_this_thread();
-    let ticker = spawn(move || {
-        let mut idle = 0;
-        let mut seen = 0;
-        let mut clock = Clock::start(of_guests);
-        loop {
-            clock.wait();
-            let calls = CALLS.load(Ordering::SeqCst);
-            if calls != seen {
-                clock.tick_for_another();
-            } else if !calls.is_multiple_of(2) {
-                clock.tick();
-            }
-            idle = if calls == seen && calls.is_multiple_of(2) { idle + 1 } else { 0 };
-            seen = calls;
-            if idle >= IDLE_TICKS {
-                doze(seen);
-                idle = 0;
-                clock = Clock::start(of_guests);
-            }
-        }
-    })?;
-    *TICKER.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticker.thread().clone());
-    OWNER.store(process::current(), Ordering::Relaxed);
-    Ok(())
-}
-
-/// Sleeps until a guest is entered.
-fn doze(seen: u64) {
-    PARKED.store(true, Ordering::SeqCst);
-    if CALLS.load(Ordering::SeqCst) != seen {
-        PARKED.store(false, Ordering::SeqCst);
-    }
-    while PARKED.load(Ordering::SeqCst) {
-        thread::park();
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::ffi::c_char;
 
-use super::{Failure, RPW_CONTINUE, boundary, lua_vm, rpw_error_t, types, upstreams};
-use crate::callout::{self, FailureKind, Own, Protocol, Tls, Trust, Trusted, Upstream};
+use super::boundary::boundary;
+use super::failure::Failure;
+use super::types::{self, RPW_CONTINUE, rpw_error_t};
+use super::{lua_vm, tls, upstreams};
+use crate::callout::{Own, Trust, Trusted};
 
 /// Trusts these certificates from now on, until `rpw_setup` is called for another Lua VM.
 ///
@@ -69,47 +72,16 @@ pub unsafe extern "C" fn rpw_upstream_tls(
                 types::bytes(key, key_length),
             )
         };
-        let default = default();
+        let default = tls::default();
         let trusted = match &default {
             _ if verify == 0 => Trusted::Anyone,
             _ if !trusted.is_empty() => Trusted::Pem(trusted),
             Some(trust) => Trusted::Same(trust),
-            None => return Err(Failure::new(NONE)),
+            None => return Err(Failure::new(tls::NONE)),
         };
         let own = (!certificate.is_empty()).then_some(Own { certificate, key });
         let trust = Trust::new(trusted, own).map_err(Failure::new)?;
         upstreams::set_trust(name, trust)?;
         Ok(RPW_CONTINUE)
     })
-}
-
-const NONE: &str = "no certificates to trust were found";
-
-/// Whose certificates are believed, of upstreams that have nothing of their own.
-fn default() -> Option<Trust> {
-    lua_vm::read(|settings| settings.trust.clone()).flatten()
-}
-
-/// TLS of a gRPC connection.
-pub(super) fn begin_grpc(upstream: &Upstream, name: &str) -> Result<Tls, callout::Failure> {
-    let none = || callout::Failure::new(FailureKind::Tls, NONE);
-    let trust = upstream.trust.clone().or_else(default).ok_or_else(none)?;
-    Tls::new(&trust, name, Protocol::Http2)
-}
-
-/// TLS of a connection to a Redis server; `None` when nginx speaks it, or nobody.
-pub(super) fn begin_redis(
-    upstream: &Upstream,
-    name: &str,
-) -> Result<Option<Tls>, callout::Failure> {
-    of_http(upstream).map(|trust| Tls::new(&trust, name, Protocol::Redis)).transpose()
-}
-
-/// Whom to trust for an HTTP call, or a Redis call, with TLS that the library speaks; `None` when nginx does.
-pub(super) fn of_http(upstream: &Upstream) -> Option<Trust> {
-    if !upstream.tls {
-        return None;
-    }
-    let of_http = || lua_vm::read(|settings| settings.trust_of_http).unwrap_or(false);
-    upstream.trust.clone().or_else(|| default().filter(|_| of_http()))
 }

@@ -3,7 +3,6 @@
 
 use std::ffi::c_char;
 
-use super::rpw_plugin_t;
 use crate::snapshot::HeaderMap;
 
 /// Go on.
@@ -119,6 +118,11 @@ pub const RPW_WORK_FOLLOW: i32 = 10;
 /// `rpw_work_next`: a connection to a Redis server has something to do, or is to be made: `id`, `host`, `port`, `tls`,
 /// `server_name`.
 pub const RPW_WORK_REDIS: i32 = 11;
+
+/// Connections for gRPC.
+pub const RPW_CONNECTION_GRPC: i32 = 1;
+/// Connections to Redis servers.
+pub const RPW_CONNECTION_REDIS: i32 = 2;
 
 /// `rpw_call_advance`: receive more.
 pub const RPW_CALL_RECEIVE: i32 = 1;
@@ -378,6 +382,30 @@ pub(super) fn write_error(error: *mut rpw_error_t, text: &str) {
     }
 }
 
+/// What a function of Lua answers. Lent until the next call.
+#[allow(non_camel_case_types, reason = "the name that C and Lua see")]
+#[repr(C)]
+pub struct rpw_result_t {
+    /// The result.
+    pub data: *const c_char,
+    /// Its bytes.
+    pub length: usize,
+}
+
+/// Calls a function of Lua: its name, its arguments, both lent, and where to put its result. 0, or not 0 when it failed.
+///
+/// It never raises an error and never yields.
+#[allow(non_camel_case_types, reason = "the name that C and Lua see")]
+pub type rpw_caller_t = Option<
+    unsafe extern "C" fn(*const c_char, usize, *const c_char, usize, *mut rpw_result_t) -> i32,
+>;
+
+/// Lends bytes to the caller.
+pub(super) fn lend(text: &(impl AsRef<[u8]> + ?Sized)) -> (*const c_char, usize) {
+    let bytes = text.as_ref();
+    (bytes.as_ptr().cast(), bytes.len())
+}
+
 /// A string of the caller.
 ///
 /// # Safety
@@ -425,27 +453,6 @@ pub(super) unsafe fn push_pairs(map: &mut HeaderMap, data: *const rpw_pair_t, le
     for (name, value) in unsafe { pairs(data, length) } {
         map.push(name, value);
     }
-}
-
-/// What a plugin is to be replaced with.
-#[allow(non_camel_case_types, reason = "the name that C and Lua see")]
-#[repr(C)]
-pub struct rpw_plan_t {
-    /// The plugin.
-    pub plugin: *mut rpw_plugin_t,
-    /// Its name.
-    pub name: *const c_char,
-    pub name_length: usize,
-    /// The file of the module.
-    pub path: *const c_char,
-    pub path_length: usize,
-    /// Options, in Lua's words.
-    pub options: *const c_char,
-    pub options_length: usize,
-    /// The module's SHA-256.
-    pub digest: [u8; 32],
-    /// Counts plans.
-    pub number: u32,
 }
 
 /// A plugin as one process has it. Times are seconds of Unix time, 0 for never.

@@ -4,9 +4,10 @@ use std::sync::atomic::Ordering;
 
 use rustc_hash::FxHashMap;
 
-use super::{
-    Failure, RPW_CONTINUE, boundary, foreign, lua_vm, nginx, rpw_error_t, rpw_pair_t, types,
-};
+use super::boundary::boundary;
+use super::failure::Failure;
+use super::types::{self, RPW_CONTINUE, rpw_error_t, rpw_pair_t};
+use super::{foreign, lua_vm, nginx};
 use crate::abi::LogLevel;
 use crate::callout::{Rules, Trust, Upstream};
 use crate::grpc;

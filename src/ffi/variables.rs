@@ -1,6 +1,6 @@
 //! nginx variables: reading and setting them.
 
-use super::functions::functions;
+use super::lua_vm::functions;
 use super::nginx::{NGX_OK, pointer};
 use super::types;
 use crate::ports::{RequestId, SetPropertyError};

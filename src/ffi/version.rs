@@ -1,6 +1,6 @@
 //! What this build is, for Lua and C.
 
-use super::foreign::rpw_result_t;
+use super::types::rpw_result_t;
 use crate::version;
 
 /// What a build of the library is made of. All texts live as long as the process.

@@ -7,27 +7,27 @@
 use std::cell::RefCell;
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use rustc_hash::FxHashMap;
 
-use super::{nginx, work};
+use super::nginx;
+
+/// See the module.
+#[derive(Default)]
+pub struct Wakers(RefCell<Tokens>);
 
 #[derive(Default)]
-struct Wakers {
+struct Tokens {
     last: usize,
     semaphores: FxHashMap<NonZeroUsize, NonZeroUsize>,
     tokens: FxHashMap<NonZeroUsize, NonZeroUsize>,
 }
 
-thread_local! {
-    static WAKERS: RefCell<Wakers> = RefCell::default();
-}
-
-/// A token for a semaphore. An older token of the same semaphore posts nothing any more.
-pub fn add(semaphore: *mut c_void) -> Option<NonZeroUsize> {
-    let semaphore = NonZeroUsize::new(semaphore as usize)?;
-    WAKERS.with_borrow_mut(|wakers| {
+impl Wakers {
+    /// A token for a semaphore. An older token of the same semaphore posts nothing any more.
+    pub fn add(&self, semaphore: *mut c_void) -> Option<NonZeroUsize> {
+        let semaphore = NonZeroUsize::new(semaphore as usize)?;
+        let mut wakers = self.0.borrow_mut();
         wakers.last = wakers.last.wrapping_add(1).max(1);
         let token = NonZeroUsize::new(wakers.last)?;
         if let Some(before) = wakers.tokens.insert(semaphore, token) {
@@ -35,52 +35,34 @@ pub fn add(semaphore: *mut c_void) -> Option<NonZeroUsize> {
         }
         wakers.semaphores.insert(token, semaphore);
         Some(token)
-    })
-}
+    }
 
-/// Takes the semaphore of a token, when it is still there.
-pub fn take(token: NonZeroUsize) -> Option<NonZeroUsize> {
-    WAKERS.with_borrow_mut(|wakers| {
+    /// Takes the semaphore of a token, when it is still there.
+    pub fn take(&self, token: NonZeroUsize) -> Option<NonZeroUsize> {
+        let mut wakers = self.0.borrow_mut();
         let semaphore = wakers.semaphores.remove(&token)?;
         wakers.tokens.remove(&semaphore);
         Some(semaphore)
-    })
-}
+    }
 
-/// Forgets a semaphore that is not waited on any more.
-pub fn forget(semaphore: *mut c_void) {
-    let Some(semaphore) = NonZeroUsize::new(semaphore as usize) else { return };
-    WAKERS.with_borrow_mut(|wakers| {
+    /// Forgets a semaphore that no request waits on any more.
+    pub fn forget(&self, semaphore: *mut c_void) {
+        let Some(semaphore) = NonZeroUsize::new(semaphore as usize) else { return };
+        let mut wakers = self.0.borrow_mut();
         if let Some(token) = wakers.tokens.remove(&semaphore) {
             wakers.semaphores.remove(&token);
         }
-    });
-}
-
-/// Whether a token still posts a semaphore.
-pub fn is_known(token: NonZeroUsize) -> bool {
-    WAKERS.with_borrow(|wakers| wakers.semaphores.contains_key(&token))
-}
-
-/// Posts the semaphore of a token.
-pub fn post(token: NonZeroUsize) {
-    if let Some(semaphore) = take(token) {
-        nginx::post(semaphore);
     }
-}
 
-/// Says that a semaphore which the library may know is about to be freed.
-///
-/// # Returns
-/// Nothing.
-/// # Safety
-/// None: the pointer is only compared.
-#[unsafe(no_mangle)]
-pub extern "C" fn rpw_semaphore_gone(semaphore: *mut c_void) {
-    let Some(known) = NonZeroUsize::new(semaphore as usize) else { return };
-    // Removing from a table does not panic, but a finalizer has nobody to tell if it ever did.
-    let _ = catch_unwind(AssertUnwindSafe(|| {
-        forget(semaphore);
-        work::forget_listener(known);
-    }));
+    /// Whether a token still posts a semaphore.
+    pub fn is_known(&self, token: NonZeroUsize) -> bool {
+        self.0.borrow().semaphores.contains_key(&token)
+    }
+
+    /// Posts the semaphore of a token.
+    pub fn post(&self, token: NonZeroUsize) {
+        if let Some(semaphore) = self.take(token) {
+            nginx::post(semaphore);
+        }
+    }
 }

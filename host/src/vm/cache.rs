@@ -13,8 +13,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::baseline::BASELINES;
 use super::code::{Code, Digest};
-use super::compiling::{Means, Progress, Stage};
 use super::code_store::{CodeStore, StoreError, Turn};
+use super::compiling::{Means, Progress, Stage};
 use super::engine::engine;
 use super::entry;
 use super::front;

@@ -222,7 +222,7 @@ impl Plugin {
     }
 
     /// The host's monotonic clock.
-    pub(super) fn now(&self) -> u64 {
+    pub fn now(&self) -> u64 {
         self.host.monotonic_clock()
     }
 

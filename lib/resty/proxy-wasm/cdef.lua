@@ -10,6 +10,12 @@ typedef struct rpw_error_t {
     size_t capacity;
     size_t length;
 } rpw_error_t;
+typedef struct rpw_io_t {
+    const char *data;
+    size_t length;
+    int32_t reusable;
+    uint32_t rest_ms;
+} rpw_io_t;
 typedef struct rpw_result_t {
     const char *data;
     size_t length;
@@ -21,54 +27,6 @@ typedef struct rpw_pair_t {
     int32_t value_length;
     const char *value;
 } rpw_pair_t;
-typedef struct rpw_nginx_t {
-    void *(*cleanup_add)(void*, size_t);
-    int (*raw_log)(void*, int, const uint8_t*, size_t);
-    int (*log_level)(void*);
-    int (*var_get)(void*,
-                   const uint8_t*,
-                   size_t,
-                   uint8_t*,
-                   int,
-                   const uint8_t**,
-                   size_t*,
-                   const char**);
-    int (*var_set)(void*,
-                   const uint8_t*,
-                   size_t,
-                   uint8_t*,
-                   const uint8_t*,
-                   size_t,
-                   uint8_t*,
-                   size_t*);
-    int (*headers_count)(void*, int, int*);
-    int (*headers)(void*, struct rpw_pair_t*, int, int);
-    int (*phase)(void*, const char**);
-    int (*headers_sent)(void*);
-    int (*response_status)(void*);
-    int (*semaphore_post)(void*, int);
-    int (*response_header)(void*, const uint8_t*, size_t, uint8_t*, void*, int, const char**);
-    int (*set_response_header)(void*,
-                               const uint8_t*,
-                               size_t,
-                               int,
-                               const uint8_t*,
-                               size_t,
-                               void*,
-                               size_t,
-                               int,
-                               const char**);
-    void *(*list_push)(void*);
-    void *(*palloc)(void*, size_t);
-    int (*worker_exiting)(void);
-    const void *core_module;
-} rpw_nginx_t;
-typedef struct rpw_io_t {
-    const char *data;
-    size_t length;
-    int32_t reusable;
-    uint32_t rest_ms;
-} rpw_io_t;
 typedef struct rpw_bucket_t {
     double le;
     uint64_t count;
@@ -140,6 +98,48 @@ typedef struct rpw_plan_t {
 typedef struct rpw_flags_t {
     uint64_t words[26];
 } rpw_flags_t;
+typedef struct rpw_nginx_t {
+    void *(*cleanup_add)(void*, size_t);
+    int (*raw_log)(void*, int, const uint8_t*, size_t);
+    int (*log_level)(void*);
+    int (*var_get)(void*,
+                   const uint8_t*,
+                   size_t,
+                   uint8_t*,
+                   int,
+                   const uint8_t**,
+                   size_t*,
+                   const char**);
+    int (*var_set)(void*,
+                   const uint8_t*,
+                   size_t,
+                   uint8_t*,
+                   const uint8_t*,
+                   size_t,
+                   uint8_t*,
+                   size_t*);
+    int (*headers_count)(void*, int, int*);
+    int (*headers)(void*, struct rpw_pair_t*, int, int);
+    int (*phase)(void*, const char**);
+    int (*headers_sent)(void*);
+    int (*response_status)(void*);
+    int (*semaphore_post)(void*, int);
+    int (*response_header)(void*, const uint8_t*, size_t, uint8_t*, void*, int, const char**);
+    int (*set_response_header)(void*,
+                               const uint8_t*,
+                               size_t,
+                               int,
+                               const uint8_t*,
+                               size_t,
+                               void*,
+                               size_t,
+                               int,
+                               const char**);
+    void *(*list_push)(void*);
+    void *(*palloc)(void*, size_t);
+    int (*worker_exiting)(void);
+    const void *core_module;
+} rpw_nginx_t;
 typedef struct rpw_value_t {
     const char *data;
     size_t length;
@@ -203,11 +203,60 @@ typedef struct rpw_work_t {
     size_t arguments_length;
 } rpw_work_t;
 int32_t rpw_abi(void);
+int32_t rpw_foreign_begin(uint32_t id);
+int32_t rpw_foreign_end(uint32_t id,
+                        int32_t ok,
+                        int32_t yielded,
+                        const char *result,
+                        size_t result_length,
+                        struct rpw_error_t *error);
 int32_t rpw_cache_dir(const char *path,
                       size_t path_length,
                       struct rpw_error_t *error);
 int32_t rpw_compile_threads(uint32_t threads);
 int32_t rpw_compile_memory(uint64_t bytes);
+int32_t rpw_call_advance(uint32_t id,
+                         const char *data,
+                         size_t data_length,
+                         int32_t eof,
+                         struct rpw_io_t *io,
+                         struct rpw_error_t *error);
+int32_t rpw_call_permits(uint32_t id,
+                         int32_t grpc,
+                         const char *address,
+                         size_t address_length,
+                         struct rpw_error_t *error);
+int32_t rpw_call_restart(uint32_t id);
+int32_t rpw_call_connected(uint32_t id, int32_t kept, struct rpw_error_t *error);
+int32_t rpw_call_kept(uint32_t id);
+int32_t rpw_call_end(uint32_t id,
+                     const char *word,
+                     size_t word_length,
+                     const char *details,
+                     size_t details_length,
+                     struct rpw_error_t *error);
+int32_t rpw_connection_connected(int32_t protocol, uint32_t id, struct rpw_error_t *error);
+int32_t rpw_connection_receive(int32_t protocol,
+                               uint32_t id,
+                               const char *data,
+                               size_t data_length,
+                               int32_t eof,
+                               struct rpw_io_t *io,
+                               struct rpw_error_t *error);
+int32_t rpw_connection_next(int32_t protocol,
+                            uint32_t id,
+                            int32_t ready,
+                            struct rpw_io_t *io,
+                            uint32_t *wait_ms,
+                            struct rpw_error_t *error);
+int32_t rpw_connection_failed(int32_t protocol,
+                              uint32_t id,
+                              const char *word,
+                              size_t word_length,
+                              const char *details,
+                              size_t details_length,
+                              struct rpw_error_t *error);
+int32_t rpw_connection_end_soon(int32_t protocol, struct rpw_error_t *error);
 int32_t rpw_context_new(const struct rpw_plugin_t *plugin,
                         const char *configuration,
                         size_t configuration_length,
@@ -221,27 +270,6 @@ int32_t rpw_foreign_function(const char *name,
                              int32_t later,
                              struct rpw_error_t *error);
 int32_t rpw_foreign_caller(rpw_caller_t caller);
-int32_t rpw_setup(const struct rpw_nginx_t *functions,
-                  struct rpw_error_t *error);
-int32_t rpw_grpc_connected(uint32_t id, struct rpw_error_t *error);
-int32_t rpw_grpc_receive(uint32_t id,
-                         const char *data,
-                         size_t data_length,
-                         int32_t eof,
-                         uint32_t *rest_ms,
-                         struct rpw_error_t *error);
-int32_t rpw_grpc_next(uint32_t id,
-                      int32_t ready,
-                      struct rpw_io_t *io,
-                      uint32_t *wait_ms,
-                      struct rpw_error_t *error);
-int32_t rpw_grpc_failed(uint32_t id,
-                        const char *word,
-                        size_t word_length,
-                        const char *details,
-                        size_t details_length,
-                        struct rpw_error_t *error);
-int32_t rpw_grpc_end_soon(struct rpw_error_t *error);
 int32_t rpw_response_line_remove(void *request, const char *name, size_t name_length);
 int32_t rpw_response_line_clear(void *request);
 int32_t rpw_response_line_blank(void *request, const char *name, size_t name_length);
@@ -289,24 +317,6 @@ int32_t rpw_plugin_start(const struct rpw_loading_t *loading,
                          struct rpw_error_t *error);
 int32_t rpw_plugin_name(const struct rpw_plugin_t *plugin, const char **name, size_t *length);
 void rpw_plugin_free(struct rpw_plugin_t *plugin);
-int32_t rpw_redis_connected(uint32_t id, struct rpw_error_t *error);
-int32_t rpw_redis_receive(uint32_t id,
-                          const char *data,
-                          size_t data_length,
-                          int32_t eof,
-                          struct rpw_io_t *io,
-                          struct rpw_error_t *error);
-int32_t rpw_redis_next(uint32_t id,
-                       struct rpw_io_t *io,
-                       uint32_t *wait_ms,
-                       struct rpw_error_t *error);
-int32_t rpw_redis_failed(uint32_t id,
-                         const char *word,
-                         size_t word_length,
-                         const char *details,
-                         size_t details_length,
-                         struct rpw_error_t *error);
-int32_t rpw_redis_end_soon(struct rpw_error_t *error);
 const int32_t *rpw_replacements(void);
 int32_t rpw_plugin_replace(const struct rpw_plugin_t *plugin,
                            const struct rpw_loading_t *loading,
@@ -343,11 +353,9 @@ int32_t rpw_udp_peer(int32_t port,
                      char *text,
                      size_t capacity,
                      struct rpw_error_t *error);
-int32_t rpw_call_permits(uint32_t id,
-                         int32_t grpc,
-                         const char *address,
-                         size_t address_length,
-                         struct rpw_error_t *error);
+void rpw_semaphore_gone(void *semaphore);
+int32_t rpw_setup(const struct rpw_nginx_t *functions,
+                  struct rpw_error_t *error);
 uint64_t rpw_lua_vm(void);
 int32_t rpw_shared_memory(uint64_t size,
                           struct rpw_error_t *error);
@@ -425,34 +433,11 @@ int32_t rpw_call_rules(const struct rpw_pair_t *list,
                        size_t length,
                        struct rpw_error_t *error);
 void rpw_version(struct rpw_version_t *version);
-void rpw_semaphore_gone(void *semaphore);
 const int32_t *rpw_work_waits(void);
 int32_t rpw_work_listen(void *semaphore);
 int32_t rpw_work_next(int32_t turn,
                       struct rpw_work_t *work,
                       struct rpw_error_t *error);
-int32_t rpw_call_advance(uint32_t id,
-                         const char *data,
-                         size_t data_length,
-                         int32_t eof,
-                         struct rpw_io_t *io,
-                         struct rpw_error_t *error);
-int32_t rpw_call_restart(uint32_t id);
-int32_t rpw_call_connected(uint32_t id, int32_t kept, struct rpw_error_t *error);
-int32_t rpw_call_kept(uint32_t id);
-int32_t rpw_call_end(uint32_t id,
-                     const char *word,
-                     size_t word_length,
-                     const char *details,
-                     size_t details_length,
-                     struct rpw_error_t *error);
-int32_t rpw_foreign_begin(uint32_t id);
-int32_t rpw_foreign_end(uint32_t id,
-                        int32_t ok,
-                        int32_t yielded,
-                        const char *result,
-                        size_t result_length,
-                        struct rpw_error_t *error);
 int32_t rpw_init_worker(struct rpw_error_t *error);
 ]])
 
@@ -509,6 +494,8 @@ return {
     RPW_WORK_WATCH = 9,
     RPW_WORK_FOLLOW = 10,
     RPW_WORK_REDIS = 11,
+    RPW_CONNECTION_GRPC = 1,
+    RPW_CONNECTION_REDIS = 2,
     RPW_CALL_RECEIVE = 1,
     RPW_CALL_DONE = 2,
     RPW_CALL_GONE = 3,

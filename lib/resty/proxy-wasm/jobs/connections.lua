@@ -24,6 +24,7 @@ local update_time = ngx.update_time
 local target = resolve.target
 local word_of = resolve.word
 
+local lib = clib.lib
 local error_slot = clib.error_slot
 local last_error = clib.last_error
 
@@ -104,10 +105,9 @@ end
 local methods = {}
 local metatable = { __index = methods }
 
--- The connections for a protocol. `run(premature, conn)` is a connection's timer; `failed(id, word, #word, details,
--- #details, error)` tells the library that one was not made or broke, `end_soon(error)` that the worker is to end.
-function _M.new(run, failed, end_soon)
-    return setmetatable({ run = run, failed = failed, end_soon = end_soon, by_id = {} }, metatable)
+-- The connections for a protocol, by its number in the library. `run(premature, conn)` is a connection's timer.
+function _M.new(protocol, run)
+    return setmetatable({ protocol = protocol, run = run, by_id = {} }, metatable)
 end
 
 -- The connection was not made, or broke.
@@ -116,7 +116,7 @@ function methods:fail(conn, word, err)
         return
     end
     conn.broken = true
-    check(self.failed(conn.id, word, #word, err, #err, error_slot))
+    check(lib.rpw_connection_failed(self.protocol, conn.id, word, #word, err, #err, error_slot))
     wake(conn)
     conn.look()
 end
@@ -124,7 +124,7 @@ end
 local function end_all(connections, look)
     if not connections.ended then
         connections.ended = true
-        check(connections.end_soon(error_slot))
+        check(lib.rpw_connection_end_soon(connections.protocol, error_slot))
         look()
     end
 end
@@ -147,7 +147,7 @@ function methods:start(conn)
     local ok, err = timer_at(0, self.run, conn)
     if not ok then
         self.by_id[conn.id] = nil
-        check(self.failed(conn.id, "connect", 7, err, #err, error_slot))
+        check(lib.rpw_connection_failed(self.protocol, conn.id, "connect", 7, err, #err, error_slot))
     end
 end
 

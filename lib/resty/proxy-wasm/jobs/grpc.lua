@@ -25,6 +25,7 @@ local wake = connections.wake
 local lib = clib.lib
 local const = clib.const
 local error_slot = clib.error_slot
+local GRPC = const.RPW_CONNECTION_GRPC
 local STOP = const.RPW_WORK_STOP
 local WAIT = const.RPW_WORK_WAIT
 
@@ -38,8 +39,8 @@ local MUCH = 65536
 local LAST_WORDS = 1
 
 local io = ffi.new("rpw_io_t")
+local received_io = ffi.new("rpw_io_t")
 local wait_ms = ffi.new("uint32_t[1]")
-local rest_ms = ffi.new("uint32_t[1]")
 
 local all
 
@@ -48,7 +49,7 @@ local function step(conn)
     local sending = conn.sending
     -- What is to be sent meanwhile is asked for when that is sent.
     conn.missed = conn.missed or sending
-    local rc = lib.rpw_grpc_next(conn.id, sending and 0 or 1, io, wait_ms, error_slot)
+    local rc = lib.rpw_connection_next(GRPC, conn.id, sending and 0 or 1, io, wait_ms, error_slot)
     if rc ~= WAIT and rc ~= STOP then
         check(rc)
         conn.wait = 1
@@ -83,9 +84,9 @@ end
 
 -- Hands over what was received. Returns the milliseconds to rest.
 local function received(conn, data, eof)
-    rest_ms[0] = 0
-    check(lib.rpw_grpc_receive(conn.id, data, #data, eof, rest_ms, error_slot))
-    return rest_ms[0]
+    local rc = lib.rpw_connection_receive(GRPC, conn.id, data, #data, eof, received_io, error_slot)
+    check(rc)
+    return rc < 0 and 0 or received_io.rest_ms
 end
 
 local function send(conn)
@@ -119,7 +120,7 @@ local function receive(conn)
     if not ok then
         return all:fail(conn, word, err)
     end
-    check(lib.rpw_grpc_connected(conn.id, error_slot))
+    check(lib.rpw_connection_connected(GRPC, conn.id, error_slot))
     local sock = conn.sock
     local chunk = CHUNK
     while true do
@@ -164,7 +165,7 @@ local function run(_, conn)
     all:close(conn, conn.receiver, conn.sender)
 end
 
-all = connections.new(run, lib.rpw_grpc_failed, lib.rpw_grpc_end_soon)
+all = connections.new(GRPC, run)
 
 -- Guests may call Lua below these.
 jit.off(step)

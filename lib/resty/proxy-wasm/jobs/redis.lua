@@ -21,6 +21,7 @@ local LONGEST_MS = connections.LONGEST_MS
 local lib = clib.lib
 local const = clib.const
 local error_slot = clib.error_slot
+local REDIS = const.RPW_CONNECTION_REDIS
 local STOP = const.RPW_WORK_STOP
 local WAIT = const.RPW_WORK_WAIT
 
@@ -36,7 +37,7 @@ local function receive(conn)
     if not ok then
         return all:fail(conn, word, err)
     end
-    check(lib.rpw_redis_connected(conn.id, error_slot))
+    check(lib.rpw_connection_connected(REDIS, conn.id, error_slot))
     wake(conn)
     local sock = conn.sock
     while true do
@@ -45,7 +46,7 @@ local function receive(conn)
         if not data then
             return all:fail(conn, err == "timeout" and "timeout" or "closed", err)
         end
-        local rc = lib.rpw_redis_receive(conn.id, data, #data, 0, io, error_slot)
+        local rc = lib.rpw_connection_receive(REDIS, conn.id, data, #data, 0, io, error_slot)
         local ms = io.rest_ms
         check(rc)
         conn.look()
@@ -61,7 +62,7 @@ end
 -- Sends what is to be sent. Returns the seconds to wait, nil when the connection is to be closed.
 local function step(conn)
     while true do
-        local rc = lib.rpw_redis_next(conn.id, io, wait_ms, error_slot)
+        local rc = lib.rpw_connection_next(REDIS, conn.id, 1, io, wait_ms, error_slot)
         local data = io.length > 0 and ffi_str(io.data, io.length)
         local wait = wait_ms[0]
         conn.look()
@@ -100,7 +101,7 @@ local function run(_, conn)
     all:close(conn, conn.receiver)
 end
 
-all = connections.new(run, lib.rpw_redis_failed, lib.rpw_redis_end_soon)
+all = connections.new(REDIS, run)
 
 -- Guests may call Lua below these.
 jit.off(receive)

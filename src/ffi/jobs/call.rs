@@ -3,12 +3,14 @@
 //! nginx keeps connections by the name of a pool. The state of TLS must stay with its connection, so each connection over
 //! which the library speaks TLS has a pool of its own, and [`IdleTls`] its state.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use rustc_hash::FxHashMap;
 
-use super::desk::lend;
-use super::{RPW_CALL_DONE, RPW_CALL_RECEIVE, rpw_work_t, sockets, trust};
+use super::super::tls;
+use super::super::types::{RPW_CALL_DONE, RPW_CALL_RECEIVE, lend, rpw_work_t};
+use super::sockets;
 use crate::callout::{
     self, Exchange, Failure, FailureKind, Reached, Response, Secure, Step, Trust,
 };
@@ -46,7 +48,7 @@ impl Call {
     /// A call that is to be made.
     pub fn new(plugin: &Rc<Plugin>, of: CallRef, dispatched: Dispatched) -> Self {
         let (host, port) = sockets::address(&dispatched.upstream.target);
-        let by_library = trust::of_http(&dispatched.upstream);
+        let by_library = tls::of_http(&dispatched.upstream);
         let by_library = by_library.map(|trust| ByLibrary {
             trust,
             key: String::new(),
@@ -68,9 +70,10 @@ impl Call {
         }
     }
 
-    /// The port to connect to, 0 for a unix socket.
-    pub fn port(&self) -> u16 {
-        self.port
+    /// Whether it may be made to an address.
+    pub fn permits(&self, address: IpAddr) -> bool {
+        let named = self.dispatched.judged.unwrap_or(true);
+        self.plugin.module().info().calls.permits_address(address, self.port, named)
     }
 
     /// How far the response has come.

@@ -1,23 +1,39 @@
 //! What is to be done outside of requests, by plugin, and which of it comes next.
 //!
-//! Each plugin has a seat. The one whose jobs have taken the least time is served next, so that a plugin that has jobs without
+//! The plugin whose jobs have taken the least time is served next, so that a plugin that has jobs without
 //! end takes no more than its part of what [`Share`] leaves to jobs.
 
-use std::cell::Cell;
+mod answer;
+mod call;
+mod connections;
+mod foreign;
+mod grpc;
+mod queue;
+mod redis;
+mod signal;
+mod sockets;
+
 use std::collections::VecDeque;
-use std::ffi::c_char;
 use std::rc::{Rc, Weak};
 
 use rustc_hash::FxHashMap;
 
-use super::call::{Call, IdleTls};
-use super::{
+pub use answer::Answer;
+use call::{Call, IdleTls};
+pub use connections::{Connections, Then};
+pub use foreign::Function;
+pub use grpc::{Grpc, ToDo};
+pub use queue::{Queue, State};
+pub use redis::Redis;
+pub use signal::Signal;
+pub use sockets::{failed_nanos, milliseconds};
+
+use super::forks;
+use super::types::{
     RPW_CALL_DONE, RPW_WORK_LISTEN, RPW_WORK_REST, RPW_WORK_RUN, RPW_WORK_START, RPW_WORK_STOP,
-    RPW_WORK_WAIT, RPW_WORK_WATCH, listen, process, rpw_work_t,
+    RPW_WORK_WAIT, RPW_WORK_WATCH, lend, rpw_work_t,
 };
-use crate::callout::{self, FailureKind, Response};
-use crate::error::Error;
-use crate::grpc;
+use crate::callout::{self, FailureKind};
 use crate::guest::{Dispatched, ForeignCall};
 use crate::limits;
 use crate::vm::{CallRef, NEVER, Plugin, Share, Work};
@@ -30,8 +46,8 @@ const BEGIN_NANOS: u64 = 20_000;
 
 /// See the module.
 #[derive(Default)]
-pub struct Desk {
-    seats: Vec<Seat>,
+pub struct Jobs {
+    plugins: Vec<PluginJobs>,
     /// Calls that run or are to be made.
     pub calls: FxHashMap<u32, Call>,
     /// Connections of calls that are kept, over which the library speaks TLS.
@@ -46,24 +62,23 @@ pub struct Desk {
     last: u32,
     /// A guest waits for messages in a queue.
     wants_to_listen: bool,
-    /// The time that the seat which was served last has taken.
+    /// The time that the plugin which was served last has taken.
     floor: u64,
     /// The process ends as soon as its requests have.
     ending: bool,
     /// Plugins that Lua has let go of, whose contexts have not ended yet, and until when they are kept.
     kept: Vec<(Rc<Plugin>, u64)>,
+    /// The process whose shell was told to run once more when it is to end.
+    watched_in: u64,
 }
 
-struct Seat {
+/// The jobs of a plugin.
+struct PluginJobs {
     plugin: Weak<Plugin>,
     /// Nanoseconds that its jobs took. One that had none for a while begins with as many as another.
     used: u64,
-    start: VecDeque<u32>,
-    run: VecDeque<(u32, ForeignCall)>,
-    /// Connections for gRPC that are to be made.
-    connect: VecDeque<u32>,
-    /// What came of calls and functions, and was not told yet, in order.
-    answers: VecDeque<Answer>,
+    /// Those that wait for their turn, by their kinds, each kind in order.
+    waiting: [VecDeque<Job>; KINDS],
     /// When its callbacks are due, on the monotonic clock; [`NEVER`] when they are not.
     due: u64,
     /// The kind of job that is to be looked for first.
@@ -72,107 +87,109 @@ struct Seat {
     over: bool,
 }
 
-/// A function of Lua.
-pub struct Function {
-    pub plugin: Rc<Plugin>,
-    pub of: CallRef,
-    /// When Lua called it.
-    pub began: u64,
+/// A job that waits for its turn.
+pub enum Job {
+    /// A guest is to be told what came of a job.
+    Tell(Answer),
+    /// Ticks, queue callbacks, contexts to make again or to end.
+    Callbacks,
+    /// An HTTP call is to be made.
+    Call(u32),
+    /// A function of Lua is to be run.
+    Foreign(u32, ForeignCall),
+    /// A connection for gRPC is to be made.
+    Connect(u32),
 }
 
-/// What a guest is to be told.
-pub enum Answer {
-    Call(Rc<Plugin>, CallRef, Result<Response, callout::Failure>),
-    Function(Rc<Plugin>, CallRef, Vec<u8>, bool),
-    /// An event of a gRPC call or stream, with its number in the pool.
-    Grpc(Rc<Plugin>, CallRef, u32, grpc::Event),
-    Redis(Rc<Plugin>, CallRef, Result<Vec<u8>, callout::Failure>),
+/// The kinds of jobs, which take turns.
+const KINDS: usize = 5;
+const TELL: usize = 0;
+const CALLBACKS: usize = 1;
+
+impl Job {
+    fn kind(&self) -> usize {
+        match self {
+            Self::Tell(_) => TELL,
+            Self::Callbacks => CALLBACKS,
+            Self::Call(_) => 2,
+            Self::Foreign(..) => 3,
+            Self::Connect(_) => 4,
+        }
+    }
 }
 
 /// What comes next.
 pub enum Next {
-    /// The caller is to be told this.
-    Tell(i32),
+    /// The light thread is to do this.
+    HandOut(i32),
     /// A guest is to be told.
-    Answer(Answer),
+    Tell(Answer),
     /// The plugin's callbacks are due.
     Callbacks(Rc<Plugin>),
-    /// The caller is to make that connection for gRPC.
+    /// The light thread is to make that connection for gRPC.
     Connect(u32),
 }
 
-impl Answer {
-    pub fn plugin(&self) -> &Rc<Plugin> {
-        match self {
-            Self::Call(plugin, ..)
-            | Self::Function(plugin, ..)
-            | Self::Grpc(plugin, ..)
-            | Self::Redis(plugin, ..) => plugin,
-        }
-    }
-
-    /// Tells the guest.
-    pub fn tell(self) -> Result<(), Error> {
-        match self {
-            Self::Call(plugin, of, result) => plugin.answer(of, result),
-            Self::Function(plugin, of, result, ok) => plugin.foreign_result(of, result, ok),
-            Self::Grpc(plugin, of, _, event) => plugin.grpc_event(of, event),
-            Self::Redis(plugin, of, result) => plugin.redis_answer(of, result),
-        }
-    }
-
-    fn size(&self) -> usize {
-        match self {
-            Self::Call(_, _, Ok(response)) => response.body.len(),
-            Self::Grpc(_, _, _, grpc::Event::Message(message)) => message.len(),
-            Self::Redis(_, _, Ok(answer)) => answer.len(),
-            _ => 0,
-        }
-    }
-
-    /// A message of a gRPC stream: the stream's number in the pool, and the message's size.
-    pub fn grpc_message(&self) -> Option<(u32, usize)> {
-        match self {
-            Self::Grpc(_, _, id, grpc::Event::Message(message)) => Some((*id, message.len())),
-            _ => None,
-        }
-    }
-}
-
-impl Seat {
+impl PluginJobs {
     fn new(plugin: &Rc<Plugin>) -> Self {
         Self {
             plugin: Rc::downgrade(plugin),
             used: 0,
-            start: VecDeque::new(),
-            run: VecDeque::new(),
-            connect: VecDeque::new(),
-            answers: VecDeque::new(),
+            waiting: Default::default(),
             due: NEVER,
             turn: 0,
             over: false,
         }
     }
 
+    fn add(&mut self, job: Job) {
+        self.waiting[job.kind()].push_back(job);
+    }
+
+    /// Takes the next job; the kinds take turns.
+    fn take(&mut self, now: u64, callbacks: bool) -> Option<Job> {
+        for _ in 0..KINDS {
+            self.turn = (self.turn + 1) % KINDS;
+            if self.turn == CALLBACKS && callbacks && self.due <= now {
+                self.due = NEVER;
+                return Some(Job::Callbacks);
+            }
+            if (self.turn != TELL || callbacks)
+                && let Some(job) = self.waiting[self.turn].pop_front()
+            {
+                return Some(job);
+            }
+        }
+        None
+    }
+
+    /// What was not told yet.
+    fn untold(&self) -> impl Iterator<Item = &Answer> {
+        self.waiting[TELL].iter().filter_map(|job| match job {
+            Job::Tell(answer) => Some(answer),
+            _ => None,
+        })
+    }
+
     fn has_callbacks(&self, now: u64) -> bool {
-        !self.answers.is_empty() || self.due <= now
+        !self.waiting[TELL].is_empty() || self.due <= now
     }
 
     fn has_any(&self, now: u64, callbacks: bool) -> bool {
-        let any = !self.start.is_empty() || !self.run.is_empty() || !self.connect.is_empty();
+        let any = self.waiting[CALLBACKS + 1..].iter().any(|jobs| !jobs.is_empty());
         any || (callbacks && self.has_callbacks(now))
     }
 }
 
-impl Desk {
+impl Jobs {
     /// A plugin that may have work from now on.
     pub fn add_plugin(&mut self, plugin: &Rc<Plugin>) {
-        self.seats.retain(|seat| seat.plugin.strong_count() > 0);
-        self.seats.push(Seat::new(plugin));
+        self.plugins.retain(|jobs| jobs.plugin.strong_count() > 0);
+        self.plugins.push(PluginJobs::new(plugin));
     }
 
     pub fn plugins(&self) -> Vec<Rc<Plugin>> {
-        self.seats.iter().filter_map(|seat| seat.plugin.upgrade()).collect()
+        self.plugins.iter().filter_map(|jobs| jobs.plugin.upgrade()).collect()
     }
 
     /// Keeps a plugin until its contexts have ended, or until then.
@@ -184,8 +201,8 @@ impl Desk {
 
     /// The callbacks of all plugins are to be looked at.
     pub fn ask_all(&mut self) {
-        for seat in &mut self.seats {
-            seat.due = 0;
+        for jobs in &mut self.plugins {
+            jobs.due = 0;
         }
     }
 
@@ -202,21 +219,21 @@ impl Desk {
         }
     }
 
-    fn seat_of(&mut self, plugin: &Rc<Plugin>) -> &mut Seat {
-        let of = |seat: &Seat| std::ptr::eq(seat.plugin.as_ptr(), Rc::as_ptr(plugin));
-        let at = self.seats.iter().position(of).unwrap_or_else(|| {
-            self.seats.push(Seat::new(plugin));
-            self.seats.len() - 1
+    fn of_plugin(&mut self, plugin: &Rc<Plugin>) -> &mut PluginJobs {
+        let of = |jobs: &PluginJobs| std::ptr::eq(jobs.plugin.as_ptr(), Rc::as_ptr(plugin));
+        let at = self.plugins.iter().position(of).unwrap_or_else(|| {
+            self.plugins.push(PluginJobs::new(plugin));
+            self.plugins.len() - 1
         });
-        &mut self.seats[at]
+        &mut self.plugins[at]
     }
 
     /// Counts the time that a job of a plugin took.
     pub fn charge(&mut self, plugin: &Rc<Plugin>, nanos: u64) {
         self.share.charge(nanos);
         let floor = self.floor;
-        let seat = self.seat_of(plugin);
-        seat.used = seat.used.max(floor).saturating_add(nanos);
+        let jobs = self.of_plugin(plugin);
+        jobs.used = jobs.used.max(floor).saturating_add(nanos);
     }
 
     /// Something other than the guests wants to hear of what other workers do.
@@ -240,25 +257,25 @@ impl Desk {
 
     /// When a plugin's callbacks are due next, after they were run.
     pub fn set_due(&mut self, plugin: &Rc<Plugin>, due: Option<u64>, over: bool) {
-        let seat = self.seat_of(plugin);
-        seat.due = due.unwrap_or(NEVER);
-        seat.over = over;
+        let jobs = self.of_plugin(plugin);
+        jobs.due = due.unwrap_or(NEVER);
+        jobs.over = over;
     }
 
     /// An answer that is told later.
     pub fn add_answer(&mut self, answer: Answer) {
         let plugin = answer.plugin().clone();
-        self.seat_of(&plugin).answers.push_back(answer);
+        self.of_plugin(&plugin).add(Job::Tell(answer));
     }
 
     /// Whether a guest may be told now: jobs may take time, and nothing that came before waits.
     pub fn may_tell(&mut self, plugin: &Rc<Plugin>, now: u64) -> bool {
-        self.share.allows(now) && self.seat_of(plugin).answers.is_empty()
+        self.share.allows(now) && self.of_plugin(plugin).waiting[TELL].is_empty()
     }
 
     /// A connection for gRPC is to be made for a plugin.
     pub fn add_connection(&mut self, plugin: &Rc<Plugin>, id: u32) {
-        self.seat_of(plugin).connect.push_back(id);
+        self.of_plugin(plugin).add(Job::Connect(id));
     }
 
     /// Milliseconds that a light thread which moves bytes is to sleep; 0 as a rule.
@@ -280,7 +297,7 @@ impl Desk {
     fn add_function(&mut self, plugin: &Rc<Plugin>, of: CallRef, call: ForeignCall) {
         let id = self.next_id();
         self.functions.insert(id, Function { plugin: plugin.clone(), of, began: 0 });
-        self.seat_of(plugin).run.push_back((id, call));
+        self.of_plugin(plugin).add(Job::Foreign(id, call));
     }
 
     /// Whether the calls hold more of their responses than the worker has room for.
@@ -290,7 +307,7 @@ impl Desk {
 
     /// Bytes of what guests were not told yet.
     pub fn untold(&self) -> usize {
-        self.seats.iter().flat_map(|seat| &seat.answers).map(Answer::size).sum()
+        self.plugins.iter().flat_map(PluginJobs::untold).map(Answer::size).sum()
     }
 
     /// Fails the call that received too much for all of them.
@@ -311,7 +328,7 @@ impl Desk {
         let id = self.next_id();
         let call = Call::new(plugin, of, dispatched);
         self.calls.insert(id, call);
-        self.seat_of(plugin).start.push_back(id);
+        self.of_plugin(plugin).add(Job::Call(id));
     }
 
     fn drop_calls(&mut self, plugin: &Rc<Plugin>, dropped: CallRef) {
@@ -326,80 +343,60 @@ impl Desk {
     }
 
     /// What comes next. Guests are entered only by a caller that wants `callbacks`.
-    pub fn next(&mut self, work: &mut rpw_work_t, now: u64, callbacks: bool) -> Next {
+    pub fn next(
+        &mut self,
+        queue: &Queue,
+        work: &mut rpw_work_t,
+        now: u64,
+        callbacks: bool,
+    ) -> Next {
         if let Some(id) = self.stop.pop_front() {
             work.id = id;
-            return Next::Tell(RPW_WORK_STOP);
+            return Next::HandOut(RPW_WORK_STOP);
         }
-        if std::mem::take(&mut self.wants_to_listen) && listen::must_begin() {
-            return Next::Tell(RPW_WORK_LISTEN);
+        if std::mem::take(&mut self.wants_to_listen) && queue.must_begin() {
+            return Next::HandOut(RPW_WORK_LISTEN);
         }
-        if must_watch() {
-            return Next::Tell(RPW_WORK_WATCH);
+        // Once in each process: the shell runs once more when the process is to end.
+        if std::mem::replace(&mut self.watched_in, forks::process()) != forks::process() {
+            return Next::HandOut(RPW_WORK_WATCH);
         }
         while let Some(at) = self.pick(now, callbacks) {
             if !self.share.allows(now) {
                 work.wait_ms = if callbacks { self.share.rest(now).unwrap_or(1) as u32 } else { 0 };
-                return Next::Tell(RPW_WORK_REST);
+                return Next::HandOut(RPW_WORK_REST);
             }
-            self.floor = self.floor.max(self.seats[at].used);
-            if let Some(next) = self.serve(at, work, now, callbacks) {
+            self.floor = self.floor.max(self.plugins[at].used);
+            if let Some(job) = self.plugins[at].take(now, callbacks)
+                && let Some(next) = self.begin(at, job, work, now)
+            {
                 return next;
             }
         }
-        Next::Tell(self.wait(work, now, callbacks))
+        Next::HandOut(self.wait(queue, work, now, callbacks))
     }
 
-    /// The seat that is served next.
+    /// The plugin that is served next.
     fn pick(&self, now: u64, callbacks: bool) -> Option<usize> {
-        let waiting =
-            self.seats.iter().enumerate().filter(|(_, seat)| seat.has_any(now, callbacks));
-        waiting.min_by_key(|(_, seat)| seat.used).map(|(at, _)| at)
+        let plugins = self.plugins.iter().enumerate();
+        let waiting = plugins.filter(|(_, jobs)| jobs.has_any(now, callbacks));
+        waiting.min_by_key(|(_, jobs)| jobs.used).map(|(at, _)| at)
     }
 
-    /// Takes a job of a seat; its kinds take turns. `None` when it was none any more.
-    fn serve(
-        &mut self,
-        at: usize,
-        work: &mut rpw_work_t,
-        now: u64,
-        callbacks: bool,
-    ) -> Option<Next> {
-        const KINDS: usize = 5;
-        let seat = &mut self.seats[at];
-        for _ in 0..KINDS {
-            seat.turn = (seat.turn + 1) % KINDS;
-            match seat.turn {
-                0 if callbacks => {
-                    if let Some(answer) = seat.answers.pop_front() {
-                        return Some(Next::Answer(answer));
-                    }
-                }
-                1 if callbacks && seat.due <= now => {
-                    seat.due = NEVER;
-                    return seat.plugin.upgrade().map(Next::Callbacks);
-                }
-                2 => {
-                    if let Some(id) = seat.start.pop_front() {
-                        return self.start(id, work, now).map(Next::Tell);
-                    }
-                }
-                3 => {
-                    if let Some((id, call)) = seat.run.pop_front() {
-                        return Some(Next::Tell(self.run(id, call, work)));
-                    }
-                }
-                4 => {
-                    if let Some(id) = seat.connect.pop_front() {
-                        seat.used = seat.used.max(self.floor).saturating_add(BEGIN_NANOS);
-                        self.share.charge(BEGIN_NANOS);
-                        return Some(Next::Connect(id));
-                    }
-                }
-                _ => {}
+    /// Begins a job of a plugin. `None` when it is not to be done any more.
+    fn begin(&mut self, at: usize, job: Job, work: &mut rpw_work_t, now: u64) -> Option<Next> {
+        match job {
+            Job::Tell(answer) => Some(Next::Tell(answer)),
+            Job::Callbacks => self.plugins[at].plugin.upgrade().map(Next::Callbacks),
+            Job::Call(id) => self.start(id, work, now).map(Next::HandOut),
+            Job::Foreign(id, call) => Some(Next::HandOut(self.run(id, call, work))),
+            Job::Connect(id) => {
+                let jobs = &mut self.plugins[at];
+                jobs.used = jobs.used.max(self.floor).saturating_add(BEGIN_NANOS);
+                self.share.charge(BEGIN_NANOS);
+                Some(Next::Connect(id))
             }
         }
-        None
     }
 
     fn start(&mut self, id: u32, work: &mut rpw_work_t, now: u64) -> Option<i32> {
@@ -424,32 +421,19 @@ impl Desk {
     }
 
     /// Nothing to do now: for how long.
-    fn wait(&self, work: &mut rpw_work_t, now: u64, callbacks: bool) -> i32 {
+    fn wait(&self, queue: &Queue, work: &mut rpw_work_t, now: u64, callbacks: bool) -> i32 {
         if callbacks && let Some(rest) = self.share.rest(now) {
             work.wait_ms = rest as u32;
             return RPW_WORK_REST;
         }
-        let due = self.seats.iter().map(|seat| seat.due).min().unwrap_or(NEVER);
+        let due = self.plugins.iter().map(|jobs| jobs.due).min().unwrap_or(NEVER);
         let wait = due.saturating_sub(now).div_ceil(NANOS_PER_MS).min(LONGEST_WAIT_MS - 1);
         let wait = if due == NEVER { LONGEST_WAIT_MS } else { wait };
-        let soon = self.share.is_used() || listen::must_wake_others();
+        let soon = self.share.is_used() || queue.has_unsent();
         let wait = if soon { wait.min(Share::ROUND_MS) } else { wait };
-        let waits = !callbacks && self.seats.iter().any(|seat| seat.has_callbacks(now));
+        let waits = !callbacks && self.plugins.iter().any(|jobs| jobs.has_callbacks(now));
         work.wait_ms = if waits { 0 } else { wait.max(1) as u32 };
-        work.over = i32::from(self.ending && self.seats.iter().all(|seat| seat.over));
+        work.over = i32::from(self.ending && self.plugins.iter().all(|jobs| jobs.over));
         RPW_WORK_WAIT
     }
-}
-
-pub fn lend(text: &(impl AsRef<[u8]> + ?Sized)) -> (*const c_char, usize) {
-    let bytes = text.as_ref();
-    (bytes.as_ptr().cast(), bytes.len())
-}
-
-/// Whether the shell must see to it that it runs once more when this process is to end; true once.
-fn must_watch() -> bool {
-    thread_local! {
-        static WATCHED: Cell<u64> = const { Cell::new(0) };
-    }
-    WATCHED.replace(process::current()) != process::current()
 }

@@ -16,6 +16,14 @@ pub fn address(target: &Target) -> (String, u16) {
 }
 
 /// Milliseconds until that time, both on the host's monotonic clock.
-pub fn wait_ms(until: u64, now: u64) -> u32 {
+pub fn milliseconds(until: u64, now: u64) -> u32 {
     until.saturating_sub(now).div_ceil(NANOS_PER_MS).min(LONGEST_WAIT_MS) as u32
+}
+
+/// A connection that fails at once has kept nginx busy for all its time; one that fails later has waited.
+pub const FAILED_NANOS: u64 = 200_000;
+
+/// What a failure took of the worker's time.
+pub fn failed_nanos(began: u64, now: u64) -> u64 {
+    now.saturating_sub(began).min(FAILED_NANOS)
 }

@@ -1,0 +1,13 @@
+//! Asynchronous functions of Lua that guests called.
+
+use std::rc::Rc;
+
+use crate::vm::{CallRef, Plugin};
+
+/// A function of Lua.
+pub struct Function {
+    pub plugin: Rc<Plugin>,
+    pub of: CallRef,
+    /// When Lua called it.
+    pub began: u64,
+}

@@ -1,0 +1,81 @@
+//! How far a worker is with listening for messages in queues.
+
+use std::cell::{Cell, RefCell};
+
+use super::super::forks;
+use crate::ports::Listening;
+use crate::store::Address;
+
+/// How far a process is.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub enum State {
+    /// Nothing was done.
+    #[default]
+    Unknown,
+    /// The shell was told to listen, and sends this hello.
+    Begun(u64),
+    /// Its cosocket receives at that address.
+    At(Address),
+    /// There is no cosocket: queues are polled.
+    Polls,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Queue {
+    /// Of which process, and how far it is.
+    state: Cell<(u64, State)>,
+    /// Workers that could not be woken yet.
+    unsent: RefCell<Vec<Address>>,
+}
+
+impl Queue {
+    /// How far this process is.
+    pub fn state(&self) -> State {
+        match self.state.get() {
+            (of, state) if of == forks::process() => state,
+            _ => State::Unknown,
+        }
+    }
+
+    /// This process is that far.
+    pub fn set_state(&self, state: State) {
+        self.state.set((forks::process(), state));
+    }
+
+    /// How this process learns of messages.
+    pub fn listening(&self) -> Listening {
+        match self.state() {
+            State::Unknown | State::Begun(_) => Listening::NotYet,
+            State::At(address) => Listening::At(address),
+            State::Polls => Listening::Polls,
+        }
+    }
+
+    /// Whether the shell must begin to listen; true once.
+    pub fn must_begin(&self) -> bool {
+        let must = self.state() == State::Unknown;
+        if must {
+            self.set_state(State::Begun(0));
+        }
+        must
+    }
+
+    /// A worker that could not be woken: it is tried again.
+    pub fn add_unsent(&self, address: Address) {
+        let mut unsent = self.unsent.borrow_mut();
+        if !unsent.contains(&address) {
+            unsent.push(address);
+        }
+    }
+
+    /// The workers that could not be woken when they should.
+    pub fn take_unsent(&self) -> Vec<Address> {
+        self.unsent.take()
+    }
+
+    /// Whether there are any.
+    pub fn has_unsent(&self) -> bool {
+        !self.unsent.borrow().is_empty()
+    }
+}
