@@ -1,6 +1,6 @@
 //! Runs the lock of the shared memory, and the reads without it, in all orders of loads and stores that the memory model of
-//! Rust allows, which are more than any processor shows. `cargo run --release --manifest-path loom/Cargo.toml [-- NAME]`
-//! runs all models or those whose names hold NAME.
+//! Rust allows, which are more than any processor shows. `cargo run --release --manifest-path loom/Cargo.toml [-- NAME
+//! [PREEMPTIONS]]` runs all models or those whose names hold NAME, in all orders with at most so many preemptions.
 //!
 //! The files under test are the product's. What they stand on is replaced: the atomics by loom's, the mapping by a few nodes
 //! of those (`region.rs`), the system's word on whether a process lives by a number. Threads stand for processes.
@@ -67,6 +67,9 @@ mod sync {
     use std::time::Duration;
 
     pub use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
+
+    /// None: another try meets nothing that the first one cannot meet.
+    pub const TRIES: u32 = 0;
 
     pub fn spin(_: u32) {
         loom::thread::yield_now();
@@ -147,22 +150,31 @@ fn killed(region: &Region, me: usize, written: usize) {
     region.header().processes[me - 1].store(0, Release);
 }
 
+/// Runs a model in all orders that have at most so many preemptions: the more, the longer it takes. A model that has not
+/// come to its end after ten minutes is stopped, and says so.
 fn model(name: &str, preemptions: usize, run: impl Fn() + Send + Sync + 'static) {
-    if std::env::args().nth(1).is_some_and(|wanted| !name.contains(&wanted)) {
+    const MOST: std::time::Duration = std::time::Duration::from_secs(600);
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next().is_some_and(|wanted| !name.contains(&wanted)) {
         return;
     }
+    let preemptions = arguments.next().map_or(preemptions, |most| most.parse().expect("a number"));
     let begin = std::time::Instant::now();
     let orders = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
     let count = orders.clone();
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
     builder.max_branches = 10_000;
+    builder.max_duration = Some(MOST);
+    builder.checkpoint_interval = 100;
     builder.check(move || {
         count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         run();
     });
     let orders = orders.load(std::sync::atomic::Ordering::Relaxed);
-    println!("{name}: {orders} orders, {:.0?}", begin.elapsed());
+    let took = begin.elapsed();
+    let all = if took < MOST { "all" } else { "the first" };
+    println!("{name}: {all} {orders} orders with {preemptions} preemptions, {took:.0?}");
 }
 
 /// A memory with one entry of version 1.
@@ -179,7 +191,6 @@ fn at_once<T: Send + 'static>(runs: Vec<Box<dyn FnOnce() -> T + Send>>) -> Vec<T
 }
 
 fn main() {
-    // Preemptions: the more there may be, the more orders are tried, and the longer it takes.
     model("one says where it is woken, one makes a plan", 3, || {
         let memory = Arc::new(Memory::default());
         let [makes, comes] = [1, 2].map(|number| Region::new(&memory, number));
@@ -196,7 +207,7 @@ fn main() {
         assert_ne!(sees, [false, false], "each misses the other");
     });
     for (name, in_place, preemptions) in
-        [("replaced in place", true, 2), ("moved to another node", false, 1)]
+        [("replaced in place", true, 3), ("moved to another node", false, 2)]
     {
         model(&format!("an entry that is {name} while it is read"), preemptions, move || {
             let memory = memory();
@@ -213,7 +224,7 @@ fn main() {
             assert_eq!(peek(&last, 3), Some(3));
         });
     }
-    model("two that write", 1, || {
+    model("two that write", 3, || {
         let memory = memory();
         let [first, second, last] = [2, 3, 4].map(|number| Region::new(&memory, number));
         at_once(vec![Box::new(move || set(&first, true)), Box::new(move || set(&second, false))]);
@@ -222,7 +233,7 @@ fn main() {
     for written in 0..=2 {
         model(
             &format!("one is killed behind {written} words, one repairs, one reads"),
-            1,
+            2,
             move || {
                 let memory = memory();
                 let [dies, repairs, reads, last] =

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed};
 use super::lock::holder;
 use super::node::Kind;
 use super::region::Region;
-use super::sync::{fence, spin};
+use super::sync::{TRIES, fence, spin};
 use crate::limits;
 use crate::store::Cas;
 
@@ -28,9 +28,6 @@ pub(super) enum Unsure {
     /// Its use is to be noted, or it is at the end of a long chain.
     Hidden,
 }
-
-/// How often it is tried again. A change takes a fraction of a microsecond.
-const TRIES: u32 = 3;
 
 /// Nodes of a chain that are looked at; chains are shorter, as a rule.
 const CHAIN: usize = 16;

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
 
+/// How often a read without the lock is tried again. A change takes a fraction of a microsecond.
+pub(super) const TRIES: u32 = 3;
+
 /// Waits for a moment, by that many turns.
 #[inline]
 pub(super) fn spin(turns: u32) {
