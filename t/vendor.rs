@@ -246,6 +246,20 @@ fn a_filter_chooses_the_server() {
 }
 
 #[test]
+fn what_is_known_of_the_servers() {
+    let nginx = probe("request_headers: get_upstream_hosts")
+        .content(
+            r#"set $wasm_upstream_hosts '{"a:1": {"metrics": "running 3"}, "b:2": {"metrics": ""}}';
+               proxy_pass http://unix:echo.sock; proxy_set_header Connection close;"#,
+        )
+        .start();
+    assert_eq!(nginx.get("/").status, 200);
+    let hosts = r#"get_upstream_hosts -> 0 a:1={"metrics":"running 3"}|b:2={"metrics":""}"#;
+    let lines = nginx.guest_log("probe");
+    assert!(lines.contains(&format!("request_headers {hosts}")), "{lines:#?}");
+}
+
+#[test]
 fn without_the_variables_the_way_is_named() {
     let nginx = probe(
         "request_headers: get_upstream_hosts

@@ -3,6 +3,7 @@
 //! nginx shows neither without Lua that runs in its balancer, so variables of nginx stand between: the configuration says in
 //! one which servers there are, and its balancer_by_lua reads from another which one the filter chose.
 
+use serde_json::{Map, Value};
 use wasmtime::Caller;
 
 use super::attribute::{charge, property};
@@ -12,12 +13,12 @@ use crate::codec::header_map;
 use crate::guest::{Return, State};
 use crate::snapshot::HeaderMap;
 
-/// Where the configuration lists the servers, with blanks or commas between.
+/// Where the configuration lists the servers: with blanks or commas between, or as a JSON object of what is known of each.
 const HOSTS: &[u8] = b"wasm_upstream_hosts";
 /// Where the filter's choice goes.
 const CHOSEN: &[u8] = b"wasm_upstream_host";
 
-/// What is known of a server: nginx tells nothing else of it.
+/// What is known of a server that is only listed.
 const INFO: &[u8] = br#"{"health_status":"Healthy","metrics":""}"#;
 
 pub fn proxy_get_upstream_hosts(
@@ -34,16 +35,32 @@ pub fn proxy_get_upstream_hosts(
         );
         return give_bytes(caller, to, Vec::new());
     };
-    let mut hosts = HeaderMap::new();
-    let is_between = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
-    for host in list.split(is_between).filter(|host| !host.is_empty()) {
-        hosts.push(host, INFO);
-    }
+    let Some(hosts) = read(&list) else {
+        state.warn_once("$wasm_upstream_hosts begins as a JSON object and is none");
+        return give_bytes(caller, to, Vec::new());
+    };
     let mut out = Vec::new();
     if !hosts.is_empty() {
         header_map::encode(&hosts, &mut out);
     }
     give_bytes(caller, to, out)
+}
+
+/// The servers of a list, with what the guest is told of each. `None` when it begins as JSON and is something else.
+fn read(list: &[u8]) -> Option<HeaderMap> {
+    let mut hosts = HeaderMap::new();
+    if list.trim_ascii_start().starts_with(b"{") {
+        let described: Map<String, Value> = serde_json::from_slice(list).ok()?;
+        for (host, info) in described {
+            hosts.push(host.as_bytes(), info.to_string().as_bytes());
+        }
+        return Some(hosts);
+    }
+    let is_between = |byte: &u8| byte.is_ascii_whitespace() || *byte == b',';
+    for host in list.split(is_between).filter(|host| !host.is_empty()) {
+        hosts.push(host, INFO);
+    }
+    Some(hosts)
 }
 
 pub fn proxy_set_upstream_override_host(
@@ -67,7 +84,7 @@ pub fn proxy_set_upstream_override_host(
         Err(_) => {
             state.warn_once(
                 "a filter chooses the server of the upstream: `set $wasm_upstream_host \"\";` and a balancer_by_lua \
-                 that reads it would do that (docs/semantics.md)",
+                 that reads it would do that (docs/hub.md)",
             );
             Err(Status::NotFound.into())
         }
@@ -76,3 +93,29 @@ pub fn proxy_set_upstream_override_host(
 
 /// The longest address: of a name, and a port.
 const ADDRESS: usize = 300;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_all(list: &str) -> Option<Vec<(String, String)>> {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Some(read(list.as_bytes())?.iter().map(|(name, value)| (text(name), text(value))).collect())
+    }
+
+    #[test]
+    fn lists() {
+        let info = String::from_utf8_lossy(INFO).into_owned();
+        let named = |name: &str| (name.to_string(), info.clone());
+        assert_eq!(read_all("a:1, b:2"), Some(vec![named("a:1"), named("b:2")]));
+        assert_eq!(read_all(""), Some(vec![]));
+        let described = r#" {"a:1": {"health_status":"Healthy","metrics":"x 1\n"}, "b:2":{}}"#;
+        let metrics = r#"{"health_status":"Healthy","metrics":"x 1\n"}"#;
+        assert_eq!(
+            read_all(described),
+            Some(vec![("a:1".into(), metrics.into()), ("b:2".into(), "{}".into())])
+        );
+        assert_eq!(read_all("{}"), Some(vec![]));
+        assert_eq!(read_all(r#"{"a:1""#), None);
+    }
+}
