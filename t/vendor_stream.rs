@@ -5,31 +5,34 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 /// An upstream that sends what it is told, piece by piece.
-struct Pieces {
+pub struct Pieces {
     listener: TcpListener,
 }
 
 impl Pieces {
-    fn new() -> Pieces {
+    pub fn new() -> Pieces {
         Pieces { listener: TcpListener::bind("127.0.0.1:0").expect("a port") }
     }
 
-    fn port(&self) -> u16 {
+    pub fn port(&self) -> u16 {
         self.listener.local_addr().expect("an address").port()
     }
 
     /// The next request's connection, when its head has come.
-    fn accept(&self) -> TcpStream {
+    pub fn accept(&self) -> TcpStream {
+        self.accept_with("HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+    }
+
+    /// The same; the response begins with `head`.
+    pub fn accept_with(&self, head: &str) -> TcpStream {
         let (mut stream, _) = self.listener.accept().expect("a request");
-        let mut head = Vec::new();
+        let mut request = Vec::new();
         let mut byte = [0];
-        while !head.ends_with(b"\r\n\r\n") {
+        while !request.ends_with(b"\r\n\r\n") {
             assert_eq!(stream.read(&mut byte).expect("a head"), 1);
-            head.push(byte[0]);
+            request.push(byte[0]);
         }
-        stream
-            .write_all(b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-            .expect("written");
+        stream.write_all(head.as_bytes()).expect("written");
         stream
     }
 }
@@ -60,13 +63,13 @@ fn through(pieces: &Pieces, script: &str) -> Running {
 }
 
 /// A client that reads as it comes, without framing (HTTP/1.0).
-struct Client {
+pub struct Client {
     stream: TcpStream,
     body: Vec<u8>,
 }
 
 impl Client {
-    fn ask(nginx: &Running) -> Client {
+    pub fn ask(nginx: &Running) -> Client {
         let mut stream = TcpStream::connect(("127.0.0.1", nginx.port())).expect("nginx");
         stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("written");
         stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).expect("a timeout");
@@ -74,7 +77,7 @@ impl Client {
     }
 
     /// Reads until the body ends with this; false when it does not come.
-    fn sees(&mut self, end: &str) -> bool {
+    pub fn sees(&mut self, end: &str) -> bool {
         let seen = poll(|| {
             let mut bytes = [0; 4096];
             if let Ok(size) = self.stream.read(&mut bytes) {
@@ -85,7 +88,12 @@ impl Client {
         seen.is_some()
     }
 
-    fn text(&self) -> String {
+    /// Whether the connection is closed behind what was seen.
+    pub fn ends(&mut self) -> bool {
+        poll(|| matches!(self.stream.read(&mut [0; 16]), Ok(0)).then_some(())).is_some()
+    }
+
+    pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }

@@ -356,17 +356,19 @@ fn tell(
     }
     outcome.body_action = RPW_BODY_LOST;
     let result = run(worker, context, request, stream, event, lent, outcome);
-    if event.waits {
-        // Its caller sends what there is in the end, with its length.
-        return result;
-    }
+    // With `waits` the length that is sent is that of what goes on.
+    let grows = |given| {
+        if !event.waits {
+            worker.requests.add_growth(request, event.body.len(), given);
+        }
+    };
     match outcome.body_action {
         RPW_BODY_HOLD => {
-            worker.requests.add_growth(request, event.body.len(), 0);
+            grows(0);
             worker.requests.set_holding(request, stream, true);
         }
         RPW_BODY_REPLACE => {
-            worker.requests.add_growth(request, event.body.len(), outcome.body_length);
+            grows(outcome.body_length);
             worker.requests.set_holding(request, stream, outcome.still_holds != 0);
         }
         // The VM was gone before.

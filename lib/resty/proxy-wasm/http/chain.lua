@@ -6,6 +6,7 @@ local base = require("resty.core.base")
 local clib = require("resty.proxy-wasm.clib")
 local content = require("resty.proxy-wasm.http.content")
 local header_lines = require("resty.proxy-wasm.http.header_lines")
+local origin = require("resty.proxy-wasm.http.origin")
 local request_body = require("resty.proxy-wasm.http.request_body")
 local response = require("resty.proxy-wasm.http.response")
 local stream = require("resty.proxy-wasm.http.stream")
@@ -113,9 +114,13 @@ local function leave_out(ctx, started_too)
     end
 end
 
+local function fails_open(ctx)
+    return band(lib.rpw_context_traits(ctx), FAILS_OPEN) ~= 0
+end
+
 -- Logs why a filter failed and takes it out of the request. Returns whether the request goes on without it.
 local function skip(ctx, err, drops_body)
-    local open = band(lib.rpw_context_traits(ctx), FAILS_OPEN) ~= 0
+    local open = fails_open(ctx)
     local drops = drops_body and not open and 1 or 0
     local rc = lib.rpw_stream_skip(ctx, get_request(), drops, err, #err, error_slot)
     jobs.look()
@@ -329,13 +334,13 @@ local function refuse_response()
     return refuse_request()
 end
 
--- Answers with what another location answers. In place of header_filter and body_filter, for filters that wait in them.
-function Chain:content(location)
+-- Answers with what another server answers. In place of header_filter and body_filter, for filters that wait in them.
+function Chain:content(address)
     check(self, "content")
-    if type(location) ~= "string" or location:sub(1, 1) ~= "/" then
-        error("bad argument #1 to 'content' (the path of a location expected)", 2)
+    if type(address) ~= "string" or not origin.address(address) then
+        error("bad argument #1 to 'content' (unix:PATH or HOST:PORT expected)", 2)
     end
-    return content(self, self.takes_response_body, location, skip, refuse_response)
+    return content(self, address, skip, fails_open, refuse_response)
 end
 
 local function is_context(value)

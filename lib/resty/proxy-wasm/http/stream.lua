@@ -442,8 +442,9 @@ function _M.tell_response_piece(ctx, piece, is_last)
     return finish(ctx, r, rc, RESPONSE_BODY_STEP)
 end
 
--- Tells a filter of the headers of a response of which nothing was sent. Returns what `finish` does.
-function _M.tell_unsent_headers(ctx)
+-- Tells a filter of the headers of a response of which nothing was sent, and waits as long as it does. Returns what `finish`
+-- does.
+function _M.tell_waited_headers(ctx)
     local r = get_request()
     event.callback, event.calls_hold, event.waits = const.RPW_RESPONSE_HEADERS, 0, 1
     local rc = run(ctx, r)
@@ -451,35 +452,39 @@ function _M.tell_unsent_headers(ctx)
     return finish(ctx, r, rc, RESPONSE_HEADERS_STEP)
 end
 
--- What becomes of a response's body of which nothing was sent.
-local unsent = {}
-unsent.__index = unsent
+-- What becomes of a piece of a response that the filter may wait in.
+local waited_piece = {}
+waited_piece.__index = waited_piece
 
-function unsent:take()
+-- Called for each outcome.
+function waited_piece:take()
     local action = outcome.body_action
     if action == BODY_REPLACE then
-        self.body = ffi_str(outcome.body, outcome.body_length)
+        self.piece = ffi_str(outcome.body, outcome.body_length)
     elseif action == BODY_HOLD then
-        self.body = ""
+        self.piece = ""
     end
+    self.holds = action == BODY_HOLD or outcome.still_holds ~= 0
     return true
 end
 
--- Tells a filter of a whole body of which nothing was sent, and waits as long as it does. Returns the body that goes
--- on; nil and what `finish` returns when there is none.
-function _M.tell_unsent_body(ctx, body)
+-- Tells a filter of a piece of a response's body, and waits at its end as long as the filter does. Returns the piece that
+-- goes on, whether the body ends with it and whether the filter holds; or nil, and what `finish` returns: then what was
+-- held is in `outcome`, unless the filter failed while it was waited for, which the fourth says.
+function _M.tell_waited_piece(ctx, piece, is_last)
     local r = get_request()
-    local taker = setmetatable({ body = body }, unsent)
+    local taker = setmetatable({ piece = piece }, waited_piece)
     event.callback, event.waits = const.RPW_RESPONSE_BODY, 1
-    set_body(body, true)
+    set_body(piece, is_last)
     local rc = run(ctx, r)
     clear_body()
     event.waits = 0
+    local ends = is_last or outcome.ends ~= 0
     local ok, what = finish(ctx, r, rc, RESPONSE_BODY_STEP, taker)
     if ok then
-        return taker.body
+        return taker.piece, ends, taker.holds
     end
-    return nil, ok, what
+    return nil, ok, what, rc == PAUSE
 end
 
 return _M
