@@ -329,6 +329,25 @@ fn a_stream_is_checked_and_goes_on() {
     assert!(client.sees("checkedchecked end"), "{:?}", client.text());
 }
 
+/// The answer of the call comes between two pieces, before anything was sent.
+#[test]
+fn pieces_that_come_between_those_of_the_server() {
+    let script = format!(
+        "response_body@first: {CALL}
+         response_body@more: return 3
+         http_call_response: set_effective_context caller
+         http_call_response: inject_encoded_data_to_filter_chain checked 0"
+    );
+    let pieces = Pieces::new();
+    let nginx = streamed(&[&script], "", &pieces);
+    let mut client = Client::ask(&nginx);
+    let mut upstream = pieces.accept();
+    upstream.write_all(b"one").expect("written");
+    wait_for_lines(&nginx, "f0", 4);
+    upstream.write_all(b"two").expect("written");
+    assert!(client.sees("\r\n\r\nchecked"), "{:?}", client.text());
+}
+
 #[test]
 fn no_more_is_in_memory_than_filters_hold() {
     let pieces = Pieces::new();

@@ -24,7 +24,9 @@ pub fn proxy_inject_encoded_data_to_filter_chain(
         state.warn("a piece of a body needs a stream, and the effective context is none");
         return Err(Status::BadArgument.into());
     };
-    let under_way = in_event || stream.response_end_held || state.host.headers_sent(stream.request);
+    // Where the caller waits with the filter, nothing may have been sent of what it was shown.
+    let shown = stream.saw_response_body || stream.response_end_held;
+    let under_way = in_event || shown || state.host.headers_sent(stream.request);
     let ended = stream.response_ended || stream.inject_ends || stream.direct_body_sent;
     let size = stream.injected.len() + piece.len();
     let most = state.plugin.body_limit.min(state.contexts.hold_room(stream));
