@@ -196,6 +196,29 @@ fn headers_change_by_what_is_in_the_body() {
     }
 }
 
+/// 3 and 4 stop all: the body is told behind the answer of the call. 1 stops the headers, which nothing was sent of anyway.
+#[test]
+fn a_pause_of_the_headers_is_waited_for() {
+    for answer in [1, 3, 4] {
+        let script = format!(
+            "response_headers: {CALL}
+             response_headers: return {answer}
+             response_body: get_buffer_status 1
+             http_call_response: set_effective_context caller
+             http_call_response: replace_header_map_value 2 x-origin waited
+             {GO_ON}"
+        );
+        let nginx = chain(&[&script], "");
+        let response = nginx.get("/");
+        assert_eq!((response.status, response.text().as_str()), (200, "GET / - -"), "{answer}");
+        assert_eq!(response.header("x-origin"), Some("waited"), "{answer}");
+        let lines = nginx.guest_log("f0");
+        let at = |what: &str| lines.iter().position(|line| line.starts_with(what));
+        assert!(at("http_call_response").is_some(), "{answer}: {lines:#?}");
+        assert!(at("http_call_response") < at("response_body"), "{answer}: {lines:#?}");
+    }
+}
+
 #[test]
 fn a_filter_that_fails_or_waits_too_long() {
     let waits = format!("response_body: {CALL}\nresponse_body: pause");

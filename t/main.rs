@@ -8,6 +8,7 @@
     reason = "the bans keep I/O, clocks and threads out of the core; tests drive a real server with them"
 )]
 
+mod ai_chain;
 mod api;
 mod bad_input;
 mod body_held;

@@ -292,6 +292,68 @@ fn a_deadline_fails_its_call_and_the_next_one_gets_a_new_connection() {
     assert_eq!(last(&nginx, "get_status"), " -> 0 0 ''");
 }
 
+/// What a filter begins with needs no server yet, and each new connection says again who asks for what.
+#[test]
+fn a_server_that_comes_later() {
+    let mut redis = Redis::start(&["--requirepass", "secret"]);
+    redis.kill();
+    let upstream = format!("{}?db=3 '' secret 5000", redis.upstream());
+    let nginx = serving(&upstream, &[&["CLIENT", "INFO"]]);
+    nginx.expect_log("Redis call to 127.0.0.1");
+    assert_eq!(nginx.get("/").status, 200);
+    assert_eq!(last(&nginx, "get_status"), " -> 0 11 connect");
+    let lines = nginx.guest_log("probe");
+    let init = lines.iter().find(|line| line.starts_with("configure redis_init"));
+    assert!(init.is_some_and(|line| line.ends_with(" -> 0")), "{lines:#?}");
+    for _ in 0..2 {
+        redis.restart();
+        // The connection that is lost may still be taken for one.
+        let answered = poll(|| {
+            assert_eq!(nginx.get("/").status, 200);
+            (last(&nginx, "get_status") == " -> 0 0 ''").then_some(())
+        });
+        assert!(answered.is_some(), "{}", last(&nginx, "get_status"));
+        let info = last(&nginx, "get_buffer");
+        assert!(info.contains(" db=3 ") && info.contains(" user=default "), "{info}");
+    }
+}
+
+/// Each plugin context is who its own `redis_init` says.
+#[test]
+fn contexts_ask_as_what_they_began_with() {
+    let redis = Redis::start(&[]);
+    for user in ["one", "two"] {
+        redis.ask(&["ACL", "SETUSER", user, "on", ">secret", "~*", "+@all"]);
+    }
+    let context = |user: &str| {
+        let upstream = format!("{} {user} secret 5000", redis.upstream());
+        let script = script(&upstream, &[&["ACL", "WHOAMI"]]);
+        format!("assert(wasm.on_configure(plugin, [==[{script}]==]))")
+    };
+    let nginx = prepare(Probe::new("# nothing"))
+        .nginx(|nginx| {
+            nginx.http(&format!(
+                r#"init_worker_by_lua_block {{
+                    local wasm = require("resty.proxy-wasm")
+                    wasm.init_worker()
+                    local plugin = assert(wasm.load("users", "probe.wasm"))
+                    users = {{ one = wasm.new_chain({{ {} }}), two = wasm.new_chain({{ {} }}) }}
+                }}"#,
+                context("one"),
+                context("two")
+            ))
+            .server("location /as/ { access_by_lua_block { users[ngx.var.uri:sub(5)]:access() } content_by_lua_block { ngx.exit(200) } }")
+        })
+        .start();
+    for user in ["one", "two", "one"] {
+        assert_eq!(nginx.get(&format!("/as/{user}")).status, 200);
+        let lines = nginx.guest_log("users");
+        let answer = lines.iter().rev().find(|line| line.contains("get_buffer_bytes 9"));
+        let expected = format!("$3\\x0d\\x0a{user}\\x0d\\x0a");
+        assert!(answer.is_some_and(|line| line.ends_with(&expected)), "{user}: {answer:?}");
+    }
+}
+
 #[test]
 fn a_unix_socket() {
     let redis = Redis::start(&[]);
@@ -361,6 +423,9 @@ fn a_thousand_calls_under_way() {
         let clients: Vec<_> = (0..10).map(|_| scope.spawn(|| nginx.get("/").status)).collect();
         let asked = || nginx.guest_log("probe").iter().filter(|line| *line == "asked").count();
         assert!(poll(|| (asked() == 10).then_some(())).is_some(), "{} requests", asked());
+        // They all share one connection; the other is that which asks.
+        let clients = redis.ask(&["INFO", "clients"]);
+        assert!(clients.contains("connected_clients:2\r"), "{clients}");
         for _ in 0..10 {
             redis.ask(&["RPUSH", "gate", "open"]);
         }

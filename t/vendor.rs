@@ -160,6 +160,88 @@ fn a_filter_says_itself_how_much_is_held() {
     assert_eq!(send(&nginx, 2_000_000), 413);
 }
 
+/// A response that a filter holds up to the limit that it set itself; without the marker it sets none.
+#[test]
+fn the_same_for_responses() {
+    let held = |guest: &str| {
+        let script = "response_headers: set_property set_encoder_buffer_limit 3000000
+                      response_headers: set_property clear_route_cache off
+                      response_body@more: pause";
+        Nginx::new()
+            .guest(guest)
+            .http(&format!(
+                r#"init_by_lua_block {{
+                    local wasm = require("resty.proxy-wasm")
+                    local plugin = assert(wasm.load("probe", "{guest}.wasm", {{ body_limit = 1000 }}))
+                    chain = wasm.new_chain({{ assert(wasm.on_configure(plugin, [==[{script}]==])) }})
+                }}"#
+            ))
+            .server(
+                "location / {
+                    header_filter_by_lua_block { chain:header_filter() }
+                    body_filter_by_lua_block { chain:body_filter() }
+                    content_by_lua_block {
+                        for _ = 1, 4 do ngx.print(('x'):rep(500000)) ngx.flush(true) end
+                    }
+                }",
+            )
+            .start()
+    };
+    let nginx = held("probe_0_2_100");
+    assert_eq!(nginx.get("/").body.len(), 2_000_000);
+    let lines = nginx.guest_log("probe");
+    for command in ["set_encoder_buffer_limit 3000000", "clear_route_cache off"] {
+        let line = format!("response_headers set_property {command} -> 0");
+        assert!(lines.contains(&line), "{lines:#?}");
+    }
+    let nginx = held("probe");
+    nginx.expect_log("holds the response body, and it is larger than body_limit (1000 bytes)");
+    nginx.expect_log("the response is cut off");
+    assert!(nginx.raw("GET / HTTP/1.0\r\n\r\n").len() < 1000);
+}
+
+/// 2 holds, as 1 does; 3 lets the piece go nowhere.
+#[test]
+fn answers_for_pieces_of_a_request() {
+    // A body in a file is told in pieces of a MiB.
+    const HTTP: &str = "client_body_buffer_size 16k; client_max_body_size 8m;";
+    const PIECE: usize = 1024 * 1024;
+    const SIZE: usize = 2 * PIECE + 10;
+    for (script, left) in [
+        ("request_body@more: return 1; request_body@eos: get_buffer_status 0", SIZE),
+        ("request_body@more: return 2; request_body@eos: get_buffer_status 0", SIZE),
+        ("request_body@more: return 3; request_body@eos: get_buffer_status 0", 10),
+    ] {
+        let nginx = Nginx::new()
+            .guest("probe_0_2_100")
+            .http(HTTP)
+            .http(&format!(
+                r#"init_by_lua_block {{
+                    local wasm = require("resty.proxy-wasm")
+                    local plugin = assert(wasm.load("probe", "probe_0_2_100.wasm"))
+                    chain = wasm.new_chain({{ assert(wasm.on_configure(plugin, [==[{script}]==])) }})
+                }}"#
+            ))
+            .server(
+                "location / {
+                    access_by_lua_block { chain:access() }
+                    content_by_lua_block {
+                        ngx.req.read_body()
+                        local file = ngx.req.get_body_file()
+                        ngx.print(file and assert(io.open(file)):seek('end') or #(ngx.req.get_body_data() or ''))
+                    }
+                }",
+            )
+            .start();
+        nginx.expect_log("a client request body is buffered to a temporary file");
+        let answer = nginx.request("POST", "/").body("x".repeat(SIZE)).send();
+        assert_eq!(answer.text(), left.to_string(), "{script}");
+        let lines = nginx.guest_log("probe");
+        let shown = format!("request_body get_buffer_status 0 -> 0 {left}");
+        assert!(lines.iter().any(|line| line.starts_with(&shown)), "{script}: {lines:#?}");
+    }
+}
+
 #[test]
 fn a_new_vm_when_the_filter_asks_for_one() {
     let nginx = probe(

@@ -25,6 +25,11 @@ impl Pieces {
 
     /// The same; the response begins with `head`.
     pub fn accept_with(&self, head: &str) -> TcpStream {
+        self.accept_request(head).1
+    }
+
+    /// The same, with the head of the request.
+    pub fn accept_request(&self, head: &str) -> (String, TcpStream) {
         let (mut stream, _) = self.listener.accept().expect("a request");
         let mut request = Vec::new();
         let mut byte = [0];
@@ -33,7 +38,7 @@ impl Pieces {
             request.push(byte[0]);
         }
         stream.write_all(head.as_bytes()).expect("written");
-        stream
+        (String::from_utf8_lossy(&request).into_owned(), stream)
     }
 }
 
@@ -70,8 +75,12 @@ pub struct Client {
 
 impl Client {
     pub fn ask(nginx: &Running) -> Client {
+        Client::send(nginx, "GET / HTTP/1.0\r\n\r\n")
+    }
+
+    pub fn send(nginx: &Running, request: &str) -> Client {
         let mut stream = TcpStream::connect(("127.0.0.1", nginx.port())).expect("nginx");
-        stream.write_all(b"GET / HTTP/1.0\r\n\r\n").expect("written");
+        stream.write_all(request.as_bytes()).expect("written");
         stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).expect("a timeout");
         Client { stream, body: Vec::new() }
     }
