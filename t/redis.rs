@@ -424,8 +424,8 @@ fn a_thousand_calls_under_way() {
         let asked = || nginx.guest_log("probe").iter().filter(|line| *line == "asked").count();
         assert!(poll(|| (asked() == 10).then_some(())).is_some(), "{} requests", asked());
         // They all share one connection; the other is that which asks.
-        let clients = redis.ask(&["INFO", "clients"]);
-        assert!(clients.contains("connected_clients:2\r"), "{clients}");
+        let info = redis.ask(&["INFO", "clients"]);
+        assert!(info.contains("connected_clients:2\r"), "{info}");
         for _ in 0..10 {
             redis.ask(&["RPUSH", "gate", "open"]);
         }
