@@ -6,7 +6,8 @@ use super::support::redis::{Redis, query};
 use super::support::{Nginx, Running, poll};
 use super::vendor_stream::{Client, Pieces};
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 
 fn chain(redis: &Redis, pieces: &Pieces) -> Running {
     let upstream = "outbound|6379||redis.static";
@@ -15,6 +16,7 @@ fn chain(redis: &Redis, pieces: &Pieces) -> Running {
         "configure: redis_init {upstream}?buffer_flush_timeout=3 '' '' 5000
          request_headers: redis_call {upstream} {count}
          request_headers: return 4
+         redis_call_response: args
          redis_call_response: set_effective_context caller
          redis_call_response: continue_stream 0
          response_body@eos: redis_call {upstream} {}",
@@ -85,6 +87,13 @@ fn chain(redis: &Redis, pieces: &Pieces) -> Running {
         .start()
 }
 
+/// The request's body, as it reaches the model.
+fn prompt(upstream: &mut TcpStream) -> String {
+    let mut body = [0; 23];
+    upstream.read_exact(&mut body).expect("a body");
+    String::from_utf8_lossy(&body).into_owned()
+}
+
 #[test]
 fn each_does_its_part_and_pieces_reach_the_client_as_they_come() {
     let (redis, pieces) = (Redis::start(&[]), Pieces::new());
@@ -97,6 +106,7 @@ fn each_does_its_part_and_pieces_reach_the_client_as_they_come() {
     assert!(request.contains("\r\nHost: model.test\r\n"), "{request}");
     assert!(request.contains("\r\nx-mse-consumer: one\r\n"), "{request}");
     assert!(request.contains("\r\nContent-Length: 23\r\n"), "{request}");
+    assert_eq!(prompt(&mut upstream), "Answer in English. hi?!");
     assert_eq!(redis.ask(&["GET", "asked"]), "1");
     for number in 0..3 {
         let piece = format!("text:{number}\n\n");
@@ -135,6 +145,7 @@ fn a_request_that_is_held_reaches_nothing_behind() {
         Client::send(&nginx, "POST /v1/chat HTTP/1.0\r\nHost: a\r\nContent-Length: 3\r\n\r\nhi?");
     // What the filter does without Redis is its business: this one goes on.
     let (_, mut upstream) = pieces.accept_request("HTTP/1.0 200 OK\r\n\r\n");
+    prompt(&mut upstream);
     upstream.write_all(b"text:a").expect("written");
     assert!(client.sees("data: a"), "{:?}", client.text());
     drop(upstream);
