@@ -56,6 +56,7 @@ fn chain(redis: &Redis, pieces: &Pieces) -> Running {
         .guest("probe_0_2_100")
         .http(&format!(
             r#"
+            lua_socket_log_errors off;
             log_format ai escape=none '$status $ai_log';
             init_by_lua_block {{
                 local wasm = require("resty.proxy-wasm")

@@ -102,7 +102,7 @@ impl Vm {
 
     /// What a stream that pauses may wait for: a call of its own, or what its plugin context is called for outside of
     /// requests.
-    fn awaited(&self, stream: ContextId) -> Option<&'static str> {
+    pub(super) fn awaited(&self, stream: ContextId) -> Option<&'static str> {
         let state = self.state();
         let root = state.contexts.root_of(stream)?;
         if state.calls.may_answer(stream, root.id) {

@@ -243,8 +243,15 @@ impl Vm {
             s.response_has_body = Some(!end_of_stream);
             s.response_encoded = encoded;
         }
-        let action = self.settle(stream, Action::Continue);
-        Ok(Outcome { action, rewrites_body, ..Outcome::of(Output::Unchanged) })
+        // Nothing of it was sent, and the body is not told of before the guest lets the headers go.
+        let stops = waits && self.stops_all && action == Action::Pause;
+        let action = if stops && self.awaited(stream).is_some() {
+            self.hold(stream, Action::Pause, false)?
+        } else {
+            self.settle(stream, Action::Continue)
+        };
+        let awaits_call = action == Action::Pause && self.awaits_call(stream);
+        Ok(Outcome { action, rewrites_body, awaits_call, ..Outcome::of(Output::Unchanged) })
     }
 
     /// Whether a guest that can write to the response's body changed its headers: who describes another response than
