@@ -97,6 +97,16 @@ fn a_response_is_that_of_the_server() {
     );
 }
 
+/// SDKs leave responses alone that come from elsewhere.
+#[test]
+fn a_response_is_that_of_an_upstream() {
+    let nginx = chain(&["response_headers: get_property response.code_details"], "");
+    assert_eq!(nginx.get("/").status, 200);
+    let lines = nginx.guest_log("f0");
+    let line = "response_headers get_property response.code_details -> 0 via_upstream";
+    assert!(lines.iter().any(|this| this == line), "{lines:#?}");
+}
+
 #[test]
 fn a_filter_waits_at_the_end_of_a_body_for_a_call() {
     let script = format!(

@@ -197,7 +197,9 @@ fn code_details(state: &State) -> Option<Vec<u8>> {
     if stream.responded {
         return Some(stream.response_details.clone());
     }
-    let via_upstream = attribute(state, Attribute::UpstreamAnswered).is_some();
+    // A caller that waits with the guest has the response of another server, which is no upstream of the request's.
+    let waited = state.stream().is_some_and(|stream| stream.response_waits);
+    let via_upstream = waited || attribute(state, Attribute::UpstreamAnswered).is_some();
     Some(if via_upstream { b"via_upstream".to_vec() } else { b"direct_response".to_vec() })
 }
 

@@ -46,7 +46,7 @@ local function target()
         return format("%%%02X", byte(c))
     end)
     local args = ngx.var.args
-    return args and uri .. "?" .. args or uri
+    return args and args ~= "" and uri .. "?" .. args or uri
 end
 
 local function head_of_request(length)
