@@ -1,17 +1,17 @@
 //! Filters out of bytes.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
-use std::time::Duration;
+use std::sync::Arc;
 
 use clap::Args;
 
 use super::server::{Clock, Server};
+use super::ticker;
 use crate::core::abi::LogLevel;
 use crate::core::error::Error;
 use crate::core::folder::Folder;
 use crate::core::ports::Host;
-use crate::core::vm::{Cache, Code, CodeStore, Module, Options, Plugin, Sources, deadline};
+use crate::core::vm::{Cache, Code, CodeStore, Module, Options, Plugin, Sources};
 use crate::fail::Fail;
 
 /// Where compiled filters are kept.
@@ -36,7 +36,7 @@ pub struct Loader {
 impl Loader {
     /// Takes the folder that the arguments name. The default one is left out when it cannot be used.
     pub fn new(args: &CacheArgs) -> Result<Self, Fail> {
-        tick();
+        ticker::start();
         let folder = match &args.cache_dir {
             _ if args.no_cache => None,
             Some(path) => Some(Folder::set_up(path).map_err(Fail::Input)?),
@@ -70,17 +70,4 @@ fn default_folder() -> Option<Folder> {
     let path = caches.join("proxy-wasm").join("modules");
     path.parent().map(Path::to_path_buf).map(std::fs::create_dir_all)?.ok()?;
     Folder::set_up(&path).ok()
-}
-
-/// Starts the thread by which guests see that their time passes.
-fn tick() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        std::thread::spawn(|| {
-            loop {
-                std::thread::sleep(Duration::from_millis(deadline::TICK_MS.into()));
-                deadline::tick();
-            }
-        });
-    });
 }

@@ -19,4 +19,5 @@ mod recorder;
 pub mod request;
 pub mod server;
 mod show;
+mod ticker;
 pub mod trace;
