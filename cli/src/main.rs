@@ -6,7 +6,18 @@ use clap::Parser as _;
 use proxy_wasm_cli::args::Args;
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") => {
+            // As other errors, for whoever reads the output only.
+            let _ = error.print();
+            let text = error.render().to_string();
+            let text = text.strip_prefix("error: ").unwrap_or(&text);
+            println!("{}", serde_json::json!({ "error": text.lines().next().unwrap_or(text) }));
+            return ExitCode::from(2);
+        }
+        Err(error) => error.exit(),
+    };
     let json = args.json;
     match proxy_wasm_cli::execute(args) {
         Ok(verdict) => verdict.into(),

@@ -2,6 +2,7 @@
 
 use super::command::{file, guest, proxy_wasm, temporary};
 use serde_json::Value;
+use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
@@ -198,5 +199,29 @@ fn bad_arguments() {
         all.extend(&args);
         let answer = proxy_wasm(&all).ended(2);
         assert!(answer.err.contains(cause), "{args:?}: {}", answer.err);
+        all.push("--json");
+        let error = proxy_wasm(&all).ended(2).json()["error"].to_string();
+        assert!(error.len() > 2, "{args:?}");
+    }
+}
+
+#[test]
+fn what_is_no_module_is_bad_input_to_each_command() {
+    let (_folder, text) = temporary("a.wasm", "hello");
+    let (_other, whole) = temporary("b.wasm", fs::read(guest("zig")).expect("a guest"));
+    let (cache, _) = temporary("c", "");
+    let cache = cache.path().to_string_lossy().into_owned();
+    for args in [
+        vec!["inspect", &text],
+        vec!["run", &whole, &text],
+        vec!["bench", &text],
+        vec!["bench", &whole, "--vs", &text],
+        vec!["serve", &text, "--respond", "x", "--listen", "127.0.0.1:0"],
+        vec!["compile", &text, "--cache-dir", &cache],
+        vec!["push", &text, "oci://127.0.0.1:1/a:1"],
+    ] {
+        let answer = proxy_wasm(&args).ended(2);
+        let expected = format!("{text}: not a WebAssembly module");
+        assert!(answer.err.contains(&expected), "{args:?}: {}", answer.err);
     }
 }

@@ -1,6 +1,6 @@
 //! `proxy-wasm test`.
 
-use super::command::{command, file, proxy_wasm, proxy_wasm_in, root, temporary};
+use super::command::{command, file, guest, proxy_wasm, proxy_wasm_in, root, temporary};
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -74,6 +74,26 @@ fn what_is_wrong_is_told_with_its_line() {
 }
 
 #[test]
+fn a_test_may_have_filters_of_its_own() {
+    let (probe, zig) = (guest("probe"), guest("zig"));
+    let (_folder, name) = temporary(
+        "a.test.yaml",
+        format!(
+            "filter: {zig}
+tests:
+- {{name: the file's, request: {{}}, expect: {{headers: {{hello: world!}}}}}}
+- {{name: its own, filter: {probe}, request: {{}}, expect: {{headers: {{hello: null}}}}}}
+- {{name: a chain, filters: [{zig}, {zig}], request: {{}}, expect: {{headers: {{hello: [world!, world!]}}}}}}
+"
+        ),
+    );
+    let json = proxy_wasm(&["test", &name, "--json"]).ended(0).json();
+    let files = |test: usize| json["files"][0]["tests"][test]["played"]["filters"].clone();
+    assert_eq!(files(1)[0]["file"], probe);
+    assert_eq!((&files(2)[0]["file"], &files(2)[1]["name"]), (&zig.into(), &"zig-2".into()));
+}
+
+#[test]
 fn junit() {
     let (folder, name) = scenario(PASSES);
     let path = folder.path().join("out.xml").to_string_lossy().into_owned();
@@ -130,7 +150,7 @@ fn bad_files() {
             ":4:3: there is no key \"expext\" here; did you mean \"expect\"?",
         ),
         ("filter: [\n", "not YAML"),
-        ("", "is wanted here"),
+        ("", "a map is wanted here"),
         ("filter: a.wasm\ntests: [{name: x, request: {path: x}}]", "begins with /"),
     ] {
         let (_folder, name) = temporary("a.test.yaml", text);
@@ -142,8 +162,19 @@ fn bad_files() {
         );
     }
     let (folder, _) = temporary("a.test.yaml", "filter: none.wasm\ntests: [{name: x}]\n");
-    let answer = proxy_wasm_in(folder.path(), &["test"]).ended(1);
-    assert!(answer.out.contains("none.wasm: No such file"), "{}", answer.out);
+    let answer = proxy_wasm_in(folder.path(), &["test"]).ended(2);
+    assert!(answer.err.contains("a.test.yaml:2: none.wasm: No such file"), "{}", answer.err);
+    let probe = guest("probe");
+    for (of_request, cause) in [
+        ("body: {file: none.txt}", "none.txt: No such file"),
+        ("properties: {request.method: GET}", "request.method follows from the request"),
+    ] {
+        let text = format!("filter: {probe}\ntests: [{{name: x, request: {{{of_request}}}}}]\n");
+        fs::write(folder.path().join("a.test.yaml"), text).expect("a file");
+        let answer = proxy_wasm_in(folder.path(), &["test", "--json"]).ended(2);
+        let error = answer.json()["error"].to_string();
+        assert!(error.contains("a.test.yaml:2: ") && error.contains(cause), "{error}");
+    }
     let empty = tempfile::tempdir().expect("a folder");
     assert!(proxy_wasm_in(empty.path(), &["test"]).ended(2).err.contains("no file of scenarios"));
 }

@@ -117,7 +117,11 @@ pub fn run(args: &BenchArgs, json: bool) -> Result<Verdict, Fail> {
     }
     let mut subjects = Vec::new();
     for (file, specs) in all {
-        subjects.push(Subject::new(file, specs, &loader, upstreams.clone(), instructions.clone())?);
+        let mut files = args.filters.filters.clone();
+        files.pop();
+        files.push(file);
+        let calls = upstreams.clone();
+        subjects.push(Subject::new(&files, specs, &loader, calls, instructions.clone())?);
     }
     for round in 0..ROUNDS {
         for subject in &mut subjects {
@@ -158,7 +162,7 @@ struct Subject {
 
 impl Subject {
     fn new(
-        file: String,
+        files: &[String],
         specs: Vec<FilterSpec>,
         loader: &Loader,
         upstreams: Upstreams,
@@ -166,7 +170,14 @@ impl Subject {
     ) -> Result<Self, Fail> {
         let server = Server::new(Clock::Paused, LogLevel::Error);
         let (mut chain, loaded) = Chain::load(&server, loader, specs, upstreams);
-        let failed = loaded.err().map(|error| error.0);
+        let failed = match loaded {
+            Ok(()) => None,
+            Err(error) => match error.input(files) {
+                Some(fail) => return Err(fail),
+                None => Some(error.text),
+            },
+        };
+        let file = files.last().cloned().unwrap_or_default();
         chain.settle();
         chain.trace.measure(Meter::new(instructions));
         Ok(Self { file, chain, requests: 0, failed })

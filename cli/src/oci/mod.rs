@@ -168,7 +168,13 @@ fn fetch(
 }
 
 fn check_module(bytes: &[u8]) -> Result<(), String> {
-    Facts::of(bytes).map(|_| ()).map_err(|error| error.to_string())
+    if !bytes.starts_with(b"\0asm") {
+        return Err("not a WebAssembly module: the file does not begin with \"\\0asm\"".into());
+    }
+    let not_whole = |error: wasmparser::BinaryReaderError| {
+        format!("it is no whole module: {}", error.message())
+    };
+    Facts::of(bytes).map(|_| ()).map_err(not_whole)
 }
 
 fn check_signature(
@@ -202,8 +208,7 @@ pub fn push(args: &PushArgs, json: bool) -> Result<Verdict, Fail> {
         )));
     }
     let filter = source::read(&args.filter)?;
-    check_module(&filter)
-        .map_err(|cause| Fail::input(format!("{}: it is no module: {cause}", args.filter)))?;
+    check_module(&filter).map_err(|cause| Fail::input(format!("{}: {cause}", args.filter)))?;
     let package = if args.image {
         layout::image(&filter).map_err(|error| Fail::outside(format!("an archive: {error}")))?
     } else {

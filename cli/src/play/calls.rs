@@ -18,6 +18,9 @@ use crate::core::redis;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Call {
     pub filter: String,
+    pub protocol: Protocol,
+    /// The clock when it was made, in milliseconds after the start.
+    pub at_ms: u64,
     /// The upstream as the filter named it.
     pub upstream: String,
     pub method: String,
@@ -28,6 +31,15 @@ pub struct Call {
     pub timeout_ms: u32,
     /// The status that came back, or why none did.
     pub answer: String,
+}
+
+/// What a call speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    Http,
+    Grpc,
+    Redis,
 }
 
 /// What a call is answered.
@@ -170,7 +182,8 @@ impl Canned {
         for (name, value) in self.headers.iter() {
             response.headers.push(name, value);
         }
-        if self.headers.get(b"content-length").is_none() {
+        // Over HTTP/1.1 trailers come behind chunks, whose length nobody has said.
+        if self.headers.get(b"content-length").is_none() && self.trailers.iter().next().is_none() {
             response.headers.push(b"content-length", self.body.len().to_string().as_bytes());
         }
         for (name, value) in self.trailers.iter() {
@@ -213,6 +226,8 @@ impl Call {
         let lines = head.headers().iter();
         Some(Self {
             filter: filter.into(),
+            protocol: Protocol::Grpc,
+            at_ms: 0,
             upstream: opening.name.clone(),
             method: head.method().to_string(),
             path: head.uri().path().to_string(),
@@ -229,6 +244,8 @@ impl Call {
         let (upstream, _) = redis::split(call.target.name.as_bytes());
         Self {
             filter: filter.into(),
+            protocol: Protocol::Redis,
+            at_ms: 0,
             upstream: String::from_utf8_lossy(upstream).into_owned(),
             method: "REDIS".into(),
             path: words.first().cloned().unwrap_or_default(),
@@ -246,6 +263,8 @@ impl Call {
         let lines = request.headers().iter();
         Self {
             filter: filter.into(),
+            protocol: Protocol::Http,
+            at_ms: 0,
             upstream: dispatched.name.clone(),
             method: request.method().to_string(),
             path: request.path().to_string(),

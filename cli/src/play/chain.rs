@@ -11,9 +11,11 @@ use super::server::Server;
 use super::trace::Trace;
 use crate::core::abi::LogLevel;
 use crate::core::callout::{Failure, Response};
+use crate::core::error::Error;
 use crate::core::ports::{Clock as _, Host, Log as _};
 use crate::core::vm::{CallRef, Context, Module, Options, Plugin, Work};
 use crate::core::{grpc, redis};
+use crate::fail::Fail;
 
 /// What a filter is made of.
 pub struct FilterSpec {
@@ -32,9 +34,22 @@ pub(super) struct Filter {
     next: Option<u64>,
 }
 
-/// Why a chain was not made: the text names the filter and the step.
+/// Why a chain was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoadError(pub String);
+pub struct LoadError {
+    /// It names the filter and the step.
+    pub text: String,
+    /// The filter whose bytes are no module, and what they are.
+    no_module: Option<(usize, String)>,
+}
+
+impl LoadError {
+    /// It as bad input, where a file is no module; `files` are those of the filters.
+    pub fn input(&self, files: &[String]) -> Option<Fail> {
+        let (index, cause) = self.no_module.as_ref()?;
+        Some(Fail::input(format!("{}: {cause}", files.get(*index)?)))
+    }
+}
 
 /// See the module.
 pub struct Chain {
@@ -89,10 +104,17 @@ impl Chain {
         let name = spec.options.name.clone();
         let host: Arc<dyn Host> = self.server.clone();
         let failed = |step: &str, cause: String| {
-            LoadError(format!("filter \"{name}\": failed to {step}: {cause}"))
+            let text = format!("filter \"{name}\": failed to {step}: {cause}");
+            LoadError { text, no_module: None }
         };
-        let load = |cause: crate::core::error::Error| failed("load wasm plugin", cause.to_string());
-        let code = loader.code(&spec.bytes).map_err(load)?;
+        let load = |cause: Error| failed("load wasm plugin", cause.to_string());
+        let index = self.filters.len();
+        let code = loader.code(&spec.bytes).map_err(|cause| match cause {
+            Error::Module(_) => {
+                LoadError { no_module: Some((index, cause.to_string())), ..load(cause) }
+            }
+            cause => load(cause),
+        })?;
         let module = Module::new(code, spec.options, &host).map_err(load)?;
         for warning in module.warnings() {
             let line = format!("wasm plugin \"{name}\": {warning}");
@@ -145,6 +167,7 @@ impl Chain {
         }
         for (call, dispatched) in work.calls {
             let mut record = Call::of(&name, &dispatched);
+            record.at_ms = self.server.passed_ms();
             let (after_ms, result) = self.upstreams.answer(&dispatched, &record);
             record.answer = match &result {
                 Ok(response) => text(response.headers.get(b":status").unwrap_or_default()),
@@ -197,6 +220,7 @@ impl Chain {
     fn ask_redis(&mut self, index: usize, call: CallRef, asked: &redis::Call) {
         let name = &self.filters[index].name;
         let mut record = Call::of_redis(name, asked);
+        record.at_ms = self.server.passed_ms();
         let (after_ms, result) = self.upstreams.answer_redis(&record);
         match &result {
             Ok(answer) => record.answer = text(answer),
@@ -220,6 +244,7 @@ impl Chain {
         let name = &self.filters[index].name;
         let (kind, after_ms, event) = match Call::of_grpc(name, opening) {
             Some(mut record) => {
+                record.at_ms = self.server.passed_ms();
                 let (after_ms, event) = self.upstreams.answer_grpc(&record);
                 record.answer = match &event {
                     grpc::Event::Close(status) => status.to_string(),
@@ -249,7 +274,7 @@ impl Chain {
     }
 
     /// Logs an error that no request is there to hear.
-    pub(super) fn report(&self, index: usize, result: Result<(), crate::core::error::Error>) {
+    pub(super) fn report(&self, index: usize, result: Result<(), Error>) {
         if let Err(error) = result {
             let line = format!("wasm plugin \"{}\": {error}", self.filters[index].name);
             self.server.log(None, LogLevel::Error, line.as_bytes());

@@ -140,6 +140,12 @@ impl Server {
         }
     }
 
+    /// Milliseconds since the start, by the monotonic clock.
+    pub fn passed_ms(&self) -> u64 {
+        let began = if self.clock == Clock::Real { 0 } else { MONOTONIC_CLOCK };
+        (self.monotonic_clock() - began) / 1_000_000
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -119,7 +119,10 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Verdict, Fail> {
     let (chain, loaded) = Chain::load(&server, &loader, specs, upstreams);
     let report = match loaded {
         Ok(()) => Report::play(chain, args.wait, request, body, &planned, &vm_ids),
-        Err(error) => Report::not_loaded(chain, error),
+        Err(error) => match error.input(&args.filters.filters) {
+            Some(fail) => return Err(fail),
+            None => Report::not_loaded(chain, error),
+        },
     };
     if json {
         out::json(&report)?;

@@ -105,7 +105,7 @@ impl Report {
     /// A chain that was not made.
     pub fn not_loaded(chain: Chain, error: LoadError) -> Self {
         let mut report = Self::default().collect(chain, &[]);
-        report.failed = vec![error.0];
+        report.failed = vec![error.text];
         report
     }
 

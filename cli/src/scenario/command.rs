@@ -87,7 +87,7 @@ fn once(args: &TestArgs, loader: &Loader, json: bool) -> Result<Verdict, Fail> {
             if !test.value.name.contains(&args.filter) {
                 continue;
             }
-            let outcome = runner::play(scenario, &test.value, test.line, loader);
+            let outcome = runner::play(scenario, &test.value, test.line, loader)?;
             shown += &show(&outcome, args.verbose);
             outcomes.push(outcome);
         }
@@ -184,7 +184,7 @@ fn changes(args: &TestArgs) -> BTreeMap<PathBuf, Option<SystemTime>> {
         let path = PathBuf::from(&name);
         all.insert(path.clone(), changed(&path));
         let Ok(scenario) = Scenario::read(&name) else { continue };
-        for filter in scenario.filters() {
+        for filter in scenario.all_filters() {
             let file = match filter {
                 Short::Text(file) => file,
                 Short::Long(filter) => &filter.file,

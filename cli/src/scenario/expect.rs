@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::matching::HeaderMatch;
 use super::model::{CallExpect, Expect, MessageExpect};
-use super::record::{Sent, Step};
+use super::record::{Other, Sent, Step};
 use super::runner;
 use crate::play::calls::Call;
 use crate::play::chain::Chain;
@@ -22,6 +22,8 @@ pub struct Seen {
     pub upstream: Option<Message>,
     /// The request, and what the upstream answers.
     pub sent: Option<Sent>,
+    /// What other workers did.
+    pub others: Vec<Other>,
     log: Vec<Line>,
     errors: Vec<String>,
     calls: Vec<Call>,
@@ -50,6 +52,8 @@ impl Seen {
         Step {
             line,
             advance_ms,
+            at_ms: chain.server.passed_ms(),
+            others: self.others.clone(),
             sent: self.sent.clone(),
             response: self.response.clone(),
             cut: self.cut.clone(),
@@ -80,6 +84,7 @@ impl Seen {
         self.cut = None;
         self.upstream = None;
         self.sent = None;
+        self.others.clear();
     }
 }
 

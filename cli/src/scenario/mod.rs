@@ -61,22 +61,35 @@ impl Scenario {
     pub fn parse(name: &str, text: &str) -> Result<File, Wrong> {
         let root = syntax::parse(name, text)?;
         let file: File = node::read(&root)?;
-        if file.filter.is_none() && file.filters.is_empty() {
-            return Err(Wrong::new(root.place, "one of the keys filter and filters is wanted"));
+        let has_filter = file.filter.is_some() || !file.filters.is_empty();
+        // A file without tests has nothing to say which filter they are of.
+        if !has_filter && file.tests.is_empty() {
+            return Err(Wrong::new(root.place, NO_FILTER));
         }
         if file.filter.is_some() && !file.filters.is_empty() {
-            return Err(Wrong::new(root.place, "one of the keys filter and filters is enough"));
+            return Err(Wrong::new(root.place, TWO_FILTERS));
         }
         for test in &file.tests {
-            check_test(test)
+            check_test(test, has_filter)
                 .map_err(|(line, text)| Wrong::new(node::Place { line, column: 1 }, text))?;
         }
         Ok(file)
     }
 
-    /// The filters in their order.
-    pub fn filters(&self) -> impl Iterator<Item = &Short<model::Filter>> {
-        self.file.filter.iter().chain(&self.file.filters)
+    /// The filters of a test in their order.
+    pub fn filters<'a>(&'a self, test: &'a Test) -> impl Iterator<Item = &'a Short<model::Filter>> {
+        let own = test.filter.is_some() || !test.filters.is_empty();
+        let (one, many) = match own {
+            true => (&test.filter, &test.filters),
+            false => (&self.file.filter, &self.file.filters),
+        };
+        one.iter().chain(many)
+    }
+
+    /// The filters of all tests.
+    pub fn all_filters(&self) -> impl Iterator<Item = &Short<model::Filter>> {
+        let of_tests = self.file.tests.iter().flat_map(|test| self.filters(&test.value));
+        self.file.filter.iter().chain(&self.file.filters).chain(of_tests)
     }
 
     /// The tests.
@@ -85,9 +98,17 @@ impl Scenario {
     }
 }
 
+const NO_FILTER: &str = "one of the keys filter and filters is wanted";
+const TWO_FILTERS: &str = "one of the keys filter and filters is enough";
+
 /// What types alone do not say. The error has its line.
-fn check_test(test: &Located<Test>) -> Result<(), (usize, &'static str)> {
+fn check_test(test: &Located<Test>, has_filter: bool) -> Result<(), (usize, &'static str)> {
     let Located { line, value: test } = test;
+    match (&test.filter, test.filters.is_empty()) {
+        (Some(_), false) => return Err((*line, TWO_FILTERS)),
+        (None, true) if !has_filter => return Err((*line, NO_FILTER)),
+        _ => {}
+    }
     let plays = test.request.is_some() || test.response.is_some() || !test.steps.is_empty();
     if test.refused.is_some() && plays {
         return Err((*line, "a filter that is refused gets no request"));
@@ -150,11 +171,16 @@ mod tests {
     fn wrong_values_are_named_with_their_place() {
         for (text, expected) in [
             ("tests: []", "1:1: one of the keys filter and filters is wanted"),
-            ("filter: a\ntests: 5", "2:8: a sequence is wanted here, and this is integer `5`"),
-            ("filter: a\ntests:\n - 7", "3:4: struct Test is wanted here, and this is integer `7`"),
+            ("tests:\n- name: x", "2:1: one of the keys filter and filters is wanted"),
+            (
+                "tests:\n- {name: x, filter: a}\n- {name: y, filter: a, filters: [b]}",
+                "3:1: one of the keys filter and filters is enough",
+            ),
+            ("filter: a\ntests: 5", "2:8: a list is wanted here, and this is integer `5`"),
+            ("filter: a\ntests:\n - 7", "3:4: a map is wanted here, and this is integer `7`"),
             (
                 "filter: a\ntests:\n - name: x\n   expect: {status: ok}",
-                "u16 is wanted here, and this is the text \"ok\"",
+                "a whole number from 0 to 65535 is wanted here, and this is the text \"ok\"",
             ),
             (
                 "filter: a\ntests:\n - name: x\n   expect: {body: {matches: '('}}",

@@ -14,7 +14,7 @@ use super::values::{Content, Duration, OneOrMany, Short, Text};
 #[serde(deny_unknown_fields)]
 #[schemars(title = "Scenarios of proxy-wasm")]
 pub struct File {
-    /// The filter under test: its file, beside this one or below, or a map that says more of it.
+    /// The filter under test: its file, by a path that begins at this one's folder, or a map that says more of it.
     #[serde(default)]
     pub filter: Option<Short<Filter>>,
     /// A chain of filters in place of `filter`: requests pass it in order, responses in reverse.
@@ -74,6 +74,9 @@ pub struct Filter {
     /// How long a callback may run.
     #[serde(default)]
     pub time_limit: Option<Duration>,
+    /// The same for its start, and for each of `proxy_on_vm_start` and `proxy_on_configure`.
+    #[serde(default)]
+    pub start_time_limit: Option<Duration>,
     /// How long a request that it pauses waits.
     #[serde(default)]
     pub pause_timeout: Option<Duration>,
@@ -148,6 +151,12 @@ pub enum CallFailure {
 pub struct Test {
     /// What it shows.
     pub name: String,
+    /// The filter of this test, in place of the file's.
+    #[serde(default)]
+    pub filter: Option<Short<Filter>>,
+    /// A chain of filters in place of `filter`.
+    #[serde(default)]
+    pub filters: Vec<Short<Filter>>,
     /// The configuration of the filter (of the first one, in a chain) in this test.
     #[serde(default)]
     pub configuration: Option<Content>,

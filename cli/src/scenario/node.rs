@@ -105,11 +105,29 @@ impl de::Error for Wrong {
     }
 
     fn invalid_type(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
+        let expected = wanted(expected);
         Self::custom(format!("{expected} is wanted here, and this is {}", kind(unexpected)))
     }
 
     fn invalid_value(unexpected: de::Unexpected<'_>, expected: &dyn de::Expected) -> Self {
-        Self::custom(format!("{expected} is wanted here, and this is {unexpected}"))
+        let expected = wanted(expected);
+        Self::custom(format!("{expected} is wanted here, and this is {}", kind(unexpected)))
+    }
+}
+
+/// What is wanted, in words of the format and not of Rust.
+fn wanted(expected: &dyn de::Expected) -> String {
+    let text = expected.to_string();
+    match text.as_str() {
+        "u8" => "a whole number from 0 to 255".into(),
+        "u16" => "a whole number from 0 to 65535".into(),
+        "u32" | "u64" | "usize" => "a whole number that is not negative".into(),
+        "i32" | "i64" => "a whole number".into(),
+        "a sequence" => "a list".into(),
+        "a boolean" => "true or false".into(),
+        "a string" => "a text".into(),
+        text if text.starts_with("struct ") => "a map".into(),
+        _ => text,
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Played {
     pub upstreams: BTreeMap<String, Vec<Answer>>,
     /// Why the filters were not loaded.
     pub refused: Option<String>,
+    /// The least severe lines of the log that there are.
+    pub log_level: &'static str,
     pub steps: Vec<Step>,
 }
 
@@ -37,6 +39,7 @@ pub struct Filter {
     pub env: BTreeMap<String, String>,
     pub memory_limit: u64,
     pub time_limit_ms: u32,
+    pub start_time_limit_ms: u32,
     pub pause_timeout_ms: u32,
     pub body_limit: usize,
     pub fail_open: bool,
@@ -62,6 +65,10 @@ pub struct Answer {
 pub struct Step {
     pub line: usize,
     pub advance_ms: Option<u64>,
+    /// The clock at the end, in milliseconds.
+    pub at_ms: u64,
+    /// What other workers did before.
+    pub others: Vec<Other>,
     pub sent: Option<Sent>,
     pub response: Option<Message>,
     /// Why the client did not get a whole response.
@@ -71,6 +78,15 @@ pub struct Step {
     pub log: Vec<Line>,
     pub calls: Vec<Call>,
     pub metrics: BTreeMap<String, i128>,
+}
+
+/// What another worker put into a queue, or set as shared data.
+#[derive(Clone, Debug, Serialize)]
+pub struct Other {
+    pub vm_id: String,
+    pub queue: Option<String>,
+    pub key: Option<String>,
+    pub data: Value,
 }
 
 /// A request as the client sent it, and what the upstream answers to it.
@@ -97,6 +113,7 @@ impl Filter {
             env: options.env.iter().cloned().collect(),
             memory_limit: options.memory_limit,
             time_limit_ms: options.time_limits.callback,
+            start_time_limit_ms: options.time_limits.start,
             pause_timeout_ms: options.pause_timeout,
             body_limit: options.body_limit,
             fail_open: options.fail_open,

@@ -3,14 +3,15 @@
 use std::time::Instant;
 
 use super::expect::{self, Seen};
-use super::model::{Answer, CallFailure, Expect, Fail, Filter, Level, Request, Response, Test};
-use super::record::{self, Played, Sent};
+use super::model::{self, Answer, CallFailure, Expect, Filter, Level, Request, Response, Test};
+use super::record::{self, Other, Played, Sent};
 use super::values::{Content, OneOrMany, Short, Text};
 use super::{Outcome, Scenario};
 use crate::core::abi::LogLevel;
 use crate::core::callout::FailureKind;
 use crate::core::ports::Stores as _;
 use crate::core::vm::Options;
+use crate::fail::Fail;
 use crate::play::calls::{Canned, Source, Upstreams};
 use crate::play::chain::{Chain, FilterSpec, text};
 use crate::play::flow::{Access, Flow, Planned};
@@ -19,30 +20,33 @@ use crate::play::loader::Loader;
 use crate::play::properties;
 use crate::play::request;
 use crate::play::server::{Clock, Server};
+use crate::play::trace::level_word;
 use crate::run::filters::{stem, unique};
 use crate::run::report::{Message, guest_metrics};
 
 /// Plays one test.
-pub fn play(scenario: &Scenario, test: &Test, line: usize, loader: &Loader) -> Outcome {
+pub fn play(
+    scenario: &Scenario,
+    test: &Test,
+    line: usize,
+    loader: &Loader,
+) -> Result<Outcome, Fail> {
     let started = Instant::now();
     let mut failures = Vec::new();
     let mut played = Played::default();
     let mut player = Player { scenario, failures: &mut failures, played: &mut played };
-    let log = match player.play(test, line, loader) {
-        Ok(log) => log,
-        Err(cause) => {
-            player.fail(line, cause);
-            Vec::new()
-        }
-    };
-    Outcome {
+    let log = player.play(test, line, loader).map_err(|cause| {
+        // What cannot be played is no test that failed.
+        Fail::input(format!("{}:{line}: {cause}", scenario.name))
+    })?;
+    Ok(Outcome {
         name: test.name.clone(),
         line,
         failures,
         log,
         seconds: started.elapsed().as_secs_f64(),
         played,
-    }
+    })
 }
 
 struct Player<'a> {
@@ -60,19 +64,23 @@ impl Player<'_> {
     fn play(&mut self, test: &Test, line: usize, loader: &Loader) -> Result<Vec<String>, String> {
         let file = &self.scenario.file;
         let server = Server::new(Clock::Simulated, log_level(file.log_level));
+        self.played.log_level = level_word(log_level(file.log_level));
         let specs = self.specs(test)?;
         let upstreams = self.upstreams(test)?;
         let (mut chain, loaded) = Chain::load(&server, loader, specs, upstreams);
-        self.played.refused = loaded.as_ref().err().map(|error| error.0.clone());
+        self.played.refused = loaded.as_ref().err().map(|error| error.text.clone());
         match (loaded, &test.refused) {
             (Ok(()), None) => {}
             (Ok(()), Some(_)) => self.fail(line, "the filter loads, and should be refused"),
             (Err(error), Some(expected)) => {
-                if let Err(cause) = expected.check_part(&error.0) {
+                if let Err(cause) = expected.check_part(&error.text) {
                     self.fail(line, format!("the error {cause}"));
                 }
             }
-            (Err(error), None) => return Err(error.0),
+            (Err(error), None) => {
+                self.fail(line, error.text);
+                return Ok(lines_of(&chain));
+            }
         }
         let mut seen = Seen::default();
         if test.refused.is_none() {
@@ -87,7 +95,7 @@ impl Player<'_> {
             }
         }
         chain.end();
-        Ok(chain.trace.lines().map(|line| format!("[{}] {}", line.level, line.text)).collect())
+        Ok(lines_of(&chain))
     }
 
     fn steps(
@@ -116,7 +124,7 @@ impl Player<'_> {
                 if test.expect.is_some() || line != test.steps[0].line {
                     seen.reset_messages();
                 }
-                self.other_workers(chain, step)?;
+                seen.others = self.other_workers(chain, step)?;
                 if let Some(request) = &step.request {
                     self.request(chain, seen, request, step.response.as_ref())?;
                 }
@@ -151,7 +159,9 @@ impl Player<'_> {
         seen.reset();
     }
 
-    fn other_workers(&mut self, chain: &Chain, step: &super::model::Step) -> Result<(), String> {
+    /// Does what other workers do in a step.
+    fn other_workers(&mut self, chain: &Chain, step: &model::Step) -> Result<Vec<Other>, String> {
+        let mut done = Vec::new();
         let shared = chain.server.shared().ok_or("there is no shared memory")?;
         let refused = |cause| format!("shared memory: {cause:?}");
         if let Some(message) = &step.message {
@@ -159,15 +169,26 @@ impl Player<'_> {
             let (vm_id, queue) = (message.vm_id.as_bytes(), message.queue.as_bytes());
             let id = shared.queue(vm_id, queue).map_err(refused)?;
             shared.enqueue(id, &data).map_err(refused)?;
+            done.push(Other {
+                vm_id: message.vm_id.clone(),
+                queue: Some(message.queue.clone()),
+                key: None,
+                data: record::bytes(&data),
+            });
         }
         if let Some(share) = &step.share {
             for (key, value) in &share.data {
                 let value = value.bytes(&self.scenario.folder)?;
-                let (vm_id, key) = (share.vm_id.as_bytes(), key.as_bytes());
-                shared.set(vm_id, key, &value, 0).map_err(refused)?;
+                shared.set(share.vm_id.as_bytes(), key.as_bytes(), &value, 0).map_err(refused)?;
+                done.push(Other {
+                    vm_id: share.vm_id.clone(),
+                    queue: None,
+                    key: Some(key.clone()),
+                    data: record::bytes(&value),
+                });
             }
         }
-        Ok(())
+        Ok(done)
     }
 
     fn request(
@@ -252,7 +273,7 @@ impl Player<'_> {
 
     fn specs(&mut self, test: &Test) -> Result<Vec<FilterSpec>, String> {
         let mut specs: Vec<FilterSpec> = Vec::new();
-        for (index, short) in self.scenario.filters().enumerate() {
+        for (index, short) in self.scenario.filters(test).enumerate() {
             let filter = match short {
                 Short::Text(file) => Filter { file: file.clone(), ..Filter::default() },
                 Short::Long(filter) => filter.clone(),
@@ -273,7 +294,7 @@ impl Player<'_> {
                 .iter()
                 .map(|(name, Text(value))| (name.clone(), value.clone()))
                 .collect();
-            options.fail_open = filter.fail == Fail::Open;
+            options.fail_open = filter.fail == model::Fail::Open;
             options.body = filter.body;
             options.calls_hold = filter.calls_hold;
             options.memory_limit = filter.memory_limit.unwrap_or(options.memory_limit);
@@ -282,6 +303,9 @@ impl Player<'_> {
                 |time: super::values::Duration| u32::try_from(time.0).unwrap_or(u32::MAX);
             if let Some(time) = filter.time_limit {
                 options.time_limits.callback = milliseconds(time);
+            }
+            if let Some(time) = filter.start_time_limit {
+                options.time_limits.start = milliseconds(time);
             }
             if let Some(time) = filter.pause_timeout {
                 options.pause_timeout = milliseconds(time);
@@ -326,6 +350,11 @@ impl Player<'_> {
             }),
         })
     }
+}
+
+/// The lines of the log.
+fn lines_of(chain: &Chain) -> Vec<String> {
+    chain.trace.lines().map(|line| format!("[{}] {}", line.level, line.text)).collect()
 }
 
 fn lines(headers: &std::collections::BTreeMap<String, OneOrMany<Text>>) -> Headers {

@@ -29,7 +29,7 @@ use crate::run::{self, Level};
 use crate::text;
 use connection::Site;
 use log::Log;
-use stage::Stage;
+use stage::{Stage, Unloaded};
 use upstream::Upstream;
 
 /// Serve filters in front of an upstream as a local HTTP proxy, and say what they do to each request.
@@ -110,7 +110,12 @@ pub fn run(args: ServeArgs, json: bool) -> Result<Verdict, Fail> {
     let (worker, jobs) = worker::channel();
     let mut stage = Stage::new(server, loader.clone(), calls, log);
     if let Err(cause) = stage.load(specs) {
-        log.not_loaded(&cause)?;
+        if let Unloaded::Filter(error) = &cause
+            && let Some(fail) = error.input(&args.filters.filters)
+        {
+            return Err(fail);
+        }
+        log.not_loaded(&cause.to_string())?;
         return Ok(Verdict::Bad);
     }
     log.listening(address, &names)?;

@@ -1,6 +1,7 @@
 //! The filters, and the requests that they know.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use super::log::{Log, Record};
 use super::worker::{Begun, Head, Job, Way};
 use crate::fail::Fail;
 use crate::play::calls::Upstreams;
-use crate::play::chain::{Chain, FilterSpec, text};
+use crate::play::chain::{Chain, FilterSpec, LoadError, text};
 use crate::play::flow::{Access, Flow, Parked};
 use crate::play::headers::Headers;
 use crate::play::loader::Loader;
@@ -41,13 +42,29 @@ struct Open {
 /// How long nothing is looked at when nothing is due.
 const LONG: Duration = Duration::from_secs(3600);
 
+/// Why filters did not take their place.
+pub enum Unloaded {
+    Filter(LoadError),
+    /// What was to be said could not be written.
+    Output(Fail),
+}
+
+impl fmt::Display for Unloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Filter(error) => f.write_str(&error.text),
+            Self::Output(fail) => fail.fmt(f),
+        }
+    }
+}
+
 impl Stage {
     pub fn new(server: Arc<Server>, loader: Arc<Loader>, calls: Upstreams, log: Log) -> Self {
         Self { server, loader, calls, log, chains: BTreeMap::new(), open: HashMap::new(), count: 0 }
     }
 
     /// Has these filters take the place of those before. When that fails, the ones before stay.
-    pub fn load(&mut self, specs: Vec<FilterSpec>) -> Result<(), String> {
+    pub fn load(&mut self, specs: Vec<FilterSpec>) -> Result<(), Unloaded> {
         let (mut chain, loaded) =
             Chain::load(&self.server, &self.loader, specs, self.calls.clone());
         let result = match loaded {
@@ -57,10 +74,10 @@ impl Stage {
             }
             Err(error) => {
                 chain.end();
-                Err(error.0)
+                Err(Unloaded::Filter(error))
             }
         };
-        self.between(&mut chain).map_err(|fail| fail.to_string())?;
+        self.between(&mut chain).map_err(Unloaded::Output)?;
         result?;
         let number = self.chains.last_key_value().map_or(1, |(last, _)| last + 1);
         self.chains.insert(number, chain);
@@ -106,7 +123,7 @@ impl Stage {
                     specs.iter().map(|spec| spec.options.name.clone()).collect();
                 match self.load(specs) {
                     Ok(()) => self.log.reloaded(&names)?,
-                    Err(cause) => self.log.not_reloaded(&cause)?,
+                    Err(cause) => self.log.not_reloaded(&cause.to_string())?,
                 }
                 drop(codes);
             }
