@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 const PEER: &str = "peer.py";
 
 /// A script, run by a Python that has grpcio.
-fn python(script: &str, arguments: &[&str]) -> Command {
+pub fn python(script: &str, arguments: &[&str]) -> Command {
     let mut command = support::python();
     command.arg(root().join("t/grpc").join(script)).args(arguments);
     command.env("PYTHONDONTWRITEBYTECODE", "1");

@@ -226,10 +226,20 @@ impl Connection {
         self.drain().expect("an end")
     }
 
-    fn try_request(&mut self, request: &Request) -> io::Result<Response> {
+    /// Sends a request, whose answer [`Connection::finish`] reads.
+    pub fn begin(&mut self, request: &Request) {
         // That writing failed is no matter when an answer came: nginx may refuse a long body before it has read it.
         let _ = self.stream.write_all(&request.bytes());
+    }
+
+    /// Reads the answer to a request that was sent; an error when there is no whole one.
+    pub fn finish(&mut self, request: &Request) -> io::Result<Response> {
         self.try_response(request.method == "HEAD")
+    }
+
+    fn try_request(&mut self, request: &Request) -> io::Result<Response> {
+        self.begin(request);
+        self.finish(request)
     }
 
     fn try_response(&mut self, head_only: bool) -> io::Result<Response> {

@@ -15,6 +15,7 @@
 //! ([`valgrind`] tells a test that needs more to leave).
 #![allow(dead_code, unused_imports, reason = "a harness offers more than the tests of one day use")]
 
+pub mod clock;
 mod config;
 mod curl;
 mod http;

@@ -1,0 +1,283 @@
+//! What answers the calls of filters, as a scenario says.
+
+use super::redis;
+use super::rpc::Peer;
+use super::values::{Message, bytes, list, number, pairs, request, string};
+use crate::support::clock::Clock;
+use crate::support::{Upstream, poll};
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::io::{self, Error, Read as _, Write};
+use std::net::{TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+/// The servers behind the names that filters call.
+pub struct Service {
+    /// Addresses by name, for `setup`. Names that are not here are left to the resolver.
+    pub addresses: BTreeMap<String, String>,
+    /// Names whose calls nobody gets to see.
+    pub unseen: BTreeSet<String>,
+    /// A server of DNS, where one is asked.
+    pub resolver: Option<String>,
+    desk: Arc<Desk>,
+    _peers: Vec<Peer>,
+}
+
+/// What all servers of a service have in common.
+pub struct Desk {
+    clock: Arc<Clock>,
+    calls: Mutex<Vec<Message>>,
+    /// When the answers that are on their way are due.
+    due: Mutex<Vec<u64>>,
+    over: AtomicBool,
+}
+
+/// The answers of one upstream.
+pub struct Answers {
+    desk: Arc<Desk>,
+    all: Vec<Value>,
+    given: Mutex<Vec<bool>>,
+}
+
+/// An answer that is due. It counts as on its way until it is dropped.
+pub struct Due<'a> {
+    pub answer: &'a Value,
+    desk: &'a Desk,
+    at: u64,
+}
+
+impl Service {
+    /// Starts what the answers of these upstreams need; `calls` says what is spoken to them.
+    pub fn start(upstreams: &Value, calls: &[&Value], clock: &Arc<Clock>) -> Self {
+        let desk = Arc::new(Desk {
+            clock: clock.clone(),
+            calls: Mutex::default(),
+            due: Mutex::default(),
+            over: AtomicBool::new(false),
+        });
+        let mut service = Self {
+            addresses: BTreeMap::new(),
+            unseen: BTreeSet::new(),
+            resolver: None,
+            desk: desk.clone(),
+            _peers: Vec::new(),
+        };
+        for (name, all) in upstreams.as_object().expect("a map") {
+            let of_name = calls.iter().find(|call| call["upstream"] == **name);
+            let protocol = of_name.map_or("http", |call| string(&call["protocol"]));
+            let given = Mutex::new(vec![false; list(all).len()]);
+            let answers = Answers { desk: desk.clone(), all: list(all).to_vec(), given };
+            service.add(name, protocol, answers);
+        }
+        service
+    }
+
+    fn add(&mut self, name: &str, protocol: &str, answers: Answers) {
+        let (plain, tls) = match protocol {
+            "grpc" => ("grpc", "grpcs"),
+            "redis" => ("redis", "rediss"),
+            _ => ("http", "https"),
+        };
+        let fails = |kind: &str| answers.all.iter().all(|answer| answer["fails"] == kind);
+        let address = if fails("refused") || fails("resolver") {
+            // A rule about addresses is about what the name is resolved to.
+            let at = dns(fails("refused").then_some([127, 0, 0, 1]));
+            assert!(self.resolver.replace(at).is_none(), "two upstreams ask the resolver");
+            None
+        } else if fails("connect") {
+            // Nobody listens there any more.
+            let closed = TcpListener::bind("127.0.0.1:0").expect("a port");
+            Some(format!("{plain}://{}", closed.local_addr().expect("an address")))
+        } else if fails("tls") {
+            Some(format!("{tls}://{}", answering(b"this is no TLS\r\n")))
+        } else if protocol == "grpc" && fails("closed") {
+            Some(format!("{plain}://{}", answering(b"")))
+        } else if protocol == "grpc" && fails("protocol") {
+            Some(format!("{plain}://{}", answering(b"this is no HTTP/2, but a line of text\r\n")))
+        } else {
+            let address = match protocol {
+                "grpc" => {
+                    let peer = Peer::start(Arc::new(answers));
+                    let address = format!("127.0.0.1:{}", peer.port);
+                    self._peers.push(peer);
+                    address
+                }
+                "redis" => redis::serve(answers),
+                _ => http(answers),
+            };
+            self.addresses.insert(name.into(), format!("{plain}://{address}"));
+            return;
+        };
+        self.addresses.extend(address.map(|address| (name.into(), address)));
+        self.unseen.insert(name.into());
+    }
+
+    /// What was called.
+    pub fn calls(&self) -> Vec<Message> {
+        self.desk.calls.lock().expect("a lock").clone()
+    }
+
+    /// When the next answer is due that is on its way.
+    pub fn due(&self) -> Option<u64> {
+        let now = self.desk.clock.now();
+        self.desk.due.lock().expect("a lock").iter().copied().filter(|at| *at > now).min()
+    }
+
+    /// Waits until all answers were given that are due by now.
+    pub fn settle(&self) {
+        let now = self.desk.clock.now();
+        let settled = poll(|| {
+            let due = self.desk.due.lock().expect("a lock");
+            due.iter().all(|at| *at > now).then_some(())
+        });
+        assert!(settled.is_some(), "an answer to a call is not given");
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.desk.over.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Answers {
+    /// The answer to a call, when it is due; `None` when the call gets none, and the test is over.
+    pub fn to(&self, call: Message) -> Option<Due<'_>> {
+        let desk = &*self.desk;
+        let answer = &self.all[self.choose(&call.0)];
+        let never = answer["fails"] == "timeout";
+        let at = desk.clock.now() + number(&answer["after_ms"]);
+        if !never {
+            desk.due.lock().expect("a lock").push(at);
+        }
+        desk.calls.lock().expect("a lock").push(call);
+        while never || desk.clock.now() < at {
+            if desk.over.load(Ordering::SeqCst) {
+                return None;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Some(Due { answer, desk, at })
+    }
+
+    /// The next answer that is for such a call; the last one stays.
+    fn choose(&self, line: &str) -> usize {
+        let (method, path) = line.split_once(' ').expect("a request");
+        let is_for =
+            |answer: &Value, key: &str, is: &str| answer[key].as_str().is_none_or(|v| v == is);
+        let fits = |index: &usize| {
+            let answer = &self.all[*index];
+            is_for(answer, "method", method) && is_for(answer, "path", path)
+        };
+        let fitting = || (0..self.all.len()).filter(fits);
+        let mut given = self.given.lock().expect("a lock");
+        let next = fitting().find(|index| !given[*index]);
+        let index = next.or_else(|| fitting().next_back()).expect("an answer");
+        given[index] = true;
+        index
+    }
+}
+
+impl Drop for Due<'_> {
+    fn drop(&mut self) {
+        let mut due = self.desk.due.lock().expect("a lock");
+        let index = due.iter().position(|at| *at == self.at).expect("it is there");
+        due.swap_remove(index);
+    }
+}
+
+/// A server of HTTP. Returns its address.
+fn http(answers: Answers) -> String {
+    let server = Upstream::start(move |incoming, out| {
+        let (line, mut headers, body) = request(incoming);
+        // It is added when the call is sent, and the command sends none.
+        headers.retain(|(name, _)| name != "content-length");
+        match answers.to((line, headers, body)) {
+            Some(due) => write_answer(due.answer, out),
+            None => Err(Error::other("no answer")),
+        }
+    });
+    server.url().strip_prefix("http://").expect("a URL").into()
+}
+
+fn write_answer(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
+    match answer["fails"].as_str() {
+        None => {}
+        Some("closed") => return Err(Error::other("no answer")),
+        Some("protocol") => return out.write_all(b"nonsense\r\n\r\n"),
+        Some(other) => panic!("all answers of an upstream fail by {other}, or none does"),
+    }
+    let mut head = format!("HTTP/1.1 {} Reason\r\n", answer["status"]);
+    let headers = pairs(&answer["headers"]);
+    for (name, value) in &headers {
+        write!(head, "{name}: {value}\r\n").expect("text");
+    }
+    let mut body = bytes(&answer["body"]);
+    let trailers = pairs(&answer["trailers"]);
+    if !trailers.is_empty() {
+        head += "transfer-encoding: chunked\r\n";
+        let mut chunks = Vec::new();
+        if !body.is_empty() {
+            write!(chunks, "{:x}\r\n", body.len())?;
+            chunks.extend(body);
+            chunks.extend(b"\r\n");
+        }
+        chunks.extend(b"0\r\n");
+        for (name, value) in trailers {
+            write!(chunks, "{name}: {value}\r\n")?;
+        }
+        chunks.extend(b"\r\n");
+        body = chunks;
+    } else if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
+        write!(head, "content-length: {}\r\n", body.len()).expect("text");
+    }
+    out.write_all(head.as_bytes())?;
+    out.write_all(b"\r\n")?;
+    out.write_all(&body)
+}
+
+/// A server that answers what comes first with these bytes, and closes the connection. Returns its address.
+fn answering(bytes: &'static [u8]) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let mut came = [0; 4096];
+                let _ = stream.read(&mut came);
+                let _ = stream.write_all(bytes);
+            });
+        }
+    });
+    address
+}
+
+/// A server of DNS that answers every question with this address, or that there is no such name. Returns where it is.
+fn dns(address: Option<[u8; 4]>) -> String {
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
+    let at = socket.local_addr().expect("an address").to_string();
+    thread::spawn(move || {
+        let mut question = [0; 512];
+        while let Ok((length, from)) = socket.recv_from(&mut question) {
+            let mut answer = question[..length].to_vec();
+            match address {
+                Some(address) => {
+                    // A response without an error, one question, one answer.
+                    answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
+                    // The name of the question, A, IN, good for a second.
+                    answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+                    answer.extend(address);
+                }
+                // NXDOMAIN.
+                None => answer[2..4].copy_from_slice(&[0x81, 0x83]),
+            }
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    at
+}
