@@ -340,7 +340,11 @@ fn compare(mut connection: Connection, request: &Request, step: &Value) {
         own.push("content-length");
     }
     let kept = |headers: Vec<(String, String)>| {
-        sorted(headers.into_iter().filter(|(name, _)| !own.contains(&&*name.to_lowercase())))
+        let mut headers = sorted(headers.into_iter());
+        headers.retain(|(name, _)| !own.contains(&name.as_str()));
+        // No body is an empty one, or has no chunk.
+        headers.retain(|(name, value)| (name.as_str(), value.as_str()) != ("content-length", "0"));
+        headers
     };
     let headers = kept(pairs(&expected["headers"]));
     assert_eq!(kept(answer.headers.clone()), headers, "headers, line {line}");

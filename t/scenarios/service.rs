@@ -108,7 +108,7 @@ impl Service {
                     address
                 }
                 "redis" => redis::serve(answers),
-                _ => http(answers),
+                _ => http(name, answers),
             };
             self.addresses.insert(name.into(), format!("{plain}://{address}"));
             return;
@@ -191,12 +191,18 @@ impl Drop for Due<'_> {
     }
 }
 
-/// A server of HTTP. Returns its address.
-fn http(answers: Answers) -> String {
+/// A server of HTTP behind a name. Returns its address.
+fn http(name: &str, answers: Answers) -> String {
+    let name = name.to_owned();
     let server = Upstream::start(move |incoming, out| {
         let (line, mut headers, body) = request(incoming);
         // It is added when the call is sent, and the command sends none.
         headers.retain(|(name, _)| name != "content-length");
+        // A call that names no host is for that of the address, which the command has not.
+        let hosts = headers.iter_mut().filter(|(name, _)| name == "host");
+        hosts
+            .filter(|(_, host)| host.starts_with("127.0.0.1:"))
+            .for_each(|(_, host)| host.clone_from(&name));
         match answers.to((line, headers, body)) {
             Some(due) => write_answer(due.answer, out),
             None => Err(Error::other("no answer")),
