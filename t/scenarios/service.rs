@@ -25,7 +25,7 @@ pub struct Service {
     /// A server of DNS, where one is asked.
     pub resolver: Option<String>,
     desk: Arc<Desk>,
-    _peers: Vec<Peer>,
+    peers: Vec<Peer>,
 }
 
 /// What all servers of a service have in common.
@@ -65,7 +65,7 @@ impl Service {
             unseen: BTreeSet::new(),
             resolver: None,
             desk: desk.clone(),
-            _peers: Vec::new(),
+            peers: Vec::new(),
         };
         for (name, all) in upstreams.as_object().expect("a map") {
             let of_name = calls.iter().find(|call| call["upstream"] == **name);
@@ -104,7 +104,7 @@ impl Service {
                 "grpc" => {
                     let peer = Peer::start(Arc::new(answers));
                     let address = format!("127.0.0.1:{}", peer.port);
-                    self._peers.push(peer);
+                    self.peers.push(peer);
                     address
                 }
                 "redis" => redis::serve(answers),
