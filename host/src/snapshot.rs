@@ -83,12 +83,13 @@ impl HeaderMap {
     }
 
     /// The first value of that name, compared without case.
+    #[inline]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         let has_name = |f: &&Field| {
             // Most names are told apart by their length, and most others are the same bytes: they are in lower case here.
             f.name.1 as usize == name.len() && {
                 let known = self.slice(f.name);
-                known == name || known.eq_ignore_ascii_case(name)
+                known == name || is_same(known, name)
             }
         };
         self.fields.iter().find(has_name).map(|f| self.slice(f.value))
@@ -153,6 +154,11 @@ impl HeaderMap {
     fn slice(&self, range: (u32, u32)) -> &[u8] {
         slice_of(&self.bytes, range)
     }
+}
+
+#[inline(never)]
+fn is_same(known: &[u8], name: &[u8]) -> bool {
+    known.eq_ignore_ascii_case(name)
 }
 
 /// What a used map keeps for its next use.

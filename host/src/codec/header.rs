@@ -1,6 +1,7 @@
 //! Which header names and values may be sent.
 
 /// True for a name that is a token of RFC 9110 (section 5.6.2).
+#[inline]
 pub fn is_token(name: &[u8]) -> bool {
     !name.is_empty() && name.iter().all(|&b| TOKEN[usize::from(b)])
 }
@@ -21,6 +22,7 @@ static TOKEN: [bool; 256] = {
 };
 
 /// True for a value that cannot end its line: no CR, LF or NUL.
+#[inline]
 pub fn is_value(value: &[u8]) -> bool {
     // The three are small, and most bytes are not.
     !value.iter().any(|&b| b <= b'\r' && matches!(b, b'\r' | b'\n' | 0))
@@ -32,12 +34,14 @@ pub fn is_path(path: &[u8]) -> bool {
 }
 
 /// True for a name that starts like a pseudo header.
+#[inline]
 pub fn is_pseudo(name: &[u8]) -> bool {
     name.first() == Some(&b':')
 }
 
 /// True for a header of one connection that frames nothing. Clients and servers of HTTP/2 take a message with one of them for
 /// malformed (RFC 9113, section 8.2.2).
+#[inline]
 pub fn is_of_connection(name: &[u8]) -> bool {
     [&b"keep-alive"[..], b"proxy-connection"].iter().any(|one| name.eq_ignore_ascii_case(one))
 }

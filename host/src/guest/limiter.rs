@@ -22,13 +22,13 @@ pub struct Limiter {
 
 impl Limiter {
     /// For a guest that may have that many bytes of memory, and for the instances of our own beside it: one without tables,
-    /// and that many which have a table each.
+    /// and that many which have a table each and one behind them without.
     pub fn new(memory_limit: usize, beside: usize, own: Arc<dyn Counters>) -> Self {
         let limits = StoreLimitsBuilder::new()
             .memory_size(memory_limit)
             .table_elements(limits::TABLE_ELEMENTS)
             .tables(limits::TABLES + beside)
-            .instances(2 + beside)
+            .instances(2 + 2 * beside)
             .memories(1)
             .build();
         Self { limits, own, memory: 0, alive: (0, 0), view: View::default() }

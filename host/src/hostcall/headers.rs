@@ -2,12 +2,12 @@
 
 use wasmtime::Caller;
 
-use super::memory::{Answer, give, give_bytes, give_current, slice, split, write_u32};
+use super::memory::{Answer, Short, Stop, give, give_bytes, give_copy, slice, split, write_u32};
 use super::{attribute, trailers};
 use crate::abi::{Attribute, MapType, Status, Version};
 use crate::codec::header_map;
 use crate::grpc::Event;
-use crate::guest::{Return, State};
+use crate::guest::{Return, State, Stream};
 use crate::snapshot::HeaderMap;
 
 pub use self::write::{
@@ -42,11 +42,14 @@ pub fn proxy_get_header_map_pairs(
     return_size: u32,
 ) -> Answer {
     let map = MapType::try_from(map).map_err(|_| Status::BadArgument)?;
-    let mut serialized = Vec::new();
-    if let Some(headers) = load(caller.data_mut(), map) {
-        header_map::encode(headers, &mut serialized);
-    }
-    give_bytes(caller, Return { data: return_data, size: return_size }, serialized)
+    let to = Return { data: return_data, size: return_size };
+    let (memory, state) = split(caller)?;
+    to.check(memory)?;
+    give_copy(state, to, |state, out| {
+        if let Some(headers) = load(state, map) {
+            header_map::encode(headers, out);
+        }
+    })
 }
 
 pub fn proxy_get_header_map_value(
@@ -62,15 +65,13 @@ pub fn proxy_get_header_map_value(
     let (memory, state) = split(caller)?;
     to.check(memory)?;
     let key = slice(memory, key, key_size)?;
-    // Taken, for the headers are the state's as well.
-    let mut buffer = std::mem::take(&mut state.handovers.current().value);
-    let found = value(state, map, key).map(|value| {
-        buffer.clear();
-        buffer.extend_from_slice(value);
-    });
-    state.handovers.current().value = buffer;
-    if found.is_some() {
-        return give_current(state, to, None);
+    if let Some(found) = value(state, map, key) {
+        return match Short::pack(found) {
+            Some(short) => Err(Stop::RoomForShort(short, to)),
+            None => give_copy(state, to, |state, out| {
+                out.extend_from_slice(value(state, map, key).unwrap_or_default());
+            }),
+        };
     }
     match trailers::one(state, map, key) {
         Some(value) => give_bytes(caller, to, value),
@@ -84,22 +85,26 @@ pub fn proxy_get_header_map_value(
 
 /// The first value of a header.
 pub fn value<'a>(state: &'a mut State, map: MapType, key: &[u8]) -> Option<&'a [u8]> {
-    let key = if map == MapType::RequestHeaders && key.eq_ignore_ascii_case(HOST) {
-        AUTHORITY
-    } else {
-        key
-    };
-    load(state, map)?.get(key)
+    let is_host = map == MapType::RequestHeaders && key.eq_ignore_ascii_case(HOST);
+    load(state, map)?.get(if is_host { AUTHORITY } else { key })
 }
 
 /// The map as the effective context sees it now; `None` when it is not there.
+#[inline]
 pub fn load(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
     match map {
         MapType::RequestHeaders => request_headers(state),
-        MapType::ResponseHeaders => state
-            .stream_mut()
-            .filter(|s| s.response_headers_loaded)
-            .map(|s| &mut s.response_headers),
+        MapType::ResponseHeaders => response_headers(state.stream_mut()?),
+        _ => load_other(state, map),
+    }
+}
+
+fn response_headers(stream: &mut Stream) -> Option<&mut HeaderMap> {
+    stream.response_headers_loaded.then_some(&mut stream.response_headers)
+}
+
+fn load_other(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
+    match map {
         MapType::CallResponseHeaders => state.calls.response_mut().map(|r| &mut r.headers),
         MapType::CallResponseTrailers => state.calls.response_mut().map(|r| &mut r.trailers),
         MapType::ResponseTrailers => trailers::response_trailers(state),
@@ -112,16 +117,22 @@ pub fn load(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
             _ => None,
         },
         // Hosts show no trailers of requests.
-        MapType::RequestTrailers => None,
+        _ => None,
     }
 }
 
 /// Read on first use in each callback: most filters look at few headers, many at none.
 fn request_headers(state: &mut State) -> Option<&mut HeaderMap> {
+    if !state.stream()?.request_headers_loaded {
+        load_request_headers(state);
+    }
+    Some(&mut state.stream_mut()?.request_headers)
+}
+
+fn load_request_headers(state: &mut State) {
     let State { host, contexts, call, .. } = state;
     contexts.loads_request_headers = true;
-    let stream = contexts.streams.get_mut(&call.effective)?;
-    if !stream.request_headers_loaded {
+    if let Some(stream) = contexts.streams.get_mut(&call.effective) {
         stream.request_headers_loaded = true;
         let request = stream.request;
         let headers = &mut stream.request_headers;
@@ -148,5 +159,4 @@ fn request_headers(state: &mut State) -> Option<&mut HeaderMap> {
             headers.set_given(given);
         }
     }
-    Some(&mut stream.request_headers)
 }

@@ -8,7 +8,7 @@ use wasmtime::Caller;
 use super::super::memory::{Answer, slice, split};
 use super::super::shown;
 use super::pseudo::{PATH, check_pseudo, replace_pseudo};
-use super::{AUTHORITY, HOST, load};
+use super::{AUTHORITY, HOST, load, response_headers};
 use crate::abi::{Callback, MapType, Status};
 use crate::codec::header;
 use crate::codec::header_map::{self, Pairs};
@@ -218,7 +218,8 @@ fn write(
     }
 }
 
-/// A map may not grow past what a guest could set at once, beside what the host gave.
+/// A map may not grow past what a guest could set at once, beside what the host gave. Asked before anything is changed, so
+/// that the guest's view and the request stay the same.
 fn check_room(
     state: &mut State,
     map: MapType,
@@ -228,44 +229,46 @@ fn check_room(
 ) -> Result<(), Status> {
     // They are always there.
     const PSEUDO: usize = 4;
-    let (count, size, given) = match load_to_change(state, map) {
-        Some(headers) => {
-            let grows = how == How::Add || headers.get(name).is_none();
-            (headers.len() + usize::from(grows), headers.byte_size(), headers.given())
-        }
-        None => (0, 0, (0, 0)),
-    };
-    if count > limits::HEADER_MAP_PAIRS + PSEUDO + given.0
-        || size + name.len() + value.len() > limits::HEADER_MAP_BYTES + given.1
-    {
-        return Err(too_much(state));
-    }
+    let stream = stream_to_change(state, map).ok_or(Status::BadArgument)?;
+    let mut effects = stream.effects.size();
     let kind = match how {
         How::Add => EffectKind::AddRequestHeader,
         How::Replace => EffectKind::SetRequestHeader,
     };
-    check_effects(state, |size| {
-        size.add(kind, name, value);
-        if name == PATH {
-            size.add(EffectKind::SetPath, value, b"");
+    effects.add(kind, name, value);
+    if name == PATH {
+        effects.add(EffectKind::SetPath, value, b"");
+    }
+    if let Some(headers) = view(stream, map) {
+        let grows = how == How::Add || headers.get(name).is_none();
+        let (count, size) = (headers.len() + usize::from(grows), headers.byte_size());
+        let given = headers.given();
+        if count > limits::HEADER_MAP_PAIRS + PSEUDO + given.0
+            || size + name.len() + value.len() > limits::HEADER_MAP_BYTES + given.1
+        {
+            return Err(too_much(state));
         }
-    })
+    }
+    if effects.fits() { Ok(()) } else { Err(too_many_effects(state)) }
 }
 
+#[cold]
 fn too_much(state: &mut State) -> Status {
     state.warn_once("a filter makes more of a header map than the host holds");
     Status::InternalFailure
 }
 
-/// Asked before anything is changed, so that the guest's view and the request stay the same.
+/// See [`check_room`].
 fn check_effects(state: &mut State, add: impl FnOnce(&mut Size)) -> Result<(), Status> {
     let mut size = state.stream().ok_or(Status::BadArgument)?.effects.size();
     add(&mut size);
-    if size.fits() {
-        return Ok(());
-    }
+    if size.fits() { Ok(()) } else { Err(too_many_effects(state)) }
+}
+
+#[cold]
+fn too_many_effects(state: &mut State) -> Status {
     state.warn_once(TOO_MANY_EFFECTS);
-    Err(Status::InternalFailure)
+    Status::InternalFailure
 }
 
 /// `Host` is `:authority` under its old name.
@@ -339,7 +342,8 @@ fn add(state: &mut State, map: MapType, name: &[u8], value: &[u8]) -> Result<(),
     if is_single(map, name) {
         return replace(state, map, name, value);
     }
-    if let Some(headers) = load_to_change(state, map) {
+    let stream = stream_to_change(state, map).ok_or(Status::BadArgument)?;
+    if let Some(headers) = view(stream, map) {
         headers.push(name, value);
     }
     queue_addition(state, map, name, value)
@@ -376,7 +380,7 @@ fn replace(state: &mut State, map: MapType, name: &[u8], value: &[u8]) -> Result
     let length = is_framing(name)
         .then(|| load(state, map).and_then(|h| h.get(CONTENT_LENGTH).map(<[u8]>::to_vec)))
         .flatten();
-    if let Some(headers) = load_to_change(state, map) {
+    if let Some(headers) = stream_to_change(state, map).and_then(|stream| view(stream, map)) {
         headers.replace(name, value);
     }
     queue_replacement(state, map, name, value, length.as_deref())
@@ -423,7 +427,7 @@ fn replace_framing(
 }
 
 fn remove(state: &mut State, map: MapType, name: &[u8]) -> Result<(), Status> {
-    if let Some(headers) = load_to_change(state, map) {
+    if let Some(headers) = stream_to_change(state, map).and_then(|stream| view(stream, map)) {
         headers.remove(name);
     }
     queue_removal(state, map, name)
@@ -441,13 +445,24 @@ fn queue_removal(state: &mut State, map: MapType, name: &[u8]) -> Result<(), Sta
     queue(state, kind, 0, name, b"")
 }
 
-/// The guest's view, when it has one in this callback: a filter that only writes need not pay for reading.
-fn load_to_change(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
-    let loaded = map != MapType::RequestHeaders || state.stream()?.request_headers_loaded;
-    if !loaded && !state.plugin.reads_headers {
-        return None;
+/// The stream whose headers are about to change. A filter that only writes need not pay for reading.
+#[inline]
+fn stream_to_change(state: &mut State, map: MapType) -> Option<&mut Stream> {
+    if map == MapType::RequestHeaders && state.plugin.reads_headers {
+        load(state, map)?;
     }
-    load(state, map)
+    state.stream_mut()
+}
+
+/// The guest's view of headers that can be written, when it has one in this callback.
+#[inline]
+fn view(stream: &mut Stream, map: MapType) -> Option<&mut HeaderMap> {
+    match map {
+        MapType::RequestHeaders => {
+            stream.request_headers_loaded.then_some(&mut stream.request_headers)
+        }
+        _ => response_headers(stream),
+    }
 }
 
 pub(super) fn queue(
@@ -458,9 +473,8 @@ pub(super) fn queue(
     value: &[u8],
 ) -> Result<(), Status> {
     let stream = state.stream_mut().ok_or(Status::BadArgument)?;
-    if stream.effects.push(kind, number, name, value).is_ok() {
-        return Ok(());
+    match stream.effects.push(kind, number, name, value) {
+        Ok(()) => Ok(()),
+        Err(_) => Err(too_many_effects(state)),
     }
-    state.warn_once(TOO_MANY_EFFECTS);
-    Err(Status::InternalFailure)
 }

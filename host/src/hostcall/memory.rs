@@ -13,6 +13,8 @@ pub enum Stop {
     Trap(wasmtime::Error),
     /// It does as soon as there is room for the current one of [`State::handovers`].
     Room,
+    /// The same of a short value.
+    RoomForShort(Short, Return),
 }
 
 impl From<Status> for Stop {
@@ -32,29 +34,116 @@ pub fn status(caller: &mut Caller<'_, State>, answer: Answer) -> wasmtime::Resul
         Err(Stop::Status(status)) => Ok(status as i32),
         Err(Stop::Trap(error)) => Err(error),
         Err(Stop::Room) => give_in_new_room(caller),
+        Err(Stop::RoomForShort(value, to)) => {
+            let current = caller.data_mut().handovers.current();
+            current.value.clear();
+            value.unpack(&mut current.value);
+            (current.to, current.number) = (to, None);
+            give_in_new_room(caller)
+        }
     }
 }
 
-/// The same for who calls the guest's allocator itself: the status, or [`WANTS_ROOM`] and for how many bytes. When they are
-/// there [`finish`] follows.
+/// The same for who calls the guest's allocator itself: the status; or [`WANTS_ROOM`] and for how many bytes, with a short
+/// value behind it; or these and [`BY_HOST`] for a value that [`finish`] hands over when there is room for it.
 #[inline]
-pub fn status_or_size(caller: &mut Caller<'_, State>, answer: Answer) -> wasmtime::Result<i64> {
-    if !matches!(answer, Err(Stop::Room)) {
-        return status(caller, answer).map(i64::from);
-    }
+pub fn status_or_value(
+    caller: &mut Caller<'_, State>,
+    answer: Answer,
+) -> wasmtime::Result<(i64, i64, i64, i64, i64)> {
+    let alone = |number| Ok((number, 0, 0, 0, 0));
+    let value = match answer {
+        Err(Stop::RoomForShort(value, _)) => value,
+        Err(Stop::Room) => match pack_current(caller) {
+            Some(value) => value,
+            None => return alone(wait_for_room(caller)?),
+        },
+        answer => return alone(i64::from(status(caller, answer)?)),
+    };
+    let [a, b, c, d] = value.words;
+    Ok((WANTS_ROOM | value.size as i64, a, b, c, d))
+}
+
+fn pack_current(caller: &mut Caller<'_, State>) -> Option<Short> {
+    let current = caller.data_mut().handovers.current();
+    if current.number.is_some() { None } else { Short::pack(&current.value) }
+}
+
+fn wait_for_room(caller: &mut Caller<'_, State>) -> wasmtime::Result<i64> {
     let state = caller.data_mut();
     let size = state.handovers.current().value.len();
     if size == 0 || size > u32::MAX as usize {
         return give_in_new_room(caller).map(i64::from);
     }
     Ok(match begin_handover(state) {
-        Ok(()) => WANTS_ROOM | size as i64,
+        Ok(()) => WANTS_ROOM | BY_HOST | size as i64,
         Err(status) => status as i64,
     })
 }
 
-/// See [`status_or_size`].
+/// See [`status_or_value`].
 pub const WANTS_ROOM: i64 = 1 << 32;
+
+/// See [`status_or_value`].
+pub const BY_HOST: i64 = 1 << 33;
+
+/// Numbers that a short value is packed into.
+pub const WORDS: usize = 4;
+
+/// A value of 1 to 32 bytes as numbers: its first bytes and its last ones, which overlap unless it is as long as they are.
+/// `vm/room.rs` writes them.
+#[derive(Clone, Copy)]
+pub struct Short {
+    size: usize,
+    words: [i64; WORDS],
+}
+
+impl Short {
+    /// `None` for another value.
+    #[inline]
+    pub fn pack(value: &[u8]) -> Option<Self> {
+        let size = value.len();
+        let long = |at: usize| {
+            let bytes = value.get(at..).and_then(<[u8]>::first_chunk);
+            bytes.map_or(0, |bytes| i64::from_le_bytes(*bytes))
+        };
+        let short = |at: usize| {
+            let bytes = value.get(at..).and_then(<[u8]>::first_chunk);
+            bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes).into())
+        };
+        let words = match size {
+            16..=32 => [long(0), long(8), long(size - 16), long(size - 8)],
+            8..16 => [long(0), long(size - 8), 0, 0],
+            4..8 => [short(0), short(size - 4), 0, 0],
+            1..4 => [value[0].into(), value[size / 2].into(), value[size - 1].into(), 0],
+            _ => return None,
+        };
+        Some(Self { size, words })
+    }
+
+    fn unpack(&self, out: &mut Vec<u8>) {
+        let [a, b, c, d] = self.words.map(i64::to_le_bytes);
+        let (first, last) = match self.size {
+            16.. => ([a, b].concat(), [c, d].concat()),
+            8..16 => (a.to_vec(), b.to_vec()),
+            4..8 => (a[..4].to_vec(), b[..4].to_vec()),
+            _ => (vec![a[0], b[0]], vec![c[0]]),
+        };
+        out.extend_from_slice(&first);
+        out.truncate(self.size - last.len());
+        out.extend_from_slice(&last);
+    }
+}
+
+/// There is no room to be made for a value.
+#[cold]
+pub fn too_many(caller: &mut Caller<'_, State>, answer: i64) -> Status {
+    let state = caller.data_mut();
+    if answer & BY_HOST != 0 {
+        state.handovers.end();
+    }
+    refuse_handover(state)
+}
 
 /// Hands the current value over, in the room that was made for it.
 pub fn finish(caller: &mut Caller<'_, State>, address: u32) -> Answer {
@@ -68,7 +157,7 @@ fn give_in_new_room(caller: &mut Caller<'_, State>) -> wasmtime::Result<i32> {
         Ok(()) => Ok(Status::Ok as i32),
         Err(Stop::Status(status)) => Ok(status as i32),
         Err(Stop::Trap(error)) => Err(error),
-        Err(Stop::Room) => Ok(Status::InternalFailure as i32),
+        Err(Stop::Room | Stop::RoomForShort(..)) => Ok(Status::InternalFailure as i32),
     }
 }
 
@@ -161,6 +250,20 @@ pub fn give_bytes(caller: &mut Caller<'_, State>, to: Return, value: Vec<u8>) ->
     give_current(state, to, None)
 }
 
+/// Hands over what `write` makes of the store's data.
+pub fn give_copy(
+    state: &mut State,
+    to: Return,
+    write: impl FnOnce(&mut State, &mut Vec<u8>),
+) -> Answer {
+    // Taken, for it is the state's as well.
+    let mut buffer = std::mem::take(&mut state.handovers.current().value);
+    buffer.clear();
+    write(state, &mut buffer);
+    state.handovers.current().value = buffer;
+    give_current(state, to, None)
+}
+
 /// Hands over what is the current value once its function is done. It has its place in [`State::handovers`] already.
 pub fn give_current(state: &mut State, to: Return, number: Option<(u32, u32)>) -> Answer {
     let current = state.handovers.current();
@@ -212,13 +315,15 @@ fn allocate(caller: &mut Caller<'_, State>, size: usize) -> Result<u32, Stop> {
 }
 
 fn begin_handover(state: &mut State) -> Result<(), Status> {
-    if state.handovers.begin() {
-        return Ok(());
-    }
+    if state.handovers.begin() { Ok(()) } else { Err(refuse_handover(state)) }
+}
+
+#[cold]
+fn refuse_handover(state: &mut State) -> Status {
     state.warn_once(
         "a value cannot be handed over: the filter's allocator asks for values, each while it makes room for another",
     );
-    Err(Status::InternalFailure)
+    Status::InternalFailure
 }
 
 /// What the allocator answered.
@@ -244,6 +349,17 @@ fn find_allocator(caller: &mut Caller<'_, State>) -> Result<TypedFunc<u32, u32>,
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_values_are_packed() {
+        let value: Vec<u8> = (0..33).collect();
+        for size in 1..=32 {
+            let mut out = Vec::new();
+            Short::pack(&value[..size]).expect("a short value").unpack(&mut out);
+            assert_eq!(out, value[..size]);
+        }
+        assert!(Short::pack(&value).is_none() && Short::pack(b"").is_none());
+    }
 
     #[test]
     fn no_address_wraps_round() {

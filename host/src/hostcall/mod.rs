@@ -51,8 +51,11 @@ macro_rules! answer {
     }};
 }
 
-/// Module and name of [`memory::finish`] for the front of a guest.
+/// Module and name of [`memory::finish`] for what makes room for values.
 pub const FINISH: (&str, &str) = ("host", "finish");
+
+/// The same of [`memory::too_many`].
+pub const TOO_MANY: (&str, &str) = ("host", "too_many");
 
 /// Module that the front of a guest imports the beginnings of host functions from. Each has its parameters two by two, the
 /// first of them in the lower half. Passed one by one, some would spill to the stack and stall on partial stores.
@@ -75,7 +78,7 @@ macro_rules! link {
             Ok(())
         }
 
-        /// Links what the front of a guest imports: the beginnings of those of `functions`, and what ends them.
+        /// Links what the front of a guest imports, the beginnings of those of `functions`, and what ends them.
         pub fn add_beginnings_to_linker<'a>(
             linker: &mut Linker<State>,
             functions: impl Iterator<Item = &'a HostFunction>,
@@ -87,7 +90,7 @@ macro_rules! link {
                         let mut params = [a, a >> 32, b, b >> 32, c, c >> 32].into_iter();
                         $(let $param = params.next().unwrap_or_default() as $ty;)*
                         let answer = answer!(caller, $family::$name($($param),*));
-                        memory::status_or_size(&mut caller, answer)
+                        memory::status_or_value(&mut caller, answer)
                     })?,)*
                     _ => continue,
                 };
@@ -95,6 +98,9 @@ macro_rules! link {
             link_function!(linker, FINISH.0, FINISH.1, |caller, address: u32| {
                 let answer = memory::finish(&mut caller, address);
                 memory::status(&mut caller, answer)
+            })?;
+            link_function!(linker, TOO_MANY.0, TOO_MANY.1, |caller, answer: i64| {
+                Ok(memory::too_many(&mut caller, answer) as i32)
             })?;
             Ok(())
         }

@@ -94,7 +94,7 @@ impl Cache {
     pub fn load(&self, bytes: &[u8], sources: Sources<'_>) -> Result<Loaded, Error> {
         if sources.threads.is_some() {
             // What the first plugin of a process needs besides, so that its start compiles nothing.
-            let _ = front::linked();
+            let _ = front::parts();
         }
         if let Some(progress) = sources.progress {
             progress.enter(Stage::Waiting);

@@ -6,52 +6,73 @@
 //!
 //! ```text
 //! (func (export "proxy_get_property") (param i32 i32 i32 i32) (result i32)
-//!   size_or_status = begin.proxy_get_property(all parameters)
-//!   if size_or_status is a size:
-//!     finish(allocator[0](size))
+//!   answer, value = begin.proxy_get_property(all parameters)
+//!   if answer is a size:
+//!     give[0](answer, where it is told where the value is, value)
 //!   else:
 //!     the status)
 //! ```
 //!
-//! with the host's parts from `hostcall` on both sides. Modules that run before their allocator is known (a start section)
-//! and those that have none do without.
+//! with the host's parts from `hostcall`, and `give` from the module [`room`]. Modules that run before their allocator is
+//! known (a start section) and those that have none do without.
 
 use once_cell::sync::OnceCell;
 use wasm_encoder::{
     BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
     ImportSection, NameMap, NameSection, RefType, TableSection, TableType, TypeSection, ValType,
 };
-use wasmtime::{ExternType, Func, FuncType, ImportType, Instance, InstancePre, Linker, Ref, Store};
+use wasmtime::{
+    ExternType, Func, FuncType, ImportType, Instance, InstancePre, Linker, Memory, Module, Ref,
+    Store,
+};
 
 use super::compiling::Means;
 use super::engine::{compile, engine};
+use super::room;
 use crate::abi::{HOST_FUNCTIONS, HostFunction};
 use crate::error::{Error, one_line};
 use crate::guest::State;
 use crate::hostcall;
-use crate::hostcall::memory::WANTS_ROOM;
+use crate::hostcall::memory::{WANTS_ROOM, WORDS};
 
-/// Name of the table that holds the guest's allocator.
-const ALLOCATOR: &str = "allocator";
+/// Name of the table that holds the function that gives the guest a value.
+const GIVE: &str = "give";
 
 /// The front of one guest.
-pub struct Front(Instance);
+pub struct Front {
+    instance: Instance,
+    parts: &'static Parts,
+}
+
+/// What fronts are made of.
+pub struct Parts {
+    front: InstancePre<State>,
+    room: Module,
+    linker: Linker<State>,
+}
 
 impl Front {
-    /// One of a [`linked`] module, without an allocator yet.
-    pub fn new(linked: &InstancePre<State>, store: &mut Store<State>) -> wasmtime::Result<Self> {
-        Ok(Self(linked.instantiate(store)?))
+    /// One that knows no guest yet.
+    pub fn new(parts: &'static Parts, store: &mut Store<State>) -> wasmtime::Result<Self> {
+        Ok(Self { instance: parts.front.instantiate(store)?, parts })
     }
 
     /// The function that stands in front of a host function.
     pub fn function(&self, store: &mut Store<State>, name: &str) -> Option<Func> {
-        self.0.get_func(store, name)
+        self.instance.get_func(store, name)
     }
 
-    /// From now on its functions can be called.
-    pub fn set_allocator(&self, store: &mut Store<State>, allocator: Func) -> wasmtime::Result<()> {
-        match self.0.get_table(&mut *store, ALLOCATOR) {
-            Some(table) => table.set(store, 0, Ref::Func(Some(allocator))),
+    /// From now on its functions can be called, by the guest with that memory and that allocator.
+    pub fn set_guest(
+        &self,
+        store: &mut Store<State>,
+        memory: Memory,
+        allocator: Func,
+    ) -> wasmtime::Result<()> {
+        let Parts { room, linker, .. } = self.parts;
+        let give = room::give(room, linker, store, memory, allocator)?;
+        match self.instance.get_table(&mut *store, GIVE) {
+            Some(table) => table.set(store, 0, Ref::Func(Some(give))),
             None => Err(wasmtime::Error::msg("a front without a table")),
         }
     }
@@ -75,18 +96,17 @@ fn functions() -> impl Iterator<Item = &'static HostFunction> {
     HOST_FUNCTIONS.iter().filter(|function| function.hands_over())
 }
 
-/// What fronts are instances of, compiled when it is asked for first.
-pub fn linked() -> Result<&'static InstancePre<State>, Error> {
-    static LINKED: OnceCell<InstancePre<State>> = OnceCell::new();
-    LINKED.get_or_try_init(link)
-}
-
-fn link() -> Result<InstancePre<State>, Error> {
-    let module = compile(&binary(), &Means::default())?;
-    let mut linker = Linker::new(engine()?);
-    hostcall::add_beginnings_to_linker(&mut linker, functions())
-        .and_then(|()| linker.instantiate_pre(&module))
-        .map_err(|e| Error::Import(one_line(&e)))
+/// Compiled when they are asked for first.
+pub fn parts() -> Result<&'static Parts, Error> {
+    static PARTS: OnceCell<Parts> = OnceCell::new();
+    PARTS.get_or_try_init(|| {
+        let module = compile(&binary(), &Means::default())?;
+        let mut linker = Linker::new(engine()?);
+        let front = hostcall::add_beginnings_to_linker(&mut linker, functions())
+            .and_then(|()| linker.instantiate_pre(&module))
+            .map_err(|e| Error::Import(one_line(&e)))?;
+        Ok(Parts { front, room: room::module()?, linker })
+    })
 }
 
 /// The module.
@@ -96,20 +116,18 @@ fn binary() -> Vec<u8> {
     let (mut exports, mut code) = (ExportSection::new(), CodeSection::new());
     let mut names = NameMap::new();
 
-    // Type 0 is that of the allocator and of the function that takes its answer, which is function 0.
-    types.ty().function([ValType::I32], [ValType::I32]);
-    imports.import(hostcall::FINISH.0, hostcall::FINISH.1, EntityType::Function(0));
-    // Type 1 is that of all beginnings.
-    types.ty().function([ValType::I64; hostcall::PAIRS], [ValType::I64]);
+    // Type 0 is that of what gives, type 1 that of all beginnings.
+    types.ty().function(room::GIVE, [ValType::I32]);
+    types.ty().function([ValType::I64; hostcall::PAIRS], [ValType::I64; 1 + WORDS]);
     let count = functions().count() as u32;
     for (n, function) in (0..).zip(functions()) {
         imports.import(hostcall::BEGIN, function.name, EntityType::Function(1));
         types.ty().function(function.params.iter().map(|_| ValType::I32), [ValType::I32]);
         declared.function(2 + n);
-        let index = 1 + count + n;
+        let index = count + n;
         exports.export(function.name, ExportKind::Func, index);
         names.append(index, function.name);
-        code.function(&body(1 + n, function.params.len() as u32));
+        code.function(&body(n, function));
     }
     let mut tables = TableSection::new();
     tables.table(TableType {
@@ -119,7 +137,7 @@ fn binary() -> Vec<u8> {
         table64: false,
         shared: false,
     });
-    exports.export(ALLOCATOR, ExportKind::Table, 0);
+    exports.export(GIVE, ExportKind::Table, 0);
     // What a backtrace shows.
     let mut shown = NameSection::new();
     shown.module("host");
@@ -131,9 +149,10 @@ fn binary() -> Vec<u8> {
     module.finish()
 }
 
-fn body(begin: u32, params: u32) -> Function {
-    // One more for what the beginning answers.
-    let mut body = Function::new([(1, ValType::I64)]);
+fn body(begin: u32, function: &HostFunction) -> Function {
+    let params = function.params.len() as u32;
+    // More for what the beginning answers.
+    let mut body = Function::new([(1 + WORDS as u32, ValType::I64)]);
     let answer = params;
     let mut code = body.instructions();
     for low in (0..2 * hostcall::PAIRS as u32).step_by(2) {
@@ -146,11 +165,25 @@ fn body(begin: u32, params: u32) -> Function {
             code.local_get(low + 1).i64_extend_i32_u().i64_const(32).i64_shl().i64_or();
         }
     }
-    code.call(begin).local_tee(answer).i64_const(WANTS_ROOM).i64_and().i64_eqz();
-    code.if_(BlockType::Result(ValType::I32)).local_get(answer).i32_wrap_i64();
-    code.else_().local_get(answer).i32_wrap_i64().i32_const(0).call_indirect(0, 0).call(0).end();
-    code.end();
+    code.call(begin);
+    for result in (answer..=answer + WORDS as u32).rev() {
+        code.local_set(result);
+    }
+    code.local_get(answer).i64_const(WANTS_ROOM).i64_and().i64_eqz();
+    code.if_(BlockType::Result(ValType::I32)).local_get(answer).i32_wrap_i64().else_();
+    let (data, size) = return_at(function);
+    code.local_get(answer).local_get(data).local_get(size);
+    for word in 1..=WORDS as u32 {
+        code.local_get(answer + word);
+    }
+    code.i32_const(0).call_indirect(0, 0).end().end();
     body
+}
+
+/// Which parameters say where the guest is told where the value is, and its size.
+fn return_at(function: &HostFunction) -> (u32, u32) {
+    let place = |name: &str| function.params.iter().position(|(known, _)| *known == name);
+    [place("return_data"), place("return_size")].map(|at| at.unwrap_or_default() as u32).into()
 }
 
 #[cfg(test)]
@@ -159,10 +192,11 @@ mod tests {
 
     #[test]
     fn it_has_the_functions_that_hand_over_values() {
-        let front = linked().expect("a module");
+        let front = &parts().expect("modules").front;
         for function in functions() {
             assert!(function.params.len() <= 2 * hostcall::PAIRS, "{}", function.name);
             assert!(function.params.iter().all(|(_, ty)| *ty == "u32"), "{}", function.name);
+            assert!(return_at(function).0 < return_at(function).1, "{}", function.name);
         }
         for name in ["proxy_get_shared_data", "proxy_get_property", "proxy_get_header_map_value"] {
             assert!(front.module().get_export(name).is_some(), "{name}");

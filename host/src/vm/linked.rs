@@ -2,7 +2,7 @@
 
 use wasmtime::{Extern, Instance, InstancePre, Linker, Store};
 
-use super::front::{self, Front};
+use super::front::{self, Front, Parts};
 use super::{Code, linker};
 use crate::abi::ALLOCATORS;
 use crate::error::{Error, one_line};
@@ -12,7 +12,7 @@ use crate::guest::State;
 pub struct Linked {
     pre: InstancePre<State>,
     /// For a guest with a front: that, and where it has everything else from.
-    front: Option<(&'static InstancePre<State>, Linker<State>)>,
+    front: Option<(&'static Parts, Linker<State>)>,
 }
 
 impl Linked {
@@ -25,11 +25,11 @@ impl Linked {
         // A start section runs before there is an allocator that its front could call.
         let has_front =
             allocates && !code.profile.starts && module.imports().any(|i| front::has(&i));
-        let front = if has_front { Some((front::linked()?, linker)) } else { None };
+        let front = if has_front { Some((front::parts()?, linker)) } else { None };
         Ok((Self { pre, front }, warnings))
     }
 
-    /// Whether each instance has a front, which is an instance as well.
+    /// Whether each instance has a front, which is an instance as well, and one behind it.
     pub fn has_front(&self) -> bool {
         self.front.is_some()
     }
@@ -39,10 +39,10 @@ impl Linked {
         &self,
         store: &mut Store<State>,
     ) -> wasmtime::Result<(Instance, Option<Front>)> {
-        let Some((front, linker)) = &self.front else {
+        let Some((parts, linker)) = &self.front else {
             return Ok((self.pre.instantiate(store)?, None));
         };
-        let front = Front::new(front, store)?;
+        let front = Front::new(parts, store)?;
         let module = self.pre.module();
         let imports: Option<Vec<Extern>> = module
             .imports()

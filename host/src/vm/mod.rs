@@ -28,6 +28,7 @@ mod profile;
 pub mod proposals;
 mod queues;
 mod redis;
+mod room;
 mod run;
 mod sequences;
 mod share;

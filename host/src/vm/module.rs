@@ -214,12 +214,12 @@ impl Module {
         let (instance, front) = start.instantiate(&self.linked, &mut store)?;
         let exports = Exports::find(&instance, &mut store, &self.code.profile)?;
         let allocate = allocator(&instance, &mut store)?;
-        if let (Some(front), Some(allocate)) = (front, &allocate) {
+        let memory = instance.get_memory(&mut store, "memory");
+        if let (Some(front), Some(memory), Some(allocate)) = (front, memory, &allocate) {
             front
-                .set_allocator(&mut store, *allocate.func())
+                .set_guest(&mut store, memory, *allocate.func())
                 .map_err(|e| Error::Module(one_line(&e)))?;
         }
-        let memory = instance.get_memory(&mut store, "memory");
         let state = store.data_mut();
         state.memory = memory;
         state.allocator = allocate.as_ref().map(|function| *function.func());
