@@ -61,6 +61,7 @@ mod header_lines;
 mod headers;
 mod headers_connection;
 mod headers_refused;
+mod headers_snapshot;
 mod headers_unknown;
 mod headers_write;
 mod http_call;

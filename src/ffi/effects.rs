@@ -5,10 +5,10 @@ use super::types::{
     RPW_REMOVE_REQUEST_HEADER, RPW_REMOVE_RESPONSE_HEADER, RPW_SET_METHOD, RPW_SET_PATH,
     RPW_SET_REQUEST_HEADER, RPW_SET_RESPONSE_HEADER, RPW_SET_STATUS,
 };
-use super::{header_fields, nginx};
+use super::{header_fields, header_lines, nginx};
 use crate::codec::header;
 use crate::effect::{Effect, EffectKind};
-use crate::ports::RequestId;
+use crate::ports::{Phase, RequestId};
 
 /// The number by which Lua knows an effect.
 pub fn code(kind: EffectKind) -> i32 {
@@ -49,7 +49,7 @@ pub fn number(effect: &Effect<'_>) -> i32 {
     }
 }
 
-/// Does what an effect says, when ngx_lua has a function that does it all; false when it is left to Lua.
+/// Does what an effect says, when nginx or ngx_lua has a function that does it all; false when it is left to Lua.
 pub fn apply(request: RequestId, effect: &Effect<'_>) -> bool {
     let (value, alone) = match effect.kind {
         EffectKind::SetResponseHeader => (Some(effect.value), true),
@@ -57,5 +57,19 @@ pub fn apply(request: RequestId, effect: &Effect<'_>) -> bool {
         EffectKind::RemoveResponseHeader => (None, true),
         _ => return false,
     };
-    number(effect) == 0 && nginx::set_response_header(request, effect.name, value, alone)
+    if number(effect) != 0 {
+        return false;
+    }
+    let adds = effect.kind == EffectKind::AddResponseHeader;
+    adds && add_line(request, effect)
+        || nginx::set_response_header(request, effect.name, value, alone)
+}
+
+/// Adds a line as ngx_lua does, which looks for a field of nginx's first and for characters to escape, where there are none.
+/// Before the headers' own phase ngx_lua must know that there are headers.
+fn add_line(request: RequestId, effect: &Effect<'_>) -> bool {
+    let is_plain = |byte: &u8| *byte >= b' ' && *byte != 0x7f;
+    effect.value.iter().all(is_plain)
+        && nginx::phase_of_real(request) == Some(Phase::ResponseHeaders)
+        && header_lines::add_to_response(request, effect.name, effect.value)
 }

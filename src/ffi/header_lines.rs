@@ -9,12 +9,14 @@
 //! caller does what ngx_lua can.
 
 use std::ffi::{c_char, c_void};
+use std::num::NonZeroUsize;
 
 use super::functions::Functions;
-use super::header_fields;
 use super::header_lists::ListPlace;
 use super::lua_vm::functions;
 use super::types::{self, RPW_HEADERS_OF_REQUEST, RPW_LINE_FIELD, RPW_LINE_UNKNOWN, rpw_pair_t};
+use super::{header_fields, nginx};
+use crate::ports::RequestId;
 
 /// `ngx_str_t`
 #[repr(C)]
@@ -22,6 +24,14 @@ use super::types::{self, RPW_HEADERS_OF_REQUEST, RPW_LINE_FIELD, RPW_LINE_UNKNOW
 struct Str {
     length: usize,
     data: *const u8,
+}
+
+impl Str {
+    /// The bytes. They live as long as the request, unless something changes it.
+    unsafe fn bytes<'a>(&self) -> &'a [u8] {
+        // SAFETY: nginx has them there.
+        unsafe { types::bytes(self.data.cast(), self.length) }
+    }
 }
 
 /// `ngx_table_elt_t`; nginx 1.23 and later have one more pointer behind it.
@@ -180,17 +190,19 @@ pub unsafe extern "C" fn rpw_request_line_count(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn rpw_response_charset_forget(request: *mut c_void) -> i32 {
     // SAFETY: as promised by the caller.
-    let (list, value) = unsafe { (response_list(request), content_type(request)) };
-    let (Some(list), Some((length, data))) = (list, value) else { return RPW_LINE_UNKNOWN };
+    let list = unsafe { response_list(request) };
+    let value = NonZeroUsize::new(request as usize)
+        .and_then(|request| response_header(RequestId(request), b"Content-Type"));
+    let (Some(list), Some(value)) = (list, value) else { return RPW_LINE_UNKNOWN };
     let behind = 2 * LIST_WORDS;
     let words = list.cast::<usize>();
     for at in behind..behind + SEARCHED_BEHIND {
         // SAFETY: all of it is within the request, which has more behind its headers.
         unsafe {
             // content_type_len, then the type (length, data), then the charset (length, data).
-            if *words.add(at + 1) == length
-                && *words.add(at + 2) == data as usize
-                && *words.add(at) <= length
+            if *words.add(at + 1) == value.len()
+                && *words.add(at + 2) == value.as_ptr() as usize
+                && *words.add(at) <= value.len()
             {
                 *words.add(at + 3) = 0;
                 return 0;
@@ -200,31 +212,70 @@ pub unsafe extern "C" fn rpw_response_charset_forget(request: *mut c_void) -> i3
     RPW_LINE_UNKNOWN
 }
 
-/// `(length, address)` of the content type that nginx has a field for.
-unsafe fn content_type(request: *mut c_void) -> Option<(usize, *const u8)> {
+/// The first value of a header of the response: that of nginx's field if it has one, else that of a line.
+pub(super) fn response_header<'a>(request: RequestId, name: &[u8]) -> Option<&'a [u8]> {
     /// `ngx_http_lua_ffi_str_t`
     #[repr(C)]
     struct Lent {
         length: i32,
         data: *const u8,
     }
-    const NAME: &[u8] = b"Content-Type";
     let mut lent = Lent { length: 0, data: std::ptr::null() };
     let mut error = std::ptr::null();
     // SAFETY: a name without underscores needs no buffer; there is room for the one value that is asked for.
     let count = unsafe {
         (functions()?.response_header)(
-            request,
-            NAME.as_ptr(),
-            NAME.len(),
+            nginx::pointer(request),
+            name.as_ptr(),
+            name.len(),
             std::ptr::null_mut(),
             (&raw mut lent).cast(),
             1,
             &raw mut error,
         )
     };
-    let length = usize::try_from(lent.length).ok().filter(|length| *length > 0)?;
-    (count == 1).then_some((length, lent.data))
+    let length = usize::try_from(lent.length).ok().filter(|length| *length > 0 && count == 1)?;
+    // SAFETY: nginx has it in the memory of the request.
+    Some(unsafe { types::bytes(lent.data.cast(), length) })
+}
+
+/// Adds a line to a response that nginx is about to send, of a header that it has no field for. False when that is not so,
+/// or its list is not known.
+pub(super) fn add_to_response(request: RequestId, name: &[u8], value: &[u8]) -> bool {
+    let Some(functions) = functions() else { return false };
+    let pointer = nginx::pointer(request);
+    // SAFETY: it is a request of nginx's, and so is the list.
+    unsafe {
+        (functions.headers_sent)(pointer) == 0
+            && response_list(pointer).and_then(|list| push(functions, list, name, value)).is_some()
+    }
+}
+
+/// The lines of a response.
+pub(super) struct Lines(*mut List);
+
+impl Lines {
+    /// Those of a request; `None` when nginx's list is not known.
+    pub(super) fn of_response(request: RequestId) -> Option<Self> {
+        // SAFETY: it is a request of nginx's.
+        unsafe { response_list(nginx::pointer(request)) }.map(Self)
+    }
+
+    /// Name and value of each. They are to be used before anything happens to the request.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        // SAFETY: the list is one of nginx's, as `looks_like` has found, and nothing changes it meanwhile.
+        unsafe {
+            let line_size = (*self.0).line_size;
+            let next = |part: &*mut Part| Some((**part).next).filter(|next| !next.is_null());
+            std::iter::successors(Some(&raw mut (*self.0).part), next)
+                .flat_map(move |part| {
+                    let (lines, count) = ((*part).lines, (*part).count);
+                    (0..count).map(move |index| &*lines.add(index * line_size).cast::<Line>())
+                })
+                .filter(|line| line.hash != 0)
+                .map(|line| (line.name.bytes(), line.value.bytes()))
+        }
+    }
 }
 
 /// Calls `f` with each line, and returns for how many it was true.
@@ -254,9 +305,7 @@ fn is_named(line: &Line, name: &[u8]) -> bool {
 /// The same of a request, whose lines are all there: those that are removed leave the list.
 fn is_called(line: &Line, name: &[u8]) -> bool {
     // SAFETY: nginx gives each line a name.
-    line.name.length == name.len()
-        && unsafe { types::bytes(line.name.data.cast(), line.name.length) }
-            .eq_ignore_ascii_case(name)
+    line.name.length == name.len() && unsafe { line.name.bytes() }.eq_ignore_ascii_case(name)
 }
 
 unsafe fn add(

@@ -15,7 +15,7 @@ use super::types::{
     rpw_event_t, rpw_outcome_t,
 };
 use super::worker::Worker;
-use super::{cleanup, foreign, handle, nginx, upstreams, variables};
+use super::{cleanup, foreign, handle, nginx, response_headers, upstreams, variables};
 use crate::abi::{Callback, LogLevel};
 use crate::error::Error;
 use crate::event::{Action, Event};
@@ -76,10 +76,8 @@ pub unsafe extern "C" fn rpw_stream_run(
         let Some(phase) = nginx::phase_of_real(request) else { return Err(request::bad()) };
         let of_headers =
             matches!(event.callback, Callback::RequestHeaders | Callback::ResponseHeaders);
-        if event.callback == Callback::ResponseHeaders
-            && lent.headers.is_null()
-            && module.looks_at_response()
-        {
+        let looks = event.callback == Callback::ResponseHeaders && module.looks_at_response();
+        if looks && must_be_lent(request, lent) {
             return Ok(RPW_NEED_RESPONSE_HEADERS);
         }
         // nginx runs cleanup handlers before the log phase, so a stream that starts there ends at once.
@@ -255,10 +253,11 @@ fn run(
     outcome: &mut rpw_outcome_t,
 ) -> Result<i32, Failure> {
     let code = context.with_stream(stream, |vm| {
-        if lent.headers.is_null() && vm.wants_response_headers(stream.id, event.callback) {
+        let looks = vm.wants_response_headers(stream.id, event.callback);
+        if looks && must_be_lent(request, lent) {
             return Ok(RPW_NEED_RESPONSE_HEADERS);
         }
-        show_headers(vm, request, stream, lent);
+        show_headers(vm, request, stream, lent, looks);
         let result = vm.run(stream.id, event);
         if result.is_err() && event.callback == Callback::ResponseBody {
             let body = vm.rescue_body(stream.id, event);
@@ -298,12 +297,14 @@ fn begin(
     ends_at_once: bool,
 ) -> Result<i32, Failure> {
     let mut begun = None;
+    let looks = event.callback == Callback::ResponseHeaders
+        && context.plugin().module().looks_at_response();
     let result = context.begin_stream(request, event.calls_hold, |vm, stream| {
         begun = Some(stream);
         if !ends_at_once {
             worker.requests.add_stream(request, context.clone(), stream);
         }
-        show_headers(vm, request, stream, lent);
+        show_headers(vm, request, stream, lent, looks);
         match vm.run_first(stream.id, event) {
             Ok(result) => {
                 let action = result.action;
@@ -329,16 +330,30 @@ fn begin(
     Ok(result?)
 }
 
-/// Gives a stream the snapshot of the response's headers that came with an event.
-fn show_headers(vm: &mut Vm, request: RequestId, stream: StreamRef, lent: &rpw_event_t) {
-    if lent.headers.is_null() {
+/// Whether a snapshot of the response's headers must come with an event, and has not.
+fn must_be_lent(request: RequestId, lent: &rpw_event_t) -> bool {
+    lent.headers.is_null() && !response_headers::can_read(request)
+}
+
+/// Gives a stream the snapshot of the response's headers that came with an event; or, for one that looks at them, makes it.
+fn show_headers(
+    vm: &mut Vm,
+    request: RequestId,
+    stream: StreamRef,
+    lent: &rpw_event_t,
+    looks: bool,
+) {
+    if lent.headers.is_null() && !looks {
         return;
     }
-    if let Some(map) = vm.response_headers_mut(stream.id) {
+    let Some(map) = vm.response_headers_mut(stream.id) else { return };
+    if lent.headers.is_null() {
+        response_headers::read(request, map);
+    } else {
         // SAFETY: the caller lends the headers for the call.
         unsafe { types::push_pairs(map, lent.headers, lent.headers_length) };
-        push_last_modified(request, map);
     }
+    push_last_modified(request, map);
 }
 
 /// Like [`run`]; whatever happens, the outcome says what becomes of what the filter held of a response.

@@ -1,14 +1,20 @@
 //! nginx variables: reading and setting them.
 
+use smallvec::SmallVec;
+
 use super::lua_vm::functions;
 use super::nginx::{NGX_OK, pointer};
 use super::types;
 use crate::ports::{RequestId, SetPropertyError};
 
+/// No name of nginx's own variables is as long.
+const SHORT: usize = 48;
+
 /// Where nginx has the value of a variable, and its length; `None` when it has none.
 pub fn lend(request: RequestId, name: &[u8]) -> Option<(*const u8, usize)> {
     let functions = functions()?;
-    let mut lower = name.to_vec();
+    // Zeroes cost less than an allocation.
+    let mut lower = SmallVec::<[u8; SHORT]>::from_elem(0, name.len());
     let (mut value, mut length) = (std::ptr::null::<u8>(), 0);
     let mut error = std::ptr::null();
     // SAFETY: `lower` has room for the name.

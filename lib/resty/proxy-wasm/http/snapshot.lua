@@ -1,4 +1,4 @@
--- The response's headers as the library takes them.
+-- The response's headers as the library takes them where it does not know nginx's list of them.
 
 local ffi = require("ffi")
 
