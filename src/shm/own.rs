@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Shared;
 use super::lock::Locked;
 use super::node::Kind;
-use super::process::Process;
+use super::process::{Process, generation};
 use super::region::{Link, Region, Shareable};
 use crate::abi::Callback;
 use crate::store::{
@@ -25,6 +25,8 @@ pub struct Own {
     shared: Option<Place>,
     /// Written when there is no shared one, and read by nobody.
     private: CounterBlock,
+    /// See [`generation`]. To ask for the process's id would be a call of the kernel, several for each request.
+    made_in: u32,
 }
 
 /// Where the block is. It stays there: nothing removes one, and the mapping lives as long as this.
@@ -47,6 +49,12 @@ impl Own {
             None => &self.private,
         }
     }
+
+    /// Whether this process made it. A VM that a process inherited is another one's.
+    #[inline]
+    fn is_ours(&self) -> bool {
+        self.shared.is_some() && self.made_in == generation()
+    }
 }
 
 impl Counters for Own {
@@ -66,28 +74,21 @@ impl Counters for Own {
         self.block().memory_grows(bytes);
     }
 
-    /// A VM that this process inherited is another one's.
     fn memory_goes(&self, bytes: usize) {
-        let block = self.block();
-        if is_ours(block) {
-            block.memory_goes(bytes);
+        if self.is_ours() {
+            self.block().memory_goes(bytes);
         }
     }
 
-    /// As above.
     fn presence(&self) -> Option<&PresenceBlock> {
-        Some(self.block()).filter(|block| is_ours(block)).map(|block| &block.presence)
+        self.is_ours().then(|| &self.block().presence)
     }
-}
-
-fn is_ours(block: &CounterBlock) -> bool {
-    Process::from_bits(block.process.load(Relaxed)).id == std::process::id()
 }
 
 impl Default for Own {
     /// One that nobody reads.
     fn default() -> Self {
-        Self { shared: None, private: CounterBlock::default() }
+        Self { shared: None, private: CounterBlock::default(), made_in: generation() }
     }
 }
 
@@ -125,7 +126,7 @@ impl Shared {
         let link = self.own_block(plugin.as_bytes()).ok();
         let block = link.and_then(|link| self.region.value(link)).map(NonNull::from);
         let shared = block.map(|block| Place { block, _region: self.region.clone() });
-        Own { shared, private: CounterBlock::default() }
+        Own { shared, ..Own::default() }
     }
 
     fn own_block(&self, plugin: &[u8]) -> Result<Link, Refusal> {
