@@ -143,7 +143,12 @@ impl Vm {
     }
 
     /// Deletes the plugin contexts whose `proxy_done` came.
+    #[inline]
     pub fn delete_finished(&mut self) -> Result<(), Error> {
+        if self.state().call.finished.is_empty() { Ok(()) } else { self.delete_all_finished() }
+    }
+
+    fn delete_all_finished(&mut self) -> Result<(), Error> {
         while let Some(id) = self.state_mut().call.finished.pop() {
             self.delete_root(id)?;
         }
@@ -215,9 +220,10 @@ impl Vm {
     /// The body of a local response that was made in header_filter goes out in body_filter, or else the upstream's
     /// does behind the filter's headers. One that came after the request had gone on needs header_filter, too.
     fn warn_of_lost_response(&mut self, id: ContextId) {
-        let answers_late = self.answers_late(id);
         let state = self.state_mut();
         let Some(stream) = state.contexts.streams.get(&id) else { return };
+        // Answered for after its request had gone on.
+        let answers_late = stream.respond_now;
         if answers_late && state.host.headers_sent(stream.request) {
             state.call.callback = Callback::ResponseHeaders;
             state.call.effective = id;

@@ -8,7 +8,7 @@ use super::{Vm, deadline, stopwatch};
 use crate::abi::{Callback, LogLevel};
 use crate::error::{Error, frames, one_line};
 use crate::event::{Action, Event};
-use crate::guest::{ContextId, Output, State};
+use crate::guest::{ContextId, Output, State, Stream};
 use crate::ports::RequestSummary;
 use crate::snapshot::HeaderMap;
 use crate::store::Count;
@@ -76,6 +76,9 @@ impl Vm {
         stream: ContextId,
         event: Event<'_>,
     ) -> Result<Outcome, BeginError> {
+        if self.exports.context_create.is_none() {
+            return self.run(stream, event).map_err(BeginError::Failed);
+        }
         let Some(root) = self.state().contexts.streams.get(&stream).map(|s| s.root) else {
             return Err(BeginError::NotCreated(gone()));
         };
@@ -107,11 +110,6 @@ impl Vm {
         created_by: Option<ContextId>,
     ) -> Result<Outcome, Error> {
         let unchanged = |action| Outcome { action, ..Outcome::of(Output::Unchanged) };
-        if matches!(event.callback, Callback::ResponseHeaders | Callback::ResponseBody)
-            && let Some(s) = self.state_mut().contexts.streams.get_mut(&stream)
-        {
-            s.response_waits = event.waits;
-        }
         match event.callback {
             // It may have answered while it was created.
             Callback::RequestHeaders | Callback::RequestBody if self.begins(stream, event) => {
@@ -130,11 +128,13 @@ impl Vm {
                 Ok(Outcome { awaits_call, expects_body, ..unchanged(action) })
             }
             Callback::RequestBody => self.request_body(stream, event),
-            Callback::ResponseHeaders if self.answers_late(stream) => {
-                Ok(unchanged(self.settle(stream, Action::Continue)))
+            Callback::ResponseHeaders => self.response_headers(stream, event, created_by),
+            Callback::ResponseBody => {
+                if let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) {
+                    s.response_waits = event.waits;
+                }
+                self.response_body(stream, event)
             }
-            Callback::ResponseHeaders => self.response_headers(stream, created_by),
-            Callback::ResponseBody => self.response_body(stream, event),
             other => Err(Error::Export(format!("{other} is no event of a request"))),
         }
     }
@@ -204,9 +204,15 @@ impl Vm {
     fn response_headers(
         &mut self,
         stream: ContextId,
+        event: Event<'_>,
         created_by: Option<ContextId>,
     ) -> Result<Outcome, Error> {
+        let unchanged = Outcome::of(Output::Unchanged);
         if let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) {
+            s.response_waits = event.waits;
+            if s.respond_now {
+                return Ok(Outcome { action: settle(s, Action::Continue), ..unchanged });
+            }
             s.response_headers.mark_given();
             s.saw_response_headers = true;
         }
@@ -220,47 +226,41 @@ impl Vm {
         let told = (stream, count, end_of_stream);
         let action =
             self.headers(Callback::ResponseHeaders, told, created_by, |e| &e.response_headers)?;
-        let Some(action) = action else { return Ok(Outcome::of(Output::Unchanged)) };
-        let waits = self.state().contexts.streams.get(&stream).is_some_and(|s| s.response_waits);
-        if action == Action::Pause && !waits {
+        let Some(action) = action else { return Ok(unchanged) };
+        if action == Action::Pause && !event.waits {
             self.state_mut().warn_once(
                 "Pause on response headers is not possible: the response goes on (hold the body instead)",
             );
         }
-        let found = self.state().contexts.streams.get(&stream);
-        let replaces = found
-            .is_some_and(|s| !s.responded && (s.direct_body.is_some() || !s.injected.is_empty()));
+        let encoded = writes && self.is_encoded(stream);
+        // Nothing of it was sent, and the body is not told of before the guest lets the headers go.
+        let stops = event.waits && self.stops_all && action == Action::Pause;
+        let stops = stops && self.awaited(stream).is_some();
+        let Some(s) = self.store.data_mut().contexts.streams.get_mut(&stream) else {
+            return Ok(unchanged);
+        };
+        let replaces = !s.responded && (s.direct_body.is_some() || !s.injected.is_empty());
+        // Who describes another response than the one that came, and can write to its body, is about to make one. A guest
+        // without a callback for headers cannot say what it is about to do.
+        let may_rewrite = || {
+            self.module.code.profile.writes_response_body
+                && (self.exports.response_headers.is_none() || !s.effects.is_empty())
+        };
         let rewrites_body = replaces
             || takes_body
                 && !is_empty
-                && (action == Action::Pause
-                    || self.module.rewrites_bodies()
-                    || self.may_rewrite(stream));
-        let encoded = writes && self.is_encoded(stream);
-        if (looks || writes)
-            && let Some(s) = self.state_mut().contexts.streams.get_mut(&stream)
-        {
+                && (action == Action::Pause || self.module.rewrites_bodies() || may_rewrite());
+        if looks || writes {
             s.response_has_body = Some(!end_of_stream);
             s.response_encoded = encoded;
         }
-        // Nothing of it was sent, and the body is not told of before the guest lets the headers go.
-        let stops = waits && self.stops_all && action == Action::Pause;
-        let action = if stops && self.awaited(stream).is_some() {
-            self.hold(stream, Action::Pause, false)?
-        } else {
-            self.settle(stream, Action::Continue)
-        };
+        if !stops {
+            let action = settle(s, Action::Continue);
+            return Ok(Outcome { action, rewrites_body, ..unchanged });
+        }
+        let action = self.hold(stream, Action::Pause, false)?;
         let awaits_call = action == Action::Pause && self.awaits_call(stream);
-        Ok(Outcome { action, rewrites_body, awaits_call, ..Outcome::of(Output::Unchanged) })
-    }
-
-    /// Whether a guest that can write to the response's body changed its headers: who describes another response than
-    /// the one that came is about to make one. A guest without a callback for headers cannot say what it is about to do.
-    fn may_rewrite(&self, stream: ContextId) -> bool {
-        let changed =
-            || self.state().contexts.streams.get(&stream).is_some_and(|s| !s.effects.is_empty());
-        self.module.code.profile.writes_response_body
-            && (self.exports.response_headers.is_none() || changed())
+        Ok(Outcome { action, rewrites_body, awaits_call, ..unchanged })
     }
 
     /// How many headers the response has, and whether it is known to have no body.
@@ -460,22 +460,10 @@ impl Vm {
 
     /// What counts of all that a guest asked in one callback: closing before responding before waiting.
     pub(super) fn settle(&mut self, stream: ContextId, action: Action) -> Action {
-        let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) else { return action };
-        let resumed = std::mem::take(&mut s.resume);
-        if s.close {
-            Action::Close
-        } else if std::mem::take(&mut s.respond_now) {
-            Action::Respond
-        } else if resumed {
-            Action::Continue
-        } else {
-            action
+        match self.state_mut().contexts.streams.get_mut(&stream) {
+            Some(s) => settle(s, action),
+            None => action,
         }
-    }
-
-    /// Whether the stream was answered for after its request had gone on: that answer takes the place of the response.
-    pub(super) fn answers_late(&self, stream: ContextId) -> bool {
-        self.state().contexts.streams.get(&stream).is_some_and(|s| s.respond_now)
     }
 
     /// Begins an event of a request. True when the stream has its answer, and is told no more.
@@ -521,6 +509,20 @@ pub(super) fn end_callback(state: &mut State) {
         && let Some(stream) = state.contexts.streams.get_mut(&state.call.context)
     {
         stream.request_headers_loaded = false;
+    }
+}
+
+/// See [`Vm::settle`].
+fn settle(s: &mut Stream, action: Action) -> Action {
+    let resumed = std::mem::take(&mut s.resume);
+    if s.close {
+        Action::Close
+    } else if std::mem::take(&mut s.respond_now) {
+        Action::Respond
+    } else if resumed {
+        Action::Continue
+    } else {
+        action
     }
 }
 
