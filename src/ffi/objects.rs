@@ -17,6 +17,7 @@ pub struct rpw_plugin_t {
     pub name: String,
     current: RefCell<Rc<Plugin>>,
     options: RefCell<Options>,
+    /// In the order in which they were made, with gaps where some were dropped.
     contexts: RefCell<Vec<Weak<rpw_context_t>>>,
     /// The last plan that was followed, or tried.
     pub plan: Cell<PlanNumber>,
@@ -44,14 +45,12 @@ impl rpw_plugin_t {
         self.options.borrow().clone()
     }
 
-    pub fn add_context(&self, context: &Rc<rpw_context_t>) {
+    fn add_context(&self, context: &Rc<rpw_context_t>) {
         let mut contexts = self.contexts.borrow_mut();
-        // Now and then only: a look at each of them costs more than to make a context.
         if contexts.len() == contexts.capacity() {
-            contexts.retain(|context| context.strong_count() > 0);
-            let left = contexts.len();
-            contexts.reserve(left.max(16));
+            close_gaps(&mut contexts);
         }
+        context.place.set(contexts.len());
         contexts.push(Rc::downgrade(context));
     }
 
@@ -66,11 +65,25 @@ impl rpw_plugin_t {
     }
 }
 
+/// Now and then only: a look at each of them costs more than to make a context.
+#[cold]
+fn close_gaps(contexts: &mut Vec<Weak<rpw_context_t>>) {
+    contexts.retain(|context| context.strong_count() > 0);
+    for (place, context) in contexts.iter().enumerate() {
+        if let Some(context) = context.upgrade() {
+            context.place.set(place);
+        }
+    }
+    contexts.reserve(contexts.len().max(16));
+}
+
 /// A plugin context. When its plugin is replaced, another takes its place for the requests that come.
 #[allow(non_camel_case_types, reason = "the name that C and Lua see")]
 pub struct rpw_context_t {
     /// So that a plugin is found whose handle Lua has let go of.
-    _plugin: Rc<rpw_plugin_t>,
+    plugin: Rc<rpw_plugin_t>,
+    /// Where it stands in the plugin's list.
+    place: Cell<usize>,
     current: RefCell<Rc<Context>>,
     /// Those that were replaced, as long as requests have them.
     past: RefCell<SmallVec<[Weak<Context>; 1]>>,
@@ -82,7 +95,8 @@ impl rpw_context_t {
         let made = Rc::new(Self {
             current: RefCell::new(context),
             past: RefCell::default(),
-            _plugin: plugin.clone(),
+            plugin: plugin.clone(),
+            place: Cell::new(0),
         });
         plugin.add_context(&made);
         made
@@ -111,5 +125,14 @@ impl rpw_context_t {
         let before = self.current.replace(with);
         self.past.borrow_mut().push(Rc::downgrade(&before));
         before
+    }
+}
+
+impl Drop for rpw_context_t {
+    /// Its memory goes at once, and not with the next look at the list.
+    fn drop(&mut self) {
+        if let Some(place) = self.plugin.contexts.borrow_mut().get_mut(self.place.get()) {
+            *place = Weak::new();
+        }
     }
 }
