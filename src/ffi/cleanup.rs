@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use super::failure::Failure;
 use super::process::PROCESS;
-use super::request::Participation;
 use super::ticker::Entry;
 use super::worker::{self, Worker};
 use super::{connection, nginx, request_line};
@@ -41,14 +40,10 @@ fn end(worker: &Worker, request: RequestId) {
     let _below = worker.entries.enter_from_nginx();
     // The streams of this request were run in this process, so its ticker is there.
     let _running = PROCESS.ticker.enter(Entry::Request);
-    // The record stays while the streams end: they may read the path that a filter wrote.
-    let mut streams = worker.requests.take_streams(request);
-    for (context, participation) in streams.drain(..) {
-        if let Participation::Stream(stream) | Participation::LeftOut(stream) = participation {
-            worker.endings.end_stream(Some(request), context, stream);
-        }
-    }
-    let Some(ended) = worker.requests.remove(request, streams) else { return };
+    let ended = worker.requests.end(request, |context, stream| {
+        worker.endings.end_stream(Some(request), context, stream);
+    });
+    let Some(ended) = ended else { return };
     if ended.closed {
         connection::close(request);
     } else if ended.is_short {

@@ -28,11 +28,11 @@ impl Endings {
     }
 
     /// Ends a stream now, or later when its plugin is busy.
-    pub fn end_stream(&self, request: Option<RequestId>, context: Rc<Context>, stream: StreamRef) {
+    pub fn end_stream(&self, request: Option<RequestId>, context: &Rc<Context>, stream: StreamRef) {
         if context.plugin().is_busy() {
-            self.0.borrow_mut().push(Ending::Stream(context, stream));
+            self.0.borrow_mut().push(Ending::Stream(context.clone(), stream));
         } else {
-            report(request, &context, context.end_stream(stream));
+            report(request, context, context.end_stream(stream));
         }
     }
 
@@ -70,6 +70,7 @@ impl Endings {
 }
 
 /// No caller waits for an ending, so what fails in it goes to the log.
+#[inline]
 fn report(request: Option<RequestId>, context: &Context, result: Result<(), Error>) {
     if let Err(error) = result {
         let line = format!("wasm plugin \"{}\": {error}", context.plugin().name());

@@ -53,11 +53,13 @@ impl Lent {
     /// Does what needs no Lua, and moves the other effects to where Lua reads them. The buffers change places, so that none is
     /// allocated anew.
     fn apply(&mut self, request: RequestId, effects: &mut Effects, outcome: &mut rpw_outcome_t) {
-        effects.take_into(&mut self.effects);
         // In order: what comes behind one that Lua does is left to Lua, too.
-        let left = self.effects.iter().skip_while(|effect| effects::apply(request, effect));
+        let Some(done) = effects.iter().position(|effect| !effects::apply(request, &effect)) else {
+            return effects.drop_waiting();
+        };
+        effects.take_into(&mut self.effects);
         self.list.clear();
-        self.list.extend(left.map(|effect| rpw_effect_t {
+        self.list.extend(self.effects.iter().skip(done).map(|effect| rpw_effect_t {
             kind: effects::code(effect.kind),
             number: effects::number(&effect),
             name: effect.name.as_ptr().cast(),

@@ -97,7 +97,7 @@ pub unsafe extern "C" fn rpw_stream_run(
             return tell(worker, &context, request, stream, event, lent, outcome);
         }
         let result = run(worker, &context, request, stream, event, lent, outcome);
-        worker.endings.end_stream(Some(request), context, stream);
+        worker.endings.end_stream(Some(request), &context, stream);
         result
     })
 }
@@ -205,7 +205,7 @@ pub unsafe extern "C" fn rpw_stream_skip(
         nginx::log(Some(request), LogLevel::Error, &line);
         cleanup::watch(worker, request)?;
         if let Some(stream) = worker.requests.skip(request, &context, drops_body != 0) {
-            worker.endings.end_stream(Some(request), context, stream);
+            worker.endings.end_stream(Some(request), &context, stream);
         }
         Ok(RPW_CONTINUE)
     })
@@ -325,7 +325,7 @@ fn begin(
         }
     });
     if ends_at_once && let Some(stream) = begun {
-        worker.endings.end_stream(Some(request), context.clone(), stream);
+        worker.endings.end_stream(Some(request), context, stream);
     }
     Ok(result?)
 }
