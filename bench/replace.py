@@ -10,6 +10,8 @@ import time
 
 PORT, FOLDER, MASTER, WORKERS, REPLACEMENTS = int(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
 VALUES = {"first!", "second"}
+# Modules that cannot take the place of another, and what is said of them.
+BAD = {"refuses": "returned false", "traps": "failed: "}
 
 
 class Connection:
@@ -67,14 +69,16 @@ for client in clients:
 replaced = refused = killed = 0
 early = late = None
 for number in range(REPLACEMENTS):
-    by = "refuses" if number % 10 == 9 else ("second", "first")[number % 2]
+    by = ("second", "first")[number % 2]
+    if number % 10 == 9:
+        by = ("refuses", "traps")[number // 10 % 2]
     if WORKERS > 1 and number % 2:
         os.kill(workers()[0], signal.SIGKILL)
         killed += 1
     _, _, told = control.get("/replace?by=" + by)
     if told == "replaced":
         replaced += 1
-    elif by == "refuses" and "returned false" in told:
+    elif by in BAD and BAD[by] in told:
         refused += 1
     else:
         sys.exit(f"replacement {number} by {by}: {told}")
@@ -87,7 +91,7 @@ for client in clients:
 times = sorted(time for client in clients for time in client.times)
 failed = sum(client.failed for client in clients)
 lost = sum(client.connection.lost for client in clients)
-print(f"{WORKERS} worker{'s' if WORKERS > 1 else ''}: {replaced} replacements, {refused} refused, {killed} workers killed")
+print(f"{WORKERS} worker{'s' if WORKERS > 1 else ''}: {replaced} replacements, {refused} refused or not started, {killed} workers killed")
 print(f"  {len(times)} requests, {failed} failed, {lost} connections lost, longest {times[-1]:.1f} ms, "
       f"median {times[len(times) // 2]:.2f} ms")
 if early:

@@ -3,7 +3,7 @@
 #
 #   bench/replace.sh
 #
-# First in one worker: every tenth replacement is by a module that refuses its configuration. The table shows the requests, how
+# First in one worker: every tenth replacement is by a module that refuses its configuration, or that does not start. The table shows the requests, how
 # many of them failed, the longest one, and the worker's memory after a tenth of the replacements and at the end. Then in
 # two workers, one of which is killed at every second replacement: a connection that its worker takes with it is made again,
 # and each answer must be one of a module's.
@@ -23,6 +23,7 @@ for value in first! second; do
     wat2wasm -o "$dir/${value%!}.wasm" "$dir/filter.wat"
 done
 wat2wasm -o "$dir/refuses.wasm" "$root/t/guests/wat/configure_false.wat"
+wat2wasm -o "$dir/traps.wasm" "$root/t/guests/wat/start_section_trap.wat"
 
 part() {
     sed "s/@WORKERS@/$1/" "$dir/template.conf" >"$dir/nginx.conf"

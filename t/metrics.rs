@@ -20,7 +20,7 @@ fn nginx(workers: usize) -> Nginx {
             r#"
             init_by_lua_block {{
                 wasm = require("resty.proxy-wasm")
-                plugin = assert(wasm.load('the "probe"\n', "probe.wasm", {{ time_limit = 100 }}))
+                plugin = assert(wasm.load('the "probe"\n', "probe.wasm"))
                 ctx = assert(wasm.on_configure(plugin, [==[{SCRIPT}
                 ]==]))
                 traps = assert(wasm.on_configure(assert(wasm.load("traps", "probe.wasm")), "request_headers: trap"))

@@ -2,7 +2,7 @@
 
 use super::support::{Nginx, Running, poll};
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A filter that listens, in workers by `init_worker`, and one that sends at `/send`.
 fn nginx(workers: usize, init_worker: &str) -> Nginx {
@@ -80,28 +80,6 @@ fn without_init_worker_the_first_request_begins_to_listen() {
 }
 
 #[test]
-fn an_idle_worker_is_woken_at_once() {
-    let nginx = nginx(1, "assert(wasm.init_worker())").start();
-    nginx.get("/send");
-    wait_for_heard(&nginx, 1);
-    let mut times: Vec<Duration> = (0..20)
-        .map(|n| {
-            let start = Instant::now();
-            nginx.get("/send");
-            while heard(&nginx) < n + 2 {
-                assert!(start.elapsed() < Duration::from_secs(20), "message {n} was not heard of");
-                std::thread::sleep(Duration::from_micros(200));
-            }
-            start.elapsed()
-        })
-        .collect();
-    times.sort_unstable();
-    println!("request, message, callback and log: {:?} to {:?}", times[0], times[19]);
-    // Looking 20 times a second takes 25 ms as a rule, and up to 50 ms.
-    assert!(times[10] < Duration::from_millis(20), "{times:?}");
-}
-
-#[test]
 fn messages_outlive_workers_and_reloads() {
     let nginx = nginx(1, "").daemon(true).start();
     nginx.get("/listen");
@@ -142,24 +120,27 @@ fn reloads_leave_no_descriptor_behind() {
     assert_eq!(descriptors(master), before);
 }
 
+/// A worker that looks at nothing by itself, and hears of a message all the same, was woken for it.
 #[test]
-fn an_idle_listener_does_not_wake() {
+fn an_idle_listener_does_not_wake_and_is_woken() {
     let nginx = nginx(1, "assert(wasm.init_worker())").start();
-    nginx.get("/send");
-    wait_for_heard(&nginx, 1);
     let worker = nginx.worker_pids()[0];
     let switches = || -> u64 {
         let status = fs::read_to_string(format!("/proc/{worker}/status")).expect("a process");
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         line.expect("a count").trim().parse().expect("a number")
     };
-    // The light thread that ran the callback ends after two seconds without anything to do.
-    let quiet = poll(|| {
-        let before = switches();
-        std::thread::sleep(Duration::from_secs(1));
-        (switches() - before <= 2).then_some(())
-    });
-    assert!(quiet.is_some(), "the worker wakes more than twice a second");
+    for sent in 1..=3 {
+        nginx.get("/send");
+        wait_for_heard(&nginx, sent);
+        // The light thread that ran the callback ends after two seconds without anything to do.
+        let quiet = poll(|| {
+            let before = switches();
+            std::thread::sleep(Duration::from_secs(1));
+            (switches() - before <= 2).then_some(())
+        });
+        assert!(quiet.is_some(), "the worker wakes more than twice a second");
+    }
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn a_client_that_goes_away_ends_its_stream_and_its_calls() {
     // Found at once where nginx looks, and else when the wait is over.
     for (check, options) in [
         ("lua_check_client_abort on;", "pause_timeout = 60000"),
-        ("lua_check_client_abort off;", "pause_timeout = 300"),
+        ("lua_check_client_abort off;", "pause_timeout = 3000"),
     ] {
         let nginx = left_alone(check, options);
         for callback in ["done", "log", "delete"] {
