@@ -21,7 +21,7 @@ use crate::store::{
 unsafe impl Shareable for CounterBlock {}
 
 /// Where one process counts what one plugin does.
-pub struct Own {
+pub struct PluginCounters {
     shared: Option<Place>,
     /// Written when there is no shared one, and read by nobody.
     private: CounterBlock,
@@ -40,7 +40,7 @@ unsafe impl Send for Place {}
 // SAFETY: as above.
 unsafe impl Sync for Place {}
 
-impl Own {
+impl PluginCounters {
     #[inline]
     fn block(&self) -> &CounterBlock {
         match &self.shared {
@@ -57,7 +57,7 @@ impl Own {
     }
 }
 
-impl Counters for Own {
+impl Counters for PluginCounters {
     fn callback(&self, callback: Callback) {
         self.block().callback(callback);
     }
@@ -85,7 +85,7 @@ impl Counters for Own {
     }
 }
 
-impl Default for Own {
+impl Default for PluginCounters {
     /// One that nobody reads.
     fn default() -> Self {
         Self { shared: None, private: CounterBlock::default(), made_in: generation() }
@@ -122,11 +122,11 @@ impl Shared {
     }
 
     /// Where this process counts what a plugin does.
-    pub fn own(&self, plugin: &str) -> Own {
+    pub fn own(&self, plugin: &str) -> PluginCounters {
         let link = self.own_block(plugin.as_bytes()).ok();
         let block = link.and_then(|link| self.region.value(link)).map(NonNull::from);
         let shared = block.map(|block| Place { block, _region: self.region.clone() });
-        Own { shared, ..Own::default() }
+        PluginCounters { shared, ..PluginCounters::default() }
     }
 
     fn own_block(&self, plugin: &[u8]) -> Result<Link, Refusal> {
