@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use wasmtime::{ResourceLimiter, StoreLimits, StoreLimitsBuilder};
 
-use super::view::View;
+use super::cached_memory::CachedMemory;
 use crate::limits;
 use crate::store::{Count, Counters};
 
@@ -17,7 +17,7 @@ pub struct Limiter {
     /// Plugin contexts and streams.
     alive: (usize, usize),
     /// Where that is. Here, because nothing grows without asking here.
-    pub view: View,
+    pub cached: CachedMemory,
 }
 
 impl Limiter {
@@ -31,7 +31,7 @@ impl Limiter {
             .instances(2 + 2 * beside)
             .memories(1)
             .build();
-        Self { limits, own, memory: 0, alive: (0, 0), view: View::default() }
+        Self { limits, own, memory: 0, alive: (0, 0), cached: CachedMemory::default() }
     }
 
     /// Where it counts.
@@ -67,7 +67,7 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.view.forget();
+        self.cached.forget();
         let allowed = self.limits.memory_growing(current, desired, maximum)?;
         if allowed && maximum.is_none_or(|maximum| desired <= maximum) {
             self.memory += desired - current;

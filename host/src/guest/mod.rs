@@ -2,6 +2,8 @@
 //! the call in progress.
 
 mod body;
+#[allow(unsafe_code, reason = "a guest's memory is kept by its address")]
+mod cached_memory;
 mod calls;
 pub mod deadline;
 mod grpc;
@@ -13,8 +15,6 @@ mod properties;
 mod root;
 mod state;
 mod stream;
-#[allow(unsafe_code, reason = "a guest's memory is kept by its address")]
-mod view;
 
 pub use body::{Body, Course, Output};
 pub use calls::{CallOf, CallResult, Calls, Dispatched, Dropped, ForeignCall, Requested, Token};

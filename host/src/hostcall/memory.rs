@@ -164,11 +164,11 @@ fn give_in_new_room(caller: &mut Caller<'_, State>) -> wasmtime::Result<i32> {
 /// The guest's memory beside the store's data. Taken anew after every call into the guest: its memory may
 /// have grown and moved.
 #[inline]
-#[allow(unsafe_code, reason = "see `View`")]
+#[allow(unsafe_code, reason = "see `CachedMemory`")]
 pub fn split<'a>(caller: &'a mut Caller<'_, State>) -> Result<(&'a mut [u8], &'a mut State), Stop> {
     // SAFETY: the store is the caller's for `'a`, all references to the memory come from here, and the limiter, which
-    // wasmtime asks before a memory grows, tells the view.
-    match unsafe { caller.data().limits.view.bytes() } {
+    // wasmtime asks before a memory grows, tells the cache.
+    match unsafe { caller.data().limits.cached.bytes() } {
         Some(memory) => Ok((memory, caller.data_mut())),
         None => find_memory(caller),
     }
@@ -184,7 +184,7 @@ fn find_memory<'a>(
     }
     let memory = caller.data().memory.ok_or(Stop::Status(Status::InvalidMemoryAccess))?;
     let (bytes, state) = memory.data_and_store_mut(caller);
-    state.limits.view.keep(bytes);
+    state.limits.cached.keep(bytes);
     Ok((bytes, state))
 }
 

@@ -5,14 +5,14 @@ use std::ptr::NonNull;
 
 /// See the module. Nothing at first.
 #[derive(Default)]
-pub struct View(Option<NonNull<[u8]>>);
+pub struct CachedMemory(Option<NonNull<[u8]>>);
 
-// SAFETY: the memory belongs to the store that the view is part of, and goes where that goes.
-unsafe impl Send for View {}
-// SAFETY: there is no way to the memory by a shared view that does not need the store as well, see `View::bytes`.
-unsafe impl Sync for View {}
+// SAFETY: the memory belongs to the store that this is part of, and goes where that goes.
+unsafe impl Send for CachedMemory {}
+// SAFETY: there is no way to the memory by a shared one that does not need the store as well, see `CachedMemory::bytes`.
+unsafe impl Sync for CachedMemory {}
 
-impl View {
+impl CachedMemory {
     /// Keeps where it is.
     pub fn keep(&mut self, bytes: &mut [u8]) {
         self.0 = Some(NonNull::from(bytes));
@@ -26,7 +26,7 @@ impl View {
     /// The memory.
     ///
     /// # Safety
-    /// The caller holds the store for `'a`, takes nothing else out of the memory meanwhile, and has told the view each time
+    /// The caller holds the store for `'a`, takes nothing else out of the memory meanwhile, and has told this each time
     /// before the memory grew.
     pub unsafe fn bytes<'a>(&self) -> Option<&'a mut [u8]> {
         // SAFETY: it is where it was, as the caller vouches.
