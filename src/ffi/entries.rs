@@ -36,7 +36,7 @@ impl Entries {
     }
 
     /// A call from Lua, until what is returned is dropped.
-    pub fn enter(&self, caller: Caller) -> Result<Below<'_>, Failure> {
+    pub fn enter(&self, caller: Caller) -> Result<CallGuard<'_>, Failure> {
         if self.depth.get() >= limits::NESTED_ENTRIES {
             return Err(Failure::new("foreign functions call filters, which call them, too deep"));
         }
@@ -44,23 +44,23 @@ impl Entries {
     }
 
     /// A call from nginx, until what is returned is dropped.
-    pub fn enter_from_nginx(&self) -> Below<'_> {
+    pub fn enter_from_nginx(&self) -> CallGuard<'_> {
         self.set(Caller::Nginx)
     }
 
-    fn set(&self, caller: Caller) -> Below<'_> {
+    fn set(&self, caller: Caller) -> CallGuard<'_> {
         self.depth.set(self.depth.get() + 1);
-        Below { entries: self, before: self.caller.replace(caller) }
+        CallGuard { entries: self, before: self.caller.replace(caller) }
     }
 }
 
 /// A call of the library, until this is dropped.
-pub struct Below<'a> {
+pub struct CallGuard<'a> {
     entries: &'a Entries,
     before: Caller,
 }
 
-impl Drop for Below<'_> {
+impl Drop for CallGuard<'_> {
     fn drop(&mut self) {
         self.entries.caller.set(self.before);
         self.entries.depth.set(self.entries.depth.get() - 1);
