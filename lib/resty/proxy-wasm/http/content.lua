@@ -1,5 +1,5 @@
--- A response that filters can wait in: another server is asked for it here, the filters are told of it piece by piece, and
--- what they let go is sent. header_filter and body_filter cannot wait.
+-- A response that filters can wait in: another server is asked for it here, the filters are told of it piece by piece,
+-- and what they let go is sent. header_filter and body_filter cannot wait.
 
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
@@ -153,8 +153,9 @@ function Answer:send(piece, is_last)
     end
 end
 
--- Sends what the server at `address` answers, after the filters. `may_skip(ctx, err)`: says of a filter that failed whether
--- the response goes on without it. `fails_open(ctx)`: whether it would. `refuse()`: answers in place of a response of which a filter failed.
+-- Sends what the server at `address` answers, after the filters. `may_skip(ctx, err)`: says of a filter that failed
+-- whether the response continues without it. `fails_open(ctx)`: whether it would. `refuse()`: answers in place of a
+-- response of which a filter failed.
 return function(contexts, address, may_skip, fails_open, refuse)
     local from, status, headers = origin.ask(origin.address(address))
     if not from then

@@ -1,5 +1,5 @@
--- Asks another server for the response to the running request, over a cosocket, and reads it piece by piece. A subrequest
--- would be in memory as a whole before Lua sees anything of it.
+-- Asks another server for the response to the running request, over a cosocket, and reads it piece by piece.
+-- A subrequest would be in memory as a whole before Lua sees anything of it.
 --
 -- The server is meant to be nginx's own, at a unix socket, say. So there is no TLS, and no connection is kept: what a
 -- response leaves behind is never taken for another one.
@@ -192,8 +192,8 @@ local function next_chunk(sock)
     return size
 end
 
--- Returns the next piece and whether it is known to be the last one; an empty last one when that shows only now; nil and
--- why there is none.
+-- Returns the next piece and whether it is known to be the last one; an empty last one when that shows only now;
+-- nil and why there is none.
 function Origin:read()
     local sock, left = self.sock, self.left
     if left == 0 then
@@ -248,7 +248,8 @@ function _M.address(text)
     return port and port > 0 and port < 65536 and { host, port } or nil
 end
 
--- Sends the running request as filters left it. Returns what reads the response, its status and its headers; nil and why not.
+-- Sends the running request as filters left it. Returns what reads the response, its status and its headers; nil and
+-- why not.
 function _M.ask(address)
     local sock, err = tcp()
     if not sock then

@@ -442,8 +442,8 @@ function _M.tell_response_piece(ctx, piece, is_last)
     return finish(ctx, r, rc, RESPONSE_BODY_STEP)
 end
 
--- Tells a filter of the headers of a response of which nothing was sent, and waits as long as it does. Returns what `finish`
--- does.
+-- Tells a filter of the headers of a response of which nothing was sent, and waits as long as it does. Returns what
+-- `finish` does.
 function _M.tell_waited_headers(ctx)
     local r = get_request()
     event.callback, event.calls_hold, event.waits = const.RPW_RESPONSE_HEADERS, 0, 1
@@ -468,9 +468,9 @@ function waited_piece:take()
     return true
 end
 
--- Tells a filter of a piece of a response's body, and waits at its end as long as the filter does. Returns the piece that
--- goes on, whether the body ends with it and whether the filter holds; or nil, and what `finish` returns: then what was
--- held is in `outcome`, unless the filter failed while it was waited for, which the fourth says.
+-- Tells a filter of a piece of a response's body, and waits at its end as long as the filter does. Returns the piece
+-- that continues, whether the body ends with it and whether the filter holds; or nil, and what `finish` returns: then
+-- what was held is in `outcome`, unless the filter failed while it was waited for, which the fourth says.
 function _M.tell_waited_piece(ctx, piece, is_last)
     local r = get_request()
     local taker = setmetatable({ piece = piece }, waited_piece)
