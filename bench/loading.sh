@@ -59,8 +59,6 @@ until [[ $(grep -c 'compiled in\|shared with another' "$dir/error.log") == 4 ]];
     sleep 0.2
 done
 grep -o 'wasm plugin "large": .*ms' "$dir/error.log"
-printf 'one plugin more of it, ms, least and median: %s\n' "$(get /vm)"
-[[ -z ${MODULE:-} ]] || printf 'one plugin more of %s, ms, least and median: %s\n' "$MODULE" "$(get "/vm?file=$MODULE")"
 printf '%-8s %12s %12s %12s %26s\n' pid "RSS KiB" "PSS KiB" "private KiB" "code: RSS, PSS KiB"
 read -ra workers <"/proc/$master/task/$master/children" || true
 for worker in "${workers[@]}"; do
@@ -74,3 +72,6 @@ for worker in "${workers[@]}"; do
         END { printf "%-8s %12d %12d %12d %15d, %9d\n", pid, rss, pss, private, code_rss, code_pss }
     ' "/proc/$worker/smaps_rollup" "/proc/$worker/smaps"
 done
+# Behind the memory: those plugins take some of it.
+printf 'one plugin more of it, ms, least and median: %s\n' "$(get /vm)"
+[[ -z ${MODULE:-} ]] || printf 'one plugin more of %s, ms, least and median: %s\n' "$MODULE" "$(get "/vm?file=$MODULE")"
