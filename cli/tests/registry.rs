@@ -378,5 +378,10 @@ fn bad_references_and_registries() {
         assert!(answer.err.contains(cause), "{args:?}: {}", answer.err);
     }
     let (_folder, text) = temporary("a.wasm", "text");
-    assert!(proxy_wasm(&["push", &text, "oci://localhost:1/a"]).ended(2).err.contains("no module"));
+    assert!(
+        proxy_wasm(&["push", &text, "oci://localhost:1/a"])
+            .ended(2)
+            .err
+            .contains("not a WebAssembly module")
+    );
 }
