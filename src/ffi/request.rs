@@ -230,34 +230,24 @@ impl Requests {
         request: RequestId,
         mut end: impl FnMut(&Rc<Context>, StreamRef),
     ) -> Option<Ended> {
-        let mut record = self.0.borrow_mut().by_request.remove(&request)?;
-        let mut end_all = |streams: &Streams| {
-            for (context, participation) in streams {
-                if let Participation::Stream(stream) | Participation::LeftOut(stream) =
-                    *participation
-                {
-                    end(context, stream);
-                }
+        // The record stays while the streams end: they read what filters wrote, and may write.
+        let mut streams = self.change(request, |record| std::mem::take(&mut record.streams))?;
+        for (context, participation) in &streams {
+            if let Participation::Stream(stream) | Participation::LeftOut(stream) = *participation {
+                end(context, stream);
             }
-        };
-        if record.path.is_none() && record.scheme.is_none() {
-            end_all(&record.streams);
-        } else {
-            // Streams that end may read what a filter wrote.
-            let streams = std::mem::take(&mut record.streams);
-            self.0.borrow_mut().by_request.insert(request, record);
-            end_all(&streams);
-            record = self.0.borrow_mut().by_request.remove(&request)?;
         }
+        // Plugin contexts that were replaced go with the last request that has them. Their VMs may look for requests.
+        streams.clear();
+        let mut records = self.0.borrow_mut();
+        let mut record = records.by_request.remove(&request)?;
         let ended = Ended {
             client_target: record.client_target.take(),
             is_short: record.grown < 0,
             closed: record.closed,
         };
-        // Those that were replaced go with the last request that has them.
-        record.streams.clear();
-        let mut records = self.0.borrow_mut();
         if records.spare.len() < SPARE {
+            record.streams = streams;
             record.holding.clear();
             record.grown = 0;
             record.closed = false;
