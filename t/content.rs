@@ -5,8 +5,8 @@ use super::support::{Nginx, Running, poll};
 use super::vendor_stream::{Client, Pieces};
 use std::io::Write as _;
 
-/// A chain of filters of these scripts, the first one nearest to the client, before a server; and one that filters call.
-fn chain(scripts: &[&str], options: &str) -> Running {
+/// A chain of filters of these scripts, the first one nearest to the client, and a server that they call.
+fn filters(scripts: &[&str], options: &str) -> String {
     let contexts: String = scripts
         .iter()
         .enumerate()
@@ -16,6 +16,21 @@ fn chain(scripts: &[&str], options: &str) -> Running {
             )
         })
         .collect();
+    format!(
+        r#"
+            init_by_lua_block {{
+                local wasm = require("resty.proxy-wasm")
+                assert(wasm.setup({{ upstreams = {{ service = "unix:" .. ngx.config.prefix() .. "service.sock" }} }}))
+                chain = wasm.new_chain({{ {contexts} }})
+            }}
+            server {{ listen unix:service.sock; location / {{ return 200 "of the service"; }} }}
+        "#
+    )
+}
+
+/// Such a chain before a server.
+fn chain(scripts: &[&str], options: &str) -> Running {
+    let filters = filters(scripts, options);
     Nginx::new()
         .guest("probe_0_2_100")
         .http(&format!(
@@ -23,12 +38,7 @@ fn chain(scripts: &[&str], options: &str) -> Running {
             lua_socket_log_errors off;
             client_max_body_size 8m;
             client_body_buffer_size 16k;
-            init_by_lua_block {{
-                local wasm = require("resty.proxy-wasm")
-                assert(wasm.setup({{ upstreams = {{ service = "unix:" .. ngx.config.prefix() .. "service.sock" }} }}))
-                chain = wasm.new_chain({{ {contexts} }})
-            }}
-            server {{ listen unix:service.sock; location / {{ return 200 "of the service"; }} }}
+            {filters}
             server {{
                 listen unix:origin.sock;
                 location / {{
@@ -276,28 +286,15 @@ fn a_response_that_ends_too_early_is_no_response() {
     assert_eq!(nginx.get("/nobody").status, 502);
 }
 
-/// A chain before a server that the test plays: what filters say of it, and what it sends.
+/// Such a chain before a server that the test plays.
 fn streamed(scripts: &[&str], options: &str, pieces: &Pieces) -> Running {
-    let contexts: String = scripts
-        .iter()
-        .enumerate()
-        .map(|(at, script)| {
-            format!(
-                "assert(wasm.on_configure(assert(wasm.load('f{at}', 'probe_0_2_100.wasm', {{ {options} }})), [==[{script}]==])),"
-            )
-        })
-        .collect();
+    let filters = filters(scripts, options);
     Nginx::new()
         .guest("probe_0_2_100")
         .http(&format!(
             r#"
             lua_socket_log_errors off;
-            init_by_lua_block {{
-                local wasm = require("resty.proxy-wasm")
-                assert(wasm.setup({{ upstreams = {{ service = "unix:" .. ngx.config.prefix() .. "service.sock" }} }}))
-                chain = wasm.new_chain({{ {contexts} }})
-            }}
-            server {{ listen unix:service.sock; location / {{ return 200 "of the service"; }} }}
+            {filters}
             "#
         ))
         .server(&format!(
