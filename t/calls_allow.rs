@@ -1,8 +1,6 @@
 //! What filters may call: the option and the setting `calls`, and how names become addresses.
 
-use super::support::{Nginx, Outcome, Probe, Server};
-use std::net::UdpSocket;
-use std::thread;
+use super::support::{Nginx, Outcome, Probe, Server, dns};
 
 /// A filter that tells what came of its call.
 fn probe(upstream: &str, options: &str) -> Probe {
@@ -23,27 +21,8 @@ fn server(ip: &str) -> Option<(Server, String)> {
     Some((server, port))
 }
 
-/// A DNS server that answers every question for an IPv4 address with this one.
-fn dns(address: [u8; 4]) -> String {
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
-    let at = socket.local_addr().expect("an address").to_string();
-    thread::spawn(move || {
-        let mut question = [0; 512];
-        while let Ok((length, from)) = socket.recv_from(&mut question) {
-            let mut answer = question[..length].to_vec();
-            // A response without an error, one question, one answer.
-            answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0]);
-            // The name of the question, A, IN, good for a second.
-            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-            answer.extend(address);
-            let _ = socket.send_to(&answer, from);
-        }
-    });
-    at
-}
-
 pub fn resolving(probe: Probe, address: [u8; 4]) -> Probe {
-    let at = dns(address);
+    let at = dns(Some(address));
     probe.nginx(|nginx| nginx.http(&format!("resolver {at} ipv6=off;")))
 }
 

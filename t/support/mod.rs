@@ -18,6 +18,7 @@
 pub mod clock;
 mod config;
 mod curl;
+mod dns;
 mod http;
 mod log;
 mod probe;
@@ -30,6 +31,7 @@ mod upstream;
 
 pub use config::{Nginx, guest, library, listen_http2, lua_paths, nginx_takes, preamble, version};
 pub use curl::{Answer, Curl};
+pub use dns::dns;
 pub use http::{Connection, Request, Response};
 pub use log::texts;
 pub use probe::{Outcome, Probe};
