@@ -1,4 +1,4 @@
-//! What goes on while a module is compiled: how far it is, and what memory it takes.
+//! Watches the compilation of a module: how far it is, and what memory it takes.
 //!
 //! Cranelift tells a profiler of each of its steps, on the thread that does it; it is made for measuring times. Ours counts functions
 //! that are compiled, and ends a compile that takes too much memory: it unwinds, as a panic does.
@@ -36,7 +36,7 @@ pub enum Stage {
     Queued,
     /// Its file is read.
     Reading,
-    /// Its code is looked for, or somebody else compiles it, or another module.
+    /// Its code is looked for, or another process compiles it, or another module is compiled.
     Waiting,
     /// Its functions are compiled.
     Compiling,

@@ -44,7 +44,7 @@ function Answer:answer_instead(local_response)
     return stream.stop(local_response)
 end
 
--- A filter failed. Returns when the response goes on without it.
+-- A filter failed. Returns when the response continues without it.
 function Answer:skip(index, err)
     if self.may_skip(self.contexts[index], err) then
         return
@@ -76,7 +76,7 @@ function Answer:tell_headers()
     end
 end
 
--- What goes on of a piece whose event failed, and of what the filter held.
+-- What is passed on of a piece whose event failed, and of what the filter held.
 local function rescued(piece, held, waited)
     local action = outcome.body_action
     if waited then
@@ -91,7 +91,7 @@ local function rescued(piece, held, waited)
     return piece
 end
 
--- Tells a filter of a piece. Returns what goes on, and whether the body ends with it.
+-- Tells a filter of a piece. Returns what is passed on, and whether the body ends with it.
 function Answer:tell(index, piece, is_last)
     local ctx, held = self.contexts[index], self.held
     local left, ends, what, waited = tell_waited_piece(ctx, piece, is_last)
