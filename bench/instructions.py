@@ -47,32 +47,29 @@ def functions(annotated, requests):
         print(f"    {count / requests:>10.0f}  {name[:150]}")
 
 
-def judge(budgets, figures, server):
-    """Compares figures, lines of `ROW ADDED WHOLE`, with their budgets, lines of `ROW ADDED`. A figure may be 3 % more than
-    its budget, and 1 % of the whole request, by which the two counts vary whose difference it is. The budgets are those of one
-    nginx, of which the line `nginx SERVER` names the version."""
+def judge(budgets, figures):
+    """Compares figures, lines of `ROW ADDED WHOLE`, with their budgets, lines of `ROW ADDED`. Of a row that was counted several
+    times the lowest figure counts. A figure may be 3 % more than its budget, and 1 % of the whole request, by which the two
+    counts vary whose difference it is.
+
+    Prints the rows that passed their budget, a line of `ROW WHY` each."""
 
     def read(path):
         rows = (line.split("#")[0].split() for line in open(path))
-        return {row[0]: row[1:] for row in rows if row}
+        return [row for row in rows if row]
 
-    budget = read(budgets)
-    of_server = " ".join(budget["nginx"])
-    if server != of_server:
-        print(f"not judged: the budgets are those of {of_server}, and this is {server}")
-        return
-    over = []
-    for row, (added, whole) in read(figures).items():
+    budget = {row[0]: row[1:] for row in read(budgets)}
+    lowest = {}
+    for row, added, whole in read(figures):
+        lowest[row] = min(lowest.get(row, (int(added), int(whole))), (int(added), int(whole)))
+    for row, (added, whole) in lowest.items():
         if row not in budget:
-            over.append(f"{row} has no budget")
+            print(f"{row} has no budget")
             continue
-        added, most = int(added), int(budget[row][0])
-        leeway = round(most * 0.03 + int(whole) * 0.01)
+        most = int(budget[row][0])
+        leeway = round(most * 0.03 + whole * 0.01)
         if added > most + leeway:
-            over.append(f"{row} takes {added} instructions; its budget is {most}, and {leeway} that counts vary by")
-    if over:
-        sys.exit("\n".join(over))
-    print("within the budgets")
+            print(f"{row} takes {added} instructions; its budget is {most}, and {leeway} that counts vary by")
 
 
 if __name__ == "__main__":

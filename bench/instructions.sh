@@ -22,13 +22,14 @@
 #
 #   --objects    shows the shared objects that take most of each row
 #   --functions  shows the functions that take most of each row
-#   --check      fails when a row passes its budget in bench/instructions.budget by more than it may vary.
-#                Each nginx has its own figures: with another one than that of the budgets nothing is judged. Without ROWs
-#                those that have a budget are counted
+#   --check      fails when a row passes its budget in bench/instructions.budget by more than it may vary, in each of four
+#                processes. Each nginx has its own figures: with another one than that of the budgets nothing is judged.
+#                Without ROWs those that have a budget are counted
 #
-# Environment: REQUESTS that are counted (500; of `each` eight times as many, for whole cycles of Lua's
-# collector), WARM_UP requests before (2000; LuaJIT compiles meanwhile), PORT (8089), RPW_NGINX (nginx), LIBRARY_DIR (where
-# the library is, such as that of a package; the built one). Needs a built library (./build.sh build), valgrind, python3, wat2wasm (Debian: valgrind, python3, wabt).
+# Environment: REQUESTS that are counted (500; of `each` eight times as many, for whole cycles of Lua's collector), WARM_UP
+# requests before (2000; LuaJIT compiles meanwhile), PORT (8089), RPW_NGINX (nginx), LIBRARY_DIR (where the library is, such
+# as that of a package; the built one). Needs a built library (./build.sh build), valgrind, python3, wat2wasm (Debian:
+# valgrind, python3, wabt).
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
@@ -43,12 +44,6 @@ for argument; do
     *) rows+=("$argument") ;;
     esac
 done
-if [[ -n $check ]] && ((${#rows[@]} == 0)); then
-    # Those that have a budget.
-    mapfile -t rows < <(awk '/^[a-z]/ && $1 != "nginx" { print $1 }' "$root/bench/instructions.budget")
-fi
-((${#rows[@]} > 0)) || rows=(lua once each script chain5 nothing calls100 headers20 shared metric body call grpc grpc100)
-
 declare -A bases=([calls100]=nothing [headers20]=nothing [shared]=nothing [metric]=nothing [body]=piece [call]=content [grpc]=content [grpc100]=content)
 declare -A counted=() counts=()
 tool() { python3 "$root/bench/instructions.py" "$@"; }
@@ -116,26 +111,60 @@ count() {
 
 prepare "$root/bench/instructions.conf" valgrind callgrind_control python3 wat2wasm
 trap stop_all EXIT
+
+server=$("$nginx" -v 2>&1 | sed 's/.*: //')
+of_budgets=$(sed -n 's/^nginx //p' "$root/bench/instructions.budget")
+if [[ -n $check && $server != "$of_budgets" ]]; then
+    echo "not judged: the budgets are those of $of_budgets, and this is $server"
+    check=
+fi
+if [[ -n $check ]] && ((${#rows[@]} == 0)); then
+    # Those that have a budget.
+    mapfile -t rows < <(awk '/^[a-z]/ && $1 != "nginx" { print $1 }' "$root/bench/instructions.budget")
+fi
+((${#rows[@]} > 0)) || rows=(lua once each script chain5 nothing calls100 headers20 shared metric body call grpc grpc100)
+
 for wat in "$root"/bench/filters/*.wat "$root/t/guests/wat/one_call.wat"; do
     wat2wasm -o "$dir/$(basename "$wat" .wat).wasm" "$wat"
 done
 start_upstream
 
-printf '%-10s %12s %12s\n' row "a request" added
-for row in "${rows[@]}"; do
-    base=${bases[$row]:-bare}
-    [[ -n ${counted[$base]:-} ]] || count "$base"
-    [[ -n ${counted[$row]:-} ]] || count "$row"
-    added=$((counted[$row] - counted[$base]))
-    printf '%-10s %12d %12d\n' "$row" "${counted[$row]}" "$added"
-    echo "$row $added ${counted[$row]}" >>"$dir/figures"
-    for what in "${shown[@]}"; do
-        callgrind_annotate --auto=no --show-percs=no --threshold=100 "$dir/callgrind.out" | tool "$what" "${counts[$row]}"
+# Counts rows, and their bases where these were not counted yet: measure ROW...
+measure() {
+    local row base added what
+    for row; do
+        base=${bases[$row]:-bare}
+        [[ -n ${counted[$base]:-} ]] || count "$base"
+        [[ -n ${counted[$row]:-} ]] || count "$row"
+        added=$((counted[$row] - counted[$base]))
+        printf '%-10s %12d %12d\n' "$row" "${counted[$row]}" "$added"
+        echo "$row $added ${counted[$row]}" >>"$dir/figures"
+        for what in "${shown[@]}"; do
+            callgrind_annotate --auto=no --show-percs=no --threshold=100 "$dir/callgrind.out" | tool "$what" "${counts[$row]}"
+        done
     done
-done
+}
+
+printf '%-10s %12s %12s\n' row "a request" added
+measure "${rows[@]}"
+judge() { tool judge "$root/bench/instructions.budget" "$dir/figures"; }
+if [[ -n $check ]]; then
+    over=$(judge)
+    # LuaJIT chooses by chance what it compiles. Some processes therefore take more instructions for each request than others
+    # do. A change that makes a row dearer does so in every process.
+    for ((again = 0; again < 3; again++)); do
+        [[ -n $over ]] || break
+        mapfile -t rows < <(cut -d ' ' -f 1 <<<"$over")
+        printf 'counted again: %s\n' "${rows[*]}"
+        counted=()
+        measure "${rows[@]}"
+        over=$(judge)
+    done
+fi
 if [[ -s $dir/error.log ]]; then
     die "nginx logged: $(head -3 "$dir/error.log")"
 fi
 if [[ -n $check ]]; then
-    tool judge "$root/bench/instructions.budget" "$dir/figures" "$("$nginx" -v 2>&1 | sed 's/.*: //')"
+    [[ -z $over ]] || die "$over"
+    echo "within the budgets"
 fi
