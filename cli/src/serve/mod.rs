@@ -89,6 +89,7 @@ pub struct ServeArgs {
 /// Serves until the process is ended.
 pub fn run(args: ServeArgs, json: bool) -> Result<Verdict, Fail> {
     let log = Log { json, verbose: args.verbose };
+    let looks = reload::looks(&args.filters);
     let specs = args.filters.specs()?;
     let calls = run::upstreams("--call", &args.call)?;
     let upstream = Upstream::new(&args)?;
@@ -123,7 +124,7 @@ pub fn run(args: ServeArgs, json: bool) -> Result<Verdict, Fail> {
     let site = Site { worker: worker.clone(), upstream, pattern, max_body: args.max_body, log };
     std::thread::spawn(move || connection::accept(&listener, &Arc::new(site)));
     if !args.no_reload {
-        std::thread::spawn(move || reload::watch(&args.filters, &loader, &worker));
+        std::thread::spawn(move || reload::watch(&args.filters, looks, &loader, &worker));
     }
     stage.run(&jobs)?;
     Ok(Verdict::Good)

@@ -1,4 +1,4 @@
-//! Looking at the files of filters, and loading them anew when they change.
+//! Looks at the files of filters, and loads the filters again when a file changes.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,11 +15,10 @@ use crate::run::filters::FilterArgs;
 const LOOK: Duration = Duration::from_millis(200);
 
 /// What tells one state of a file from another.
-type Looks = Vec<Option<(SystemTime, u64)>>;
+pub type Looks = Vec<Option<(SystemTime, u64)>>;
 
-/// Looks for ever.
-pub fn watch(args: &FilterArgs, loader: &Loader, worker: &Worker) {
-    let mut loaded = looks(args);
+/// Looks for ever. `loaded` are the looks of the files from before they were read: what changes after that is seen.
+pub fn watch(args: &FilterArgs, mut loaded: Looks, loader: &Loader, worker: &Worker) {
     loop {
         std::thread::sleep(LOOK);
         let now = looks(args);
@@ -52,7 +51,8 @@ fn prepare(
     Ok((specs, codes))
 }
 
-fn looks(args: &FilterArgs) -> Looks {
+/// How the files look now.
+pub fn looks(args: &FilterArgs) -> Looks {
     args.files()
         .map(|file| {
             let meta = std::fs::metadata(Path::new(file)).ok()?;
@@ -69,5 +69,42 @@ impl FilterArgs {
         let texts = self.config.iter().chain(&self.vm_config);
         let named = texts.filter_map(|text| text.strip_prefix('@').filter(|f| !f.starts_with('@')));
         filters.chain(named)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::play::loader::CacheArgs;
+    use crate::serve::worker;
+
+    #[derive(Parser)]
+    struct Words {
+        #[command(flatten)]
+        filters: FilterArgs,
+        #[command(flatten)]
+        cache: CacheArgs,
+    }
+
+    #[test]
+    fn a_change_while_the_command_starts_is_seen() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("filter.wasm");
+        std::fs::write(&file, "as it was read").expect("a file");
+        let words = Words::parse_from(["", file.to_str().expect("a text"), "--no-cache"]);
+        let read = looks(&words.filters);
+        std::fs::write(&file, "as it is when the watch begins").expect("a file");
+        let loader = Loader::new(&words.cache).expect("a loader");
+        let (worker, jobs) = worker::channel();
+        std::thread::spawn(move || watch(&words.filters, read, &loader, &worker));
+        match jobs.recv_timeout(Duration::from_secs(60)) {
+            Ok(Job::NotReplaced(cause)) => {
+                assert!(cause.contains("not a WebAssembly module"), "{cause}")
+            }
+            Ok(_) => panic!("what is no module was loaded"),
+            Err(error) => panic!("the change was not seen: {error}"),
+        }
     }
 }
