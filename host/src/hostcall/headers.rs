@@ -2,9 +2,7 @@
 
 use wasmtime::Caller;
 
-use super::memory::{
-    Answer, Short, Stop, give, give_bytes, give_copy, give_current, slice, split, write_u32,
-};
+use super::memory::{Answer, Short, Stop, give, give_bytes, give_copy, slice, split, write_u32};
 use super::{attribute, trailers};
 use crate::abi::{Attribute, MapType, Status, Version};
 use crate::codec::header_map;
@@ -67,19 +65,13 @@ pub fn proxy_get_header_map_value(
     let (memory, state) = split(caller)?;
     to.check(memory)?;
     let key = slice(memory, key, key_size)?;
-    // Taken, for the headers are the state's as well.
-    let mut copy = std::mem::take(&mut state.handovers.current().value);
-    let found = value(state, map, key).map(|value| {
-        Short::pack(value).ok_or_else(|| {
-            copy.clear();
-            copy.extend_from_slice(value);
-        })
-    });
-    state.handovers.current().value = copy;
-    match found {
-        Some(Ok(short)) => return Err(Stop::RoomForShort(short, to)),
-        Some(Err(())) => return give_current(state, to, None),
-        None => {}
+    if let Some(found) = value(state, map, key) {
+        return match Short::pack(found) {
+            Some(short) => Err(Stop::RoomForShort(short, to)),
+            None => give_copy(state, to, |state, out| {
+                out.extend_from_slice(value(state, map, key).unwrap_or_default());
+            }),
+        };
     }
     match trailers::one(state, map, key) {
         Some(value) => give_bytes(caller, to, value),
