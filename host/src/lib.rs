@@ -14,7 +14,7 @@
 //! - [`folder`]: a folder as a [`vm::CodeStore`], for embedders that have a file system.
 //! - `sim` (a Cargo feature): a simulated host, for tests, fuzz targets, benchmarks and tools.
 //!
-//! Nothing here opens a socket or starts a thread, but for compiling (`vm/engine.rs`), and nothing but [`folder`] opens a file.
+//! Nothing here opens a socket or starts a thread, but for compiling (`vm/load/engine.rs`), and nothing but [`folder`] opens a file.
 
 //! # A complete request
 //!

@@ -5,6 +5,7 @@ mod body;
 #[allow(unsafe_code, reason = "a guest's memory is kept by its address")]
 mod cached_memory;
 mod calls;
+mod contexts;
 pub mod deadline;
 mod grpc;
 mod handover;
@@ -18,13 +19,14 @@ mod stream;
 
 pub use body::{Body, Course, Output};
 pub use calls::{CallOf, CallResult, Calls, Dispatched, Dropped, ForeignCall, Requested, Token};
+pub use contexts::Contexts;
 pub use deadline::Deadline;
 pub use grpc::{GrpcCalls, GrpcKind};
 pub use handover::{Handovers, Return};
 pub use limiter::Limiter;
 pub use properties::Properties;
 pub use root::{Listener, Root};
-pub use state::{Call, Contexts, PluginInfo, State, StdioLines};
+pub use state::{Call, PluginInfo, State, StdioLines};
 pub use stream::Stream;
 
 /// Id of a context inside its VM: roots and streams share one counter that starts at 1.

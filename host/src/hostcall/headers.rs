@@ -67,7 +67,7 @@ pub fn proxy_get_header_map_value(
     let key = slice(memory, key, key_size)?;
     if let Some(found) = value(state, map, key) {
         return match Short::pack(found) {
-            Some(short) => Err(Stop::RoomForShort(short, to)),
+            Some(short) => Err(Stop::ShortNeedsAllocation(short, to)),
             None => give_copy(state, to, |state, out| {
                 out.extend_from_slice(value(state, map, key).unwrap_or_default());
             }),

@@ -11,10 +11,10 @@ pub enum Stop {
     Status(Status),
     /// The guest's own allocator trapped: so does the call.
     Trap(wasmtime::Error),
-    /// It does as soon as there is room for the current one of [`State::handovers`].
-    Room,
-    /// The same of a short value.
-    RoomForShort(Short, Return),
+    /// The guest's allocator has to run first. Then the current one of [`State::handovers`] is handed over.
+    NeedsAllocation,
+    /// The same for a short value.
+    ShortNeedsAllocation(Short, Return),
 }
 
 impl From<Status> for Stop {
@@ -33,8 +33,8 @@ pub fn status(caller: &mut Caller<'_, State>, answer: Answer) -> wasmtime::Resul
         Ok(()) => Ok(Status::Ok as i32),
         Err(Stop::Status(status)) => Ok(status as i32),
         Err(Stop::Trap(error)) => Err(error),
-        Err(Stop::Room) => give_in_new_room(caller),
-        Err(Stop::RoomForShort(value, to)) => {
+        Err(Stop::NeedsAllocation) => give_in_new_room(caller),
+        Err(Stop::ShortNeedsAllocation(value, to)) => {
             let current = caller.data_mut().handovers.current();
             current.value.clear();
             value.unpack(&mut current.value);
@@ -53,8 +53,8 @@ pub fn status_or_value(
 ) -> wasmtime::Result<(i64, i64, i64, i64, i64)> {
     let alone = |number| Ok((number, 0, 0, 0, 0));
     let value = match answer {
-        Err(Stop::RoomForShort(value, _)) => value,
-        Err(Stop::Room) => match pack_current(caller) {
+        Err(Stop::ShortNeedsAllocation(value, _)) => value,
+        Err(Stop::NeedsAllocation) => match pack_current(caller) {
             Some(value) => value,
             None => return alone(wait_for_room(caller)?),
         },
@@ -91,7 +91,7 @@ pub const BY_HOST: i64 = 1 << 33;
 pub const WORDS: usize = 4;
 
 /// A value of 1 to 32 bytes as numbers: its first bytes and its last ones, which overlap unless it is as long as they are.
-/// `vm/room.rs` writes them.
+/// `vm/shim/give.rs` writes them.
 #[derive(Clone, Copy)]
 pub struct Short {
     size: usize,
@@ -157,7 +157,9 @@ fn give_in_new_room(caller: &mut Caller<'_, State>) -> wasmtime::Result<i32> {
         Ok(()) => Ok(Status::Ok as i32),
         Err(Stop::Status(status)) => Ok(status as i32),
         Err(Stop::Trap(error)) => Err(error),
-        Err(Stop::Room | Stop::RoomForShort(..)) => Ok(Status::InternalFailure as i32),
+        Err(Stop::NeedsAllocation | Stop::ShortNeedsAllocation(..)) => {
+            Ok(Status::InternalFailure as i32)
+        }
     }
 }
 
@@ -268,7 +270,7 @@ pub fn give_copy(
 pub fn give_current(state: &mut State, to: Return, number: Option<(u32, u32)>) -> Answer {
     let current = state.handovers.current();
     (current.to, current.number) = (to, number);
-    Err(Stop::Room)
+    Err(Stop::NeedsAllocation)
 }
 
 /// What is kept of a value's buffer for the next value.

@@ -57,7 +57,7 @@ pub const FINISH: (&str, &str) = ("host", "finish");
 /// The same of [`memory::too_many`].
 pub const TOO_MANY: (&str, &str) = ("host", "too_many");
 
-/// Module that the front of a guest imports the beginnings of host functions from. Each has its parameters two by two, the
+/// Module that the shim of a guest imports the beginnings of host functions from. Each has its parameters two by two, the
 /// first of them in the lower half. Passed one by one, some would spill to the stack and stall on partial stores.
 pub const BEGIN: &str = "begin";
 
@@ -78,7 +78,7 @@ macro_rules! link {
             Ok(())
         }
 
-        /// Links what the front of a guest imports, the beginnings of those of `functions`, and what ends them.
+        /// Links what the shim of a guest imports, the beginnings of those of `functions`, and what ends them.
         pub fn add_beginnings_to_linker<'a>(
             linker: &mut Linker<State>,
             functions: impl Iterator<Item = &'a HostFunction>,

@@ -6,7 +6,7 @@
 
 use wasmtime::AsContextMut;
 
-use super::engine::engine;
+use super::load::engine::engine;
 pub use crate::guest::deadline::{TICK_MS, TimeLimits};
 use crate::guest::{Deadline, State, deadline};
 

@@ -2,7 +2,7 @@
 
 use wasmtime::{FuncType, Instance, Store, TypedFunc, WasmParams, WasmResults};
 
-use super::profile::Profile;
+use super::analysis::profile::Profile;
 use crate::abi::{ALLOCATORS, Callback};
 use crate::error::{Error, printable};
 use crate::guest::State;

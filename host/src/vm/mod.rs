@@ -1,37 +1,27 @@
 //! VMs: compiling modules, starting instances, and calling guests.
 
+mod analysis;
 mod backoff;
-mod baseline;
 #[allow(unsafe_code, reason = "the chunk of an event is lent to the guest's context")]
 mod bodies;
 mod bodiless;
-mod cache;
-mod call_graph;
 mod calls;
-mod code;
-mod code_store;
-mod compiling;
+
 pub mod deadline;
-mod engine;
-mod entry;
+mod enter;
 mod exports;
-mod front;
 mod grpc;
 mod lifecycle;
-mod linked;
-mod linker;
-mod magic;
+mod load;
 mod module;
 mod plugin;
-mod process_limits;
-mod profile;
-pub mod proposals;
 mod queues;
 mod redis;
-mod room;
 mod run;
 mod sequences;
 mod share;
+mod shim;
+mod slot;
 mod start;
 mod stopwatch;
 mod waiting;
@@ -41,12 +31,13 @@ use std::sync::Arc;
 
 use wasmtime::Store;
 
-pub use baseline::{BASELINES, Baseline, EntryState, KeepError, Kept, examine};
-pub use cache::{Cache, Images, Loaded, Origin, Sources};
-pub use code::Code;
-pub use code_store::{CodeStore, StoreError, Turn};
-pub use compiling::{Progress, Stage};
+pub use analysis::proposals;
 pub use deadline::TimeLimits;
+pub use load::baseline::{BASELINES, Baseline, EntryState, KeepError, Kept, examine};
+pub use load::cache::{Cache, Images, Loaded, Origin, Sources};
+pub use load::code::Code;
+pub use load::code_store::{CodeStore, StoreError, Turn};
+pub use load::compiling::{Progress, Stage};
 pub use module::{Module, Options, host_functions};
 pub use plugin::{Context, Plugin, StreamRef};
 pub use queues::Queues;

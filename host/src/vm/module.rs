@@ -6,12 +6,13 @@ use std::sync::Arc;
 use wasmtime::{ExternType, FuncType, Store};
 
 use super::deadline::TimeLimits;
-use super::engine::engine;
 use super::exports::{Exports, allocator};
-use super::linked::Linked;
+use super::load::engine::engine;
+use super::load::{linker, process_limits};
 use super::sequences::Sequences;
+use super::shim::linked::Linked;
 use super::start::StartCode;
-use super::{Code, Vm, linker, process_limits};
+use super::{Code, Vm};
 use crate::abi::{Callback, Version};
 use crate::callout::Rules;
 use crate::error::{Error, one_line};
@@ -208,16 +209,15 @@ impl Module {
             presence.code(&self.code.digest, self.memory_limit, now);
         }
         let began = host.monotonic_clock();
-        let beside = usize::from(self.linked.has_front());
+        let beside = usize::from(self.linked.has_shim());
         let mut store = store(&self.info, host, Limiter::new(self.memory_limit, beside, own))?;
         let start = StartCode { limit_ms: self.info.time_limits.of(Callback::Start) };
-        let (instance, front) = start.instantiate(&self.linked, &mut store)?;
+        let (instance, shim) = start.instantiate(&self.linked, &mut store)?;
         let exports = Exports::find(&instance, &mut store, &self.code.profile)?;
         let allocate = allocator(&instance, &mut store)?;
         let memory = instance.get_memory(&mut store, "memory");
-        if let (Some(front), Some(memory), Some(allocate)) = (front, memory, &allocate) {
-            front
-                .set_guest(&mut store, memory, *allocate.func())
+        if let (Some(shim), Some(memory), Some(allocate)) = (shim, memory, &allocate) {
+            shim.set_guest(&mut store, memory, *allocate.func())
                 .map_err(|e| Error::Module(one_line(&e)))?;
         }
         let state = store.data_mut();

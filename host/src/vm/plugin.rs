@@ -5,6 +5,7 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use super::backoff::Backoff;
+use super::slot::Slot;
 use super::{CallRef, Module, Vm, Work};
 use crate::abi::LogLevel;
 use crate::error::Error;
@@ -32,46 +33,6 @@ pub struct Plugin {
     pub(super) dropped: RefCell<Vec<CallRef>>,
     /// When all contexts must have ended, in a process that ends.
     ends_by: Cell<Option<u64>>,
-}
-
-#[derive(Default)]
-struct Slot {
-    vm: Option<Vm>,
-    /// The process that made the VM.
-    process: u64,
-    /// Counts the VMs that this plugin has had: contexts of another number are gone.
-    serial: u64,
-    /// Why the last VM that ended did.
-    cause: String,
-    /// Failed starts since the last VM that started.
-    backoff: Backoff,
-}
-
-impl Slot {
-    /// What a stream of a VM is told that has ended.
-    fn lost(&self) -> Error {
-        Error::Lost(self.cause.clone())
-    }
-
-    /// Takes a VM out that has ended, with its memory above all.
-    fn take_dead(&mut self) -> Option<Vm> {
-        self.cause = match self.vm.as_ref()?.dead()? {
-            Error::Lost(cause) => cause.clone(),
-            error => error.to_string(),
-        };
-        self.vm.take()
-    }
-
-    /// Makes room for a VM of that process. Returns the one of another process that was there.
-    fn renew(&mut self, process: u64) -> Option<Vm> {
-        let before = self.vm.take();
-        if before.is_some() {
-            self.cause = "it belonged to another process".into();
-        }
-        self.process = process;
-        self.serial += 1;
-        before
-    }
 }
 
 /// A plugin context that its owner holds: a configuration, made a root context in each VM that it is used in.
@@ -259,14 +220,7 @@ impl Plugin {
         slot: &mut Slot,
         f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        let serial = slot.serial;
-        let result = {
-            let Some(vm) = slot.vm.as_mut() else { return Err(slot.lost()) };
-            let guard = KillOnPanic(vm);
-            let result = f(guard.0, serial);
-            let finished = guard.0.delete_finished();
-            result.and_then(|value| finished.map(|()| value))
-        };
+        let result = slot.enter(f);
         self.bury(slot);
         result
     }
@@ -353,19 +307,6 @@ impl Plugin {
         if let Some(news) = news {
             let line = format!("wasm plugin \"{}\": {news}", self.name());
             self.host.log(None, level, line.as_bytes());
-        }
-    }
-}
-
-/// A host fault inside a guest call leaves the guest's state half changed: nothing more is called on it.
-struct KillOnPanic<'a>(&'a mut Vm);
-
-impl Drop for KillOnPanic<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.kill(Error::Lost(
-                "the host panicked inside a call; this is a bug of the host".into(),
-            ));
         }
     }
 }

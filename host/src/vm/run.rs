@@ -1,14 +1,11 @@
 //! Calling a guest for an event of a stream.
 
-use wasmtime::{AsContextMut, Store, Trap};
-
+use super::Vm;
 use super::exports::{Exports, OnHeaders};
-use super::sequences::Sequences;
-use super::{Vm, deadline, stopwatch};
-use crate::abi::{Callback, LogLevel};
-use crate::error::{Error, frames, one_line};
+use crate::abi::Callback;
+use crate::error::Error;
 use crate::event::{Action, Event};
-use crate::guest::{ContextId, Output, State, Stream};
+use crate::guest::{ContextId, Output, Stream};
 use crate::ports::RequestSummary;
 use crate::snapshot::HeaderMap;
 use crate::store::Count;
@@ -336,98 +333,6 @@ impl Vm {
         }
     }
 
-    /// Calls into the guest. After a trap, an exit or a host fault the VM is dead.
-    pub(super) fn call<R>(
-        &mut self,
-        callback: Callback,
-        context: ContextId,
-        f: impl FnOnce(&mut Store<State>, &Exports) -> wasmtime::Result<R>,
-    ) -> Result<R, Error> {
-        self.call_sequence(callback, context, |store, exports, _| f(store, exports))
-    }
-
-    /// The same for a function that may call several callbacks, of which the first is given. `state().call.callback` is
-    /// the last one.
-    pub(super) fn call_sequence<R>(
-        &mut self,
-        first: Callback,
-        context: ContextId,
-        f: impl FnOnce(&mut Store<State>, &Exports, &Sequences) -> wasmtime::Result<R>,
-    ) -> Result<R, Error> {
-        if let Some(error) = &self.dead {
-            return Err(error.lost());
-        }
-        begin_callback(&mut self.store, first, context);
-        let result = f(&mut self.store, &self.exports, &self.sequences);
-        let state = self.store.data_mut();
-        end_callback(state);
-        match result {
-            Ok(value) => {
-                if !state.call.resumed.is_empty() {
-                    self.wake_resumed(context);
-                }
-                Ok(value)
-            }
-            Err(error) => Err(self.die(&error)),
-        }
-    }
-
-    /// Ends the VM: its waiting streams wake up to learn of it.
-    #[cold]
-    fn die(&mut self, error: &wasmtime::Error) -> Error {
-        let callback = self.state().call.callback;
-        let own = &self.state().own;
-        own.count(Count::Traps);
-        if let Some(Trap::Interrupt) = error.downcast_ref() {
-            own.count(Count::TimeLimits);
-        }
-        let limit = self.state().plugin.time_limits.of(callback);
-        let error = Error::Trap { callback, cause: cause(error, limit) };
-        self.kill(error.clone());
-        error
-    }
-
-    /// Marks the VM dead for a cause from outside, such as a panic of the host.
-    pub fn kill(&mut self, error: Error) {
-        let state = self.store.data_mut();
-        // The last words are heard, however much was said before.
-        state.call.logged.set(0);
-        for (level, line) in [
-            (LogLevel::Info, std::mem::take(&mut state.stdio.stdout)),
-            (LogLevel::Error, std::mem::take(&mut state.stdio.stderr)),
-        ] {
-            // A panic message without a newline is the most useful line of all.
-            if !line.is_empty() {
-                state.log(level, &line);
-            }
-        }
-        for stream in state.contexts.streams.values_mut() {
-            stream.request_body.release();
-            stream.response_body.release();
-            for waker in stream.wakers.drain(..) {
-                state.host.wake(waker);
-            }
-        }
-        self.dead = Some(error);
-    }
-
-    /// Wakes the streams whose pause the guest ended in this call, except the one that was called on: its
-    /// caller learns of it by the outcome.
-    fn wake_resumed(&mut self, called: ContextId) {
-        let state = self.store.data_mut();
-        let mut resumed = std::mem::take(&mut state.call.resumed);
-        for id in resumed.drain(..).filter(|id| *id != called) {
-            let Some(stream) = state.contexts.streams.get_mut(&id) else { continue };
-            if !stream.is_held_by_calls() && std::mem::take(&mut stream.paused) {
-                for waker in stream.wakers.drain(..) {
-                    state.host.wake(waker);
-                }
-            }
-            stream.resume = false;
-        }
-        state.call.resumed = resumed;
-    }
-
     /// Settles a request callback's action, and holds the stream when that is the result, or when it was held before
     /// and `keeps` says that only the guest's word can end that.
     pub(super) fn hold(
@@ -480,38 +385,6 @@ const CONTINUE_AND_END_STREAM: u32 = 2;
 /// The first of their answers for headers that wait without the body.
 const STOP_ALL_ITERATION_AND_BUFFER: u32 = 3;
 
-/// A callback begins.
-#[inline]
-pub(super) fn begin_callback(
-    mut store: impl AsContextMut<Data = State>,
-    callback: Callback,
-    context: ContextId,
-) {
-    let mut store = store.as_context_mut();
-    let state = store.data_mut();
-    let call = &mut state.call;
-    call.callback = callback;
-    call.context = context;
-    call.effective = context;
-    call.logged.set(0);
-    call.asked.set(false);
-    stopwatch::start(state);
-    let limit = state.plugin.time_limits.of(callback);
-    deadline::set(store, limit);
-}
-
-/// The callback that runs has ended.
-#[inline]
-pub(super) fn end_callback(state: &mut State) {
-    stopwatch::stop(state);
-    state.own.callback(state.call.callback);
-    if state.contexts.loads_request_headers
-        && let Some(stream) = state.contexts.streams.get_mut(&state.call.context)
-    {
-        stream.request_headers_loaded = false;
-    }
-}
-
 /// See [`Vm::settle`].
 fn settle(s: &mut Stream, action: Action) -> Action {
     let resumed = std::mem::take(&mut s.resume);
@@ -533,15 +406,4 @@ pub(super) fn action(number: u32) -> Action {
 
 pub(super) fn gone() -> Error {
     Error::Lost("the stream has ended".into())
-}
-
-/// A guest error as one line, with a word for what a guest did on purpose and for a passed limit.
-pub(super) fn cause(error: &wasmtime::Error, limit_ms: u32) -> String {
-    if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
-        return format!("the filter ended itself with exit code {} (proc_exit)", exit.0);
-    }
-    if let Some(Trap::Interrupt) = error.downcast_ref() {
-        return format!("time limit of {limit_ms} ms passed{}", frames(error));
-    }
-    one_line(error)
 }

@@ -23,10 +23,10 @@ use wasm_encoder::{
 };
 use wasmtime::{Caller, Extern, Instance, Linker, Store, TypedFunc};
 
-use super::compiling::Means;
-use super::engine::{compile, engine};
+use super::enter::{begin_callback, end_callback};
 use super::exports::{Exports, OnHeaders, typed};
-use super::run::{begin_callback, end_callback};
+use super::load::compiling::Means;
+use super::load::engine::{compile, engine};
 use crate::abi::Callback;
 use crate::error::{Error, HIDDEN_MODULE, one_line};
 use crate::guest::State;

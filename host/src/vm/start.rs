@@ -3,10 +3,10 @@
 use wasmtime::{Instance, Store};
 
 use super::deadline;
+use super::enter::cause;
 use super::exports::typed;
-use super::front::Front;
-use super::linked::Linked;
-use super::run::cause;
+use super::shim::allocator_shim::AllocatorShim;
+use super::shim::linked::Linked;
 use crate::error::Error;
 use crate::guest::State;
 
@@ -22,7 +22,7 @@ impl StartCode {
         self,
         linked: &Linked,
         store: &mut Store<State>,
-    ) -> Result<(Instance, Option<Front>), Error> {
+    ) -> Result<(Instance, Option<AllocatorShim>), Error> {
         deadline::set(&mut *store, self.limit_ms);
         linked.instantiate(store).map_err(|e| self.error("instantiation", &e))
     }

@@ -58,7 +58,9 @@ impl From<Stop> for Fail {
     fn from(stop: Stop) -> Self {
         match stop {
             // The memory helpers fail in one way only: an address outside the memory.
-            Stop::Status(_) | Stop::Room | Stop::RoomForShort(..) => Self::Errno(Errno::Fault),
+            Stop::Status(_) | Stop::NeedsAllocation | Stop::ShortNeedsAllocation(..) => {
+                Self::Errno(Errno::Fault)
+            }
             Stop::Trap(error) => Self::Trap(error),
         }
     }

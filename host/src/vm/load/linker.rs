@@ -7,12 +7,12 @@ use once_cell::sync::OnceCell;
 use wasmtime::{ExternType, FuncType, ImportType, Linker, Store, Val, ValType};
 
 use super::engine::engine;
-use super::exports::signature;
 use crate::abi::Status;
 use crate::error::{Error, one_line, printable, shown};
 use crate::guest::State;
 use crate::hostcall::link::link_any;
 use crate::store::Count;
+use crate::vm::exports::signature;
 use crate::{hostcall, limits, wasi};
 
 /// WASI's ENOSYS.

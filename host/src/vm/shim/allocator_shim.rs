@@ -1,8 +1,6 @@
 //! WebAssembly in front of the host functions that hand over a value, for which the guest makes room.
 //!
-//! A host function that calls the guest's allocator goes back into WebAssembly from outside, which takes longer than most of
-//! them do otherwise. From WebAssembly it is a call like any other. So a guest is linked with functions of a module of our
-//! own, each of which is no more than
+//! Each of its functions is no more than
 //!
 //! ```text
 //! (func (export "proxy_get_property") (param i32 i32 i32 i32) (result i32)
@@ -13,8 +11,7 @@
 //!     the status)
 //! ```
 //!
-//! with the host's parts from `hostcall`, and `give` from the module [`room`]. Modules that run before their allocator is
-//! known (a start section) and those that have none do without.
+//! with the host's parts from `hostcall`, and `give` from the module [`give`]. The [folder](super) has the whole way.
 
 use once_cell::sync::OnceCell;
 use wasm_encoder::{
@@ -26,35 +23,35 @@ use wasmtime::{
     Store,
 };
 
-use super::compiling::Means;
-use super::engine::{compile, engine};
-use super::room;
+use super::give;
 use crate::abi::{HOST_FUNCTIONS, HostFunction};
 use crate::error::{Error, one_line};
 use crate::guest::State;
 use crate::hostcall;
 use crate::hostcall::memory::{WANTS_ROOM, WORDS};
+use crate::vm::load::compiling::Means;
+use crate::vm::load::engine::{compile, engine};
 
 /// Name of the table that holds the function that gives the guest a value.
 const GIVE: &str = "give";
 
-/// The front of one guest.
-pub struct Front {
+/// The shim of one guest.
+pub struct AllocatorShim {
     instance: Instance,
     parts: &'static Parts,
 }
 
-/// What fronts are made of.
+/// What shims are made of.
 pub struct Parts {
-    front: InstancePre<State>,
-    room: Module,
+    shim: InstancePre<State>,
+    give: Module,
     linker: Linker<State>,
 }
 
-impl Front {
+impl AllocatorShim {
     /// One that knows no guest yet.
     pub fn new(parts: &'static Parts, store: &mut Store<State>) -> wasmtime::Result<Self> {
-        Ok(Self { instance: parts.front.instantiate(store)?, parts })
+        Ok(Self { instance: parts.shim.instantiate(store)?, parts })
     }
 
     /// The function that stands in front of a host function.
@@ -69,16 +66,16 @@ impl Front {
         memory: Memory,
         allocator: Func,
     ) -> wasmtime::Result<()> {
-        let Parts { room, linker, .. } = self.parts;
-        let give = room::give(room, linker, store, memory, allocator)?;
+        let Parts { give, linker, .. } = self.parts;
+        let give = give::give(give, linker, store, memory, allocator)?;
         match self.instance.get_table(&mut *store, GIVE) {
             Some(table) => table.set(store, 0, Ref::Func(Some(give))),
-            None => Err(wasmtime::Error::msg("a front without a table")),
+            None => Err(wasmtime::Error::msg("a shim without a table")),
         }
     }
 }
 
-/// Whether an import is a function that a front has.
+/// Whether an import is a function that a shim has.
 pub fn has(import: &ImportType<'_>) -> bool {
     let ExternType::Func(wanted) = import.ty() else { return false };
     import.module() == "env"
@@ -102,10 +99,10 @@ pub fn parts() -> Result<&'static Parts, Error> {
     PARTS.get_or_try_init(|| {
         let module = compile(&binary(), &Means::default())?;
         let mut linker = Linker::new(engine()?);
-        let front = hostcall::add_beginnings_to_linker(&mut linker, functions())
+        let shim = hostcall::add_beginnings_to_linker(&mut linker, functions())
             .and_then(|()| linker.instantiate_pre(&module))
             .map_err(|e| Error::Import(one_line(&e)))?;
-        Ok(Parts { front, room: room::module()?, linker })
+        Ok(Parts { shim, give: give::module()?, linker })
     })
 }
 
@@ -117,7 +114,7 @@ fn binary() -> Vec<u8> {
     let mut names = NameMap::new();
 
     // Type 0 is that of what gives, type 1 that of all beginnings.
-    types.ty().function(room::GIVE, [ValType::I32]);
+    types.ty().function(give::GIVE, [ValType::I32]);
     types.ty().function([ValType::I64; hostcall::PAIRS], [ValType::I64; 1 + WORDS]);
     let count = functions().count() as u32;
     for (n, function) in (0..).zip(functions()) {
@@ -192,15 +189,15 @@ mod tests {
 
     #[test]
     fn it_has_the_functions_that_hand_over_values() {
-        let front = &parts().expect("modules").front;
+        let shim = &parts().expect("modules").shim;
         for function in functions() {
             assert!(function.params.len() <= 2 * hostcall::PAIRS, "{}", function.name);
             assert!(function.params.iter().all(|(_, ty)| *ty == "u32"), "{}", function.name);
             assert!(return_at(function).0 < return_at(function).1, "{}", function.name);
         }
         for name in ["proxy_get_shared_data", "proxy_get_property", "proxy_get_header_map_value"] {
-            assert!(front.module().get_export(name).is_some(), "{name}");
+            assert!(shim.module().get_export(name).is_some(), "{name}");
         }
-        assert!(front.module().get_export("proxy_set_shared_data").is_none());
+        assert!(shim.module().get_export("proxy_set_shared_data").is_none());
     }
 }

@@ -7,8 +7,9 @@ use wasmparser::{Chunk, Parser, Payload};
 use wasmtime::{Config, Engine, WasmBacktraceDetails};
 
 use super::compiling::{Means, TooMuchMemory, Watch};
-use super::{magic, process_limits, proposals};
+use super::{magic, process_limits};
 use crate::error::{Error, is_out_of_memory, one_line};
+use crate::vm::analysis::proposals;
 
 /// The engine; workers inherit it by fork, with all code that was compiled before.
 pub fn engine() -> Result<&'static Engine, Error> {

@@ -6,10 +6,10 @@ use sha2::{Digest as _, Sha256};
 use wasmtime::{Config, Engine};
 
 use super::code_store::{CodeStore, StoreError};
-use super::profile::Profile;
 use super::{engine, entry};
 use crate::codec::hex;
 use crate::error::{Error, one_line};
+use crate::vm::analysis::profile::Profile;
 
 /// A set of what processors can do, under the name that compilers have for it.
 #[derive(Debug)]

@@ -6,9 +6,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::compiling::Means;
 use super::engine::{compile, engine};
-use super::profile::Profile;
 use crate::abi::{Marker, VERSION_MARKER, Version};
 use crate::error::{Error, one_line, shown};
+use crate::vm::analysis::profile::Profile;
 
 /// SHA-256.
 pub type Digest = [u8; 32];
@@ -17,13 +17,13 @@ pub type Digest = [u8; 32];
 pub struct Code {
     /// SHA-256 of the module.
     pub digest: Digest,
-    pub(super) module: wasmtime::Module,
-    pub(super) profile: Profile,
-    pub(super) version: Version,
+    pub(in crate::vm) module: wasmtime::Module,
+    pub(in crate::vm) profile: Profile,
+    pub(in crate::vm) version: Version,
     /// It says that it is made for a vendor's superset of the ABI.
-    pub(super) vendor: bool,
+    pub(in crate::vm) vendor: bool,
     /// What users should know of the module.
-    pub(super) warnings: Vec<String>,
+    pub(in crate::vm) warnings: Vec<String>,
 }
 
 impl Code {
@@ -33,14 +33,18 @@ impl Code {
     }
 
     /// The same by these means, of a module with that digest.
-    pub(super) fn compile_by(bytes: &[u8], digest: Digest, means: &Means) -> Result<Self, Error> {
+    pub(in crate::vm) fn compile_by(
+        bytes: &[u8],
+        digest: Digest,
+        means: &Means,
+    ) -> Result<Self, Error> {
         let module = compile(bytes, means)?;
         let profile = Profile::of(bytes);
         Self::of(module, profile, digest)
     }
 
     /// The code as bytes, from which [`Code::restore`] makes it again.
-    pub(super) fn artifact(&self) -> Result<Vec<u8>, Error> {
+    pub(in crate::vm) fn artifact(&self) -> Result<Vec<u8>, Error> {
         self.module.serialize().map_err(|e| Error::Module(one_line(&e)))
     }
 
@@ -49,7 +53,7 @@ impl Code {
     /// # Safety
     /// The artifact and the profile come from [`Code::artifact`] and the same code, unchanged: what they hold is run.
     #[allow(unsafe_code, reason = "machine code is taken from bytes; the caller vouches for them")]
-    pub(super) unsafe fn restore(
+    pub(in crate::vm) unsafe fn restore(
         artifact: &[u8],
         profile: Profile,
         digest: Digest,
@@ -65,7 +69,11 @@ impl Code {
     /// # Safety
     /// As for [`Code::restore`], and nothing can change the file any more, or cut it.
     #[allow(unsafe_code, reason = "machine code is taken from a file; the caller vouches for it")]
-    pub(super) unsafe fn map(file: File, profile: Profile, digest: Digest) -> Result<Self, Error> {
+    pub(in crate::vm) unsafe fn map(
+        file: File,
+        profile: Profile,
+        digest: Digest,
+    ) -> Result<Self, Error> {
         // SAFETY: as promised by the caller.
         let module = unsafe { wasmtime::Module::deserialize_open_file(engine()?, file) };
         Self::of(module.map_err(|e| Error::Module(one_line(&e)))?, profile, digest)

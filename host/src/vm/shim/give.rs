@@ -1,4 +1,4 @@
-//! WebAssembly behind the fronts of host functions, which has the guest make room for a value and hands over a short one.
+//! WebAssembly behind the functions of a shim: calls the guest's allocator, and writes a short value.
 //!
 //! To enter the host a second time for each value takes longer than to look most of them up. So a short value comes out of
 //! the first call as a few numbers, see [`hostcall::memory`], and is written from here, where the guest's memory is at hand:
@@ -19,12 +19,12 @@ use wasm_encoder::{
 };
 use wasmtime::{Extern, Func, Instance, Linker, Memory, Module, Store};
 
-use super::compiling::Means;
-use super::engine::compile;
 use crate::abi::Status;
 use crate::error::{Error, HIDDEN_MODULE};
 use crate::guest::State;
 use crate::hostcall::memory::{BY_HOST, WORDS};
+use crate::vm::load::compiling::Means;
+use crate::vm::load::engine::compile;
 use crate::{hostcall, limits};
 
 /// Its parameters.

@@ -12,8 +12,8 @@ use std::hash::{Hash as _, Hasher};
 use sha2::{Digest as _, Sha256};
 use wasmtime::Engine;
 
-use super::profile::Profile;
 use crate::codec::hex;
+use crate::vm::analysis::profile::Profile;
 
 /// Its last byte is the number of this format, and of the profile's meaning.
 const MAGIC: [u8; 8] = *b"rpwcode\x04";

@@ -17,9 +17,9 @@ use super::code_store::{CodeStore, StoreError, Turn};
 use super::compiling::{Means, Progress, Stage};
 use super::engine::engine;
 use super::entry;
-use super::front;
-use super::profile::Profile;
 use crate::error::Error;
+use crate::vm::analysis::profile::Profile;
+use crate::vm::shim::allocator_shim;
 
 /// All code that lives in this process. Memory holds what some plugin still uses and nothing else.
 #[derive(Default)]
@@ -94,7 +94,7 @@ impl Cache {
     pub fn load(&self, bytes: &[u8], sources: Sources<'_>) -> Result<Loaded, Error> {
         if sources.threads.is_some() {
             // What the first plugin of a process needs besides, so that its start compiles nothing.
-            let _ = front::parts();
+            let _ = allocator_shim::parts();
         }
         if let Some(progress) = sources.progress {
             progress.enter(Stage::Waiting);
