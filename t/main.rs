@@ -87,6 +87,7 @@ mod property_tls;
 mod queue;
 mod rate_limit;
 mod redis;
+mod redis_failures;
 mod redis_rate_limit;
 mod redis_tls;
 mod reload;

@@ -1,6 +1,6 @@
 //! Redis calls against Debian's redis-server.
 
-use super::support::redis::{Redis, answering, query};
+use super::support::redis::{Redis, query};
 use super::support::{Outcome, Probe, Running, poll};
 
 /// What each script ends with: the request goes on when its call is answered.
@@ -29,7 +29,7 @@ pub fn prepare(probe: Probe) -> Probe {
     probe.nginx(|nginx| nginx.http("lua_socket_log_errors off;"))
 }
 
-fn run(upstream: &str, commands: &[&[&str]]) -> Outcome {
+pub fn run(upstream: &str, commands: &[&[&str]]) -> Outcome {
     prepare(Probe::new(&script(upstream, commands))).run()
 }
 
@@ -241,83 +241,6 @@ pub fn last(nginx: &Running, op: &str) -> String {
     line.unwrap_or_else(|| panic!("no {op}: {lines:#?}")).into()
 }
 
-#[test]
-fn a_server_that_is_gone_fails_calls_and_comes_back() {
-    let mut redis = Redis::start(&[]);
-    let nginx = serving(&format!("{} '' '' 5000", redis.upstream()), &[&["INCR", "a"]]);
-    nginx.expect_log("Redis call to 127.0.0.1");
-    assert_eq!(nginx.get("/").status, 200);
-    assert_eq!(last(&nginx, "get_buffer"), "_bytes 9 0 max -> 0 :1\\x0d\\x0a");
-    redis.kill();
-    // The connection that is lost may still be taken for one.
-    let refused = poll(|| {
-        assert_eq!(nginx.get("/").status, 200);
-        let status = last(&nginx, "get_status");
-        (status == " -> 0 11 connect").then_some(())
-    });
-    assert!(refused.is_some(), "{}", last(&nginx, "get_status"));
-    assert!(last(&nginx, "args").ends_with("status=1 size=0"), "{}", last(&nginx, "args"));
-    assert_eq!(last(&nginx, "get_buffer"), "_bytes 9 0 max -> 1");
-    redis.restart();
-    assert_eq!(nginx.get("/").status, 200);
-    assert_eq!(last(&nginx, "get_buffer"), "_bytes 9 0 max -> 0 :1\\x0d\\x0a");
-}
-
-#[test]
-fn a_call_under_way_fails_when_the_server_dies() {
-    let mut redis = Redis::start(&[]);
-    let nginx = serving(&format!("{} '' '' 30000", redis.upstream()), &[&["BLPOP", "list", "0"]]);
-    nginx.expect_log("Redis call to 127.0.0.1");
-    let mut client = nginx.connect();
-    client.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
-    let blocked =
-        poll(|| redis.ask(&["INFO", "clients"]).contains("blocked_clients:1").then_some(()));
-    assert!(blocked.is_some(), "the call never came");
-    redis.kill();
-    assert_eq!(client.response().status, 200);
-    assert_eq!(last(&nginx, "get_status"), " -> 0 11 closed");
-}
-
-#[test]
-fn a_deadline_fails_its_call_and_the_next_one_gets_a_new_connection() {
-    let redis = Redis::start(&[]);
-    let upstream = format!("{} '' '' 300", redis.upstream());
-    let nginx = serving(&upstream, &[&["BLPOP", "list", "0"]]);
-    nginx.expect_log("Redis call to 127.0.0.1");
-    assert_eq!(nginx.get("/").status, 200);
-    assert_eq!(last(&nginx, "get_status"), " -> 0 11 timeout");
-    redis.ask(&["RPUSH", "list", "late", "next"]);
-    // The first connection was closed with its call, so that nobody takes "late" in its name any more.
-    assert_eq!(nginx.get("/").status, 200);
-    assert_eq!(last(&nginx, "get_status"), " -> 0 0 ''");
-}
-
-/// What a filter begins with needs no server yet, and each new connection says again who asks for what.
-#[test]
-fn a_server_that_comes_later() {
-    let mut redis = Redis::start(&["--requirepass", "secret"]);
-    redis.kill();
-    let upstream = format!("{}?db=3 '' secret 5000", redis.upstream());
-    let nginx = serving(&upstream, &[&["CLIENT", "INFO"]]);
-    nginx.expect_log("Redis call to 127.0.0.1");
-    assert_eq!(nginx.get("/").status, 200);
-    assert_eq!(last(&nginx, "get_status"), " -> 0 11 connect");
-    let lines = nginx.guest_log("probe");
-    let init = lines.iter().find(|line| line.starts_with("configure redis_init"));
-    assert!(init.is_some_and(|line| line.ends_with(" -> 0")), "{lines:#?}");
-    for _ in 0..2 {
-        redis.restart();
-        // The connection that is lost may still be taken for one.
-        let answered = poll(|| {
-            assert_eq!(nginx.get("/").status, 200);
-            (last(&nginx, "get_status") == " -> 0 0 ''").then_some(())
-        });
-        assert!(answered.is_some(), "{}", last(&nginx, "get_status"));
-        let info = last(&nginx, "get_buffer");
-        assert!(info.contains(" db=3 ") && info.contains(" user=default "), "{info}");
-    }
-}
-
 /// Each plugin context is who its own `redis_init` says.
 #[test]
 fn contexts_ask_as_what_they_began_with() {
@@ -359,48 +282,6 @@ fn a_unix_socket() {
     let redis = Redis::start(&[]);
     let run = run(&format!("{} '' '' 5000", redis.socket()), &[&["PING"]]);
     assert_eq!(answers(&run)[1], "get_buffer_bytes 9 0 max -> 0 +PONG\\x0d\\x0a");
-}
-
-#[test]
-fn words_of_the_server_are_passed_on() {
-    for said in
-        ["-LOADING Redis is loading the dataset in memory\r\n", "-MOVED 3999 127.0.0.1:6381\r\n"]
-    {
-        let port = answering(said.as_bytes(), false);
-        let run = run(&format!("127.0.0.1:{port} '' '' 5000"), &[&["GET", "a"]]);
-        assert_eq!(answers(&run)[0], format!("args -> token=1 status=0 size={}", said.len()));
-        let said = said.trim_end();
-        assert_eq!(answers(&run)[1], format!("get_buffer_bytes 9 0 max -> 0 {said}\\x0d\\x0a"));
-    }
-}
-
-#[test]
-fn servers_that_lie() {
-    for (said, closes, status) in [
-        (&b"$99999999999\r\n"[..], false, "too large"),
-        (b"*99999999\r\n", false, "too large"),
-        (b"HTTP/1.1 200 OK\r\n\r\n", false, "protocol"),
-        (b"$5\r\nhell", true, "closed"),
-        (b"", true, "closed"),
-        (b"$3\r\nabcd\r\n", false, "protocol"),
-        (b"$5\r\nhell", false, "timeout"),
-    ] {
-        let port = answering(said, closes);
-        let timeout = if status == "timeout" { 300 } else { 30_000 };
-        let nginx = serving(&format!("127.0.0.1:{port} '' '' {timeout}"), &[&["GET", "a"]]);
-        nginx.expect_log("Redis call to 127.0.0.1");
-        assert_eq!(nginx.get("/").status, 200);
-        assert_eq!(
-            last(&nginx, "get_status"),
-            format!(" -> 0 11 {status}"),
-            "{}",
-            said.escape_ascii()
-        );
-    }
-    // An answer to nothing ends the connection, and the call that it came before was answered.
-    let port = answering(b"+OK\r\n+MORE\r\n", false);
-    let found = run(&format!("127.0.0.1:{port} '' '' 5000"), &[&["GET", "a"]]);
-    assert_eq!(answers(&found)[1], "get_buffer_bytes 9 0 max -> 0 +OK\\x0d\\x0a");
 }
 
 /// Of ten requests with a hundred calls each, behind one that waits: the connection takes the next ones without waiting.

@@ -49,10 +49,17 @@ impl Redis {
         let _ = self.child.wait();
     }
 
-    /// Starts it again, at the same port and without what it had.
+    /// Starts it again, at the same port, with the data that it was told to save and no other.
     pub fn restart(&mut self) {
+        self.restart_with(&[]);
+    }
+
+    /// The same with more arguments.
+    pub fn restart_with(&mut self, arguments: &[&str]) {
         self.kill();
-        self.child = spawn(self.dir.path(), self.port, &self.arguments);
+        let more = arguments.iter().map(ToString::to_string);
+        let arguments: Vec<String> = self.arguments.iter().cloned().chain(more).collect();
+        self.child = spawn(self.dir.path(), self.port, &arguments);
     }
 }
 
