@@ -179,10 +179,9 @@ run_tests() {
     if (($# > 0)); then
         cargo test --release "$@"
     else
-        cargo test --release
-        cargo test --release -p proxy-wasm-host -p nginx-variables
-        cargo test --release -p proxy-wasm
-        cargo test --release -p rpw-bindgen
+        # In one command: cargo chooses the features of crates for all that it builds at once, and builds a crate again when
+        # the next command wants others.
+        cargo test --release --workspace
     fi
 }
 
@@ -191,7 +190,7 @@ under_valgrind() {
     setup_nginx
     command_from valgrind valgrind
     # One nginx after the other: under valgrind each takes a core for itself.
-    RPW_VALGRIND=1 cargo test --release --test nginx -- --test-threads=1 "${1:-smoke::}"
+    RPW_VALGRIND=1 cargo test --release --workspace --test nginx -- --test-threads=1 "${1:-smoke::}"
 }
 
 fuzz() {
