@@ -225,7 +225,7 @@ fuzz() {
     done
 }
 
-# Prints the packages that tests would have built anew, because they turn features on that the product does not have.
+# Prints the packages that tests would have built again, because they turn features on that the product does not have.
 built_twice() {
     local tree=(cargo tree --prefix none -f '{p} {f}')
     # The two crates of this repository have the feature of the simulated host in tests only.

@@ -14,7 +14,7 @@
 #define RPW_ABI 4
 
 /**
- * Go on.
+ * Continue.
  */
 #define RPW_CONTINUE 0
 
@@ -197,7 +197,7 @@
 #define RPW_TAKES_REQUEST_BODY 1
 
 /**
- * `rpw_context_traits`: a request goes on without this filter where it fails.
+ * `rpw_context_traits`: a request continues without this filter where it fails.
  */
 #define RPW_FAILS_OPEN 2
 
@@ -248,7 +248,7 @@
 
 /**
  * `rpw_work_next`: jobs have had their share of the time. Sleep for `wait_ms`, by a timer of nginx that counts from now, and
- * ask again; 0 for whoever asked without running callbacks, to leave that to the one who does.
+ * ask again; 0 for a caller that runs no callbacks: the one that does looks itself.
  */
 #define RPW_WORK_REST 8
 
@@ -289,7 +289,7 @@
 #define RPW_CALL_DONE 2
 
 /**
- * `rpw_call_advance`: nobody waits for this call any more.
+ * `rpw_call_advance`: nothing waits for this call any more.
  */
 #define RPW_CALL_GONE 3
 
@@ -594,7 +594,7 @@ typedef struct rpw_options_t {
      */
     uint64_t body_limit;
     /**
-     * 1 when a request goes on without this filter where it fails, 0 when it must not.
+     * 1 when a request continues without this filter where it fails, 0 when it must not.
      */
     int32_t fail_open;
     /**
@@ -868,7 +868,7 @@ typedef struct rpw_outcome_t {
     size_t effects_length;
     /**
      * One of `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_HOLD`, `RPW_BODY_PASS`. With `RPW_ERROR` of a response body
-     * what goes on when the response does: `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_LOST`.
+     * what is passed on when the response does: `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_LOST`.
      */
     int32_t body_action;
     /**
@@ -884,11 +884,11 @@ typedef struct rpw_outcome_t {
      */
     int32_t rewrites_body;
     /**
-     * Of the response's body: 1 when it ends with what goes on of this chunk.
+     * Of the response's body: 1 when it ends with what is passed on of this chunk.
      */
     int32_t ends;
     /**
-     * Of the response's body: 1 when some of it is held, whatever goes on of this chunk.
+     * Of the response's body: 1 when some of it is held, whatever is passed on of this chunk.
      */
     int32_t still_holds;
     /**
@@ -1080,7 +1080,7 @@ int32_t rpw_compile_memory(uint64_t bytes);
  * `eof`: 1 when nothing more will be received. At first nothing is received.
  * # Returns
  * `RPW_CALL_RECEIVE`, `RPW_CALL_DONE` (then `rpw_call_end`), both with what must be sent first in `*io`, good until the
- * next call of this function for that id; `RPW_CALL_GONE` when nobody waits for the call any more; `RPW_ERROR`.
+ * next call of this function for that id; `RPW_CALL_GONE` when nothing waits for the call any more; `RPW_ERROR`.
  * # Safety
  * `data` has the given length; the others are valid.
  */
@@ -1108,7 +1108,7 @@ int32_t rpw_call_permits(uint32_t id,
                          struct rpw_error_t *error);
 
 /**
- * Begins a call anew on another connection: the one that it was sent on had been closed meanwhile.
+ * Begins a call again on another connection: the one that it was sent on had been closed meanwhile.
  *
  * # Returns
  * `RPW_CONTINUE`.
@@ -1454,7 +1454,7 @@ int32_t rpw_loading_state(const struct rpw_loading_t *loading,
                           struct rpw_error_t *error);
 
 /**
- * Gives up waiting. A module that nobody waits for is not begun; one that is begun is finished, and kept where a
+ * Gives up waiting. A module that nothing waits for is not begun; one that is begun is finished, and kept where a
  * `cache_dir` is set.
  *
  * # Safety

@@ -144,7 +144,7 @@ fn a_request_that_is_held_reaches_nothing_behind() {
     redis.kill();
     let mut client =
         Client::send(&nginx, "POST /v1/chat HTTP/1.0\r\nHost: a\r\nContent-Length: 3\r\n\r\nhi?");
-    // What the filter does without Redis is its business: this one goes on.
+    // What the filter does without Redis is its business: this one continues.
     let (_, mut upstream) = pieces.accept_request("HTTP/1.0 200 OK\r\n\r\n");
     prompt(&mut upstream);
     upstream.write_all(b"text:a").expect("written");

@@ -357,7 +357,7 @@ fn a_guest_that_traps_in_its_configuration() {
         let expected =
             format!("nil failed to run proxy_on_configure: proxy_on_{callback} failed: {TRAP}");
         assert!(lines[0].starts_with(&expected), "{text}");
-        // The VM is made anew, and contexts of before come back in it.
+        // The VM is made again, and contexts of before come back in it.
         assert_eq!(lines[1..], ["cdata", "true"], "{text}");
     }
 }

@@ -259,7 +259,7 @@ const UNKNOWN: &[(&str, &str)] = &[
 
 const NO_STATUS: &str = "a local response is refused: its status is not one from 200 to 999";
 
-/// What is nobody's to call in a stream that nothing has happened to.
+/// What cannot be called in a stream that nothing has happened to.
 const UNTIMELY: &[(&str, &str)] = &[
     ("done", "1"),
     ("continue_stream 0", "0"),

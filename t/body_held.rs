@@ -381,7 +381,7 @@ fn a_request_body_is_read_and_replaced_in_the_answer_to_a_call() {
 #[test]
 fn a_large_body_in_a_file_is_changed_in_the_answer_to_a_call() {
     let large = "x".repeat(2_500_000);
-    // Held as a whole; and only its last piece, behind others that went on as they are, or changed.
+    // Held as a whole; and only its last piece, behind others that continued as they are, or changed.
     for (first, ops, sent) in [
         ("", "set_buffer_bytes 0 0 max new", "new".to_string()),
         ("", "set_buffer_bytes 0 0 0 new", "new".to_string() + &large),

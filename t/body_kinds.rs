@@ -332,6 +332,6 @@ fn where_nginx_does_not_read_bodies_without_a_length_over_http2() {
     assert_eq!(Curl::http2(&nginx).get("/").status, 200);
     assert_eq!(Curl::http2(&nginx).upload("input").get("/").status, 200);
     nginx.expect_log("this nginx reads no body over HTTP/2 without a content-length");
-    // Whether there is a body, nobody can tell.
+    // Whether there is a body is not known.
     assert_eq!(Curl::http2(&nginx).arguments(&["-X", "POST"]).get("/").status, 503);
 }

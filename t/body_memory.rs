@@ -51,7 +51,7 @@ fn a_large_request_body_passes_through() {
     });
     for script in [
         "request_body@eos: args",
-        // Written anew, to a file.
+        // Written again, to a file.
         "request_body@eos: set_buffer_bytes 0 max 0 more",
     ] {
         let nginx = nginx(script, &upstream);

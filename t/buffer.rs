@@ -3,7 +3,7 @@
 use super::ops::{Ops, check, check_with, expect, script};
 use super::support::{Outcome, Probe};
 
-/// Runs ops in on_request_body of a request with a body; the answer shows the request as it went on.
+/// Runs ops in on_request_body of a request with a body; the answer shows the request as it continued.
 fn on_request_body(body: &str, ops: Ops<'_>) -> Outcome {
     let run =
         Probe::new(&script("request_body", ops)).request("POST", |request| request.body(body));

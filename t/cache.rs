@@ -137,7 +137,7 @@ fn what_a_new_configuration_does_not_set_is_not_set() {
     assert_eq!(told(&nginx), [COMPILED, TAKEN, COMPILED]);
 }
 
-/// `setup` refuses this folder with this cause, and nginx goes on without it.
+/// `setup` refuses this folder with this cause, and nginx continues without it.
 fn refused(dir: &Path, shown: &Path, cause: &str) {
     let nginx = cached(dir).start();
     let expected = format!("failed to set cache_dir: {} {cause}", shown.display());

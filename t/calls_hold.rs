@@ -176,7 +176,7 @@ fn the_wait_ends_with_pause_timeout() {
             ["on_http_request_headers: failed to run proxy_on_http_request_headers: \
               the filter's calls were not answered within 100 ms"]
         );
-        // The caller chose to go on.
+        // The caller chose to continue.
         assert_eq!(answer(&run), (REACHED.0, REACHED.1.into()), "{returned:?}");
         assert!(run.nginx.logged("upstream.sock dropped: its stream ended"));
     }

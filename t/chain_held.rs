@@ -1,4 +1,4 @@
-//! Filters of a chain that pause on the request's headers, and see its body before they let them go on.
+//! Filters of a chain that pause on the request's headers, and see its body before they let them continue.
 
 use super::chain::{NONE, chain, order};
 use super::support::{Curl, Nginx, Running};

@@ -35,7 +35,7 @@ fn content_types_are_sent_as_written() {
     }
 }
 
-/// The directive `charset` names the charset of types that have none, whoever wrote them.
+/// The directive `charset` names the charset of types that have none, also where a filter wrote them.
 #[test]
 fn the_charset_directive_comes_on_top() {
     let write = |value: &str| {

@@ -124,7 +124,7 @@ fn missing() {
     assert!(log.contains(&expected), "{log}");
 }
 
-/// A gateway that goes on without the module and tells nobody why.
+/// A gateway that continues without the module and does not say why.
 fn swallowed(nginx: Nginx) -> String {
     let nginx = nginx
         .http("lua_package_path 'lua/?.lua;;';\nlua_package_cpath 'native/?.so';\n")

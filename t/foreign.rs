@@ -285,7 +285,7 @@ fn wrong_arguments_are_raised() {
             .server("location / { content_by_lua_block { ngx.print(said) } }")
             .start();
         assert_eq!(nginx.get("/").text(), cause);
-        // A reload registers them anew.
+        // A reload registers them again.
         nginx.reload();
         assert_eq!(nginx.get("/").text(), cause);
     }

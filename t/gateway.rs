@@ -90,7 +90,7 @@ fn headers_and_bodies_as_the_filters_ask_for_them() {
         let nginx = gateway(phase, "info");
         let got = |version: &str, body: &str| (200, Some(version.to_string()), body.to_string());
         assert_eq!(post(&nginx), got("1", "1:hello-1=1"), "{phase}");
-        // Only the filter that asks is given bodies, and a request without one goes on without.
+        // Only the filter that asks is given bodies, and a request without one continues without.
         let calls = nginx.guest_log("headers").join("\n");
         assert!(!calls.contains("_body"), "{calls}");
         assert_eq!(nginx.get("/").text(), "1:-1=1", "{phase}");

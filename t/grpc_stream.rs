@@ -23,7 +23,7 @@ pub fn streaming(peer: &Peer, method: &str, metadata: &str, lines: &str) -> Outc
     Outcome { nginx, response }
 }
 
-/// What the guest logged in callbacks of gRPC but the last two lines, which let the request go on.
+/// What the guest logged in callbacks of gRPC but the last two lines, which let the request continue.
 pub fn told(run: &Outcome) -> Vec<String> {
     let lines = run.lines().into_iter().filter(|line| line.starts_with("grpc"));
     let mut lines: Vec<String> = lines.collect();

@@ -47,7 +47,7 @@ fn call(path: &str, timeout: u32) -> String {
     format!("http_call unix:@PREFIX@upstream.sock ':path={path}' '' '' {timeout}")
 }
 
-/// A request whose filter waits for a call, and lets it go on when the call is over.
+/// A request whose filter waits for a call, and lets it continue when the call is over.
 fn waiting(path: &str, timeout: u32) -> Outcome {
     let call = call(path, timeout);
     probe(&format!(
@@ -245,7 +245,7 @@ fn calls_run_in_parallel_and_each_answer_finds_its_stream() {
         let answer = connection.read_to_end();
         assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", answer.escape_ascii());
     }
-    // The first answer of each lets its request go on; the others come in time or are dropped.
+    // The first answer of each lets its request continue; the others come in time or are dropped.
     let lines = wait_for(&nginx, "http_call_response", 60);
     let answered = lines.iter().filter(|line| line.starts_with("continue_stream")).count();
     assert!(answered >= 20, "{answered}");

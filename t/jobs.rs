@@ -15,7 +15,7 @@ const DEAR_TICKS: &str = r#"(module
         (local.set 1 (i32.const 6000000))
         (loop $more (br_if $more (local.tee 1 (i32.sub (local.get 1) (i32.const 1)))))))"#;
 
-/// A kind of job: plugins by name, module and configuration, and the callback in which it goes on.
+/// A kind of job: plugins by name, module and configuration, and the callback in which it continues.
 pub struct Kind {
     pub plugins: &'static [(&'static str, &'static str, &'static str)],
     pub callback: &'static str,
@@ -148,7 +148,7 @@ pub fn count(nginx: &Running, plugin: &str, callback: &str) -> u64 {
     line.and_then(|line| line.rsplit_once(' ')?.1.parse().ok()).unwrap_or(0)
 }
 
-/// Requests are answered while all of these go on, each of them.
+/// Requests are answered while all of these continue, each of them.
 pub fn answers_meanwhile(nginx: &Running, kinds: &[&Kind]) {
     for kind in kinds {
         for (plugin, ..) in kind.plugins {

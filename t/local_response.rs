@@ -300,7 +300,7 @@ fn for_every_kind_of_request() {
         assert_eq!((old.status, old.text().as_str()), (403, "no entry\n"), "{path}");
         assert_eq!(old.header("connection"), Some("close"), "{path}");
 
-        // A body that nobody read is thrown away, and the connection goes on.
+        // A body that was not read is thrown away, and the connection stays open.
         let mut connection = nginx.connect();
         for request in [
             nginx.request("GET", path),

@@ -81,7 +81,7 @@ pub fn contexts(options: &str, contexts: &[(&str, &str, &str)]) -> String {
 pub const PHASES: [&str; 3] = ["/rewrite", "/access", "/content"];
 
 /// A server whose locations tell a filter of the request's headers in the phase of their name, and of the response. An
-/// answer has the header `x-went-on` with the phase in which the request went on.
+/// answer has the header `x-went-on` with the phase in which the request continued.
 pub fn phases(options: &str, script: &str) -> Running {
     let location = |phase: &str, content: &str| {
         format!(

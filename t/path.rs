@@ -490,7 +490,7 @@ fn an_upstream_gets_the_bytes_that_a_filter_wrote() {
     for (path, line) in [
         ("/writes", "GET /written%2Fpath?q=%zz HTTP/1.0"),
         ("/with-variable/", "GET /written%2Fpath?q=%zz HTTP/1.0"),
-        // nginx leaves its own URI part out, and encodes the path anew.
+        // nginx leaves its own URI part out, and encodes the path again.
         ("/with-uri/", "GET /written/path?q=%zz HTTP/1.0"),
     ] {
         assert_eq!(super::ops::echoed(&nginx.get(path).text()).0, line, "{path}");

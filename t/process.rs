@@ -79,7 +79,7 @@ fn each_process_makes_its_own_vm() {
         assert_eq!(seed.len(), 32, "{lines:?}");
         seeds.push(seed);
         assert_eq!(lines[1], "configure clock -> 0 ok");
-        // The ids of a new VM: nothing of the master's goes on counting.
+        // The ids of a new VM: nothing of the master's continues counting.
         let streams = (2..).map(|id| format!("request_headers ids -> id={id} root=1"));
         let expected: Vec<String> = streams.take(lines.len() - 2).collect();
         assert_eq!(lines[2..], expected);

@@ -3,7 +3,7 @@
 use super::support::redis::{Redis, query};
 use super::support::{Outcome, Probe, Running, poll};
 
-/// What each script ends with: the request goes on when its call is answered.
+/// What each script ends with: the request continues when its call is answered.
 const END: &str = "
     redis_call_response: args
     redis_call_response: get_buffer_bytes 9 0 max

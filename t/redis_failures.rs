@@ -50,7 +50,7 @@ fn a_deadline_fails_its_call_and_the_next_one_gets_a_new_connection() {
     assert_eq!(nginx.get("/").status, 200);
     assert_eq!(last(&nginx, "get_status"), " -> 0 11 timeout");
     redis.ask(&["RPUSH", "list", "late", "next"]);
-    // The first connection was closed with its call, so that nobody takes "late" in its name any more.
+    // The first connection was closed with its call, so nothing takes "late" for it.
     assert_eq!(nginx.get("/").status, 200);
     assert_eq!(last(&nginx, "get_status"), " -> 0 0 ''");
 }

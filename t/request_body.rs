@@ -36,7 +36,7 @@ fn without_body() -> Received {
     Received { length: None, coding: None, body: String::new() }
 }
 
-/// Runs ops in on_request_body and returns what went on to the upstream.
+/// Runs ops in on_request_body and returns what was passed on to the upstream.
 fn upstream_receives(body: &str, ops: Ops<'_>) -> Received {
     let run =
         Probe::new(&script("request_body", ops)).request("POST", |request| request.body(body));

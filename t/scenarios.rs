@@ -256,7 +256,7 @@ fn play(played: &Value, log: &[Value]) {
     assert!(same, "lines of the log: {said:#?}\nand not {expected:#?}");
 }
 
-/// Lets the clock go on to the end of a step, with the calls that are made meanwhile.
+/// Lets the clock continue to the end of a step, with the calls that are made meanwhile.
 fn pass(clock: &Clock, service: &Service, before: usize, calls: &[&Value], step: &Value) {
     let go_to = |time: &Value| clock.go_to(number(time), || service.due(), || service.settle());
     for (index, call) in calls.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! The course of a stream: going on, waiting, ending.
+//! The course of a stream: continuing, waiting, ending.
 
 use super::ops::{PHASES, contexts, echoed, expect, of, phases, script, wait_for};
 use super::support::{Connection, Nginx, Probe, Running};

@@ -1,4 +1,4 @@
-//! Host functions that find nothing to work on: what they answer, and that the guest goes on.
+//! Host functions that find nothing to work on: what they answer, and that the guest continues.
 
 use super::ops::{Ops, check, check_with};
 use super::support::Probe;

@@ -66,7 +66,7 @@ const SOCKET: &str = "https://unix:@PREFIX@";
 fn a_trusted_certificate_of_setup_counts_for_calls() {
     let setup = r#"assert(wasm.setup({ trusted_certificate = "CONF/ca.pem" }))"#;
     let (_, bodies) = calling(setup, &format!("{SOCKET}tls.sock"), "/", 2);
-    // The second call goes on the same connection.
+    // The second call is sent on the same connection.
     assert_eq!(bodies, ["auth.test auth.test  1", "auth.test auth.test  2"]);
     let (run, bodies) = calling(setup, &format!("{SOCKET}tls.sock"), "/large", 1);
     assert_eq!(bodies, ["x".repeat(80)]);

@@ -4,7 +4,7 @@ use super::support::tls::{self_signed, signed_by, with_files};
 use super::support::{Nginx, Outcome, Probe, Server};
 use tempfile::TempDir;
 
-/// A filter that lets its request go on when its call is over, with what came of the call as log lines.
+/// A filter that lets its request continue when its call is over, with what came of the call as log lines.
 fn probe(call: &str) -> Probe {
     Probe::new(&format!(
         "request_headers: {call}
@@ -55,7 +55,7 @@ fn every_kind_of_address_is_called() {
     }
 }
 
-/// A server with a certificate of a CA that nginx trusts, and one with a certificate that nobody signed.
+/// A server with a certificate of a CA that nginx trusts, and one with a certificate that no CA signed.
 fn with_tls(nginx: Nginx, dir: &TempDir) -> Nginx {
     let dir = dir.path();
     self_signed(dir, "ca", "/CN=The tests' CA");

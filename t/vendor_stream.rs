@@ -180,7 +180,7 @@ fn a_filter_ends_the_response_before_the_upstream_does() {
     connection.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n");
     let mut upstream = pieces.accept();
     upstream.write_all(b"event one").expect("written");
-    // The response is whole although the upstream goes on.
+    // The response is whole although the upstream continues.
     let response = connection.response();
     assert!(response.text().starts_with("the answer"), "{}", response.text());
     assert!(!response.text().contains("event"), "{}", response.text());

@@ -1,4 +1,4 @@
-//! Requests that wait for their filter: who lets them go on, many at once, and clients that do not wait.
+//! Requests that wait for their filter: who lets them continue, many at once, and clients that do not wait.
 
 use super::ops::{of, wait_for};
 use super::support::{Nginx, Probe, Running, poll};
@@ -6,7 +6,7 @@ use std::fs;
 
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n";
 
-/// A location whose filter callback is on_http_request_body alone, to let the others go on.
+/// A location whose filter callback is on_http_request_body alone, to let the others continue.
 const GO: &str = r#"
     location /go {
         content_by_lua_block {
@@ -263,7 +263,7 @@ fn five_hundred_requests_wait_for_three_calls_each() {
 }
 
 /// Lua frees what a light thread waited on when it kills the thread. What is made next may be at the same address, and must
-/// not be posted when the filter lets its request go on.
+/// not be posted when the filter lets its request continue.
 #[test]
 fn who_waits_no_more_is_not_woken_and_nobody_in_its_place() {
     let nginx = Probe::new(
@@ -399,7 +399,7 @@ fn light_threads_of_one_request_go_on_together() {
     assert_eq!(two_threads("request_headers@first: pause", "", ""), "went on|went on");
     let resumed = "request_headers: pause; request_headers@again: continue_stream 0";
     assert_eq!(two_threads(resumed, "", ""), "went on|went on");
-    // One that is killed is in nobody's way.
+    // One that is killed holds up no other.
     let killed = "ngx.thread.kill(a) a = ngx.thread.spawn(function() return 'killed' end) collectgarbage() collectgarbage()"
         .to_string()
         + go;

@@ -1,4 +1,4 @@
-//! Bodies: what a filter is shown of them, and what goes on.
+//! Bodies: what a filter is shown of them, and what is passed on.
 
 use crate::world::{Probe, Request, Stream};
 use resty_proxy_wasm::abi::{Attribute, Callback};
@@ -12,7 +12,7 @@ fn replace(bytes: &[u8]) -> Output {
     Output::Replace(bytes.to_vec())
 }
 
-/// What went on of response body chunks, the last of them being the end.
+/// What was passed on of response body chunks, the last of them being the end.
 fn response(script: &str, chunks: &[&str]) -> (Probe, Vec<Output>) {
     let probe = Probe::new(script);
     let stream = probe.open();
@@ -256,7 +256,7 @@ fn a_filter_without_the_callback_is_not_in_the_way() {
     assert_eq!(stream.response_body(b"x", true).body, Output::Unchanged);
 }
 
-/// What went on of the pieces of a request body, each taken at once.
+/// What was passed on of the pieces of a request body, each taken at once.
 fn pieces(script: &str, pieces: &[&str]) -> Vec<Output> {
     let probe = Probe::new(script);
     let stream = probe.open();

@@ -186,7 +186,7 @@ fn a_server_that_goes_away_is_replaced() {
     world.call();
     let second = world.connects();
     assert_eq!(second.len(), 1);
-    // The call that it took goes on to its end.
+    // The call that it took continues to its end.
     world.receive(first, &response(1, "a", "0"));
     assert_eq!(world.told(), ["1 message a over"]);
     assert_eq!(world.pool.next(first, None, world.now), Wait::Close);
@@ -279,7 +279,7 @@ fn a_stream_reads_on_when_its_guest_was_told() {
     };
     let mut told = messages(&mut world);
     assert!((6..9).contains(&told.len()), "{told:?}");
-    // No window is given back meanwhile, and other calls go on.
+    // No window is given back meanwhile, and other calls continue.
     let windows = |world: &mut World| {
         let sent = frames(&world.sent(connection));
         sent.into_iter().filter(|frame| frame.0 == WINDOW_UPDATE && frame.2 == 1).count()

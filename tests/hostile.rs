@@ -92,7 +92,7 @@ fn address_0_is_an_address() {
     );
     for line in said {
         let Some((call, status)) = line.split_once(" -> ") else { continue };
-        // An empty header name is nobody's.
+        // No header has an empty name.
         let wanted = if call.ends_with("get_header_map_value arg 1") { "1" } else { "0" };
         assert_eq!(status, wanted, "{line}");
     }

@@ -1,4 +1,4 @@
-//! Requests that wait for their filter, and what lets them go on.
+//! Requests that wait for their filter, and what lets them continue.
 
 use crate::world::{Probe, Stream};
 use resty_proxy_wasm::event::Action;

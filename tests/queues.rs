@@ -199,7 +199,7 @@ fn a_listener_whose_vm_is_lost_listens_in_the_next_one() {
         let work = filter.plugin.work();
         assert!(matches!(work.errors[..], [Error::Trap { .. }]), "{:?}", work.errors);
     }
-    // Nobody took them out.
+    // They were not taken out.
     assert_eq!(shared.dequeue(1, &mut Vec::new()), Ok(Some(true)));
 }
 

@@ -135,7 +135,7 @@ fn names_and_passwords_of_users_have_a_limit() {
     assert_eq!(probe.warned().len(), 2);
 }
 
-/// Servers that the pool has no connection for fail their calls, and those that it has connections for go on.
+/// Servers that the pool has no connection for fail their calls, and those that it has connections for continue.
 #[test]
 fn a_worker_makes_so_many_connections() {
     let upstream = |at: usize| Upstream::parse(format!("10.0.0.1:{}", at + 1).as_bytes(), false);
@@ -207,7 +207,7 @@ fn a_call_that_is_given_up_before_there_is_a_connection_is_sent() {
     let mut out = Vec::new();
     pool.next(connection, &mut out, 0);
     assert_eq!(out, b"*1\r\n$4\r\nPING\r\n*1\r\n$4\r\nPING\r\n");
-    // Each answer goes to its call, and nobody is told of the first.
+    // Each answer goes to its call, and no call is told of the first.
     pool.receive(connection, b"+ONE\r\n+TWO\r\n", false, 0);
     let (event, ..) = pool.take_event().expect("an answer");
     assert_eq!((event.id, event.result.expect("bytes")), (second, b"+TWO\r\n".to_vec()));

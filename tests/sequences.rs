@@ -32,7 +32,7 @@ const SCRIPTS: [&str; 22] = [
     "delete: trap; *: ids",
     "create: exit 3; *: ids",
     "log: exit 0; *: ids",
-    // Calls that nobody waits for any more.
+    // Calls that nothing waits for any more.
     "create,log: http_call localhost:1 ':method=GET|:path=/|:authority=a' '' '' 100; *: ids",
 ];
 

@@ -40,7 +40,7 @@ impl Child {
                 // SAFETY: ends with its parent, should that be killed.
                 unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-                // SAFETY: ends this process at once. Nobody kills it before it comes here by a panic only.
+                // SAFETY: ends this process at once. It dies here, and by a panic nowhere else.
                 unsafe { libc::_exit(1) }
             }
             pid => Self(pid),
@@ -50,7 +50,7 @@ impl Child {
     /// Kills it. Panics when it had ended by itself.
     fn kill(self) {
         let mut status = 0;
-        // SAFETY: a process of ours that nobody waited for yet.
+        // SAFETY: a process of ours that was not waited for yet.
         unsafe {
             libc::kill(self.0, libc::SIGKILL);
             assert_eq!(libc::waitpid(self.0, &raw mut status, 0), self.0);

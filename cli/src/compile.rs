@@ -116,7 +116,7 @@ fn compile(args: &CompileArgs, path: &Path, json: bool) -> Result<Verdict, Fail>
     Ok(Verdict::Good)
 }
 
-/// Bytes of modules; nothing where nobody looks.
+/// Bytes of modules; nothing where no one looks.
 fn progress(total: u64) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();

@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) if error.use_stderr() && std::env::args_os().any(|arg| arg == "--json") => {
-            // As other errors, for whoever reads the output only.
+            // As other errors, for readers of the output only.
             let _ = error.print();
             let text = error.render().to_string();
             let text = text.strip_prefix("error: ").unwrap_or(&text);

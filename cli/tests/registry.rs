@@ -52,7 +52,7 @@ impl Registry {
             assert!(started.elapsed() < Duration::from_secs(60), "the registry does not start");
             std::thread::sleep(Duration::from_millis(50));
         }
-        // Nobody else answers in its place.
+        // Nothing else answers in its place.
         assert!(registry.child.try_wait().expect("a child").is_none(), "the registry has ended");
         registry
     }

@@ -330,7 +330,7 @@ fn calls_are_made_and_ticks_come_between_requests() {
 
 #[test]
 fn what_fails_is_told() {
-    // Nobody listens there any more.
+    // Nothing listens there any more.
     let gone = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let (add, url) = (file(ADD), format!("http://{gone}"));
     let args = [&*add, "--root-id", "add_header", "--upstream", &url, "--max-body", "10"];

@@ -1,4 +1,4 @@
-//! Decisions out of a fuzzer's bytes. An input that has ended goes on with zeros, so every input means something.
+//! Decisions out of a fuzzer's bytes. An input that has ended continues with zeros, so every input means something.
 
 use crate::world::player::{FUNCTIONS, Operation, WILD, WILD_ROOM, tape};
 

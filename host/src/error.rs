@@ -9,7 +9,7 @@ use wasmtime::{FrameInfo, WasmBacktrace};
 use crate::abi::Callback;
 use crate::limits;
 
-/// Why a module could not be loaded or a guest could not go on.
+/// Why a module could not be loaded or a guest could not continue.
 ///
 /// The `Display` text is the CAUSE that users see behind `failed to …: `, so each names what was wrong and,
 /// where there is something to do, what to do.

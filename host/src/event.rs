@@ -41,7 +41,7 @@ impl<'a> Event<'a> {
 /// What the guest answered, as far as the host must act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Go on.
+    /// Continue.
     Continue,
     /// Hold the request (or, for a response body, what was received so far).
     Pause,

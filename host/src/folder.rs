@@ -1,7 +1,7 @@
 //! The folder of the module cache on disk.
 //!
-//! What lies there is run, so nobody but root and the user of this process may be able to put anything there. Workers
-//! that a master of root's starts as another user read what it wrote, and add nothing. The folder is checked anew for
+//! What lies there is run, so only root and the user of this process may be able to put anything there. Workers
+//! that a master of root's starts as another user read what it wrote, and add nothing. The folder is checked again for
 //! each module: it, or the user of the process, may have changed.
 
 use std::fs::File;
@@ -76,7 +76,7 @@ impl Folder {
 }
 
 // SAFETY: the folder and each file that is read from it belong to root or to the user that this process runs as, and
-// nobody else can write to them.
+// no other user can write to them.
 unsafe impl CodeStore for Folder {
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
         let folder = self.open().map_err(StoreError::Unusable)?;

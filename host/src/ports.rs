@@ -208,7 +208,7 @@ pub trait Requests {
         Err(SetPropertyError::NotFound)
     }
 
-    /// Wakes whoever waits for a paused stream, by the token that it left.
+    /// Wakes the light thread that waits for a paused stream, by the token that it left.
     fn wake(&self, _waker: NonZeroUsize) {}
 }
 

@@ -15,7 +15,7 @@ pub enum Attempt<T> {
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
-/// One that takes longer than this does not go on; a module is then compiled twice.
+/// One that takes longer than this does not continue; a module is then compiled twice.
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// Tries until a lock is taken. `None` where there are no such locks, or the one who has it keeps it for too long.

@@ -23,7 +23,7 @@ use crate::shm::CallKind;
 /// `eof`: 1 when nothing more will be received. At first nothing is received.
 /// # Returns
 /// `RPW_CALL_RECEIVE`, `RPW_CALL_DONE` (then `rpw_call_end`), both with what must be sent first in `*io`, good until the
-/// next call of this function for that id; `RPW_CALL_GONE` when nobody waits for the call any more; `RPW_ERROR`.
+/// next call of this function for that id; `RPW_CALL_GONE` when nothing waits for the call any more; `RPW_ERROR`.
 /// # Safety
 /// `data` has the given length; the others are valid.
 #[unsafe(no_mangle)]
@@ -109,7 +109,7 @@ pub unsafe extern "C" fn rpw_call_permits(
     })
 }
 
-/// Begins a call anew on another connection: the one that it was sent on had been closed meanwhile.
+/// Begins a call again on another connection: the one that it was sent on had been closed meanwhile.
 ///
 /// # Returns
 /// `RPW_CONTINUE`.

@@ -1,6 +1,6 @@
 //! Compiled code in sealed files of memory, which the workers of one nginx share.
 //!
-//! Whoever has compiled a module, or has read it from the folder, writes it into a file of memory (`memfd_create(2)`), seals
+//! A process that has compiled a module, or has read it from the folder, writes it into a file of memory (`memfd_create(2)`), seals
 //! it so that nothing can change or cut it, and maps it. Others find the file by its name among the open files of that
 //! process, below `/proc`, and map the same memory. The file lives as long as some process uses it.
 //!
@@ -87,7 +87,7 @@ fn find_in(process: u32, link: &[u8]) -> Option<File> {
     None
 }
 
-/// Nothing can change it any more, and nobody but root and this user has made it.
+/// Nothing can change it any more, and root or this user has made it.
 fn is_trusted(file: &OwnedFd) -> bool {
     let sealed = fcntl_get_seals(file).is_ok_and(|seals| seals.contains(SEALS));
     let owner = fstat(file).map(|stat| stat.st_uid);

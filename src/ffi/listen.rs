@@ -2,7 +2,7 @@
 //!
 //! The master makes a datagram socket before it forks. In a worker with a listener, a cosocket connects to it, which gives
 //! the cosocket a name of its own in Linux's abstract name space (unix(7), autobind), and says hello. From then on any
-//! worker can send to that name, through the master's socket, and nginx wakes the light thread that receives. So nobody
+//! worker can send to that name, through the master's socket, and nginx wakes the light thread that receives. So no one
 //! polls, no thread is needed, and nothing but nginx touches its event loop. The socket has no name in a file system: its
 //! file is gone before the first worker is there, and cosockets reach it by `/proc/self/fd`.
 

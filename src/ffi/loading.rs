@@ -1,6 +1,6 @@
 //! Loading modules in the background: threads of the library's own read and compile while nginx serves.
 //!
-//! A job is one module to be loaded; whoever wants the same file while it is loaded waits for the same job. Threads take
+//! A job is one module to be loaded; a caller that wants the same file while it is loaded waits for the same job. Threads take
 //! the jobs in turn, with the lowest priority, and end when there are no more. Nothing here enters a guest: that is
 //! for nginx's thread, once the code is there.
 
@@ -259,7 +259,7 @@ pub unsafe extern "C" fn rpw_loading_state(
     })
 }
 
-/// Gives up waiting. A module that nobody waits for is not begun; one that is begun is finished, and kept where a
+/// Gives up waiting. A module that nothing waits for is not begun; one that is begun is finished, and kept where a
 /// `cache_dir` is set.
 ///
 /// # Safety

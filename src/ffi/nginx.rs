@@ -221,7 +221,7 @@ fn pointer_or_null(request: Option<RequestId>) -> *mut c_void {
 /// Posts a semaphore of ngx_lua: that of a stream that waits, or of the light thread that waits for work.
 pub fn post(semaphore: NonZeroUsize) {
     let Some(functions) = functions() else { return };
-    // SAFETY: the semaphore lives: its finalizer calls `rpw_semaphore_gone` first, and then nobody posts it.
+    // SAFETY: the semaphore lives: its finalizer calls `rpw_semaphore_gone` first, and then nothing posts it.
     unsafe {
         (functions.semaphore_post)(semaphore.get() as *mut c_void, 1);
     }

@@ -51,7 +51,7 @@ impl LastOutcome {
 
 impl Lent {
     /// Does what needs no Lua, and moves the other effects to where Lua reads them. The buffers change places, so that none is
-    /// allocated anew.
+    /// allocated again.
     fn apply(&mut self, request: RequestId, effects: &mut Effects, outcome: &mut rpw_outcome_t) {
         // In order: what comes behind one that Lua does is left to Lua, too.
         let Some(done) = effects.iter().position(|effect| !effects::apply(request, &effect)) else {

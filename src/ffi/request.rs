@@ -168,7 +168,7 @@ impl Requests {
         });
     }
 
-    /// Notes that something else of the response's body goes on than what came: bytes that came, bytes that go on.
+    /// Notes that something else of the response's body is passed on than what came: bytes that came, bytes that are passed on.
     pub fn add_growth(&self, request: RequestId, came: usize, left: usize) {
         self.change(request, |record| record.grown += left as i64 - came as i64);
     }

@@ -1,10 +1,10 @@
 //! The method and the target of a request, as nginx passes them on to an upstream.
 //!
-//! ngx_lua can set the path that nginx decoded, and nginx then encodes it anew for the upstream, in its own way. To pass on
+//! ngx_lua can set the path that nginx decoded, and nginx then encodes it again for the upstream, in its own way. To pass on
 //! what a filter wrote, byte for byte, it must stand where nginx keeps the target of the client, and the flag must be set
 //! that nginx may use it. Where both are in `ngx_http_request_t` differs from version to version, so each is found by what it
 //! holds: the texts are next to each other in all versions, and nginx's variables show their addresses; the flag is the one
-//! bit that `ngx.req.set_uri_args` clears. Where one is not found, nothing is written, and nginx encodes the path anew.
+//! bit that `ngx.req.set_uri_args` clears. Where one is not found, nothing is written, and nginx encodes the path again.
 
 use std::ffi::{c_char, c_void};
 
@@ -24,7 +24,7 @@ const METHOD_HEAD: usize = 0x4;
 const FIRST: usize = 512;
 const LAST: usize = 1024;
 
-/// The words behind the part that hold the flag. The structure goes on behind them.
+/// The words behind the part that hold the flag. The structure continues behind them.
 const FLAG_WORDS: usize = 26;
 
 /// Words that may hold the flag, at one time.

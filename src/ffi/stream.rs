@@ -1,4 +1,4 @@
-//! Streams: events, waiting, going on.
+//! Streams: events, waiting, continuing.
 
 use std::ffi::{c_char, c_void};
 use std::rc::Rc;
@@ -371,7 +371,7 @@ fn tell(
     }
     outcome.body_action = RPW_BODY_LOST;
     let result = run(worker, context, request, stream, event, lent, outcome);
-    // With `waits` the length that is sent is that of what goes on.
+    // With `waits` the length that is sent is that of what is passed on.
     let grows = |given| {
         if !event.waits {
             worker.requests.add_growth(request, event.body.len(), given);

@@ -18,7 +18,7 @@ pub(super) fn begin_grpc(upstream: &Upstream, name: &str) -> Result<Tls, Failure
     Tls::new(&trust, name, Protocol::Http2)
 }
 
-/// TLS of a connection to a Redis server; `None` when nginx speaks it, or nobody.
+/// TLS of a connection to a Redis server; `None` when nginx speaks it, or there is none.
 pub(super) fn begin_redis(upstream: &Upstream, name: &str) -> Result<Option<Tls>, Failure> {
     of_http(upstream).map(|trust| Tls::new(&trust, name, Protocol::Redis)).transpose()
 }

@@ -5,7 +5,7 @@ use std::ffi::c_char;
 
 use crate::snapshot::HeaderMap;
 
-/// Go on.
+/// Continue.
 pub const RPW_CONTINUE: i32 = 0;
 /// The guest holds the request: wait by `rpw_stream_wait`, then `rpw_stream_resume`.
 pub const RPW_PAUSE: i32 = 1;
@@ -86,7 +86,7 @@ pub const RPW_LINE_UNKNOWN: i32 = -1;
 
 /// `rpw_context_traits`: the filter has `proxy_on_request_body`.
 pub const RPW_TAKES_REQUEST_BODY: i32 = 1;
-/// `rpw_context_traits`: a request goes on without this filter where it fails.
+/// `rpw_context_traits`: a request continues without this filter where it fails.
 pub const RPW_FAILS_OPEN: i32 = 2;
 /// `rpw_context_traits`: the filter has `proxy_on_response_body`.
 pub const RPW_TAKES_RESPONSE_BODY: i32 = 4;
@@ -109,7 +109,7 @@ pub const RPW_WORK_CONNECT: i32 = 6;
 /// A connection for gRPC has something to do: `id`.
 pub const RPW_WORK_WAKE: i32 = 7;
 /// `rpw_work_next`: jobs have had their share of the time. Sleep for `wait_ms`, by a timer of nginx that counts from now, and
-/// ask again; 0 for whoever asked without running callbacks, to leave that to the one who does.
+/// ask again; 0 for a caller that runs no callbacks: the one that does looks itself.
 pub const RPW_WORK_REST: i32 = 8;
 /// `rpw_work_next`: see to it that this is called again when the process is to end.
 pub const RPW_WORK_WATCH: i32 = 9;
@@ -128,7 +128,7 @@ pub const RPW_CONNECTION_REDIS: i32 = 2;
 pub const RPW_CALL_RECEIVE: i32 = 1;
 /// `rpw_call_advance`: the response is whole, or will never be.
 pub const RPW_CALL_DONE: i32 = 2;
-/// `rpw_call_advance`: nobody waits for this call any more.
+/// `rpw_call_advance`: nothing waits for this call any more.
 pub const RPW_CALL_GONE: i32 = 3;
 
 /// `rpw_shared_get`, `rpw_shared_delete`: there is no such entry.
@@ -190,7 +190,7 @@ pub struct rpw_options_t {
     pub pause_timeout: u32,
     /// Bytes of one body that may be held.
     pub body_limit: u64,
-    /// 1 when a request goes on without this filter where it fails, 0 when it must not.
+    /// 1 when a request continues without this filter where it fails, 0 when it must not.
     pub fail_open: i32,
     /// 1 when the filter rewrites bodies.
     pub body: i32,
@@ -253,7 +253,7 @@ pub struct rpw_outcome_t {
     /// How many.
     pub effects_length: usize,
     /// One of `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_HOLD`, `RPW_BODY_PASS`. With `RPW_ERROR` of a response body
-    /// what goes on when the response does: `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_LOST`.
+    /// what is passed on when the response does: `RPW_BODY_UNCHANGED`, `RPW_BODY_REPLACE`, `RPW_BODY_LOST`.
     pub body_action: i32,
     /// With `RPW_PAUSE`: 1 when the guest waits for a call of its own.
     pub awaits_call: i32,
@@ -261,9 +261,9 @@ pub struct rpw_outcome_t {
     pub expects_body: i32,
     /// Of the response's headers: 1 when the body may come to have another size.
     pub rewrites_body: i32,
-    /// Of the response's body: 1 when it ends with what goes on of this chunk.
+    /// Of the response's body: 1 when it ends with what is passed on of this chunk.
     pub ends: i32,
-    /// Of the response's body: 1 when some of it is held, whatever goes on of this chunk.
+    /// Of the response's body: 1 when some of it is held, whatever is passed on of this chunk.
     pub still_holds: i32,
     /// The new body, for `RPW_BODY_REPLACE` and `RPW_BODY_PASS`.
     pub body: *const c_char,

@@ -82,7 +82,7 @@ impl Shared {
     }
 
     /// Waits for a moment, another worker having been faster: one that makes many changes in a row has in its cache what it
-    /// needs for them, and two that take turns wait for each other's caches all the time. Where that goes on the wait grows
+    /// needs for them, and two that take turns wait for each other's caches all the time. Where that continues the wait grows
     /// to some 50 µs, in which the other one makes a few hundred changes.
     fn give_way(&self) {
         const SHORTEST: u32 = 64;

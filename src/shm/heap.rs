@@ -1,7 +1,7 @@
 //! Room for nodes: pages that are cut into places of one size, and runs of pages for what is larger.
 //!
 //! Nothing here needs to survive a process that is killed in the middle of it: it follows from the nodes that can be
-//! reached, and [`super::repair`] makes it anew from them.
+//! reached, and [`super::repair`] makes it again from them.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -16,7 +16,7 @@ pub(super) const PAGE: usize = 4096;
 const SIZES: [usize; 11] = [64, 96, 128, 192, 256, 384, 512, 768, 1024, 1360, 2048];
 pub(super) const CLASSES: usize = SIZES.len();
 
-/// `Page::class` of a page that nobody has.
+/// `Page::class` of a free page.
 const FREE: u32 = 0;
 /// `Page::class` of a page of a run.
 const RUN: u32 = u32::MAX;
@@ -91,7 +91,7 @@ impl Locked<'_> {
         self.free_place(link, size);
     }
 
-    /// Gives the places back that nobody has.
+    /// Gives free places back.
     pub(super) fn free_spare(&self) {
         for (spare, size) in self.header().spare.iter().zip(SIZES) {
             let link = spare.load(Relaxed);

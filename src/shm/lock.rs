@@ -1,7 +1,7 @@
 //! The lock: one word, which tells who holds it and how often something was changed.
 //!
-//! The upper half counts changes. The lower half is 0 while nobody has the lock, else the number of the process that does,
-//! or [`BROKEN`] when a change was not brought to its end. Whoever waits for a process that has ended takes the lock from
+//! The upper half counts changes. The lower half is 0 while the lock is free, else the number of the process that has it,
+//! or [`BROKEN`] when a change was not brought to its end. A process that waits for one that has ended takes the lock from
 //! it and repairs. So to take it and to give it back are one instruction each, and who reads without it looks at the
 //! same word, see [`super::peek`]. docs/RATIONALE.md says why it is not a mutex of the system.
 
@@ -14,7 +14,7 @@ use super::process::{Process, generation};
 use super::region::Region;
 use super::sync::{AtomicBool, AtomicU64, fence, sleep, spin};
 
-/// Nobody has the lock, and what it guards is to be repaired.
+/// The lock is free, and what it guards is to be repaired.
 const BROKEN: u32 = u32::MAX;
 
 /// Whose number stands in a word of the lock.
@@ -33,10 +33,10 @@ pub(super) struct Locked<'a> {
     region: &'a Region,
 }
 
-/// What whoever has the lock knows of it, in its own process.
+/// What the holder of the lock knows of it, in its own process.
 #[derive(Default)]
 pub(super) struct Held {
-    /// The lock's word, which nobody else changes meanwhile.
+    /// The lock's word, which no other process changes meanwhile.
     word: AtomicU64,
     /// A change was begun and has not ended.
     broken: AtomicBool,
@@ -58,7 +58,7 @@ impl<'a> Locked<'a> {
         self.held.broken.load(Relaxed)
     }
 
-    /// A change begins: until [`Locked::end_change`] whoever finds it must repair.
+    /// A change begins: until [`Locked::end_change`] a process that finds it must repair.
     pub fn begin_change(&self) {
         self.held.broken.store(true, Relaxed);
         // The stores of the change stay behind the one that took the lock, for who reads without it and for who comes after
@@ -125,7 +125,7 @@ impl Region {
 
     #[cold]
     fn wait_and_take(&self, me: u32) {
-        // Whoever holds it is done within a fraction of a microsecond, as a rule: less than going to sleep takes. To wait
+        // Its holder is done within a fraction of a microsecond, as a rule: less than going to sleep takes. To wait
         // for longer each time lets one process do many things in a row, with all that they need in its cache.
         const LONGEST: u32 = 1024;
         let mut wait = 1;
@@ -145,7 +145,7 @@ impl Region {
         let mut pause = Duration::from_micros(50);
         while !self.try_take(me) {
             let word = self.lock_word().load(Acquire);
-            // Nobody but who takes the lock from it can change the word of a process that has ended.
+            // Only the process that takes the lock from it changes the word of a process that has ended.
             if !matches!(holder(word), 0 | BROKEN)
                 && self.process(holder(word)).is_gone()
                 && self.replace_word(word, changed(word, me), true)
@@ -157,7 +157,7 @@ impl Region {
         }
     }
 
-    /// The number of this process, which nobody else that lives has: one more than its place in the list of processes.
+    /// The number of this process, which no other process that lives has: one more than its place in the list of processes.
     #[inline]
     pub(super) fn number(&self) -> Result<u32, Refusal> {
         self.known_number().map_or_else(|| self.enter(), Ok)
@@ -177,7 +177,7 @@ impl Region {
         Process::from_bits(place.map_or(0, |place| place.load(Acquire)))
     }
 
-    /// Gives this process a number: one that nobody has, or that of a process that has ended.
+    /// Gives this process a number: one that is free, or that of a process that has ended.
     #[cold]
     fn enter(&self) -> Result<u32, Refusal> {
         // Two threads would take each other for a process that has ended.
@@ -248,7 +248,7 @@ mod tests {
         let shared = with_an_entry();
         let region = &shared.region;
         let me = region.number().expect("a number");
-        // Nobody; a process that has ended; another one that has its id now.
+        // None; a process that has ended; another one that has its id now.
         let another = Process::from_bits(Process::this().to_bits() ^ 1).to_bits();
         for (number, process) in [(me + 7, GONE), (me + 1, 1), (me + 1, another)] {
             let place = &region.header().processes[number as usize - 1];

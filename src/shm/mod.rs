@@ -5,7 +5,7 @@
 //! without the lock.
 //!
 //! A worker may be killed at any instruction. Then its lock passes on, and what it changed is made whole
-//! by whoever has the lock next: each change is one store of a link, before which the new is complete and after which
+//! by the next holder of the lock: each change is one store of a link, before which the new is complete and after which
 //! the old is not needed, or one of which the old value was written down (`replace`); everything else (which room is taken, what was used last) follows from the nodes.
 
 mod data;

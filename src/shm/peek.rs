@@ -1,7 +1,7 @@
 //! Reading shared data without the lock.
 //!
 //! The word of the lock tells whether somebody has it and how often something was changed. What was read counts only if
-//! nobody had it before and the word is still the same; until then it may be nonsense: parts of other nodes, and links and
+//! no process had it before and the word is still the same; until then it may be nonsense: parts of other nodes, and links and
 //! sizes that never were any. So words are read as atomics, and places are checked before they are followed.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};

@@ -47,7 +47,7 @@ impl Shared {
         }))
     }
 
-    /// Says where this process is woken. A plan that was made before is the last one from then on; whoever makes a later one
+    /// Says where this process is woken. A plan that was made before is the last one from then on; a process that makes a later one
     /// finds the address.
     pub fn set_address(&self, address: Address) -> Result<(), Refusal> {
         let number = self.region.number()?;

@@ -23,7 +23,7 @@ unsafe impl Shareable for CounterBlock {}
 /// Where one process counts what one plugin does.
 pub struct PluginCounters {
     shared: Option<Place>,
-    /// Written when there is no shared one, and read by nobody.
+    /// Written when there is no shared one. Nothing reads it.
     private: CounterBlock,
     /// See [`generation`]. To ask for the process's id would be a call of the kernel, several for each request.
     made_in: u32,
@@ -86,7 +86,7 @@ impl Counters for PluginCounters {
 }
 
 impl Default for PluginCounters {
-    /// One that nobody reads.
+    /// One that nothing reads.
     fn default() -> Self {
         Self { shared: None, private: CounterBlock::default(), made_in: generation() }
     }

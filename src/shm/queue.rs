@@ -1,4 +1,4 @@
-//! Queues: messages in the order in which they came, for whoever takes them first, and one listener that hears of each.
+//! Queues: messages in the order in which they came, taken by the first that asks, and one listener that is told of each.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -65,7 +65,7 @@ impl Shared {
         Ok(locked.value::<Queue>(place.link).map(|queue| queue.id.load(Relaxed)))
     }
 
-    /// Makes whoever asks the listener, reached at that address. It hears of the messages that wait, and of each that comes.
+    /// Makes the caller the listener, reached at that address. It is told of the messages that wait, and of each that comes.
     pub fn listen(&self, id: QueueId, address: Address) -> Result<Option<Ticket>, Refusal> {
         let locked = self.lock()?;
         let Some(queue) = locked.queue(id) else { return Ok(None) };
@@ -150,7 +150,7 @@ impl Shared {
     ) -> Result<Option<Address>, Refusal> {
         let locked = self.lock()?;
         let (hellos, addresses) = (&locked.header().hellos, &locked.header().addresses);
-        // Whoever hears one under the lock keeps it for whom it concerns.
+        // A process that gets one under the lock keeps it for the one that it is for.
         while let Some((said, from)) = hear() {
             let at = said as usize % HELLOS;
             addresses[at].store(from, Relaxed);

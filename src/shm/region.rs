@@ -57,7 +57,7 @@ pub(super) struct Header {
     pub newest: AtomicU32,
     /// See `newest`.
     pub oldest: AtomicU32,
-    /// For each size of nodes, a place that is taken and that nobody has: the next node gets it. Where one key is set again
+    /// For each size of nodes, a place that is free but not given back: the next node gets it. Where one key is set again
     /// and again, its nodes take turns, and no page needs to be looked at.
     pub spare: [AtomicU32; CLASSES],
     /// Pages of the heap that are taken.
@@ -70,7 +70,7 @@ pub(super) struct Header {
     pub journal: Journal,
     /// Queues by their ids, less 1.
     pub queues: [AtomicU32; limits::QUEUE_NAMES],
-    /// What workers said whose sockets nobody knows yet, and where these are.
+    /// What workers said whose sockets are not known yet, and where these are.
     pub hellos: [AtomicU64; HELLOS],
     /// See `hellos`.
     pub addresses: [AtomicU32; HELLOS],
@@ -216,7 +216,7 @@ impl Region {
     pub(super) fn bytes(&self, link: Link, skip: usize, length: usize) -> &[u8] {
         let words = self.words(link, skip, length).expect("a part of a node");
         // SAFETY: the words have that many bytes; bytes of nodes change under the lock only, which the caller holds, and
-        // nobody changes them while it reads.
+        // nothing changes them while it reads.
         unsafe { std::slice::from_raw_parts(words.as_ptr().cast::<u8>(), length) }
     }
 
@@ -260,7 +260,7 @@ impl Region {
     /// Copies such words to a place that is read and written under the lock only; so must this be called.
     pub(super) fn copy_words(&self, from: &[AtomicU64], to: &[AtomicU64]) {
         let count = from.len().min(to.len());
-        // SAFETY: both are in the mapping. Nobody writes to either meanwhile, and nobody reads the second.
+        // SAFETY: both are in the mapping. Nothing writes to either meanwhile, and nothing reads the second.
         unsafe {
             std::ptr::copy_nonoverlapping(
                 from.as_ptr().cast::<u64>(),

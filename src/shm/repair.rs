@@ -1,4 +1,4 @@
-//! What is done when a change was left half done: what can be reached stays, all else is made anew from it.
+//! What is done when a change was left half done: what can be reached stays, all else is made again from it.
 
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, Release};

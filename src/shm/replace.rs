@@ -1,7 +1,7 @@
 //! Replacing a value by another one of the same size, where it is: what filters that count do again and again.
 //!
 //! Its node stays in the table, so what the old value was is written down first. Should the process be killed before the
-//! new one is complete, whoever has the lock next puts the old one back.
+//! new one is complete, the next holder of the lock puts the old one back.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 

@@ -48,7 +48,7 @@ impl<'a> Locked<'a> {
         match self.node(place.link) {
             Some(old) => {
                 node.next.store(old.next.load(Relaxed), Relaxed);
-                // Whoever sees the link sees the node as it was filled.
+                // A process that sees the link sees the node as it was filled.
                 place.slot.store(link, Release);
                 self.free_node(place.link, old);
             }

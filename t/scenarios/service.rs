@@ -20,7 +20,7 @@ use std::time::Duration;
 pub struct Service {
     /// Addresses by name, for `setup`. Names that are not here are left to the resolver.
     pub addresses: BTreeMap<String, String>,
-    /// Names whose calls nobody gets to see.
+    /// Names whose calls are not shown.
     pub unseen: BTreeSet<String>,
     /// A server of DNS, where one is asked.
     pub resolver: Option<String>,
@@ -90,7 +90,7 @@ impl Service {
             assert!(self.resolver.replace(at).is_none(), "two upstreams ask the resolver");
             None
         } else if fails("connect") {
-            // Nobody listens there any more.
+            // Nothing listens there any more.
             let closed = TcpListener::bind("127.0.0.1:0").expect("a port");
             Some(format!("{plain}://{}", closed.local_addr().expect("an address")))
         } else if fails("tls") {

@@ -66,8 +66,8 @@ impl Clock {
         ms(self.shared.passed.load(Ordering::SeqCst))
     }
 
-    /// Goes on to that time, but not past what is due before: a timer of nginx, or what `due` says. nginx does what is due at
-    /// each of these times before the clock goes on, and so does `settle`.
+    /// Continues to that time, but not past what is due before: a timer of nginx, or what `due` says. nginx does what is due at
+    /// each of these times before the clock continues, and so does `settle`.
     pub fn go_to(&self, time: u64, due: impl Fn() -> Option<u64>, settle: impl Fn()) {
         loop {
             settle();
@@ -86,7 +86,7 @@ impl Clock {
         }
     }
 
-    /// From here on the clock goes on by itself, until what is returned is dropped.
+    /// From here on the clock continues by itself, until what is returned is dropped.
     pub fn run(&self) -> Running {
         let (stop, stopped) = channel::<()>();
         let shared = self.shared;
@@ -112,7 +112,7 @@ impl Clock {
     }
 }
 
-/// A clock that goes on by itself.
+/// A clock that continues by itself.
 pub struct Running {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,

@@ -19,7 +19,7 @@ pub struct Peer {
 
 impl Server {
     /// Listens on a free port of `ip`; `None` when this machine has no such address. Once the head of a request and a
-    /// body of its Content-Length have come, or its last chunk, `answer` goes on. What came is in [`Server::heard`].
+    /// body of its Content-Length have come, or its last chunk, `answer` continues. What came is in [`Server::heard`].
     pub fn start(ip: &str, answer: fn(&mut Peer)) -> Option<Server> {
         let listener = TcpListener::bind((ip, 0)).ok()?;
         let address = listener.local_addr().expect("an address");

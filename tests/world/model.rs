@@ -111,7 +111,7 @@ impl Model {
                 Some(why) => self.lost(&why),
                 None => self.consistent(),
             },
-            // The response ends, and the VM goes on.
+            // The response ends, and the VM continues.
             Err(Error::Cut(_)) => self.consistent(),
             Err(error @ Error::Trap { .. }) => {
                 check_statuses(&error);
@@ -133,7 +133,7 @@ impl Model {
         self.host.warned();
     }
 
-    /// The VM is gone: so are its streams, each is told why, and ids begin anew.
+    /// The VM is gone: so are its streams, each is told why, and ids begin again.
     fn lost(&mut self, why: &str) {
         for stream in self.streams.drain(..) {
             let told = stream.run(Callback::RequestHeaders, b"", false).map(|_| ());
@@ -143,7 +143,7 @@ impl Model {
         self.newest = 0;
     }
 
-    /// Why the VM has ended, if it has; nobody knows where there is no stream to ask.
+    /// Why the VM has ended, if it has; unknown where there is no stream to ask.
     fn loss(&self) -> Option<String> {
         let Some(any) = self.streams.first() else { return Some(String::new()) };
         match any.context.with_stream(any.at, |_| Ok(())) {

@@ -2,7 +2,7 @@
 
 use crate::core::guest::Output;
 
-/// See the module. While nothing was changed, what was dealt with goes on as it is; then a new body is written.
+/// See the module. While nothing was changed, what was dealt with is passed on as it is; then a new body is written.
 pub struct RequestBody {
     source: Vec<u8>,
     /// The piece that the filter is shown.
@@ -48,7 +48,7 @@ impl RequestBody {
         self.piece = (to, to);
     }
 
-    /// The body as it goes on: what no outcome was about goes on as it is.
+    /// The body as it continues: what no outcome was about is passed on as it is.
     pub fn complete(self) -> Vec<u8> {
         match self.changed {
             None => self.source,

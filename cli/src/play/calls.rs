@@ -90,7 +90,7 @@ impl Upstreams {
     pub fn registered(&self) -> Vec<(String, Upstream)> {
         let upstream = |name: &str, source: &Source| match source {
             Source::Real(upstream) => Some(upstream.clone()),
-            // Nobody connects to it.
+            // Nothing connects to it.
             Source::Canned(_) => Upstream::parse(name.as_bytes(), false)
                 .or_else(|| Upstream::parse(b"canned.invalid", false)),
         };
@@ -182,7 +182,7 @@ impl Canned {
         for (name, value) in self.headers.iter() {
             response.headers.push(name, value);
         }
-        // Over HTTP/1.1 trailers come behind chunks, whose length nobody has said.
+        // Over HTTP/1.1 trailers come behind chunks, whose length is not known.
         if self.headers.get(b"content-length").is_none() && self.trailers.iter().next().is_none() {
             response.headers.push(b"content-length", self.body.len().to_string().as_bytes());
         }

@@ -360,7 +360,7 @@ impl Chain {
     pub fn settle(&mut self) {
         self.wake_filters();
         self.look();
-        // A filter that calls in each answer would go on without end.
+        // A filter that calls in each answer would continue without end.
         for _ in 0..MOST_AT_ONCE {
             if !self.work() {
                 return;

@@ -39,7 +39,7 @@ pub struct Parked {
 }
 
 impl Parked {
-    /// Goes on, in the chain that it was in.
+    /// Continues, in the chain that it was in.
     pub fn resume(self, chain: &mut Chain) -> Flow<'_> {
         let Self { id, seats, holding, body } = self;
         Flow { chain, id, seats, holding, body }
@@ -163,7 +163,7 @@ impl<'a> Flow<'a> {
         Parked { id, seats, holding, body }
     }
 
-    /// Takes a filter that failed out of the request. Returns whether the request goes on without it.
+    /// Takes a filter that failed out of the request. Returns whether the request continues without it.
     fn skip(&mut self, index: usize, cause: &str, drops_body: bool) -> bool {
         let open = self.chain.plugin(index).module().fail_open();
         let line = format!("wasm plugin \"{}\": {cause}", self.chain.filters[index].name);
@@ -323,7 +323,7 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// Waits until a filter lets the request go on.
+    /// Waits until a filter lets the request continue.
     fn wait(
         &mut self,
         index: usize,

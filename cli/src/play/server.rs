@@ -128,7 +128,7 @@ impl Server {
         woken.len() < before
     }
 
-    /// Lets time pass: simulated clocks go on, with real ones it is waited for.
+    /// Lets time pass: simulated clocks continue, with real ones it is waited for.
     pub fn pass(&self, time: Duration) {
         match self.clock {
             Clock::Real => std::thread::sleep(time),

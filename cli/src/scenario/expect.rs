@@ -47,7 +47,7 @@ impl Seen {
         self.made = chain.calls.len();
     }
 
-    /// What came, for whoever compares it with another host.
+    /// What came, to be compared with what another host does.
     pub fn record(&self, line: usize, advance_ms: Option<u64>, chain: &Chain) -> Step {
         Step {
             line,

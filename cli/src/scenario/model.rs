@@ -101,7 +101,7 @@ pub enum Fail {
     /// They are refused.
     #[default]
     Closed,
-    /// They go on without it.
+    /// They continue without it.
     Open,
 }
 

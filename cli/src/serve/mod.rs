@@ -2,7 +2,7 @@
 //!
 //! [`stage`] runs filters, all on one thread, as a worker of nginx does; [`worker`] is how other threads ask it. Each
 //! connection of a client has a thread of its own ([`connection`]), which asks the [`upstream`] too, so that a slow upstream
-//! holds nobody else. [`reload`] looks at files, [`log`] says what happens.
+//! holds up no other. [`reload`] looks at files, [`log`] says what happens.
 
 mod body;
 mod connection;
@@ -34,7 +34,7 @@ use upstream::Upstream;
 
 /// Serve filters in front of an upstream as a local HTTP proxy, and say what they do to each request.
 ///
-/// Filters whose files change are loaded anew. When that fails, those before stay. Filters work on one request at a time: one
+/// Filters whose files change are loaded again. When that fails, those before stay. Filters work on one request at a time: one
 /// that holds a request holds the others too.
 #[derive(Debug, Args)]
 pub struct ServeArgs {

@@ -1,4 +1,4 @@
-//! Blocking sockets for hyper: whoever asks waits, and no reactor is needed.
+//! Blocking sockets for hyper: the caller waits, and no reactor is needed.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -42,7 +42,7 @@ impl Write for Socket {
     }
 }
 
-/// Runs a future that waits for nothing but these sockets: it can always go on.
+/// Runs a future that waits for nothing but these sockets: it can always continue.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     loop {

@@ -85,7 +85,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Does what it is asked until nobody is there to ask.
+    /// Does what it is asked until all that ask are gone.
     pub fn run(&mut self, jobs: &Receiver<Job>) -> Result<(), Fail> {
         loop {
             let idle = self.chains.values().filter_map(Chain::idle).min().unwrap_or(LONG);
@@ -107,7 +107,7 @@ impl Stage {
         match job {
             Job::Begin { request, body, reply } => {
                 if let Some(begun) = self.begin(*request, body) {
-                    // Whoever asked may be gone.
+                    // The caller may be gone.
                     let _ = reply.send(begun);
                 }
             }
@@ -181,7 +181,7 @@ impl Stage {
         })
     }
 
-    /// Goes on with a request.
+    /// Continues with a request.
     fn with<T>(
         &mut self,
         number: u64,

@@ -12,9 +12,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a request says of itself, and the service is told.
 const TOLD: [&str; 2] = ["authorization", "cookie"];
-/// What the service says of whoever asks, and the upstream is told.
+/// What the service says of the client, and the upstream is told.
 const FOUND: [&str; 2] = ["x-user", "x-groups"];
-/// What the service says to whoever is refused.
+/// What the service says to a client that is refused.
 const REFUSAL: [&str; 2] = ["www-authenticate", "location"];
 
 /// Whom to ask, and for what.
@@ -64,7 +64,7 @@ struct Stream {
 
 impl HttpContext for Stream {
     fn on_http_request_headers(&mut self, _: usize, _: bool) -> Action {
-        // What only the service may say nobody else says.
+        // Only the service says these, not the client.
         for name in FOUND {
             self.set_http_request_header(name, None);
         }

@@ -149,7 +149,7 @@ impl HttpContext for Stream {
 
 impl Context for Stream {
     fn on_grpc_call_response(&mut self, _: u32, code: u32, size: usize) {
-        // A service that is of no use stops nobody: Envoy's default, too.
+        // A service that fails stops no request, as in Envoy by default.
         if code != 0 {
             let (_, message) = self.get_grpc_status();
             let text = format!("the rate limit service failed: {code} {}", message.unwrap_or_default());

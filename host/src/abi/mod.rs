@@ -119,7 +119,7 @@ abi_enum! {
         Debug = 1,
         /// What happens in normal operation.
         Info = 2,
-        /// Something is wrong, and work goes on.
+        /// Something is wrong, and work continues.
         Warn = 3,
         /// Something failed.
         Error = 4,

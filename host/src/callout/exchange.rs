@@ -194,7 +194,7 @@ fn push(to: &mut HeaderMap, fields: &http::HeaderMap) {
     }
 }
 
-/// Nobody is woken: every part is polled again whenever bytes have come.
+/// Nothing is woken: every part is polled again whenever bytes have come.
 fn context() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }

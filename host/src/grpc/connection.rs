@@ -157,7 +157,7 @@ impl Connection {
         }
     }
 
-    /// The guest was told of a message of a stream, of that size. True when the stream goes on by that.
+    /// The guest was told of a message of a stream, of that size. True when the stream continues by that.
     pub fn told(&mut self, id: u32, size: usize) -> bool {
         self.streams.get_mut(&id).is_some_and(|stream| stream.told(size))
     }
@@ -187,7 +187,7 @@ impl Connection {
         self.woken.wake_machine();
     }
 
-    /// Goes on until there is nothing to do before more is received. An error is the end of all streams, which are told
+    /// Continues until there is nothing to do before more is received. An error is the end of all streams, which are told
     /// nothing here.
     pub fn run(&mut self, events: &mut VecDeque<(u32, Event)>) -> Result<(), Failure> {
         if let Some(failure) = self.broken.take() {

@@ -1,4 +1,4 @@
-//! The connections of a worker, and which of them each call goes on.
+//! The connections of a worker, and which of them each call is sent on.
 //!
 //! Connections to one upstream serve all filters. Another one is made when those that there are have no room, or take
 //! nothing new.
@@ -330,7 +330,7 @@ impl<O> Pool<O> {
         self.entries.remove(&connection);
     }
 
-    /// Lets a connection go on.
+    /// Lets a connection continue.
     fn run(&mut self, connection: u32, now: u64) {
         self.begin(connection, now);
         let Some(entry) = self.entries.get_mut(&connection) else { return };
@@ -416,7 +416,7 @@ impl<O> Pool<O> {
     }
 
     /// The owner of a call; with the call itself when it ends by that event, and is forgotten. What comes after the end is
-    /// nobody's.
+    /// no call's.
     pub fn owner_of(&mut self, id: u32, event: &Event) -> Option<(O, Option<Opening>)>
     where
         O: Clone,
@@ -437,12 +437,12 @@ impl<O> Pool<O> {
         }
     }
 
-    /// A connection is not made, since nobody waits for it.
+    /// A connection is not made, since nothing waits for it.
     pub fn forget_connection(&mut self, connection: u32) {
         self.entries.remove(&connection);
     }
 
-    /// Whom a connection is made for; `None` when nobody waits for it any more.
+    /// Whom a connection is made for; `None` when nothing waits for it any more.
     pub fn asker(&self, connection: u32) -> Option<&O> {
         let waiting = &self.entries.get(&connection)?.waiting;
         waiting.iter().find_map(|id| self.calls.get(id)).map(|call| &call.owner)

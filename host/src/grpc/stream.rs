@@ -49,7 +49,7 @@ pub struct Stream {
     waker: Arc<StreamWaker>,
 }
 
-/// How a stream goes on.
+/// How a stream continues.
 pub enum Turn {
     /// It waits.
     Waits,
@@ -93,7 +93,7 @@ impl Stream {
         self.waker.clone().wake();
     }
 
-    /// The guest was told of a message of that size. True when the stream goes on by that.
+    /// The guest was told of a message of that size. True when the stream continues by that.
     pub fn told(&mut self, size: usize) -> bool {
         self.untold = self.untold.saturating_sub(size + MESSAGE);
         let goes_on = self.is_held_back && self.untold < UNTOLD;
@@ -121,7 +121,7 @@ impl Stream {
         messages.chain(self.ends.then_some((None, true))).collect()
     }
 
-    /// Goes on until it waits.
+    /// Continues until it waits.
     pub fn run(&mut self, id: u32, events: &mut VecDeque<(u32, Event)>) -> Turn {
         self.waker.runs();
         let waker = Waker::from(self.waker.clone());

@@ -32,9 +32,9 @@ pub enum Course {
     /// The guest is shown it.
     #[default]
     Shown,
-    /// It goes on, and the guest is told of it no more.
+    /// It continues, and the guest is told of it no more.
     PassedOn,
-    /// Nothing of it goes on.
+    /// Nothing of it is passed on.
     Dropped,
 }
 
@@ -141,14 +141,14 @@ impl Body {
         Output::Hold
     }
 
-    /// The guest is told no more of this body. With `goes_on` the rest goes on, and what is held is there for
+    /// The guest is told no more of this body. With `goes_on` the rest continues, and what is held is there for
     /// [`Body::rescue`]; else all of it is dropped.
     pub fn give_up(&mut self, goes_on: bool) {
         self.used = true;
         self.available = false;
         if goes_on {
             self.course = Course::PassedOn;
-            // The event's chunk as it came is what goes on by itself.
+            // The event's chunk as it came is what is passed on by itself.
             self.chunk = Lent::default();
         } else {
             self.course = Course::Dropped;
@@ -156,7 +156,7 @@ impl Body {
         }
     }
 
-    /// Drops what the guest was shown and holds: nothing of that goes on. False after [`Body::fix`].
+    /// Drops what the guest was shown and holds: nothing of that is passed on. False after [`Body::fix`].
     pub fn drop_content(&mut self) -> bool {
         if !self.fixed {
             self.held.clear();
@@ -174,7 +174,7 @@ impl Body {
         self.held = Vec::new();
     }
 
-    /// What goes on of a body whose event failed: all that the guest was shown and holds.
+    /// What is passed on of a body whose event failed: all that the guest was shown and holds.
     pub fn rescue(&mut self) -> Output {
         if self.course == Course::Dropped {
             Output::Hold

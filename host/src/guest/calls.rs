@@ -52,7 +52,7 @@ pub struct Requested {
     pub grpc: Vec<Command>,
     /// What is asked of Redis servers.
     pub redis: Vec<redis::Command>,
-    /// HTTP calls and Redis calls that nobody waits for any more. A function runs all the same.
+    /// HTTP calls and Redis calls that nothing waits for any more. A function runs all the same.
     pub dropped: Vec<Token>,
 }
 
@@ -91,7 +91,7 @@ pub struct CallOf {
     pub with_last_piece: bool,
 }
 
-/// What a context had under way that nobody waits for any more.
+/// What a context had under way that nothing waits for any more.
 #[derive(Debug, Default)]
 pub struct Dropped {
     /// There was a call.
@@ -170,7 +170,7 @@ impl Calls {
         self.requested.foreign.push(call);
     }
 
-    /// Counts a call out. `None` when nobody waits for it any more.
+    /// Counts a call out. `None` when nothing waits for it any more.
     pub fn end(&mut self, token: Token) -> Option<CallOf> {
         let of = self.pending.remove(&token)?;
         self.size -= of.size;

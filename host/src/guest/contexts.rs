@@ -25,7 +25,7 @@ pub struct Contexts {
     #[allow(clippy::vec_box, reason = "as above")]
     spare_roots: Vec<Box<Root>>,
     last_id: ContextId,
-    /// Ids begin anew, so one may be that of a context that lives.
+    /// Ids begin again, so one may be that of a context that lives.
     has_wrapped: bool,
     /// Some stream has loaded its request's headers.
     pub loads_request_headers: bool,

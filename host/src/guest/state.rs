@@ -172,7 +172,7 @@ impl State {
         Some(token)
     }
 
-    /// Counts a call out. `None` when nobody waits for it any more.
+    /// Counts a call out. `None` when nothing waits for it any more.
     pub fn end_call(&mut self, token: Token) -> Option<CallOf> {
         let of = self.calls.end(token)?;
         if let Some(stream) = of.holds.and_then(|id| self.contexts.streams.get_mut(&id)) {
@@ -181,7 +181,7 @@ impl State {
         Some(of)
     }
 
-    /// Lets a stream go on that waited for nothing but calls, when the last of them is answered.
+    /// Lets a stream continue that waited for nothing but calls, when the last of them is answered.
     pub fn release(&mut self, stream: ContextId) {
         let Some(stream) = self.contexts.streams.get_mut(&stream) else { return };
         if stream.awaited_calls == 0 && std::mem::take(&mut stream.paused) {

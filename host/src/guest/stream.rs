@@ -39,7 +39,7 @@ pub struct Stream {
     pub response_trailers_loaded: bool,
     /// The request body of the event.
     pub request_body: Body,
-    /// What went on of the request body before its last chunk.
+    /// What was passed on of the request body before its last chunk.
     pub request_passed: Vec<u8>,
     /// That is not kept any more: the body was larger than may be kept, and nothing of it was changed.
     pub request_unkept: bool,
@@ -47,7 +47,7 @@ pub struct Stream {
     pub request_changed: bool,
     /// The guest did something in a callback of the request's body.
     pub saw_request_body: bool,
-    /// The pause holds the end of the request's body; whether its pieces go on one by one.
+    /// The pause holds the end of the request's body; whether its pieces continue one by one.
     pub held_end: Option<bool>,
     /// The response body of the event.
     pub response_body: Body,
@@ -63,7 +63,7 @@ pub struct Stream {
     pub calls_hold: bool,
     /// How many calls that it waits for are under way.
     pub awaited_calls: u32,
-    /// The guest asked to go on; done when its callback has returned.
+    /// The guest asked to continue; done when its callback has returned.
     pub resume: bool,
     /// The guest asked to end the request.
     pub close: bool,
@@ -95,7 +95,7 @@ pub struct Stream {
     pub response_encoded: bool,
     /// Response body bytes that came in and went out, to notice a broken Content-Length.
     pub response_bytes: (u64, u64),
-    /// Pieces of the response's body that the guest made, to go on with its next chunk, before what becomes of that.
+    /// Pieces of the response's body that the guest made, to continue with its next chunk, before what becomes of that.
     pub injected: Vec<u8>,
     /// The response's body ends with them.
     pub inject_ends: bool,
@@ -267,7 +267,7 @@ impl Stream {
 }
 
 impl Stream {
-    /// Whether it waits for calls, whoever asks it to go on. Its answer, and its end, wait for none.
+    /// Whether it waits for calls, also when the guest asks it to continue. Its answer, and its end, wait for none.
     pub fn is_held_by_calls(&self) -> bool {
         self.awaited_calls != 0 && !self.close && !self.respond_now
     }
@@ -280,7 +280,7 @@ impl Stream {
             + self.injected.len()
     }
 
-    /// What goes on of the response's body with what the guest injected before it. `chunk` is that of the event.
+    /// What is passed on of the response's body with what the guest injected before it. `chunk` is that of the event.
     pub fn with_injected(&mut self, output: Output, chunk: &[u8]) -> Output {
         if self.injected.is_empty() {
             return output;
@@ -294,7 +294,7 @@ impl Stream {
         Output::Replace(all)
     }
 
-    /// Ends the hold on the end of a response's body, and says what goes on of it. What the guest injected as the end takes the
+    /// Ends the hold on the end of a response's body, and says what is passed on of it. What the guest injected as the end takes the
     /// place of what is held.
     pub fn let_response_body_go(&mut self) -> Output {
         if !std::mem::take(&mut self.response_end_held) {
@@ -308,7 +308,7 @@ impl Stream {
         }
     }
 
-    /// Ends a request body event. The host takes a body whole, so what goes on before the last chunk is kept,
+    /// Ends a request body event. The host takes a body whole, so what is passed on before the last chunk is kept,
     /// and only the last chunk's event tells whether anything changed.
     pub fn end_request_body(&mut self, hold: bool, event: Event<'_>) -> Output {
         let edited = self.request_body.edited();
@@ -338,7 +338,7 @@ impl Stream {
     }
 
     /// Makes room before what the guest was shown of a request's body is kept with what has passed of it. Past `room` the body
-    /// goes on as it came, and can be changed no more. False when it was changed before.
+    /// is passed on as it came, and can be changed no more. False when it was changed before.
     pub fn make_room_for_passed(&mut self, room: usize) -> bool {
         let size = self.request_passed.len() + self.request_body.content().len();
         if self.request_unkept || size <= room {
@@ -353,7 +353,7 @@ impl Stream {
         true
     }
 
-    /// Ends the hold on the end of a request's body. With `goes_on` says what goes on of it; else that is dropped.
+    /// Ends the hold on the end of a request's body. With `goes_on` says what is passed on of it; else that is dropped.
     pub fn let_request_body_go(&mut self, goes_on: bool) -> Output {
         let Some(piecewise) = self.held_end.take() else { return Output::Unchanged };
         if !goes_on {

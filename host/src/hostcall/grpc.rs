@@ -1,5 +1,5 @@
 //! gRPC calls and streams. What SDKs make an error value of are PARSE_FAILURE and INTERNAL_FAILURE for beginning one, NOT_FOUND
-//! and BAD_ARGUMENT for going on with one; they panic on others.
+//! and BAD_ARGUMENT for continuing with one; they panic on others.
 
 use wasmtime::Caller;
 
@@ -109,7 +109,7 @@ fn open(caller: &mut Caller<'_, State>, wanted: Wanted, return_id: u32) -> Answe
     };
     // Messages are counted by themselves, until they are sent.
     let size = metadata_size + service.len() + method.len();
-    // A stream may go on for long: who waits for a message of it pauses.
+    // A stream may continue for long: who waits for a message of it pauses.
     let holds = call.and_then(|_| state.stream_to_hold());
     let logged = if call.is_some() { target.name.clone() } else { String::new() };
     let token = begin_holding(state, logged, size, holds).map_err(|_| Status::InternalFailure)?;

@@ -32,7 +32,7 @@ const METHODS: &[&str] = &[
 /// Nothing to say but that it is not allowed.
 const NOT_ALLOWED: &str = "";
 
-/// The error goes on after "its name or value is not allowed".
+/// The error continues after "its name or value is not allowed".
 pub(super) fn check_pseudo(
     state: &State,
     map: MapType,

@@ -114,7 +114,7 @@ fn unchanged(old: &HeaderMap, map: MapType, pairs: &Pairs<'_>) -> BTreeSet<Vec<u
     after.into_keys().collect()
 }
 
-/// The headers of a map that stand elsewhere among the pairs. What is set anew stays at its place, so these are removed
+/// The headers of a map that stand elsewhere among the pairs. What is set again stays at its place, so these are removed
 /// first, and come behind what was added before them.
 fn moved(old: &HeaderMap, map: MapType, pairs: &Pairs<'_>) -> BTreeSet<Vec<u8>> {
     let new: Vec<Vec<u8>> =
@@ -276,7 +276,7 @@ fn is_pseudo(map: MapType, name: &[u8]) -> bool {
     header::is_pseudo(name) || (map == MapType::RequestHeaders && name.eq_ignore_ascii_case(HOST))
 }
 
-/// Request headers change until the request goes on, response headers until they are sent.
+/// Request headers change until the request continues, response headers until they are sent.
 fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
     let (callbacks, phases): (&[Callback], &[Phase]) = match map {
         MapType::RequestHeaders => (

@@ -163,7 +163,7 @@ fn give_in_new_room(caller: &mut Caller<'_, State>) -> wasmtime::Result<i32> {
     }
 }
 
-/// The guest's memory beside the store's data. Taken anew after every call into the guest: its memory may
+/// The guest's memory beside the store's data. Taken again after every call into the guest: its memory may
 /// have grown and moved.
 #[inline]
 #[allow(unsafe_code, reason = "see `CachedMemory`")]
@@ -302,7 +302,7 @@ fn allocate(caller: &mut Caller<'_, State>, size: usize) -> Result<u32, Stop> {
         return Ok(0);
     }
     let size = u32::try_from(size).map_err(|_| Status::InternalFailure)?;
-    // Taken, for a copy would have to be counted. The guest's allocator may make hostcalls that look for it anew.
+    // Taken, for a copy would have to be counted. The guest's allocator may make hostcalls that look for it again.
     let function = match caller.data_mut().allocate.take() {
         Some(function) => function,
         None => Box::new(find_allocator(caller)?),

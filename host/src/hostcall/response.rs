@@ -1,4 +1,4 @@
-//! The course of a stream: going on, ending, answering in place of the upstream.
+//! The course of a stream: continuing, ending, answering in place of the upstream.
 
 use percent_encoding::{AsciiSet, CONTROLS};
 use wasmtime::Caller;
@@ -217,7 +217,7 @@ fn send(
         size.add(EffectKind::LocalResponseHeader, name, value);
     }
     if !size.fits() {
-        // The changes that wait are of a request that does not go on, or of headers that this response replaces.
+        // The changes that wait are of a request that does not continue, or of headers that this response replaces.
         stream.effects.drop_waiting();
     }
     stream.effects.push(kind, number, name, body).map_err(|_| Status::InternalFailure)?;

@@ -6,7 +6,7 @@ use super::memory::Answer;
 use crate::abi::Status;
 use crate::guest::State;
 
-/// The period belongs to the root of the effective context; setting it again begins it anew.
+/// The period belongs to the root of the effective context; setting it again begins it again.
 pub fn proxy_set_tick_period_milliseconds(caller: &mut Caller<'_, State>, period: u32) -> Answer {
     let state = caller.data_mut();
     let effective = state.call.effective;

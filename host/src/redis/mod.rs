@@ -36,7 +36,7 @@ pub struct Call {
 /// What a guest asks for, in order.
 #[derive(Clone, Debug)]
 pub enum Command {
-    /// Make the next call on a new connection: the guest has begun anew with its upstream.
+    /// Make the next call on a new connection: the guest has called init again for its upstream.
     Renew(Arc<Target>),
     /// Make a call.
     Call(Call),

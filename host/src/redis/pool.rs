@@ -1,7 +1,7 @@
-//! The connections of a worker to Redis servers, and which of them each call goes on.
+//! The connections of a worker to Redis servers, and which of them each call is sent on.
 //!
 //! A plugin has one connection to a server as one user and for one database. When an answer does not come in time, the next
-//! call goes on a new one, and the old one lives until the time of its other calls is over.
+//! call is sent on a new one, and the old one lives until the time of its other calls is over.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -60,7 +60,7 @@ struct Waiting<O> {
     deadline: u64,
     /// What came of it waits to be told.
     ended: bool,
-    /// Nobody waits for its answer: it is to be sent, no more.
+    /// Nothing waits for its answer: it is to be sent, no more.
     given_up: bool,
 }
 
@@ -74,7 +74,7 @@ struct Entry<O> {
     /// `None` before there is one.
     machine: Option<Connection>,
     waiting: VecDeque<u32>,
-    /// How many of these nobody waits for, and their bytes.
+    /// How many of these nothing waits for, and their bytes.
     given_up: (usize, usize),
     deadlines: BTreeSet<(u64, u32)>,
     /// Calls that were begun on it, and not told of.
@@ -196,7 +196,7 @@ impl<O: Clone> Pool<O> {
         Some(id)
     }
 
-    /// Has one that nobody uses closed, so that there is room soon.
+    /// Has one that is not used closed, so that there is room soon.
     fn close_an_idle_one(&mut self) {
         let idle = self.entries.iter_mut().filter(|(_, entry)| entry.calls == 0 && !entry.drains);
         if let Some((id, entry)) = idle.min_by_key(|(_, entry)| entry.idle_since) {
@@ -398,7 +398,7 @@ impl<O: Clone> Pool<O> {
         self.entries.remove(&connection);
     }
 
-    /// A call ends. One that was given up has nobody to tell.
+    /// A call ends. One that was given up is told to no guest.
     fn end(&mut self, id: u32, result: Result<Vec<u8>, Failure>) {
         let Some(waiting) = self.calls.get_mut(&id).filter(|waiting| !waiting.ended) else {
             return;
@@ -454,7 +454,7 @@ impl<O: Clone> Pool<O> {
         self.forget(id);
     }
 
-    /// Forgets a call that nobody is told of.
+    /// Forgets a call that no guest is told of.
     fn forget(&mut self, id: u32) {
         if let Some(waiting) = self.calls.remove(&id).filter(|waiting| !waiting.ended) {
             self.leave(id, waiting.connection, waiting.deadline);

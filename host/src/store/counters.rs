@@ -120,7 +120,7 @@ pub trait Counters: Send + Sync {
     fn memory_grows(&self, bytes: usize);
     /// A VM is gone with its memory.
     fn memory_goes(&self, bytes: usize);
-    /// Where this process says what it has of the plugin; `None` when nobody reads that.
+    /// Where this process says what it has of the plugin; `None` when no one reads that.
     fn presence(&self) -> Option<&PresenceBlock> {
         None
     }

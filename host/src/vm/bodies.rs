@@ -1,4 +1,4 @@
-//! Events of bodies: what a guest is shown of them, what goes on, and what comes after their ends.
+//! Events of bodies: what a guest is shown of them, what is passed on, and what comes after their ends.
 
 use super::run::{action, gone};
 use super::{Outcome, Vm};
@@ -52,7 +52,7 @@ impl Vm {
         // Continue, which must not end a wait for something else.
         let keeps = s.paused && (more || !s.saw_request_body || awaits_call);
         let settled = match action {
-            // "Give me more": the caller goes on reading.
+            // "Give me more": the caller continues reading.
             _ if more => Action::Continue,
             Action::Continue if keeps => Action::Pause,
             other => other,
@@ -85,7 +85,7 @@ impl Vm {
         Ok(Outcome { action: settled, awaits_call, ..Outcome::of(output) })
     }
 
-    /// What goes on of the end of a request's body that a pause held. To be asked when [`Vm::resumed`] has answered.
+    /// What is passed on of the end of a request's body that a pause held. To be asked when [`Vm::resumed`] has answered.
     pub(super) fn let_request_body_go(&mut self, stream: ContextId, action: Action) -> Output {
         self.warn_of_encoding(stream, Callback::RequestBody);
         let contexts = &mut self.state_mut().contexts;
@@ -269,7 +269,7 @@ impl Vm {
         Ok(Outcome { action, ends, still_holds, ..Outcome::of(output) })
     }
 
-    /// Holds the end of a response of which nothing was sent, until the guest lets it go on, ends it or answers.
+    /// Holds the end of a response of which nothing was sent, until the guest lets it continue, ends it or answers.
     fn hold_response_end(&mut self, stream: ContextId, event: Event<'_>) -> Result<Outcome, Error> {
         let action = self.hold(stream, Action::Pause, false)?;
         let contexts = &mut self.state_mut().contexts;
@@ -286,7 +286,7 @@ impl Vm {
         Ok(Outcome { action, awaits_call, ..Outcome::of(output) })
     }
 
-    /// What goes on of the end of a response's body that a pause held; `None` when it holds none. To be asked when
+    /// What is passed on of the end of a response's body that a pause held; `None` when it holds none. To be asked when
     /// [`Vm::resumed`] has answered.
     pub(super) fn let_response_body_go(
         &mut self,
@@ -355,7 +355,7 @@ impl Vm {
                     .warn_once("a chunk is not dropped: too much of the body has passed");
             }
         }
-        // A guest that lets the stream go on in the same callback holds nothing of what it was shown.
+        // A guest that lets the stream continue in the same callback holds nothing of what it was shown.
         let resumed = self.state().contexts.streams.get(&stream).is_some_and(|s| s.resume);
         Ok(if resumed { Action::Continue } else { action(answer) })
     }

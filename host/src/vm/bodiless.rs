@@ -24,7 +24,7 @@ impl Vm {
             .is_some_and(|length| length == b"0")
     }
 
-    /// What goes on of a body that a guest wrote where there was an empty one: nothing when a length of 0 was sent.
+    /// What is passed on of a body that a guest wrote where there was an empty one: nothing when a length of 0 was sent.
     pub(super) fn within_length_0(&mut self, stream: ContextId, output: Output) -> Output {
         let state = self.state_mut();
         let mut length = Vec::new();
@@ -40,7 +40,7 @@ impl Vm {
         Output::Unchanged
     }
 
-    /// What goes on without the bytes past the length that was sent: a client would take them for its next response.
+    /// What is passed on without the bytes past the length that was sent: a client would take them for its next response.
     pub(super) fn within_length(
         &mut self,
         stream: ContextId,
@@ -74,8 +74,8 @@ impl Vm {
         }
     }
 
-    /// What goes on of a response's body whose event failed: what the guest was shown and holds. Where a length was sent,
-    /// that is no more than what came: the rest of the body goes on as it comes.
+    /// What is passed on of a response's body whose event failed: what the guest was shown and holds. Where a length was sent,
+    /// that is no more than what came: the rest of the body is passed on as it comes.
     pub(super) fn rescue_response_body(&mut self, stream: ContextId, event: Event<'_>) -> Output {
         let state = self.state_mut();
         let Some(s) = state.contexts.streams.get_mut(&stream) else { return Output::Unchanged };

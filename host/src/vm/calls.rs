@@ -10,7 +10,7 @@ use crate::ports::RequestId;
 use crate::store::Count;
 
 impl Vm {
-    /// Tells the guest what came of a call. One that nobody waits for any more is forgotten.
+    /// Tells the guest what came of a call. One that nothing waits for any more is forgotten.
     pub fn http_call_response(
         &mut self,
         token: Token,
@@ -52,7 +52,7 @@ impl Vm {
         calls.answers = of.holds;
     }
 
-    /// The callback of an answer has returned: the request that waited for the call may go on.
+    /// The callback of an answer has returned: the request that waited for the call may continue.
     pub(super) fn answered(&mut self, of: &CallOf) {
         let state = self.state_mut();
         state.calls.answer = None;

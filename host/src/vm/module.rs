@@ -45,7 +45,7 @@ pub struct Options {
     pub pause_timeout: u32,
     /// Bytes of one body that may be held.
     pub body_limit: usize,
-    /// A request goes on without this filter where it fails.
+    /// A request continues without this filter where it fails.
     pub fail_open: bool,
     /// The filter rewrites bodies.
     pub body: bool,

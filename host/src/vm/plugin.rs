@@ -29,7 +29,7 @@ pub struct Plugin {
     configuration: RefCell<Arc<[u8]>>,
     /// Contexts that ticked, or listened to queues, in a VM that is gone.
     pub(super) gone: RefCell<Vec<Weak<Context>>>,
-    /// Calls that nobody waits for any more.
+    /// Calls that nothing waits for any more.
     pub(super) dropped: RefCell<Vec<CallRef>>,
     /// When all contexts must have ended, in a process that ends.
     ends_by: Cell<Option<u64>>,
@@ -80,7 +80,7 @@ impl Plugin {
         self.module.warnings()
     }
 
-    /// Milliseconds that a request may wait for the guest to go on.
+    /// Milliseconds that a request may wait for the guest to continue.
     pub fn pause_timeout(&self) -> u32 {
         self.module.pause_timeout()
     }
@@ -100,7 +100,7 @@ impl Plugin {
         self.slot.try_borrow().map_or(true, |slot| slot.process == self.process())
     }
 
-    /// Whether there is a VM to be asked for work: one of this process, or one whose ticks or queues must go on in it.
+    /// Whether there is a VM to be asked for work: one of this process, or one whose ticks or queues must continue in it.
     pub(super) fn has_work(&self) -> bool {
         let Ok(slot) = self.slot.try_borrow() else { return false };
         let vm = slot.vm.as_ref();
@@ -155,7 +155,7 @@ impl Plugin {
         }
         let by = self.ends_by.get().unwrap_or(now + limits::END_MS * NANOS_PER_MS);
         self.ends_by.set(Some(by));
-        // A request that still comes makes them anew.
+        // A request that still comes makes them again.
         for context in self.contexts.take().take_all().filter_map(|context| context.upgrade()) {
             context.root.set(None);
         }
@@ -187,7 +187,7 @@ impl Plugin {
         self.host.monotonic_clock()
     }
 
-    /// Enters the VM of this process, made anew when there is none that lives.
+    /// Enters the VM of this process, made again when there is none that lives.
     pub(super) fn with_vm<R>(
         &self,
         f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
@@ -245,7 +245,7 @@ impl Plugin {
         }
     }
 
-    /// Keeps in mind which contexts must go on to tick, or to listen, in the next VM.
+    /// Keeps in mind which contexts must continue to tick, or to listen, in the next VM.
     fn forget(&self, vm: &Vm) {
         let mut contexts = self.contexts.borrow_mut();
         let active = vm.active();
@@ -276,7 +276,7 @@ impl Plugin {
                 self.tell(LogLevel::Warn, slot.backoff.worked());
                 Ok(())
             }
-            // Whoever loads the plugin hears of it.
+            // The caller that loads the plugin gets the error.
             Err(error) if first => Err(error),
             Err(error) => {
                 self.note(self.host.counters(self.name()).as_ref(), &error.to_string());

@@ -11,7 +11,7 @@ use crate::store::Count;
 const FAILED: u32 = 1;
 
 impl Vm {
-    /// Tells the guest what came of a call. One that nobody waits for any more is forgotten.
+    /// Tells the guest what came of a call. One that nothing waits for any more is forgotten.
     pub fn redis_call_response(
         &mut self,
         token: Token,

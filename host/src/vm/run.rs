@@ -13,7 +13,7 @@ use crate::store::Count;
 /// What the host must do after an event. The header effects are in the stream.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// Go on, wait, respond or close.
+    /// Continue, wait, respond or close.
     pub action: Action,
     /// What becomes of the body chunk.
     pub body: Output,
@@ -25,7 +25,7 @@ pub struct Outcome {
     pub rewrites_body: bool,
     /// The response's body ends with this.
     pub ends: bool,
-    /// Some of the response's body is held, whatever goes on.
+    /// Some of the response's body is held, whatever is passed on.
     pub still_holds: bool,
 }
 
@@ -39,7 +39,7 @@ pub enum BeginError {
 }
 
 impl Outcome {
-    /// Going on, with this for a body.
+    /// Continuing, with this for a body.
     pub fn of(body: Output) -> Self {
         let body_is_held = body == Output::Hold;
         Self {
@@ -55,7 +55,7 @@ impl Outcome {
 }
 
 impl Vm {
-    /// Tells the guest of an event; a guest without that callback goes on.
+    /// Tells the guest of an event; a guest without that callback continues.
     pub fn run(&mut self, stream: ContextId, event: Event<'_>) -> Result<Outcome, Error> {
         let result = self.tell(stream, event, None);
         if !event.body.is_empty()
@@ -143,7 +143,7 @@ impl Vm {
             return Err(error.lost());
         }
         let action = self.settle(stream, Action::Continue);
-        // Its effects are about to be done, so the next callback must look anew.
+        // Its effects are about to be done, so the next callback must look again.
         if let Some(s) = self.state_mut().contexts.streams.get_mut(&stream) {
             s.request_headers_loaded = false;
         }
@@ -380,7 +380,7 @@ impl Vm {
     }
 }
 
-/// What filters of ABI 0.2.100 answer for headers that go on; they add a body of their own, if any.
+/// What filters of ABI 0.2.100 answer for headers that continue; they add a body of their own, if any.
 const CONTINUE_AND_END_STREAM: u32 = 2;
 /// The first of their answers for headers that wait without the body.
 const STOP_ALL_ITERATION_AND_BUFFER: u32 = 3;

@@ -7,7 +7,7 @@ use crate::guest::{State, deadline};
 /// One callback in so many is timed.
 const SAMPLE: u32 = 16;
 
-/// Whoever took so long is seen without being timed.
+/// A callback that takes so long is seen without being timed.
 const LONG: u64 = TICK_MS as u64 * 1_000_000;
 
 /// A callback begins.

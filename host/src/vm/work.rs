@@ -40,7 +40,7 @@ pub struct Work {
     pub grpc: Vec<(CallRef, Command)>,
     /// What is asked of Redis servers, in order.
     pub redis: Vec<(CallRef, redis::Command)>,
-    /// Calls that nobody waits for any more.
+    /// Calls that nothing waits for any more.
     pub dropped: Vec<CallRef>,
     /// When to ask again, on the host's monotonic clock; `None` while nothing is to come.
     pub next: Option<u64>,
@@ -86,7 +86,7 @@ impl Plugin {
                     next = [next, due, queues.next].into_iter().flatten().min();
                     work.wants_to_listen = queues.wants_to_listen;
                 }
-                // Busy: whoever is in there says again that work waits.
+                // Busy: the call in progress says again that work waits.
                 Err(Error::Busy(_)) => {}
                 Err(error) => {
                     work.errors.push(error);
@@ -105,7 +105,7 @@ impl Plugin {
         match self.end_roots(now, until) {
             Ok(left) => {
                 work.over = left == 0;
-                // Nobody says when the last stream ends.
+                // Nothing tells when the last stream ends.
                 work.next = (left > 0).then_some(now + LOOK_NANOS);
                 left > 0
             }

@@ -1,6 +1,6 @@
 -- The light thread of a worker that does what filters want done outside of requests: calls, functions, ticks.
 --
--- Calls and functions run in light threads below it, each of which goes on with the next one. A few that have nothing
+-- Calls and functions run in light threads below it, each of which continues with the next one. A few that have nothing
 -- to do are kept. ngx_lua keeps a little of each light thread, and nginx of each connection that they open, until the
 -- one that started them ends. So after some of these another takes over, and the old one ends with the last of its own.
 --
@@ -168,10 +168,10 @@ local function start(owner)
     end
 end
 
--- Lets go of the light threads that ended, and ends those whose calls nobody waits for.
+-- Lets go of the light threads that ended, and ends those whose calls nothing waits for.
 local function sweep(owner)
     for job in pairs(owner.unwanted) do
-        -- One that has ended by itself meanwhile goes on with another job.
+        -- One that has ended by itself meanwhile continues with another job.
         if jobs[job.id] == job and kill(owner.threads[job.thread]) then
             call.close(job.id)
             owner.threads[job.thread], jobs[job.id] = nil, nil
@@ -285,7 +285,7 @@ local function loop(_, owner)
             begin()
         end
         if rests then
-            -- It asks again by itself, so nobody needs to wake it.
+            -- It asks again by itself, so it need not be woken.
             owner.wait = 0
             -- A timer counts from the time that nginx has seen last.
             update_time()

@@ -112,7 +112,7 @@ function _M.freeze()
 end
 
 -- What is wrong with a call of setup; nil when nothing is. The names of upstreams are set with that: nothing else can
--- tell a good address, and nobody calls before the first load.
+-- tell a good address, and there are no calls before the first load.
 function _M.check(opts)
     if get_phase() ~= "init" then
         return "setup must be called in init_by_lua"

@@ -134,7 +134,7 @@ impl Flow<'_> {
         outcome
     }
 
-    /// nginx writes the length anew when a body was changed.
+    /// nginx writes the length again when a body was changed.
     fn set_body_length(&mut self) {
         let length = self.body.len();
         self.chain.server.with(self.id, |request| {

@@ -125,7 +125,7 @@ impl Flow<'_> {
         });
     }
 
-    /// A piece of the response's body passes the filters in reverse. Returns what goes on of it.
+    /// A piece of the response's body passes the filters in reverse. Returns what is passed on of it.
     pub fn body_filter(&mut self, piece: &[u8], is_last: bool) -> Result<Vec<u8>, Cut> {
         let mut piece = piece.to_vec();
         for index in (0..self.seats.len()).rev() {
@@ -154,7 +154,7 @@ impl Flow<'_> {
         })
     }
 
-    /// What goes on of a piece, and whether that is another one.
+    /// What is passed on of a piece, and whether that is another one.
     fn give_response_piece(
         &mut self,
         index: usize,

@@ -230,7 +230,7 @@ impl<'a> CallGraph<'a> {
 struct Arguments {
     /// Which of the two hold something else by now.
     gone: [bool; 2],
-    /// The same at the beginning of each block that is open. Whoever leaves a block may not have gone through all of it.
+    /// The same at the beginning of each block that is open. A branch out of a block may skip a part of it.
     blocks: Vec<[bool; 2]>,
     read: bool,
 }

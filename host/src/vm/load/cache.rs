@@ -258,7 +258,7 @@ impl Search<'_> {
             return Ok(code);
         }
         // SAFETY: `compile` wrote the entry, under the name of this module, this wasmtime and these settings: the store
-        // vouches that nobody else could, and the digest in the entry that it is as it was written.
+        // vouches that no other user could, and the digest in the entry that it is as it was written.
         unsafe { Code::restore(artifact, profile, self.digest) }
             .map_err(|e| bad(&format!("was refused: {e}")))
     }
@@ -277,7 +277,7 @@ impl Search<'_> {
         file.read_exact_at(&mut trailer, size.checked_sub(entry::TRAILER as u64)?).ok()?;
         let profile = entry::parse_trailer(&trailer, size)?;
         // SAFETY: `share` made the file, under the name of this module, this wasmtime and these settings: `Images` vouches
-        // that nobody else could, and that nothing changes it.
+        // that no other user could, and that nothing changes it.
         unsafe { Code::map(file, profile, self.digest) }.ok()
     }
 }

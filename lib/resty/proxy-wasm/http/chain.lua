@@ -73,7 +73,7 @@ local PHASES = {
 local replacements = lib.rpw_replacements()
 
 -- Notes which filters are told of the bodies. What a filter was told before it is told still: requests that began with
--- the module of before go on.
+-- the module of before continue.
 local function learn(self)
     self.replacements = replacements[0]
     for i = 1, #self do
@@ -118,7 +118,7 @@ local function fails_open(ctx)
     return band(lib.rpw_context_traits(ctx), FAILS_OPEN) ~= 0
 end
 
--- Logs why a filter failed and takes it out of the request. Returns whether the request goes on without it.
+-- Logs why a filter failed and takes it out of the request. Returns whether the request continues without it.
 local function skip(ctx, err, drops_body)
     local open = fails_open(ctx)
     local drops = drops_body and not open and 1 or 0
@@ -208,7 +208,7 @@ local function takers(self)
     return self.takes_request_body
 end
 
--- A filter that let the request go on may have answered it while another one held it.
+-- A filter that let the request continue may have answered it while another one held it.
 local function look_for_answers(self)
     for i = 1, #self do
         local ok, what = stream.look_for_answer(self[i])
@@ -271,8 +271,8 @@ function Chain:header_filter()
     return true
 end
 
--- Tells a filter of a piece of the response's body. Returns what goes on of it, whether that is another, and whether
--- the body ends with it.
+-- Tells a filter of a piece of the response's body. Returns what is passed on of it, whether that is another, and
+-- whether the body ends with it.
 local function give_response_piece(ctx, piece, is_last)
     local ok, what = tell_response_piece(ctx, piece, is_last)
     local action = outcome.body_action
@@ -286,7 +286,7 @@ local function give_response_piece(ctx, piece, is_last)
     elseif ok == false then
         stream.stop(what)
     elseif skip(ctx, what, true) and action ~= BODY_LOST then
-        -- What the filter held goes on as it is.
+        -- What the filter held is passed on as it is.
         if action == BODY_REPLACE then
             return ffi_str(outcome.body, outcome.body_length), true, is_last
         end

@@ -1,5 +1,5 @@
--- The request's body for the filters of a chain: read in pieces from where nginx keeps it, and written anew only when a
--- filter changes it.
+-- The request's body for the filters of a chain: read in pieces from where nginx keeps it, and written again only when
+-- a filter changes it.
 
 local ffi = require("ffi")
 local clib = require("resty.proxy-wasm.clib")
@@ -122,7 +122,7 @@ function Source:close()
 end
 
 -- What becomes of the body of a source. `done` is how much of the source is dealt with: while nothing was changed, all
--- of that goes on as it is; then the new body is written.
+-- of that is passed on as it is; then the new body is written.
 local Body = {}
 Body.__index = Body
 
@@ -198,7 +198,7 @@ function Body:apply()
     return true
 end
 
--- Completes it; what no outcome was about goes on as it is.
+-- Completes it; what no outcome was about is passed on as it is.
 function Body:complete()
     if not self.changed or self.finished then
         return true
@@ -271,7 +271,7 @@ function _M.give(ctx)
         local ok, what, status = give_piece(ctx, body)
         if ok ~= true then
             if ok == nil then
-                -- The request may go on without the filter.
+                -- The request may continue without the filter.
                 body:complete()
             end
             source:close()

@@ -146,7 +146,7 @@ local function respond(local_response, own_page)
     return response.send(local_response.status, local_response.headers, local_response.body, own_page)
 end
 
--- Semaphores that nobody waits for and nothing posts.
+-- Semaphores that nothing waits for and nothing posts.
 local spare = {}
 local SPARE = 64
 
@@ -170,7 +170,7 @@ end
 -- How many requests have waited.
 local waited = 0
 
--- Waits until the guest lets the request go on, and returns what came of it.
+-- Waits until the guest lets the request continue, and returns what came of it.
 local function wait(ctx, r, step)
     waited = waited + 1
     local phase = get_phase()
@@ -232,9 +232,9 @@ local function cut_off()
     error("the response is cut off: " .. last_error(), 0)
 end
 
--- Everything that is not "go on with nothing but header effects". `body` takes the outcomes of an event of the
--- request's body. Returns true when the request goes on; nil, why the filter failed, and the status to answer with when
--- it is not 503; false when the request ends here, with the local response if there is one.
+-- Everything that is not "continue with nothing but header effects". `body` takes the outcomes of an event of the
+-- request's body. Returns true when the request continues; nil, why the filter failed, and the status to answer with
+-- when it is not 503; false when the request ends here, with the local response if there is one.
 local function finish(ctx, r, rc, step, body)
     while true do
         if rc == BAD_REQUEST then
@@ -368,7 +368,7 @@ function _M.response_body(ctx)
     set_body(body, eof)
     local rc = run(ctx, r)
     clear_body()
-    -- When it failed, too: what it held goes on as it is.
+    -- When it failed, too: what it held is passed on as it is.
     local action = outcome.body_action
     if action == BODY_REPLACE then
         arg[1] = ffi_str(outcome.body, outcome.body_length)
@@ -397,7 +397,7 @@ function _M.waited()
     return waited
 end
 
--- Whether a filter that let the request go on has answered it since. Returns what `finish` does.
+-- Whether a filter that let the request continue has answered it since. Returns what `finish` does.
 function _M.look_for_answer(ctx)
     local r = get_request()
     local rc = lib.rpw_stream_resume(ctx, r, nil, outcome, error_slot)
@@ -429,7 +429,7 @@ function _M.tell_request_piece(ctx, piece, is_last, body)
     return finish(ctx, r, rc, REQUEST_BODY_STEP, body)
 end
 
--- Tells a filter of a piece of the response's body. Its outcome says what goes on of it.
+-- Tells a filter of a piece of the response's body. Its outcome says what is passed on of it.
 function _M.tell_response_piece(ctx, piece, is_last)
     local r = get_request()
     event.callback = const.RPW_RESPONSE_BODY

@@ -33,7 +33,7 @@ local CLOSED = { closed = true, ["connection reset by peer"] = true }
 
 local io = ffi.new("rpw_io_t")
 
--- The sockets of calls under way, to be closed when nobody waits any more.
+-- The sockets of calls under way, to be closed when nothing waits any more.
 local sockets = {}
 
 -- By the time of nginx's loop, which is that of the event that brought us here.

@@ -1,5 +1,5 @@
 -- The connections that a worker shares between calls, for gRPC and for Redis: nginx's cosockets move the bytes, the
--- library speaks the protocol and says which call goes on which connection.
+-- library speaks the protocol and says which call is sent on which connection.
 --
 -- Each connection is a timer, which waits for the deadlines of its calls, with light threads that make it and receive.
 -- A semaphore wakes the timer when there is something to do.

@@ -44,7 +44,7 @@ local wait_ms = ffi.new("uint32_t[1]")
 
 local all
 
--- Lets the library go on with a connection. What is to be sent is in `conn.data` then.
+-- Lets the library continue with a connection. What is to be sent is in `conn.data` then.
 local function step(conn)
     local sending = conn.sending
     -- What is to be sent meanwhile is asked for when that is sent.

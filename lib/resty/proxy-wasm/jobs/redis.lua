@@ -70,7 +70,7 @@ local function step(conn)
             check(rc)
             return 1
         elseif data then
-            -- What nobody waits for is sent before the connection is closed.
+            -- What nothing waits for is sent before the connection is closed.
             conn.sock:settimeouts(CONNECT_MS, max(wait, 1), LONGEST_MS)
             local ok, err = conn.sock:send(data)
             if not ok then
