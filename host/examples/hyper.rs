@@ -16,7 +16,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context as Task, Poll, Waker};
 
 use bytes::Bytes;
@@ -26,6 +26,7 @@ use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use parking_lot::Mutex;
 use proxy_wasm_host::callout::{self, Exchange, Step, Upstream};
 use proxy_wasm_host::vm::deadline;
 use proxy_wasm_host::{
@@ -54,7 +55,7 @@ struct Server {
 
 impl Server {
     fn with<R>(&self, request: RequestId, f: impl FnOnce(&mut Message) -> R) -> R {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = self.requests.lock();
         f(requests.entry(request).or_default())
     }
 }
@@ -160,7 +161,7 @@ impl Proxy {
             eprintln!("{error}");
             failed(StatusCode::BAD_GATEWAY)
         });
-        self.host.requests.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.host.requests.lock().remove(&id);
         Ok(answer)
     }
 

@@ -10,8 +10,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::{Mutex, const_mutex};
 use rustix::fs::stat;
 use rustix::process::setpriority_process;
 
@@ -74,16 +75,12 @@ struct Jobs {
     threads: usize,
 }
 
-static JOBS: Mutex<Option<Jobs>> = Mutex::new(None);
+static JOBS: Mutex<Option<Jobs>> = const_mutex(None);
 
 /// Room for the compiler's recursion.
 const STACK: usize = 2 * 1024 * 1024;
 /// The lowest priority (nice): what is left of a core's time.
 const NICE: i32 = 19;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 impl Identity {
     fn of(path: &[u8]) -> Self {
@@ -104,7 +101,7 @@ const NANOS: i64 = 1_000_000_000;
 /// The job for a file: one that is under way, or a new one.
 fn job(file: Identity) -> Result<Arc<Job>, Failure> {
     let host = host()?;
-    let mut jobs = lock(&JOBS);
+    let mut jobs = JOBS.lock();
     let jobs = jobs.get_or_insert_default();
     if jobs.process != forks::process() {
         // What the parent process had under way is not under way here.
@@ -126,7 +123,7 @@ fn job(file: Identity) -> Result<Arc<Job>, Failure> {
 
 /// The next job that somebody waits for; `None` ends the thread.
 fn next() -> Option<Arc<Job>> {
-    let mut jobs = lock(&JOBS);
+    let mut jobs = JOBS.lock();
     let jobs = jobs.get_or_insert_default();
     while let Some(job) = jobs.waiting.pop_front() {
         if Arc::strong_count(&job) > 1 {
@@ -139,7 +136,7 @@ fn next() -> Option<Arc<Job>> {
 }
 
 fn finished(job: &Arc<Job>) {
-    let mut jobs = lock(&JOBS);
+    let mut jobs = JOBS.lock();
     jobs.get_or_insert_default().running.retain(|running| !Arc::ptr_eq(running, job));
 }
 
@@ -150,7 +147,7 @@ fn work(host: &dyn Host) {
     while let Some(job) = next() {
         let result = catch_unwind(AssertUnwindSafe(|| load(host, &job)));
         let result = result.unwrap_or_else(|panic| Err(Cause::Panic(panic_text(&panic).into())));
-        *lock(&job.result) = Some(result);
+        *job.result.lock() = Some(result);
         finished(&job);
     }
 }
@@ -176,7 +173,7 @@ impl rpw_loading_t {
         &self,
         f: impl FnOnce(&Found) -> Result<R, Failure>,
     ) -> Result<R, Failure> {
-        match &*lock(&self.job.result) {
+        match &*self.job.result.lock() {
             Some(Ok(found)) => f(found),
             Some(Err(cause)) => Err(cause.failure()),
             None => Err(Failure::new("the module is not loaded yet")),
@@ -248,7 +245,7 @@ pub unsafe extern "C" fn rpw_loading_state(
         // SAFETY: as promised by the caller.
         let loading = unsafe { handle::lend(loading) };
         let loading = loading.ok_or_else(|| Failure::new("rpw_loading_state: NULL argument"))?;
-        if lock(&loading.job.result).is_none() {
+        if loading.job.result.lock().is_none() {
             if let Some(presence) = loading.own.presence() {
                 let (stage, compiled, functions) = loading.job.progress.get();
                 presence.loading_is_at([stage, compiled, functions].map(u64::from));

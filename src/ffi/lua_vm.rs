@@ -1,8 +1,9 @@
 //! What a Lua VM has set up. nginx makes a new Lua VM at each reload, and what the one before set up goes with it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
+use parking_lot::RwLock;
 use proxy_wasm_host::folder::Folder;
 use rustc_hash::FxHashMap;
 
@@ -68,7 +69,7 @@ pub fn begin(functions: Functions) {
     let old = CURRENT.swap(Box::into_raw(Box::new(new)), Ordering::AcqRel);
     // SAFETY: NULL, or a box that is never freed.
     if let Some(old) = unsafe { old.as_ref() } {
-        *old.settings.write().unwrap_or_else(PoisonError::into_inner) = Settings::default();
+        *old.settings.write() = Settings::default();
     }
 }
 
@@ -92,12 +93,12 @@ pub fn number() -> u64 {
 
 /// Reads its settings; `None` before `rpw_setup`.
 pub fn read<R>(f: impl FnOnce(&Settings) -> R) -> Option<R> {
-    let settings = current()?.settings.read().unwrap_or_else(PoisonError::into_inner);
+    let settings = current()?.settings.read();
     Some(f(&settings))
 }
 
 /// Changes its settings; `None` before `rpw_setup`.
 pub fn change<R>(f: impl FnOnce(&mut Settings) -> R) -> Option<R> {
-    let mut settings = current()?.settings.write().unwrap_or_else(PoisonError::into_inner);
+    let mut settings = current()?.settings.write();
     Some(f(&mut settings))
 }

@@ -7,10 +7,12 @@
 //! The time that passes is processor time of the thread that runs guests: a filter is not stopped because the machine had
 //! no time for it.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
+
+use parking_lot::{Mutex, const_mutex};
 
 use super::failure::Failure;
 use super::{forks, threads};
@@ -66,7 +68,7 @@ impl Ticker {
             calls: AtomicU64::new(0),
             parked: AtomicBool::new(false),
             owner: AtomicU64::new(0),
-            thread: Mutex::new(None),
+            thread: const_mutex(None),
         }
     }
 
@@ -95,7 +97,7 @@ impl Ticker {
     #[cold]
     fn wake(&self) {
         self.parked.store(false, Ordering::SeqCst);
-        if let Some(thread) = &*self.thread.lock().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(thread) = &*self.thread.lock() {
             thread.unpark();
         }
     }
@@ -125,7 +127,7 @@ impl Ticker {
                 }
             }
         })?;
-        *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(ticker.thread().clone());
+        *self.thread.lock() = Some(ticker.thread().clone());
         self.owner.store(forks::process(), Ordering::Relaxed);
         Ok(())
     }

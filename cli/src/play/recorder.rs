@@ -1,7 +1,9 @@
 //! Which callbacks of a filter ran, and what memory it has: what the core counts of it anyway.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::core::abi::Callback;
 use crate::core::store::{Count, Counters};
@@ -25,7 +27,7 @@ impl Recorder {
 
     /// The callbacks since the last look.
     pub fn take(&self) -> Vec<Callback> {
-        std::mem::take(&mut self.callbacks.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut self.callbacks.lock())
     }
 
     /// Bytes of memory.
@@ -37,7 +39,7 @@ impl Recorder {
 impl Counters for Recorder {
     fn callback(&self, callback: Callback) {
         self.counters.callback(callback);
-        let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut callbacks = self.callbacks.lock();
         if callbacks.len() < MOST {
             callbacks.push(callback);
         }

@@ -1,8 +1,10 @@
 //! Which parts of a connection are to be looked at again.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Wake;
+
+use parking_lot::Mutex;
 
 /// Which parts must run.
 #[derive(Default)]
@@ -29,7 +31,7 @@ impl Woken {
 
     /// The streams that must run; once.
     pub fn take_streams(&self) -> Vec<u32> {
-        std::mem::take(&mut *self.streams.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.streams.lock())
     }
 }
 
@@ -63,7 +65,7 @@ impl StreamWaker {
 impl Wake for StreamWaker {
     fn wake(self: Arc<Self>) {
         if !self.waits.swap(true, Ordering::Relaxed) {
-            self.woken.streams.lock().unwrap_or_else(PoisonError::into_inner).push(self.id);
+            self.woken.streams.lock().push(self.id);
         }
     }
 }

@@ -14,8 +14,8 @@
 //!   proxy_on_request_headers($id, $count, $ends))
 //! ```
 
-use std::sync::{Mutex, OnceLock, PoisonError};
-
+use once_cell::sync::OnceCell;
+use parking_lot::{Mutex, const_mutex};
 use rustc_hash::FxHashMap;
 use wasm_encoder::{
     BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
@@ -213,8 +213,8 @@ impl Shape {
 
 /// The module for guests of that shape, compiled once in a process.
 fn module(shape: Shape) -> Result<wasmtime::Module, Error> {
-    static MODULES: Mutex<Option<FxHashMap<Shape, wasmtime::Module>>> = Mutex::new(None);
-    let mut modules = MODULES.lock().unwrap_or_else(PoisonError::into_inner);
+    static MODULES: Mutex<Option<FxHashMap<Shape, wasmtime::Module>>> = const_mutex(None);
+    let mut modules = MODULES.lock();
     let modules = modules.get_or_insert_default();
     if let Some(known) = modules.get(&shape) {
         return Ok(known.clone());
@@ -225,13 +225,13 @@ fn module(shape: Shape) -> Result<wasmtime::Module, Error> {
 }
 
 fn linker() -> Result<&'static Linker<State>, Error> {
-    static LINKER: OnceLock<Result<Linker<State>, String>> = OnceLock::new();
-    let made = LINKER.get_or_init(|| {
-        let mut linker = Linker::new(engine().map_err(|e| e.to_string())?);
-        link_between(&mut linker, ("host", "next"), next).map_err(|e| one_line(&e))?;
+    static LINKER: OnceCell<Linker<State>> = OnceCell::new();
+    LINKER.get_or_try_init(|| {
+        let mut linker = Linker::new(engine()?);
+        link_between(&mut linker, ("host", "next"), next)
+            .map_err(|e| Error::Import(one_line(&e)))?;
         Ok(linker)
-    });
-    made.as_ref().map_err(|cause| Error::Import(cause.clone()))
+    })
 }
 
 struct Builder {
