@@ -24,6 +24,7 @@ mod calls_hold;
 mod chain;
 mod chain_held;
 mod content;
+mod content_stream;
 mod content_type;
 mod context;
 mod doc_configs;
