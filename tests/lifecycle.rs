@@ -3,6 +3,8 @@
 use crate::world::{Filter, Probe, Request, guest, sim_host};
 use resty_proxy_wasm::abi::{Attribute, Callback};
 use resty_proxy_wasm::error::Error;
+use resty_proxy_wasm::vm::{Context, SpareContexts};
+use std::rc::Rc;
 
 /// `CALLBACK id=N root=N` of every callback.
 const IDS: &str = "*: ids";
@@ -58,6 +60,46 @@ fn ids_are_never_used_again_and_shared_by_roots_and_streams() {
         ]
     );
     assert_eq!([first.at.id, second.at.id, third.at.id], [2, 4, 5]);
+}
+
+#[test]
+fn a_plugin_context_in_the_memory_of_another_is_a_new_one() {
+    let probe = Probe::new(IDS);
+    let spare = SpareContexts::default();
+    let make =
+        || Context::new_in(&spare, &probe.filter.plugin, IDS.as_bytes()).expect("a plugin context");
+    let first = make();
+    let at = Rc::as_ptr(&first);
+    first.drop_by_owner().expect("an end");
+    spare.keep(first.clone());
+    spare.keep(first);
+    let second = make();
+    assert_eq!(Rc::as_ptr(&second), at, "memory that nothing has any more serves again");
+    probe.filter.open(&second).end().expect("an end");
+    second.drop_by_owner().expect("an end");
+    assert_eq!(
+        ids(&probe),
+        [
+            "vm_start id=1 root=1",
+            "configure id=1 root=1",
+            "vm_start id=2 root=2",
+            "configure id=2 root=2",
+            "root_done id=2 root=2",
+            "root_delete id=2 root=2",
+            "vm_start id=3 root=3",
+            "configure id=3 root=3",
+            "create id=4 root=3",
+            "done id=4 root=3",
+            "log id=4 root=3",
+            "delete id=4 root=3",
+            "root_done id=3 root=3",
+            "root_delete id=3 root=3",
+        ]
+    );
+    spare.keep(second);
+    let plugin = Rc::downgrade(&probe.filter.plugin);
+    drop(probe);
+    assert!(plugin.upgrade().is_none(), "spare memory keeps no plugin");
 }
 
 #[test]

@@ -33,7 +33,7 @@ pub unsafe extern "C" fn rpw_context_new(
     context: *mut *mut rpw_context_t,
     error: *mut rpw_error_t,
 ) -> i32 {
-    guest_boundary(Entry::Setup, interpreted != 0, error, |_| {
+    guest_boundary(Entry::Setup, interpreted != 0, error, |worker| {
         // SAFETY: as promised by the caller.
         let (plugin, configuration) =
             unsafe { (handle::share(plugin), types::bytes(configuration, configuration_length)) };
@@ -43,7 +43,8 @@ pub unsafe extern "C" fn rpw_context_new(
         if interpreted == 0 && upstreams::may_call_lua(current.module()) {
             return Ok(RPW_NEED_INTERPRETER);
         }
-        let made = rpw_context_t::new(&plugin, Context::new(&current, configuration)?);
+        let made = Context::new_in(&worker.endings.spare, &current, configuration)?;
+        let made = rpw_context_t::new(&plugin, made);
         // SAFETY: checked above.
         unsafe { *context = handle::give(made) };
         Ok(RPW_CONTINUE)

@@ -10,7 +10,7 @@ use super::nginx;
 use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::ports::RequestId;
-use crate::vm::{Context, Plugin, StreamRef};
+use crate::vm::{Context, Plugin, SpareContexts, StreamRef};
 
 enum Ending {
     Context(Rc<Context>),
@@ -19,18 +19,22 @@ enum Ending {
 
 /// What waits to end.
 #[derive(Default)]
-pub struct Endings(RefCell<Vec<Ending>>);
+pub struct Endings {
+    waiting: RefCell<Vec<Ending>>,
+    /// What has ended.
+    pub spare: SpareContexts,
+}
 
 impl Endings {
     /// Lua dropped a plugin context.
     pub fn queue_context(&self, context: Rc<Context>) {
-        self.0.borrow_mut().push(Ending::Context(context));
+        self.waiting.borrow_mut().push(Ending::Context(context));
     }
 
     /// Ends a stream now, or later when its plugin is busy.
     pub fn end_stream(&self, request: Option<RequestId>, context: &Rc<Context>, stream: StreamRef) {
         if context.plugin().is_busy() {
-            self.0.borrow_mut().push(Ending::Stream(context.clone(), stream));
+            self.waiting.borrow_mut().push(Ending::Stream(context.clone(), stream));
         } else {
             report(request, context, context.end_stream(stream));
         }
@@ -39,18 +43,18 @@ impl Endings {
     /// Whether anything waits.
     #[inline]
     pub fn any(&self) -> bool {
-        !self.0.borrow().is_empty()
+        !self.waiting.borrow().is_empty()
     }
 
     /// Does what waits, as far as it can be done now. `keep` is given plugins whose contexts have not ended yet.
     #[cold]
     pub fn run(&self, keep: impl Fn(&Rc<Plugin>)) {
-        for ending in self.0.take() {
+        for ending in self.waiting.take() {
             let context = match &ending {
                 Ending::Context(context) | Ending::Stream(context, _) => context,
             };
             if context.plugin().is_busy() {
-                self.0.borrow_mut().push(ending);
+                self.waiting.borrow_mut().push(ending);
                 continue;
             }
             match ending {
@@ -59,6 +63,7 @@ impl Endings {
                     if context.plugin().awaits_ends() {
                         keep(context.plugin());
                     }
+                    self.spare.keep(context);
                 }
                 // The request is freed, so its streams cannot be told from which one they were.
                 Ending::Stream(context, stream) => {

@@ -37,8 +37,11 @@ pub struct Contexts {
     property_bytes: usize,
 }
 
-/// Ended contexts of each kind kept for reuse; more would only be memory held for a burst that is over.
+/// Ended streams kept for reuse; more would only be memory held for a burst that is over.
 const SPARE: usize = 64;
+
+/// Ended plugin contexts kept for reuse: where one is made in each request, a collector has them end by the thousand.
+pub const SPARE_ROOTS: usize = 4096;
 
 impl Contexts {
     /// The next id: never one that lives, never 0, and used again only past `i32::MAX`.
@@ -132,7 +135,7 @@ impl Contexts {
             self.ending -= usize::from(root.ends);
             self.property_bytes -= root.properties.size();
             let is_small = root.configuration.len() <= 4096 && root.properties.size() == 0;
-            if self.spare_roots.len() < SPARE && is_small {
+            if self.spare_roots.len() < SPARE_ROOTS && is_small {
                 self.spare_roots.push(root);
             }
         }

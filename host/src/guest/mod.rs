@@ -19,7 +19,7 @@ mod stream;
 
 pub use body::{Body, Course, Output};
 pub use calls::{CallOf, CallResult, Calls, Dispatched, Dropped, ForeignCall, Requested, Token};
-pub use contexts::Contexts;
+pub use contexts::{Contexts, SPARE_ROOTS};
 pub use deadline::Deadline;
 pub use grpc::{GrpcCalls, GrpcKind};
 pub use handover::{Handovers, Return};

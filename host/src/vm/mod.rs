@@ -22,6 +22,7 @@ mod sequences;
 mod share;
 mod shim;
 mod slot;
+mod spare;
 mod start;
 mod stopwatch;
 mod waiting;
@@ -43,6 +44,7 @@ pub use plugin::{Context, Plugin, StreamRef};
 pub use queues::Queues;
 pub use run::{BeginError, Outcome};
 pub use share::{NEVER, Share};
+pub use spare::SpareContexts;
 pub use work::{CallRef, Work};
 
 use crate::error::Error;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::backoff::Backoff;
 use super::slot::Slot;
-use super::{CallRef, Module, Vm, Work};
+use super::{CallRef, Module, SpareContexts, Vm, Work};
 use crate::abi::LogLevel;
 use crate::error::Error;
 use crate::guest::ContextId;
@@ -37,7 +37,8 @@ pub struct Plugin {
 
 /// A plugin context that its owner holds: a configuration, made a root context in each VM that it is used in.
 pub struct Context {
-    plugin: Rc<Plugin>,
+    /// `None` in one that has ended, see `spare.rs`.
+    plugin: Option<Rc<Plugin>>,
     configuration: Arc<[u8]>,
     root: Cell<Option<(u64, ContextId)>>,
     dropped: Cell<bool>,
@@ -86,11 +87,13 @@ impl Plugin {
     }
 
     /// What it is made of.
+    #[inline]
     pub fn module(&self) -> &Module {
         &self.module
     }
 
     /// True while a callback of this plugin runs.
+    #[inline]
     pub fn is_busy(&self) -> bool {
         self.slot.try_borrow_mut().is_err()
     }
@@ -178,6 +181,7 @@ impl Plugin {
     }
 
     /// The number of this process.
+    #[inline]
     fn process(&self) -> u64 {
         self.host.process()
     }
@@ -314,8 +318,17 @@ impl Plugin {
 impl Context {
     /// Makes a plugin context and configures it.
     pub fn new(plugin: &Rc<Plugin>, configuration: &[u8]) -> Result<Rc<Self>, Error> {
-        let context = Rc::new(Self {
-            plugin: plugin.clone(),
+        Self::new_in(&SpareContexts::default(), plugin, configuration)
+    }
+
+    /// The same in memory of one that has ended.
+    pub fn new_in(
+        spare: &SpareContexts,
+        plugin: &Rc<Plugin>,
+        configuration: &[u8],
+    ) -> Result<Rc<Self>, Error> {
+        let context = spare.place(Self {
+            plugin: Some(plugin.clone()),
             configuration: plugin.keep_configuration(configuration),
             root: Cell::new(None),
             dropped: Cell::new(false),
@@ -325,9 +338,14 @@ impl Context {
         Ok(context)
     }
 
+    /// Has it ended for good.
+    pub(super) fn leave_plugin(&mut self) -> Option<Rc<Plugin>> {
+        self.plugin.take()
+    }
+
     /// Makes its root context in the VM of this process, when it is not there.
     pub(super) fn ensure(self: &Rc<Self>) -> Result<(), Error> {
-        self.plugin.with_vm(|vm, serial| self.root(vm, serial).map(|_| ()))
+        self.plugin().with_vm(|vm, serial| self.root(vm, serial).map(|_| ()))
     }
 
     /// Whether its owner has dropped it.
@@ -336,8 +354,12 @@ impl Context {
     }
 
     /// Its plugin.
+    #[inline]
     pub fn plugin(&self) -> &Rc<Plugin> {
-        &self.plugin
+        match &self.plugin {
+            Some(plugin) => plugin,
+            None => unreachable!("a plugin context that has ended is not used"),
+        }
     }
 
     /// What it was made with.
@@ -351,7 +373,7 @@ impl Context {
         request: RequestId,
         calls_hold: bool,
     ) -> Result<StreamRef, Error> {
-        self.plugin.with_vm(|vm, serial| {
+        self.plugin().with_vm(|vm, serial| {
             let root = self.root(vm, serial)?;
             Ok(StreamRef { serial, id: vm.create_stream(root, request, calls_hold)? })
         })
@@ -365,7 +387,7 @@ impl Context {
         calls_hold: bool,
         f: impl FnOnce(&mut Vm, StreamRef) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        self.plugin.with_vm(|vm, serial| {
+        self.plugin().with_vm(|vm, serial| {
             let root = self.root(vm, serial)?;
             let id = vm.add_stream(root, request, calls_hold);
             f(vm, StreamRef { serial, id })
@@ -378,12 +400,12 @@ impl Context {
         stream: StreamRef,
         f: impl FnOnce(&mut Vm) -> Result<R, Error>,
     ) -> Result<R, Error> {
-        self.plugin.with_vm_of(stream, |vm, _| f(vm))
+        self.plugin().with_vm_of(stream, |vm, _| f(vm))
     }
 
     /// Ends a stream, and the context too when its owner has dropped it and this was its last one.
     pub fn end_stream(&self, stream: StreamRef) -> Result<(), Error> {
-        let ended = self.plugin.with_vm_of(stream, |vm, serial| {
+        let ended = self.plugin().with_vm_of(stream, |vm, serial| {
             vm.end_stream(stream.id)?;
             if self.dropped.get() {
                 self.end_root(vm, serial)?;
@@ -399,11 +421,11 @@ impl Context {
     pub fn drop_by_owner(&self) -> Result<(), Error> {
         self.dropped.set(true);
         let Some((serial, id)) = self.root.get() else { return Ok(()) };
-        if !self.plugin.has_vm_of() {
+        if !self.plugin().has_vm_of() {
             return Ok(());
         }
         let ended = self
-            .plugin
+            .plugin()
             .with_vm_of(StreamRef { serial, id }, |vm, serial| self.end_root(vm, serial));
         gone_is_ended(ended)
     }
@@ -415,11 +437,12 @@ impl Context {
             return Ok(());
         }
         self.root.set(None);
-        self.plugin.contexts.borrow_mut().remove(&id);
+        self.plugin().contexts.borrow_mut().remove(&id);
         vm.end_root(id)
     }
 
     /// The root context of this configuration in that VM.
+    #[inline]
     fn root(self: &Rc<Self>, vm: &mut Vm, serial: u64) -> Result<ContextId, Error> {
         match self.root.get() {
             Some((of, id)) if of == serial => Ok(id),
@@ -430,23 +453,23 @@ impl Context {
 
     fn create_root(self: &Rc<Self>, vm: &mut Vm, serial: u64) -> Result<ContextId, Error> {
         let id = vm.create_root(&self.configuration)?;
-        if self.plugin.host.is_ending() {
-            self.plugin.host.callbacks_wait();
+        if self.plugin().host.is_ending() {
+            self.plugin().host.callbacks_wait();
         }
         self.root.set(Some((serial, id)));
-        self.plugin.contexts.borrow_mut().insert(id, Rc::downgrade(self));
+        self.plugin().contexts.borrow_mut().insert(id, Rc::downgrade(self));
         Ok(id)
     }
 
     /// Like [`Context::create_root`], for a configuration that an earlier VM took.
     fn create_root_again(self: &Rc<Self>, vm: &mut Vm, serial: u64) -> Result<ContextId, Error> {
         let mut backoff = self.backoff.borrow_mut();
-        let now = self.plugin.host.monotonic_clock();
+        let now = self.plugin().host.monotonic_clock();
         backoff.check(now)?;
         let result = self.create_root(vm, serial);
         match &result {
-            Ok(_) => self.plugin.tell(LogLevel::Warn, backoff.worked()),
-            Err(error) => self.plugin.tell(LogLevel::Error, backoff.failed(now, error)),
+            Ok(_) => self.plugin().tell(LogLevel::Warn, backoff.worked()),
+            Err(error) => self.plugin().tell(LogLevel::Error, backoff.failed(now, error)),
         }
         result
     }
