@@ -68,8 +68,7 @@ pub fn apply(request: RequestId, effect: &Effect<'_>) -> bool {
 /// Adds a line as ngx_lua does, which looks for a field of nginx's first and for characters to escape, where there are none.
 /// Before the headers' own phase ngx_lua must know that there are headers.
 fn add_line(request: RequestId, effect: &Effect<'_>) -> bool {
-    let is_plain = |byte: &u8| *byte >= b' ' && *byte != 0x7f;
-    effect.value.iter().all(is_plain)
+    !header::has_control(effect.value)
         && nginx::phase_of_real(request) == Some(Phase::ResponseHeaders)
         && header_lines::add_to_response(request, effect.name, effect.value)
 }

@@ -24,8 +24,25 @@ static TOKEN: [bool; 256] = {
 /// True for a value that cannot end its line: no CR, LF or NUL.
 #[inline]
 pub fn is_value(value: &[u8]) -> bool {
-    // The three are small, and most bytes are not.
-    !value.iter().any(|&b| b <= b'\r' && matches!(b, b'\r' | b'\n' | 0))
+    // Most values have no control character at all, which takes less to see.
+    !has_control(value) || !value.iter().any(|&b| matches!(b, b'\r' | b'\n' | 0))
+}
+
+/// True when some byte is a control character: one below a space, or DEL.
+#[inline]
+pub fn has_control(text: &[u8]) -> bool {
+    let Some(last) = text.last_chunk() else { return text.iter().any(u8::is_ascii_control) };
+    // Eight at a time. The last ones may be among those before.
+    let (words, _) = text.as_chunks();
+    words.iter().chain([last]).any(|word| word_has_control(u64::from_le_bytes(*word)))
+}
+
+#[inline]
+fn word_has_control(word: u64) -> bool {
+    const EACH: u64 = u64::MAX / 255;
+    // With no byte below `least`, which is 128 at the most, the difference of each has its highest bit only when the byte has.
+    let has_below = |word: u64, least: u64| word.wrapping_sub(EACH * least) & !word & (EACH << 7);
+    has_below(word, b' '.into()) | has_below(word ^ (EACH * 0x7f), 1) != 0
 }
 
 /// True for a request target: not empty, no white space and no control characters.
@@ -47,6 +64,7 @@ pub fn is_of_connection(name: &[u8]) -> bool {
 }
 
 /// True for a response header that HTTP/1 has and HTTP/2 has not.
+#[inline]
 pub fn is_of_http1(name: &[u8]) -> bool {
     [&b"upgrade"[..], b"te"].iter().any(|one| name.eq_ignore_ascii_case(one))
 }
@@ -54,6 +72,22 @@ pub fn is_of_http1(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn control_characters_are_seen_wherever_they_stand() {
+        for length in 0..20 {
+            for other in [b' ', b'a', b'~', 0x80, 0xff] {
+                assert!(!has_control(&vec![other; length]), "{other} {length}");
+                for at in 0..length {
+                    for byte in 0..=u8::MAX {
+                        let mut text = vec![other; length];
+                        text[at] = byte;
+                        assert_eq!(has_control(&text), byte.is_ascii_control(), "{text:?}");
+                    }
+                }
+            }
+        }
+    }
 
     #[test]
     fn nothing_that_splits_a_response_passes() {
