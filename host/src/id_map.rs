@@ -1,8 +1,10 @@
 //! Contexts and requests by their ids.
 //!
 //! Every host function and every callback looks its context up, some several times, so this is a hash table that does
-//! nothing but that: ids are numbers, and a look-up is a multiplication and, as a rule, one comparison.
+//! nothing but that: ids are numbers, and a look-up is a multiplication and, as a rule, one comparison. Most look-ups are of
+//! the id that was looked up before, and need only that.
 
+use std::cell::Cell;
 use std::marker::PhantomData;
 
 /// What an [`IdMap`] has its entries by.
@@ -26,6 +28,8 @@ pub struct IdMap<K, V> {
     len: usize,
     /// What a hash is shifted by to be a place in `slots`.
     shift: u32,
+    /// Where the last one was found.
+    last: Cell<usize>,
     key: PhantomData<K>,
 }
 
@@ -54,6 +58,7 @@ impl<K: Id, V> IdMap<K, V> {
             slots: std::iter::repeat_with(|| Slot::EMPTY).take(count).collect(),
             len: 0,
             shift: u64::BITS - count.trailing_zeros(),
+            last: Cell::new(0),
             key: PhantomData,
         }
     }
@@ -71,13 +76,22 @@ impl<K: Id, V> IdMap<K, V> {
     /// The entry of that id.
     #[inline]
     pub fn get(&self, id: &K) -> Option<&V> {
-        self.slots[self.find(id.number())].value.as_ref()
+        let id = id.number();
+        match self.slots.get(self.last.get()) {
+            Some(slot) if slot.id == id => slot.value.as_ref(),
+            _ => self.slots[self.search(id)].value.as_ref(),
+        }
     }
 
     /// See [`IdMap::get`].
     #[inline]
     pub fn get_mut(&mut self, id: &K) -> Option<&mut V> {
-        let at = self.find(id.number());
+        let id = id.number();
+        let last = self.last.get();
+        if self.slots.get(last).is_some_and(|slot| slot.id == id) {
+            return self.slots[last].value.as_mut();
+        }
+        let at = self.search(id);
         self.slots[at].value.as_mut()
     }
 
@@ -89,10 +103,29 @@ impl<K: Id, V> IdMap<K, V> {
 
     /// Adds an entry, in place of the one of that id.
     pub fn insert(&mut self, id: K, value: V) {
+        let at = self.place_for(id);
+        self.put(at, id, value);
+    }
+
+    /// Adds what `make` makes, unless there is an entry of that id. False when there is none, and none is made.
+    pub fn add(&mut self, id: K, make: impl FnOnce() -> Option<V>) -> bool {
+        let at = self.place_for(id);
+        if self.slots[at].value.is_none() {
+            let Some(value) = make() else { return false };
+            self.put(at, id, value);
+        }
+        true
+    }
+
+    /// Where the entry of that id is, or is to be put.
+    fn place_for(&mut self, id: K) -> usize {
         if (self.len + 1) * 2 > self.slots.len() {
             self.grow();
         }
-        let at = self.find(id.number());
+        self.search(id.number())
+    }
+
+    fn put(&mut self, at: usize, id: K, value: V) {
         self.len += usize::from(self.slots[at].value.is_none());
         self.slots[at] = Slot { id: id.number(), value: Some(value) };
     }
@@ -138,14 +171,22 @@ impl<K: Id, V> IdMap<K, V> {
     /// Where the entry of that id is, or would be.
     #[inline]
     fn find(&self, id: u64) -> usize {
+        let last = self.last.get();
+        if self.slots.get(last).is_some_and(|slot| slot.id == id) { last } else { self.search(id) }
+    }
+
+    /// See [`IdMap::find`].
+    #[inline(never)]
+    fn search(&self, id: u64) -> usize {
         let mask = self.slots.len() - 1;
-        let mut at = self.home(id);
+        let mut at = self.home(id) & mask;
         loop {
-            let found = self.slots[at & mask].id;
+            let found = self.slots[at].id;
             if found == id || found == 0 {
-                return at & mask;
+                self.last.set(at);
+                return at;
             }
-            at += 1;
+            at = (at + 1) & mask;
         }
     }
 
@@ -160,7 +201,7 @@ impl<K: Id, V> IdMap<K, V> {
         let mut wider = Self::with_slots(self.slots.len() * 2);
         for slot in &mut self.slots {
             if slot.id != 0 {
-                let at = wider.find(slot.id);
+                let at = wider.search(slot.id);
                 wider.slots[at] = Slot { id: slot.id, value: slot.value.take() };
             }
         }
@@ -182,9 +223,16 @@ mod tests {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             // Few ids first, so that the same ones come and go in a small table, which then grows.
             let id = (random >> 8) % if step < 100_000 { 40 } else { 3_000 } + 1;
-            if random >> 31 == 0 {
+            if random >> 30 == 0 {
                 map.insert(id, step);
                 model.insert(id, step);
+            } else if random >> 30 == 1 {
+                let made = (step % 3 > 0).then_some(step);
+                let is_there = map.add(id, || made);
+                assert_eq!(is_there, made.is_some() || model.contains_key(&id));
+                if let Some(made) = made {
+                    model.entry(id).or_insert(made);
+                }
             } else {
                 assert_eq!(map.remove(&id), model.remove(&id));
             }
@@ -209,7 +257,7 @@ mod tests {
         // Those that are there, and those that are not.
         let longest = (1..40_000).map(|id| {
             let mask = map.slots.len() - 1;
-            map.find(id).wrapping_sub(map.home(id)) & mask
+            map.search(id).wrapping_sub(map.home(id)) & mask
         });
         assert!(longest.max() < Some(8), "a search is short");
     }

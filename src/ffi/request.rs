@@ -146,16 +146,8 @@ impl Requests {
 
     /// Makes a record of a request, unless it has one. `watch` sees to it that nginx tells of its end; false when it does not.
     pub fn add(&self, request: RequestId, watch: impl FnOnce() -> bool) -> bool {
-        let mut records = self.0.borrow_mut();
-        if records.by_request.contains_key(&request) {
-            return true;
-        }
-        if !watch() {
-            return false;
-        }
-        let record = records.spare.pop().unwrap_or_default();
-        records.by_request.insert(request, record);
-        true
+        let Records { by_request, spare } = &mut *self.0.borrow_mut();
+        by_request.add(request, || watch().then(|| spare.pop().unwrap_or_default()))
     }
 
     /// Notes whether a stream holds some of the response's body.
@@ -247,7 +239,11 @@ impl Requests {
             closed: record.closed,
         };
         if records.spare.len() < SPARE {
-            record.streams = streams;
+            if streams.spilled() {
+                record.streams = streams;
+            } else {
+                record.streams.clear();
+            }
             record.holding.clear();
             record.grown = 0;
             record.closed = false;
