@@ -278,14 +278,13 @@ fn is_pseudo(map: MapType, name: &[u8]) -> bool {
 
 /// Request headers change until the request continues, response headers until they are sent.
 fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
-    let (callbacks, phases): (&[Callback], &[Phase]) = match map {
-        MapType::RequestHeaders => (
-            &[Callback::ContextCreate, Callback::RequestHeaders, Callback::RequestBody],
-            &[Phase::Request],
+    let callback = state.call.callback;
+    let is_its_callback = match map {
+        MapType::RequestHeaders => matches!(
+            callback,
+            Callback::ContextCreate | Callback::RequestHeaders | Callback::RequestBody
         ),
-        MapType::ResponseHeaders => {
-            (&[Callback::ResponseHeaders], &[Phase::Request, Phase::ResponseHeaders])
-        }
+        MapType::ResponseHeaders => callback == Callback::ResponseHeaders,
         // Trailers too: they are passed on as they are.
         _ => return Err(Status::BadArgument),
     };
@@ -293,11 +292,16 @@ fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
         state.warn("there are no headers to change: the effective context is not a stream");
         return Err(Status::BadArgument);
     };
-    let own_call = state.call.context == stream.id && callbacks.contains(&state.call.callback);
+    let own_call = state.call.context == stream.id && is_its_callback;
     let held =
         stream.paused && map == MapType::RequestHeaders || is_response_held(state, stream, map);
+    let is_its_phase = |phase| match phase {
+        Phase::Request => true,
+        Phase::ResponseHeaders => map == MapType::ResponseHeaders,
+        _ => false,
+    };
     if (own_call || held)
-        && phases.contains(&state.host.phase(stream.request))
+        && is_its_phase(state.host.phase(stream.request))
         && !state.host.headers_sent(stream.request)
     {
         return Ok(());
@@ -346,7 +350,18 @@ fn add(state: &mut State, map: MapType, name: &[u8], value: &[u8]) -> Result<(),
     if let Some(headers) = view(stream, map) {
         headers.push(name, value);
     }
-    queue_addition(state, map, name, value)
+    if header::is_of_connection(name) {
+        return queue_removal(state, map, name);
+    }
+    let added = stream.effects.push(addition_to(map), 0, name, value);
+    added.map_err(|_| too_many_effects(state))
+}
+
+fn addition_to(map: MapType) -> EffectKind {
+    match map {
+        MapType::RequestHeaders => EffectKind::AddRequestHeader,
+        _ => EffectKind::AddResponseHeader,
+    }
 }
 
 fn queue_addition(
@@ -358,11 +373,7 @@ fn queue_addition(
     if header::is_of_connection(name) {
         return queue_removal(state, map, name);
     }
-    let kind = match map {
-        MapType::RequestHeaders => EffectKind::AddRequestHeader,
-        _ => EffectKind::AddResponseHeader,
-    };
-    queue(state, kind, 0, name, value)
+    queue(state, addition_to(map), 0, name, value)
 }
 
 /// Headers of which there is one at the most.

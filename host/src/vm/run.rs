@@ -56,6 +56,7 @@ impl Outcome {
 
 impl Vm {
     /// Tells the guest of an event; a guest without that callback continues.
+    #[inline]
     pub fn run(&mut self, stream: ContextId, event: Event<'_>) -> Result<Outcome, Error> {
         let result = self.tell(stream, event, None);
         if !event.body.is_empty()
@@ -276,7 +277,7 @@ impl Vm {
         let s = state.contexts.streams.get_mut(&stream)?;
         s.response_headers_loaded = true;
         s.response_headers.clear();
-        s.response_headers.push(b":status", host.response_status(s.request).to_string().as_bytes());
+        push_status(&mut s.response_headers, host.response_status(s.request));
         Some(&mut s.response_headers)
     }
 
@@ -384,6 +385,15 @@ impl Vm {
 const CONTINUE_AND_END_STREAM: u32 = 2;
 /// The first of their answers for headers that wait without the body.
 const STOP_ALL_ITERATION_AND_BUFFER: u32 = 3;
+
+fn push_status(headers: &mut HeaderMap, status: u16) {
+    if !(100..1000).contains(&status) {
+        return headers.push(b":status", status.to_string().as_bytes());
+    }
+    // Nearly each one is that, and to format it would take as long as to read a header.
+    let digits = [status / 100, status / 10 % 10, status % 10];
+    headers.push(b":status", &digits.map(|digit| b'0' + digit as u8));
+}
 
 /// See [`Vm::settle`].
 fn settle(s: &mut Stream, action: Action) -> Action {

@@ -53,8 +53,10 @@ impl Slot {
         let Some(vm) = self.vm.as_mut() else { return Err(self.lost()) };
         let guard = KillOnPanic(vm);
         let result = f(guard.0, self.serial);
-        let finished = guard.0.delete_finished();
-        result.and_then(|value| finished.map(|()| value))
+        match guard.0.delete_finished() {
+            Ok(()) => result,
+            Err(error) => result.and(Err(error)),
+        }
     }
 }
 
@@ -62,6 +64,7 @@ impl Slot {
 struct KillOnPanic<'a>(&'a mut Vm);
 
 impl Drop for KillOnPanic<'_> {
+    #[inline]
     fn drop(&mut self) {
         if std::thread::panicking() {
             self.0.kill(Error::Lost(
