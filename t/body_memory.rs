@@ -27,6 +27,8 @@ fn nginx(script: &str, upstream: &Upstream) -> Running {
             "client_max_body_size 0;
              proxy_max_temp_file_size 0;
              proxy_http_version 1.1;
+             # On a machine with much to do the server reads 100 MiB for longer than nginx's minute.
+             proxy_read_timeout 600s; proxy_send_timeout 600s; client_body_timeout 600s; send_timeout 600s;
              location / {{
                  access_by_lua_block {{ chain:access() }}
                  header_filter_by_lua_block {{ chain:header_filter() }}
