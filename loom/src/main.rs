@@ -12,6 +12,8 @@ use loom::sync::Arc;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use loom::thread;
 
+#[path = "../../src/shm/layout.rs"]
+mod layout;
 #[path = "../../src/shm/lock.rs"]
 mod lock;
 #[path = "../../src/shm/node.rs"]
@@ -33,6 +35,8 @@ mod store {
 }
 
 mod limits {
+    pub const QUEUE_NAMES: usize = 1;
+    pub const SHARED_PROCESSES: usize = 4;
     pub const SHARED_VALUE: usize = 1024 * 1024;
 }
 
@@ -86,8 +90,9 @@ pub enum Refusal {
     TooManyProcesses,
 }
 
+use layout::Kind;
 use lock::Locked;
-use node::{Kind, Parts};
+use node::Parts;
 use peek::Name;
 use region::{KEY, Memory, Region};
 

@@ -4,13 +4,8 @@ use loom::sync::atomic::Ordering::Relaxed;
 use loom::sync::atomic::{AtomicU32, AtomicU64};
 use loom::sync::{Arc, Mutex};
 
-use crate::lock::{Held, Locked};
-use crate::node::Node;
-use crate::replace::Journal;
-
-pub type Link = u32;
-
-pub const WORD: usize = 8;
+use crate::layout::{Held, Journal, Link, Node, WORD};
+use crate::lock::Locked;
 
 /// The one key, which fills a word.
 pub const KEY: &[u8] = b"the key!";

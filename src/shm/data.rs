@@ -2,10 +2,10 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::layout::{Kind, Link, Node};
 use super::lock::Locked;
-use super::node::{Kind, Node, Parts};
+use super::node::Parts;
 use super::peek::Name;
-use super::region::Link;
 use super::{Refusal, Shared};
 use crate::limits;
 use crate::store::Cas;

@@ -4,36 +4,14 @@
 //! reached, and [`super::repair`] makes it again from them.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use super::layout::{Link, PAGE, SIZES};
 use super::lock::Locked;
-use super::region::Link;
-
-/// Bytes of a page.
-pub(super) const PAGE: usize = 4096;
-
-/// Sizes that places are cut to. A page has at most 64 of the smallest, a bit of [`Page::used`] for each.
-const SIZES: [usize; 11] = [64, 96, 128, 192, 256, 384, 512, 768, 1024, 1360, 2048];
-pub(super) const CLASSES: usize = SIZES.len();
 
 /// `Page::class` of a free page.
 const FREE: u32 = 0;
 /// `Page::class` of a page of a run.
 const RUN: u32 = u32::MAX;
-
-/// A page of the heap.
-#[repr(C)]
-pub(super) struct Page {
-    /// Places that are taken.
-    used: AtomicU64,
-    /// [`FREE`], [`RUN`], or the class of its places plus 1.
-    class: AtomicU32,
-    /// The neighbours among pages of this class with room, each plus 1.
-    next: AtomicU32,
-    previous: AtomicU32,
-    /// Pages of the run, in its first page.
-    run: AtomicU32,
-}
 
 fn class_of(size: usize) -> Option<usize> {
     SIZES.iter().position(|place| *place >= size)

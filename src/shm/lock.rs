@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::Refusal;
 use super::process::{Process, generation};
 use super::region::Region;
-use super::sync::{AtomicBool, AtomicU64, fence, sleep, spin};
+use super::sync::{fence, sleep, spin};
 
 /// The lock is free, and what it guards is to be repaired.
 const BROKEN: u32 = u32::MAX;
@@ -31,15 +31,6 @@ fn changed(word: u64, holder: u32) -> u64 {
 // An address and no more: a value of several words that is written in parts and moved as a whole is waited for.
 pub(super) struct Locked<'a> {
     region: &'a Region,
-}
-
-/// What the holder of the lock knows of it, in its own process.
-#[derive(Default)]
-pub(super) struct Held {
-    /// The lock's word, which no other process changes meanwhile.
-    word: AtomicU64,
-    /// A change was begun and has not ended.
-    broken: AtomicBool,
 }
 
 impl<'a> Locked<'a> {

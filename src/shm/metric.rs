@@ -3,9 +3,10 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::layout::{Kind, Link};
 use super::lock::Locked;
-use super::node::{Kind, Parts};
-use super::region::{Link, Shareable};
+use super::node::Parts;
+use super::region::Shareable;
 use super::{Refusal, Shared};
 use crate::abi::MetricType;
 use crate::limits;

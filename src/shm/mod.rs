@@ -10,6 +10,7 @@
 
 mod data;
 mod heap;
+mod layout;
 mod lock;
 mod metric;
 mod node;
@@ -42,8 +43,8 @@ pub use wake::PlanNumber;
 
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
+use layout::Kind;
 use lock::Locked;
-use node::Kind;
 
 use crate::store::{Refusal, Series, Type, Value, in_order};
 

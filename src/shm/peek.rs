@@ -6,8 +6,8 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
+use super::layout::Kind;
 use super::lock::holder;
-use super::node::Kind;
 use super::region::Region;
 use super::sync::{TRIES, fence, spin};
 use crate::limits;

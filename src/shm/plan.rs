@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use super::Shared;
-use super::node::Kind;
+use super::layout::Kind;
 use super::wake::PlanNumber;
 use crate::limits;
 use crate::store::{Address, Refusal};

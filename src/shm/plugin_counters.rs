@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Shared;
+use super::layout::{Kind, Link};
 use super::lock::Locked;
-use super::node::Kind;
 use super::process::{Process, generation};
-use super::region::{Link, Region, Shareable};
+use super::region::{Region, Shareable};
 use crate::abi::Callback;
 use crate::store::{
     Count, CounterBlock, Counters, Presence, PresenceBlock, Refusal, Series, plugin_series,

@@ -3,9 +3,10 @@
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
+use super::layout::{HELLOS, Kind, Link, Node};
 use super::lock::Locked;
-use super::node::{Kind, Node, Parts};
-use super::region::{HELLOS, Link, Shareable};
+use super::node::Parts;
+use super::region::Shareable;
 use super::repair::Repair;
 use super::{Refusal, Shared};
 use crate::limits;

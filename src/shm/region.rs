@@ -1,16 +1,5 @@
 //! The memory that workers share: mapped before they are forked, so it is at one address in all of them.
-//!
-//! | from the start | |
-//! | --- | --- |
-//! | [`Header`] | lock, counters, the roots of lists |
-//! | buckets | a link each: the chains of the table of nodes |
-//! | map | a bit for each page of the heap: taken |
-//! | pages | a [`Page`] for each page of the heap |
-//! | heap | nodes |
-//!
-//! Everything here may be read while another process changes it, or be what a killed process left behind. So numbers are
-//! atomics, places are links (offsets in units of [`UNIT`]) that are checked before they are followed, and bytes are
-//! written under the lock only, by words: see [`super::peek`] for who reads them without it.
+//! [`super::layout`] says what lies where.
 
 use std::io;
 use std::mem::size_of;
@@ -19,70 +8,9 @@ use std::sync::Mutex;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::heap::{CLASSES, PAGE, Page};
-use super::lock::Held;
-use super::node::{NODE, Node};
+use super::layout::{Header, Held, Link, NODE, Node, PAGE, Page, UNIT, WORD};
 use super::process::watch_forks;
-use super::replace::Journal;
 use crate::limits;
-
-/// Links count in this many bytes; every node begins at a multiple of it.
-pub(super) const UNIT: usize = 16;
-
-/// Bytes of a word, in which parts of nodes are read and written.
-pub(super) const WORD: usize = size_of::<u64>();
-
-/// Where a node is, 0 for nowhere.
-pub(super) type Link = u32;
-
-/// Workers that may say hello at the same time.
-pub(super) const HELLOS: usize = 64;
-
-/// Lines of a cache of its own: who waits for it must not take away what its holder works on.
-#[repr(C, align(128))]
-struct Line<T>(T);
-
-/// What is not in the heap. All zero is an empty region.
-#[repr(C)]
-pub(super) struct Header {
-    /// See [`super::lock`].
-    lock: Line<AtomicU64>,
-    /// 1 when the least recently used entry gives way to a new one.
-    pub evicts: AtomicU32,
-    /// The last version number that an entry got.
-    pub cas: AtomicU32,
-    /// The last ticket of a queue's listener.
-    pub tickets: AtomicU32,
-    /// Ends of the list of entries by their last use, kept while `evicts` is set.
-    pub newest: AtomicU32,
-    /// See `newest`.
-    pub oldest: AtomicU32,
-    /// For each size of nodes, a place that is free but not given back: the next node gets it. Where one key is set again
-    /// and again, its nodes take turns, and no page needs to be looked at.
-    pub spare: [AtomicU32; CLASSES],
-    /// Pages of the heap that are taken.
-    pub used_pages: AtomicU32,
-    /// Where the last free page was found.
-    pub search_from: AtomicU32,
-    /// For each size of nodes, the first page with room for one, plus 1.
-    pub partial: [AtomicU32; CLASSES],
-    /// See [`super::replace`].
-    pub journal: Journal,
-    /// Queues by their ids, less 1.
-    pub queues: [AtomicU32; limits::QUEUE_NAMES],
-    /// What workers said whose sockets are not known yet, and where these are.
-    pub hellos: [AtomicU64; HELLOS],
-    /// See `hellos`.
-    pub addresses: [AtomicU32; HELLOS],
-    /// Who uses the region, by number less 1: processes as bits. One that has ended leaves its number to another.
-    pub processes: [AtomicU64; limits::SHARED_PROCESSES],
-    /// Where each of them is woken; 0 for one that is not.
-    pub wakes: [AtomicU32; limits::SHARED_PROCESSES],
-    /// The number of the last plan.
-    pub plans: AtomicU32,
-    /// How many upstreams are counted.
-    pub upstreams: AtomicU32,
-}
 
 /// A mapping. Forked processes share what it holds.
 pub struct Region {

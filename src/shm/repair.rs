@@ -3,8 +3,8 @@
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use super::layout::{Kind, Node};
 use super::lock::Locked;
-use super::node::{Kind, Node};
 
 /// What a repair found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

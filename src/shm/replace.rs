@@ -5,24 +5,10 @@
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use super::layout::{LARGEST, Link, Node};
 use super::lock::Locked;
-use super::node::Node;
-use super::region::{Link, WORD};
-use super::sync::{AtomicU32, AtomicU64, fence};
+use super::sync::{AtomicU64, fence};
 use crate::store::Cas;
-
-/// Bytes of the largest value that is replaced where it is. Others move, for which nothing needs to be written down.
-const LARGEST: usize = 256;
-
-/// What a value was that is being replaced.
-#[repr(C)]
-#[derive(Default)]
-pub(super) struct Journal {
-    /// Its node; 0 when none is being replaced.
-    link: AtomicU32,
-    cas: AtomicU32,
-    words: [AtomicU64; LARGEST / WORD],
-}
 
 impl Locked<'_> {
     /// Whether [`Locked::replace`] can be used.
@@ -68,7 +54,7 @@ impl Locked<'_> {
 #[cfg(test)]
 mod tests {
     use super::super::Shared;
-    use super::super::node::Kind;
+    use super::super::layout::Kind;
 
     #[test]
     fn what_was_half_replaced_comes_back() {

@@ -5,9 +5,10 @@
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
+use super::layout::{Kind, Link, Node};
 use super::lock::Locked;
-use super::node::{Kind, Node, Parts};
-use super::region::{Link, Region};
+use super::node::Parts;
+use super::region::Region;
 use super::sync::{AtomicU32, fence};
 
 /// A place in the table: the link that leads to a node, and where it leads.

@@ -4,8 +4,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Shared;
+use super::layout::Kind;
 use super::lock::Locked;
-use super::node::Kind;
 use super::region::Shareable;
 use crate::limits;
 use crate::store::{Refusal, Series, Type, Value};

@@ -4,9 +4,8 @@ use std::collections::HashSet;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::Shared;
-use super::heap::PAGE;
+use super::layout::{Kind, PAGE};
 use super::lock::Locked;
-use super::node::Kind;
 
 impl Shared {
     /// Whether everything is as it should be; the error says what is not.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::matching::HeaderMatch;
 use super::model::{CallExpect, Expect, MessageExpect};
 use super::record::{Other, Sent, Step};
-use super::runner;
+use super::state;
 use crate::play::calls::Call;
 use crate::play::chain::Chain;
 use crate::play::trace::Line;
@@ -60,7 +60,7 @@ impl Seen {
             upstream: self.upstream.clone(),
             log: self.log.clone(),
             calls: self.calls.clone(),
-            metrics: runner::metrics(chain),
+            metrics: state::metrics(chain),
         }
     }
 
@@ -107,7 +107,7 @@ pub fn check(expect: &Expect, chain: &Chain, seen: &Seen) -> Vec<String> {
     if let Some(expected) = &expect.calls {
         calls(expected, &seen.calls, &mut wrong);
     }
-    let metrics = runner::metrics(chain);
+    let metrics = state::metrics(chain);
     for (name, expected) in &expect.metrics {
         match metrics.get(name) {
             Some(value) if *value == i128::from(*expected) => {}
@@ -119,7 +119,7 @@ pub fn check(expect: &Expect, chain: &Chain, seen: &Seen) -> Vec<String> {
         }
     }
     for (key, expected) in &expect.shared_data {
-        let value = runner::shared(chain, &expect.vm_id, key);
+        let value = state::shared(chain, &expect.vm_id, key);
         let values: Vec<&str> = value.as_deref().into_iter().collect();
         if let Err(cause) = expected.check(&values) {
             wrong.push(format!("shared_data: {key} {cause}"));

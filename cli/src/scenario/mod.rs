@@ -11,6 +11,7 @@ pub mod model;
 pub mod node;
 mod record;
 mod runner;
+mod state;
 pub mod syntax;
 mod values;
 

@@ -13,7 +13,7 @@ use crate::core::ports::Stores as _;
 use crate::core::vm::Options;
 use crate::fail::Fail;
 use crate::play::calls::{Canned, Source, Upstreams};
-use crate::play::chain::{Chain, FilterSpec, text};
+use crate::play::chain::{Chain, FilterSpec};
 use crate::play::flow::{Access, Flow, Planned};
 use crate::play::headers::Headers;
 use crate::play::loader::Loader;
@@ -22,7 +22,7 @@ use crate::play::request;
 use crate::play::server::{Clock, Server};
 use crate::play::trace::level_word;
 use crate::run::filters::{stem, unique};
-use crate::run::report::{Message, guest_metrics};
+use crate::run::report::Message;
 
 /// Plays one test.
 pub fn play(
@@ -372,25 +372,4 @@ fn log_level(level: Option<Level>) -> LogLevel {
         Some(Level::Error) => LogLevel::Error,
         Some(Level::Crit) => LogLevel::Critical,
     }
-}
-
-/// Metrics of all filters, by name alone.
-pub fn metrics(chain: &Chain) -> std::collections::BTreeMap<String, i128> {
-    let mut all = std::collections::BTreeMap::new();
-    for (name, number) in guest_metrics(chain) {
-        let plain = name.rsplit_once('{').map_or(name.as_str(), |(plain, _)| plain).to_owned();
-        let count = match number {
-            crate::run::report::Number::Count(count) => count,
-            crate::run::report::Number::Histogram { count, .. } => count.into(),
-        };
-        *all.entry(plain).or_insert(0) += count;
-    }
-    all
-}
-
-/// A value of shared data.
-pub fn shared(chain: &Chain, vm_id: &str, key: &str) -> Option<String> {
-    let mut value = Vec::new();
-    let found = chain.server.shared()?.get(vm_id.as_bytes(), key.as_bytes(), &mut value);
-    matches!(found, Ok(Some(_))).then(|| text(&value))
 }

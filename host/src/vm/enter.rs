@@ -1,12 +1,13 @@
 //! Entering a guest: what comes before and after each callback, and the end of the VM when it fails.
 
-use wasmtime::{AsContextMut, Store, Trap};
+use wasmtime::{Store, Trap};
 
+use super::Vm;
+use super::callback::{begin_callback, cause, end_callback};
 use super::exports::Exports;
 use super::sequences::Sequences;
-use super::{Vm, deadline, stopwatch};
 use crate::abi::{Callback, LogLevel};
-use crate::error::{Error, frames, one_line};
+use crate::error::Error;
 use crate::guest::{ContextId, State};
 use crate::store::Count;
 
@@ -102,47 +103,4 @@ impl Vm {
         }
         state.call.resumed = resumed;
     }
-}
-
-/// A callback begins.
-#[inline]
-pub(super) fn begin_callback(
-    mut store: impl AsContextMut<Data = State>,
-    callback: Callback,
-    context: ContextId,
-) {
-    let mut store = store.as_context_mut();
-    let state = store.data_mut();
-    let call = &mut state.call;
-    call.callback = callback;
-    call.context = context;
-    call.effective = context;
-    call.logged.set(0);
-    call.asked.set(false);
-    stopwatch::start(state);
-    let limit = state.plugin.time_limits.of(callback);
-    deadline::set(store, limit);
-}
-
-/// The callback that runs has ended.
-#[inline]
-pub(super) fn end_callback(state: &mut State) {
-    stopwatch::stop(state);
-    state.own.callback(state.call.callback);
-    if state.contexts.loads_request_headers
-        && let Some(stream) = state.contexts.streams.get_mut(&state.call.context)
-    {
-        stream.request_headers_loaded = false;
-    }
-}
-
-/// A guest error as one line, with a word for what a guest did on purpose and for a passed limit.
-pub(super) fn cause(error: &wasmtime::Error, limit_ms: u32) -> String {
-    if let Some(exit) = error.downcast_ref::<wasmtime_wasi::I32Exit>() {
-        return format!("the filter ended itself with exit code {} (proc_exit)", exit.0);
-    }
-    if let Some(Trap::Interrupt) = error.downcast_ref() {
-        return format!("time limit of {limit_ms} ms passed{}", frames(error));
-    }
-    one_line(error)
 }

@@ -5,6 +5,7 @@ mod backoff;
 #[allow(unsafe_code, reason = "the chunk of an event is lent to the guest's context")]
 mod bodies;
 mod bodiless;
+mod callback;
 mod calls;
 
 pub mod deadline;

@@ -23,7 +23,7 @@ use wasm_encoder::{
 };
 use wasmtime::{Caller, Extern, Instance, Linker, Store, TypedFunc};
 
-use super::enter::{begin_callback, end_callback};
+use super::callback::{begin_callback, end_callback};
 use super::exports::{Exports, OnHeaders, typed};
 use super::load::compiling::Means;
 use super::load::engine::{compile, engine};

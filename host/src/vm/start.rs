@@ -2,8 +2,8 @@
 
 use wasmtime::{Instance, Store};
 
+use super::callback::cause;
 use super::deadline;
-use super::enter::cause;
 use super::exports::typed;
 use super::shim::allocator_shim::AllocatorShim;
 use super::shim::linked::Linked;
