@@ -56,13 +56,22 @@ def workers():
 
 
 def kib():
-    with open(f"/proc/{workers()[0]}/status") as file:
+    with open(f"/proc/{oldest}/status") as file:
         return int(re.search(r"VmRSS:\s+(\d+)", file.read())[1])
+
+
+def kill_the_youngest():
+    """The oldest worker lives through all replacements, so its memory can be compared."""
+    while len(pids := workers()) < WORKERS:
+        time.sleep(0.001)
+    assert pids[0] == oldest
+    os.kill(pids[-1], signal.SIGKILL)
 
 
 control = Connection()
 control.get("/t")
 control.lost = 0
+oldest = workers()[0]
 clients = [Client() for _ in range(4)]
 for client in clients:
     client.start()
@@ -72,8 +81,8 @@ for number in range(REPLACEMENTS):
     by = ("second", "first")[number % 2]
     if number % 10 == 9:
         by = ("refuses", "traps")[number // 10 % 2]
-    if WORKERS > 1 and number % 2:
-        os.kill(workers()[0], signal.SIGKILL)
+    if WORKERS > 1 and number % 10 == 4:
+        kill_the_youngest()
         killed += 1
     _, _, told = control.get("/replace?by=" + by)
     if told == "replaced":
@@ -82,7 +91,7 @@ for number in range(REPLACEMENTS):
         refused += 1
     else:
         sys.exit(f"replacement {number} by {by}: {told}")
-    if WORKERS == 1 and number + 1 in (REPLACEMENTS // 10, REPLACEMENTS):
+    if number + 1 in (REPLACEMENTS // 10, REPLACEMENTS):
         early, late = late, kib()
 for client in clients:
     client.over = True
@@ -95,7 +104,7 @@ print(f"{WORKERS} worker{'s' if WORKERS > 1 else ''}: {replaced} replacements, {
 print(f"  {len(times)} requests, {failed} failed, {lost} connections lost, longest {times[-1]:.1f} ms, "
       f"median {times[len(times) // 2]:.2f} ms")
 if early:
-    print(f"  memory of the worker (RSS): {early} KiB after {REPLACEMENTS // 10} replacements, {late} KiB after all")
+    print(f"  memory of the oldest worker (RSS): {early} KiB after {REPLACEMENTS // 10} replacements, {late} KiB after all")
 # All workers follow within a second.
 if WORKERS > 1:
     _, _, told = control.get("/replace?by=second")

@@ -3,12 +3,12 @@
 #
 #   bench/replace.sh
 #
-# First in one worker: every tenth replacement is by a module that refuses its configuration, or that does not start. The table shows the requests, how
-# many of them failed, the longest one, and the worker's memory after a tenth of the replacements and at the end. Then in
-# two workers, one of which is killed at every second replacement: a connection that its worker takes with it is made again,
-# and each answer must be one of a module's.
+# Every tenth replacement is by a module that refuses its configuration, or that does not start. The table shows the requests,
+# how many of them failed, the longest one, and the memory of the oldest worker after a tenth of the replacements and at the
+# end. First with one worker, then with two, of which the younger is killed at every tenth replacement: a connection that it
+# takes with it is made again, and each answer must be one of a module's.
 #
-# Environment: REPLACEMENTS (1000), of which a tenth for the second part twice over, PORT (8089), RPW_NGINX (nginx).
+# Environment: REPLACEMENTS (1000) of each part, PORT (8089), RPW_NGINX (nginx).
 # Needs a built library (./build.sh build), python3, wat2wasm.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -33,4 +33,4 @@ part() {
 }
 
 part 1 "$replacements"
-part 2 $((replacements / 5))
+part 2 "$replacements"
