@@ -9,6 +9,7 @@ local connections = require("resty.proxy-wasm.jobs.connections")
 
 local ffi_str = ffi.string
 local max = math.max
+local now = ngx.now
 local spawn = ngx.thread.spawn
 
 local check = connections.check
@@ -71,12 +72,15 @@ local function step(conn)
             return 1
         elseif data then
             -- What nothing waits for is sent before the connection is closed.
+            local began = now()
             conn.sock:settimeouts(CONNECT_MS, max(wait, 1), LONGEST_MS)
             local ok, err = conn.sock:send(data)
             if not ok then
                 all:fail(conn, err == "timeout" and "timeout" or "closed", err)
                 return nil
             end
+            -- By the time of nginx's loop. What it was to send meanwhile has it woken.
+            data = now() ~= began
         end
         if rc == STOP then
             return nil
