@@ -126,6 +126,7 @@ impl<K: Id, V> IdMap<K, V> {
     }
 
     fn put(&mut self, at: usize, id: K, value: V) {
+        self.last.set(at);
         self.len += usize::from(self.slots[at].value.is_none());
         self.slots[at] = Slot { id: id.number(), value: Some(value) };
     }
@@ -182,8 +183,11 @@ impl<K: Id, V> IdMap<K, V> {
         let mut at = self.home(id) & mask;
         loop {
             let found = self.slots[at].id;
-            if found == id || found == 0 {
+            if found == id {
                 self.last.set(at);
+                return at;
+            }
+            if found == 0 {
                 return at;
             }
             at = (at + 1) & mask;
