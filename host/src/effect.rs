@@ -151,6 +151,7 @@ impl Effects {
     }
 
     /// Forgets the effects. Their cost still counts towards the caps.
+    #[inline]
     pub fn drop_waiting(&mut self) {
         let size = Size { effects: 0, bytes: 0, ..self.size };
         self.clear();
@@ -176,6 +177,7 @@ impl Effects {
     }
 
     /// Forgets the effects and keeps a moderate amount of memory.
+    #[inline]
     pub fn clear(&mut self) {
         self.list.clear();
         self.bytes.clear();

@@ -26,6 +26,7 @@ impl HeaderMap {
     }
 
     /// Forgets the headers and keeps a moderate amount of memory.
+    #[inline]
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.fields.clear();

@@ -78,7 +78,12 @@ impl Endings {
 #[inline]
 fn report(request: Option<RequestId>, context: &Context, result: Result<(), Error>) {
     if let Err(error) = result {
-        let line = format!("wasm plugin \"{}\": {error}", context.plugin().name());
-        nginx::log(request, LogLevel::Error, line.as_bytes());
+        report_error(request, context, &error);
     }
+}
+
+#[cold]
+fn report_error(request: Option<RequestId>, context: &Context, error: &Error) {
+    let line = format!("wasm plugin \"{}\": {error}", context.plugin().name());
+    nginx::log(request, LogLevel::Error, line.as_bytes());
 }

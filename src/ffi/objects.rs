@@ -108,10 +108,12 @@ impl rpw_context_t {
     }
 
     /// What a request has, or gets.
+    #[inline]
     pub fn of(&self, requests: &Requests, request: RequestId) -> Rc<Context> {
-        if self.past.borrow().is_empty() {
-            return self.current();
-        }
+        if self.past.borrow().is_empty() { self.current() } else { self.of_past(requests, request) }
+    }
+
+    fn of_past(&self, requests: &Requests, request: RequestId) -> Rc<Context> {
         let mut past = self.past.borrow_mut();
         past.retain(|context| context.strong_count() > 0);
         let mut found = past.iter().rev().filter_map(Weak::upgrade);

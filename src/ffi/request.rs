@@ -95,6 +95,7 @@ pub enum Participation {
 
 impl Requests {
     /// The participation of a plugin context in a request; none before its first event.
+    #[inline]
     pub fn participation(&self, request: RequestId, context: &Context) -> Option<Participation> {
         self.change(request, |record| record.participation_of(context).copied())?
     }
@@ -176,6 +177,7 @@ impl Requests {
     }
 
     /// Adds a stream to a request with a record.
+    #[inline]
     pub fn add_stream(&self, request: RequestId, context: Rc<Context>, stream: StreamRef) {
         self.change(request, |record| {
             record.streams.push((context, Participation::Stream(stream)))
@@ -254,6 +256,7 @@ impl Requests {
         Some(ended)
     }
 
+    #[inline]
     fn change<R>(&self, request: RequestId, f: impl FnOnce(&mut Record) -> R) -> Option<R> {
         self.0.borrow_mut().by_request.get_mut(&request).map(|record| f(record))
     }

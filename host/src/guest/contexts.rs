@@ -82,6 +82,7 @@ impl Contexts {
     }
 
     /// Adds a stream and returns its id.
+    #[inline]
     pub fn add_stream(
         &mut self,
         root: ContextId,
@@ -105,6 +106,7 @@ impl Contexts {
     }
 
     /// Removes a stream.
+    #[inline]
     pub fn remove_stream(&mut self, id: ContextId) {
         let Some(stream) = self.streams.remove(&id) else { return };
         if let Some(root) = self.roots.get_mut(&stream.root) {

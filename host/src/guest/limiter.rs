@@ -40,6 +40,7 @@ impl Limiter {
     }
 
     /// Says how many plugin contexts and streams the guest has now.
+    #[inline]
     pub fn alive(&mut self, contexts: usize, streams: usize) {
         let before = std::mem::replace(&mut self.alive, (contexts, streams));
         if let Some(presence) = self.own.presence() {

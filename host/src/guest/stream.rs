@@ -161,6 +161,7 @@ impl Stream {
 
     /// Makes a used stream a new one that keeps the memory of its buffers. Written field by field, since all of a stream is
     /// more than most requests touch of it.
+    #[inline]
     pub fn renew(&mut self, id: ContextId, root: ContextId, request: RequestId) {
         let Self {
             id: own_id,

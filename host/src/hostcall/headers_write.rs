@@ -321,6 +321,7 @@ fn is_response_held(state: &State, stream: &Stream, map: MapType) -> bool {
     map == MapType::ResponseHeaders && stream.response_waits && (own_body || stream.paused)
 }
 
+#[inline(always)]
 fn check_pair(state: &State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {
     let refusal = if is_pseudo(map, name) {
         check_pseudo(state, map, name, value).err()
@@ -377,6 +378,7 @@ fn queue_addition(
 }
 
 /// Headers of which there is one at the most.
+#[inline]
 fn is_single(map: MapType, name: &[u8]) -> bool {
     is_pseudo(map, name) || is_framing(name)
 }

@@ -137,6 +137,7 @@ impl Vm {
     }
 
     /// Has the metrics show how many contexts there are.
+    #[inline]
     fn count_contexts(&mut self) {
         let state = self.state_mut();
         state.limits.alive(state.contexts.roots.len(), state.contexts.streams.len());
@@ -168,6 +169,7 @@ impl Vm {
     }
 
     /// Makes a stream context that the guest is told of next, see [`Vm::run_first`].
+    #[inline]
     pub fn add_stream(
         &mut self,
         root: ContextId,
@@ -195,6 +197,7 @@ impl Vm {
         created
     }
 
+    #[inline]
     pub(super) fn remove_stream(&mut self, id: ContextId) {
         self.drop_calls(id);
         self.state_mut().contexts.remove_stream(id);
@@ -272,10 +275,15 @@ impl Vm {
         self.delete(id)
     }
 
+    #[inline]
     fn delete(&mut self, id: ContextId) -> Result<(), Error> {
         if self.exports.delete.is_none() || self.dead.is_some() {
             return Ok(());
         }
+        self.tell_of_deletion(id)
+    }
+
+    fn tell_of_deletion(&mut self, id: ContextId) -> Result<(), Error> {
         self.call(Callback::Delete, id, |store, exports| {
             exports.delete.as_ref().map_or(Ok(()), |f| f.call(store, id))
         })
