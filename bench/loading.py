@@ -42,13 +42,14 @@ class Clients:
             thread.join()
 
 
-def show(name, clients, stall, took):
+def show(name, clients, stalls, took):
+    stall, busy = stalls.split()
     times = sorted(clients.times)
     at = [times[min(len(times) - 1, int(len(times) * part))] for part in (0.5, 0.99, 0.999)]
-    print(f"{name:<12} {took:>8} {len(times):>8} {at[0]:>8.2f} {at[1]:>8.2f} {at[2]:>8.2f} {times[-1]:>8.2f} {stall:>10}")
+    print(f"{name:<12} {took:>8} {len(times):>8} {at[0]:>8.2f} {at[1]:>8.2f} {at[2]:>8.2f} {times[-1]:>8.2f} {stall:>10} {busy:>8}")
 
 
-print(f"{'':<12} {'load s':>8} {'answers':>8} {'p50 ms':>8} {'p99':>8} {'p99.9':>8} {'longest':>8} {'stall ms':>10}")
+print(f"{'':<12} {'load s':>8} {'answers':>8} {'p50 ms':>8} {'p99':>8} {'p99.9':>8} {'longest':>8} {'stall ms':>10} {'busy ms':>8}")
 get(connect(), "/stall")
 with Clients() as alone:
     time.sleep(5)

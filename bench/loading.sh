@@ -4,8 +4,10 @@
 #   bench/loading.sh
 #
 # First one worker serves two connections without a pause: for five seconds by itself, then while it loads a module in the
-# background, then while it loads one as `load` does without that. The table shows how long answers took, and the longest
-# time that the worker did nothing else.
+# background, then while it loads one as `load` does without that. The table shows how long answers took, the longest
+# time that the worker did nothing else (stall), and the most processor time of its thread in such a time (busy). On a machine
+# that does other things, busy tells what loading in the background adds: it has no time in which others ran. It has none of
+# waiting for locks, files and compile threads either, which a stall has.
 #
 # Then four workers load the module in the background at the same time. The table shows the memory of each that is its own
 # (private), and its part of what processes share (PSS: a page that four share counts as a quarter in each).
