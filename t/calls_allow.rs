@@ -21,7 +21,7 @@ fn server(ip: &str) -> Option<(Server, String)> {
     Some((server, port))
 }
 
-pub fn resolving(probe: Probe, address: [u8; 4]) -> Probe {
+pub(crate) fn resolving(probe: Probe, address: [u8; 4]) -> Probe {
     let at = dns(Some(address));
     probe.nginx(|nginx| nginx.http(&format!("resolver {at} ipv6=off;")))
 }

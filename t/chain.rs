@@ -4,7 +4,7 @@ use super::support::{Nginx, Running};
 
 /// A chain of the probes `a`, `b`, `c` with these scripts, each loaded with `options`, around an upstream that echoes the
 /// request and sends `x-upstream`.
-pub fn chain(options: [&str; 3], scripts: [&str; 3]) -> Running {
+pub(crate) fn chain(options: [&str; 3], scripts: [&str; 3]) -> Running {
     let mut lua = String::from("local wasm = require('resty.proxy-wasm')\nlocal list = {}\n");
     lua += "local function script(text) return (text:gsub('@PREFIX@', ngx.config.prefix())) .. '\\n' end\n";
     for (i, name) in ["a", "b", "c"].iter().enumerate() {
@@ -61,11 +61,11 @@ pub fn chain(options: [&str; 3], scripts: [&str; 3]) -> Running {
 }
 
 /// What the probes logged in the order in which they did: `NAME CALLBACK OP -> ANSWER`.
-pub fn order(nginx: &Running) -> Vec<String> {
+pub(crate) fn order(nginx: &Running) -> Vec<String> {
     nginx.log_texts("wasm log ").iter().map(|line| line.replacen(": ", " ", 1)).collect()
 }
 
-pub const NONE: [&str; 3] = [""; 3];
+pub(crate) const NONE: [&str; 3] = [""; 3];
 
 #[test]
 fn requests_go_in_order_and_responses_in_reverse() {

@@ -4,7 +4,7 @@ use super::ops::wait_for_lines;
 use super::support::{Nginx, Running};
 
 /// A chain of filters of these scripts, the first one nearest to the client, and a server that they call.
-pub fn filters(scripts: &[&str], options: &str) -> String {
+pub(crate) fn filters(scripts: &[&str], options: &str) -> String {
     let contexts: String = scripts
         .iter()
         .enumerate()
@@ -80,8 +80,8 @@ fn chain(scripts: &[&str], options: &str) -> Running {
         .start()
 }
 
-pub const CALL: &str = "http_call service '' '' '' 20000";
-pub const GO_ON: &str = "http_call_response: continue_stream 1";
+pub(crate) const CALL: &str = "http_call service '' '' '' 20000";
+pub(crate) const GO_ON: &str = "http_call_response: continue_stream 1";
 
 #[test]
 fn a_response_is_that_of_the_server() {

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 const PEER: &str = "peer.py";
 
 /// A script, run by a Python that has grpcio.
-pub fn python(script: &str, arguments: &[&str]) -> Command {
+pub(crate) fn python(script: &str, arguments: &[&str]) -> Command {
     let mut command = support::python();
     command.arg(root().join("t/grpc").join(script)).args(arguments);
     command.env("PYTHONDONTWRITEBYTECODE", "1");
@@ -18,24 +18,24 @@ pub fn python(script: &str, arguments: &[&str]) -> Command {
 }
 
 /// Ends when it is dropped.
-pub struct Server {
+pub(crate) struct Server {
     child: Child,
     /// Where it listens, when that is no path.
     pub port: u16,
 }
 
 impl Server {
-    pub fn start(socket: &Path) -> Server {
+    pub(crate) fn start(socket: &Path) -> Server {
         Server::start_with(socket, &[])
     }
 
     /// One that speaks TLS, by files of keys and certificates.
-    pub fn start_with(socket: &Path, files: &[&str]) -> Server {
+    pub(crate) fn start_with(socket: &Path, files: &[&str]) -> Server {
         Server::start_script(PEER, &socket.display().to_string(), files)
     }
 
     /// One of the servers in `grpc/`, at a path or an address with a port.
-    pub fn start_script(script: &str, socket: &str, files: &[&str]) -> Server {
+    pub(crate) fn start_script(script: &str, socket: &str, files: &[&str]) -> Server {
         Server::run(python(script, &[&["server", socket], files].concat()))
     }
 
@@ -52,12 +52,12 @@ impl Server {
 #[cfg(feature = "grpc")]
 impl Server {
     /// One at a port of its own.
-    pub fn start_tcp() -> Server {
+    pub(crate) fn start_tcp() -> Server {
         Server::start_script(PEER, "127.0.0.1:0", &[])
     }
 
     /// One on tonic.
-    pub fn start_tonic(socket: &Path, files: &[&str]) -> Server {
+    pub(crate) fn start_tonic(socket: &Path, files: &[&str]) -> Server {
         let found = Command::new(root().join("tools/tonic-peer")).output().expect("a script");
         assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
         let mut command = Command::new(String::from_utf8_lossy(&found.stdout).trim());
@@ -66,7 +66,7 @@ impl Server {
     }
 
     /// Ends it as a crash does.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -5,44 +5,44 @@ use super::support::{Outcome, Probe, Running, poll};
 use tempfile::TempDir;
 
 /// A server at a socket of its own.
-pub struct Peer {
+pub(crate) struct Peer {
     pub server: Server,
     pub dir: TempDir,
 }
 
 impl Peer {
-    pub fn start() -> Peer {
+    pub(crate) fn start() -> Peer {
         let dir = tempfile::tempdir().expect("a directory");
         let server = Server::start(&dir.path().join("grpc.sock"));
         Peer { server, dir }
     }
 
     /// One on tonic.
-    pub fn start_tonic() -> Peer {
+    pub(crate) fn start_tonic() -> Peer {
         let dir = tempfile::tempdir().expect("a directory");
         let server = Server::start_tonic(&dir.path().join("grpc.sock"), &[]);
         Peer { server, dir }
     }
 
     /// The upstream as a filter names it.
-    pub fn upstream(&self) -> String {
+    pub(crate) fn upstream(&self) -> String {
         format!("unix:{}", self.dir.path().join("grpc.sock").display())
     }
 
     /// A script's call of a method.
-    pub fn call(&self, method: &str, metadata: &str, message: &str, timeout: u32) -> String {
+    pub(crate) fn call(&self, method: &str, metadata: &str, message: &str, timeout: u32) -> String {
         format!("grpc_call {} t.Peer {method} '{metadata}' '{message}' {timeout}", self.upstream())
     }
 }
 
 /// A request whose filter waits for a call, with these lines for its end. Lines of the error log that have `expected` in
 /// them are no surprise.
-pub fn waiting(call: &str, lines: &str, expected: &[&str]) -> Outcome {
+pub(crate) fn waiting(call: &str, lines: &str, expected: &[&str]) -> Outcome {
     declaring(call, lines, |nginx| expected.iter().for_each(|line| nginx.expect_log(line)))
 }
 
 /// The same, where the closure says what the error log may hold.
-pub fn declaring(call: &str, lines: &str, declare: impl FnOnce(&Running)) -> Outcome {
+pub(crate) fn declaring(call: &str, lines: &str, declare: impl FnOnce(&Running)) -> Outcome {
     let nginx = Probe::new(&format!(
         "request_headers: {call}
          request_headers: pause
@@ -86,7 +86,7 @@ fn a_call_that_succeeds_is_one_message() {
 }
 
 /// The code and the message with which a call ends.
-pub fn failure(run: &Outcome) -> (String, String) {
+pub(crate) fn failure(run: &Outcome) -> (String, String) {
     let lines = run.of("grpc_close");
     let value = |op: &str| {
         let line = lines.iter().find_map(|line| line.strip_prefix(op));
@@ -95,7 +95,7 @@ pub fn failure(run: &Outcome) -> (String, String) {
     (value("args -> token=1 status="), value("get_status -> 0 "))
 }
 
-pub const FAILURE: &str = "grpc_receive,grpc_close: args; grpc_close: get_status";
+pub(crate) const FAILURE: &str = "grpc_receive,grpc_close: args; grpc_close: get_status";
 
 #[test]
 fn a_call_that_the_server_fails_is_one_close() {
@@ -190,7 +190,7 @@ fn compressed_and_large_messages() {
 }
 
 /// What nginx logs when a server was killed before it had read all.
-pub const RESET: &str = "recv() failed (104: Connection reset by peer)";
+pub(crate) const RESET: &str = "recv() failed (104: Connection reset by peer)";
 
 #[test]
 fn a_server_that_restarts_is_called_again() {

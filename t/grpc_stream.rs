@@ -5,7 +5,7 @@ use super::grpc_call::{Peer, RESET};
 use super::support::{Outcome, Probe, Running};
 
 /// A request whose filter begins a stream, does these lines, and waits for the stream's end.
-pub fn streaming(peer: &Peer, method: &str, metadata: &str, lines: &str) -> Outcome {
+pub(crate) fn streaming(peer: &Peer, method: &str, metadata: &str, lines: &str) -> Outcome {
     let nginx = Probe::new(&format!(
         "request_headers: grpc_stream {} t.Peer {method} '{metadata}' >id
          request_headers: pause
@@ -24,7 +24,7 @@ pub fn streaming(peer: &Peer, method: &str, metadata: &str, lines: &str) -> Outc
 }
 
 /// What the guest logged in callbacks of gRPC but the last two lines, which let the request continue.
-pub fn told(run: &Outcome) -> Vec<String> {
+pub(crate) fn told(run: &Outcome) -> Vec<String> {
     let lines = run.lines().into_iter().filter(|line| line.starts_with("grpc"));
     let mut lines: Vec<String> = lines.collect();
     lines.truncate(lines.len() - 2);

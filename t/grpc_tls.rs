@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 /// A folder with `ca.pem`, and a certificate of it for `host`.
-pub fn certificates(host: &str) -> TempDir {
+pub(crate) fn certificates(host: &str) -> TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     self_signed(dir.path(), "ca", "/CN=tests");
     signed_by(dir.path(), "ca", "server", host);
@@ -20,7 +20,7 @@ fn server(dir: &Path) -> Server {
 }
 
 /// A request whose filter calls the server in that folder.
-pub fn calling(
+pub(crate) fn calling(
     dir: &Path,
     setup: &str,
     fails: bool,
@@ -46,7 +46,7 @@ pub fn calling(
     Outcome { nginx, response }
 }
 
-pub fn trusting(dir: &Path) -> String {
+pub(crate) fn trusting(dir: &Path) -> String {
     format!(r#"assert(wasm.setup({{ trusted_certificate = "{}/ca.pem" }}))"#, dir.display())
 }
 

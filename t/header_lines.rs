@@ -230,7 +230,7 @@ fn answering(lines: &str) -> Upstream {
 }
 
 /// Runs ops on the headers of such an answer.
-pub fn on_response(lines: &str, directives: &str, ops: Ops<'_>) -> Outcome {
+pub(crate) fn on_response(lines: &str, directives: &str, ops: Ops<'_>) -> Outcome {
     let upstream = answering(lines);
     let run = Probe::new(&script("response_headers", ops))
         .content(&format!(

@@ -16,14 +16,14 @@ const DEAR_TICKS: &str = r#"(module
         (loop $more (br_if $more (local.tee 1 (i32.sub (local.get 1) (i32.const 1)))))))"#;
 
 /// A kind of job: plugins by name, module and configuration, and the callback in which it continues.
-pub struct Kind {
+pub(crate) struct Kind {
     pub plugins: &'static [(&'static str, &'static str, &'static str)],
     pub callback: &'static str,
     /// What it has the error log say.
     pub says: &'static [&'static str],
 }
 
-pub const TICKS: Kind = Kind {
+pub(crate) const TICKS: Kind = Kind {
     plugins: &[("tick1", "dear", ""), ("tick2", "dear", ""), ("tick3", "dear", "")],
     callback: "proxy_on_tick",
     says: &[],
@@ -81,20 +81,20 @@ const FUNCTIONS: Kind = Kind {
     says: &[],
 };
 
-pub const KINDS: [&Kind; 5] = [&TICKS, &QUEUE, &FAILING_CALLS, &CALLS, &FUNCTIONS];
+pub(crate) const KINDS: [&Kind; 5] = [&TICKS, &QUEUE, &FAILING_CALLS, &CALLS, &FUNCTIONS];
 
 /// What calls that succeed go to: another nginx, since the service of one that ends goes first.
-pub fn service() -> Running {
+pub(crate) fn service() -> Running {
     Nginx::new().connections(4096).http("server { listen unix:service.sock; return 200; }").start()
 }
 
 /// What `setup` says of it.
-pub fn upstream(service: &Running) -> String {
+pub(crate) fn upstream(service: &Running) -> String {
     format!("service = \"unix:{}\", ", service.path("service.sock"))
 }
 
 /// `upstreams`: the inside of that table of `setup`.
-pub fn start(kinds: &[&Kind], upstreams: &str) -> Running {
+pub(crate) fn start(kinds: &[&Kind], upstreams: &str) -> Running {
     let mut contexts = String::new();
     for (name, module, script) in kinds.iter().flat_map(|kind| kind.plugins) {
         contexts += &format!("make('{name}', '{module}', [==[{script}]==])\n");
@@ -138,7 +138,7 @@ pub fn start(kinds: &[&Kind], upstreams: &str) -> Running {
 }
 
 /// How often a plugin's callback ran.
-pub fn count(nginx: &Running, plugin: &str, callback: &str) -> u64 {
+pub(crate) fn count(nginx: &Running, plugin: &str, callback: &str) -> u64 {
     let metrics = nginx.get("/metrics").text();
     let line = metrics.lines().find(|line| {
         line.starts_with("proxy_wasm_callbacks_total{")
@@ -149,7 +149,7 @@ pub fn count(nginx: &Running, plugin: &str, callback: &str) -> u64 {
 }
 
 /// Requests are answered while all of these continue, each of them.
-pub fn answers_meanwhile(nginx: &Running, kinds: &[&Kind]) {
+pub(crate) fn answers_meanwhile(nginx: &Running, kinds: &[&Kind]) {
     for kind in kinds {
         for (plugin, ..) in kind.plugins {
             let before = count(nginx, plugin, kind.callback);
@@ -240,7 +240,7 @@ fn functions_that_do_not_yield_give_nginx_a_turn_between_them() {
 }
 
 /// The worker ends at a reload and by SIGTERM, and answers requests until then. The harness ends it by SIGQUIT.
-pub fn worker_ends(nginx: &Running, kinds: &[&Kind]) {
+pub(crate) fn worker_ends(nginx: &Running, kinds: &[&Kind]) {
     answers_meanwhile(nginx, &kinds[..1]);
     nginx.reload();
     nginx.wait_for_old_workers();

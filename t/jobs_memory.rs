@@ -5,7 +5,7 @@ use super::jobs::count;
 use super::support::{Nginx, poll, valgrind};
 
 /// Jobs of which each brings the next one, some at the same time.
-pub struct Endless {
+pub(crate) struct Endless {
     pub script: String,
     /// Lua of `init_by_lua_block`.
     pub init: &'static str,
@@ -63,7 +63,7 @@ fn memory_over(what: &str, jobs: &Endless) -> (u64, u64) {
 /// The first tick begins so many rows of jobs.
 const ROWS: usize = 8;
 
-pub fn rows(first: &str, next: &str) -> String {
+pub(crate) fn rows(first: &str, next: &str) -> String {
     format!(
         "configure: set_tick_period_milliseconds 1\ntick: set_tick_period_milliseconds 0\n{}{next}",
         format!("tick: {first}\n").repeat(ROWS)
@@ -71,9 +71,9 @@ pub fn rows(first: &str, next: &str) -> String {
 }
 
 /// 20 bytes that each leaves would be seen.
-pub const JOBS: u64 = 100_000;
+pub(crate) const JOBS: u64 = 100_000;
 
-pub fn expect_flat(what: &str, jobs: &Endless) {
+pub(crate) fn expect_flat(what: &str, jobs: &Endless) {
     let (early, late) = memory_over(what, jobs);
     assert!(late < early + 1536, "{what}: {early} KiB became {late} KiB");
 }

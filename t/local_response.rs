@@ -4,16 +4,16 @@ use super::ops::{Ops, PHASES, check, contexts, expect, of, phases, script, wait_
 use super::support::{Nginx, Probe, Response, Running};
 
 /// Names and values in order, without those that every answer of nginx has.
-pub fn headers(response: &Response) -> Vec<(&str, &str)> {
+pub(crate) fn headers(response: &Response) -> Vec<(&str, &str)> {
     let own = ["server", "date", "connection"];
     let headers = response.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     headers.filter(|(name, _)| !own.contains(&name.to_lowercase().as_str())).collect()
 }
 
-pub const DENY: &str =
+pub(crate) const DENY: &str =
     r"send_local_response 403 denied 'no entry\n' x-a=1|set-cookie=a\=1|X-A=2|set-cookie=b\=2 -1";
 
-pub const DENIED: [(&str, &str); 6] = [
+pub(crate) const DENIED: [(&str, &str); 6] = [
     ("Content-Type", "text/plain"),
     ("x-a", "1"),
     ("set-cookie", "a=1"),

@@ -3,15 +3,15 @@
 use super::support::{Nginx, Outcome, Probe, Running, poll};
 
 /// Pairs of an op and what stands behind the arrow of its log line.
-pub type Ops<'a> = &'a [(&'a str, &'a str)];
+pub(crate) type Ops<'a> = &'a [(&'a str, &'a str)];
 
 /// The script that runs them in a callback.
-pub fn script(callback: &str, ops: Ops<'_>) -> String {
+pub(crate) fn script(callback: &str, ops: Ops<'_>) -> String {
     ops.iter().map(|(op, _)| format!("{callback}: {op}\n")).collect()
 }
 
 /// What the probe logged in a callback, without the callback's name.
-pub fn of(nginx: &Running, callback: &str) -> Vec<String> {
+pub(crate) fn of(nginx: &Running, callback: &str) -> Vec<String> {
     let lines = nginx.guest_log("probe");
     let of_callback =
         lines.iter().filter_map(|line| line.strip_prefix(callback)?.strip_prefix(' '));
@@ -19,19 +19,19 @@ pub fn of(nginx: &Running, callback: &str) -> Vec<String> {
 }
 
 /// The same once it is that many lines: an end may come a moment after nginx closed the connection.
-pub fn wait_for(nginx: &Running, callback: &str, count: usize) -> Vec<String> {
+pub(crate) fn wait_for(nginx: &Running, callback: &str, count: usize) -> Vec<String> {
     poll(|| Some(of(nginx, callback)).filter(|lines| lines.len() >= count))
         .unwrap_or_else(|| of(nginx, callback))
 }
 
 /// The lines that a plugin logged, once it is that many.
-pub fn wait_for_lines(nginx: &Running, plugin: &str, count: usize) -> Vec<String> {
+pub(crate) fn wait_for_lines(nginx: &Running, plugin: &str, count: usize) -> Vec<String> {
     poll(|| Some(nginx.guest_log(plugin)).filter(|lines| lines.len() >= count))
         .unwrap_or_else(|| nginx.guest_log(plugin))
 }
 
 /// The callback ran once, and each op answered as it must.
-pub fn expect(nginx: &Running, callback: &str, ops: Ops<'_>) {
+pub(crate) fn expect(nginx: &Running, callback: &str, ops: Ops<'_>) {
     let lines = wait_for(nginx, callback, ops.len());
     for (line, (op, answer)) in lines.iter().zip(ops) {
         assert_eq!(*line, format!("{op} -> {answer}"), "in {callback}");
@@ -40,12 +40,16 @@ pub fn expect(nginx: &Running, callback: &str, ops: Ops<'_>) {
 }
 
 /// Runs ops in a callback of `GET /`.
-pub fn check(callback: &str, ops: Ops<'_>) -> Outcome {
+pub(crate) fn check(callback: &str, ops: Ops<'_>) -> Outcome {
     check_with(callback, ops, |probe| probe)
 }
 
 /// The same with a probe that the closure completes.
-pub fn check_with(callback: &str, ops: Ops<'_>, complete: impl FnOnce(Probe) -> Probe) -> Outcome {
+pub(crate) fn check_with(
+    callback: &str,
+    ops: Ops<'_>,
+    complete: impl FnOnce(Probe) -> Probe,
+) -> Outcome {
     let run = complete(Probe::new(&script(callback, ops))).run();
     expect(&run.nginx, callback, ops);
     run
@@ -53,7 +57,7 @@ pub fn check_with(callback: &str, ops: Ops<'_>, complete: impl FnOnce(Probe) -> 
 
 /// `init_by_lua_block` text that makes plugin contexts of the probe, each `(plugin, context, script)` a global of the
 /// context's name, and the global `call`, which logs failures as [`Outcome::failures`] shows them.
-pub fn contexts(options: &str, contexts: &[(&str, &str, &str)]) -> String {
+pub(crate) fn contexts(options: &str, contexts: &[(&str, &str, &str)]) -> String {
     let mut lua = format!(
         r#"
         init_by_lua_block {{
@@ -78,11 +82,11 @@ pub fn contexts(options: &str, contexts: &[(&str, &str, &str)]) -> String {
 }
 
 /// What the locations of [`phases`] are.
-pub const PHASES: [&str; 3] = ["/rewrite", "/access", "/content"];
+pub(crate) const PHASES: [&str; 3] = ["/rewrite", "/access", "/content"];
 
 /// A server whose locations tell a filter of the request's headers in the phase of their name, and of the response. An
 /// answer has the header `x-went-on` with the phase in which the request continued.
-pub fn phases(options: &str, script: &str) -> Running {
+pub(crate) fn phases(options: &str, script: &str) -> Running {
     let location = |phase: &str, content: &str| {
         format!(
             "location /{phase} {{
@@ -112,7 +116,7 @@ pub fn phases(options: &str, script: &str) -> Running {
 }
 
 /// The request that the echo server got: its request line, and its headers in order, names as sent.
-pub fn echoed(body: &str) -> (&str, Vec<(&str, &str)>) {
+pub(crate) fn echoed(body: &str) -> (&str, Vec<(&str, &str)>) {
     let head = body.split("\r\n\r\n").next().unwrap_or_default();
     let (line, headers) = head.split_once("\r\n").unwrap_or((head, ""));
     let headers = headers.lines().filter_map(|header| header.split_once(": "));

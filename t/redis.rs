@@ -13,7 +13,7 @@ const END: &str = "
 ";
 
 /// A request that waits for a call of a filter that began with `upstream`, whose words are name, user, password, timeout.
-pub fn script(upstream: &str, commands: &[&[&str]]) -> String {
+pub(crate) fn script(upstream: &str, commands: &[&[&str]]) -> String {
     let (full, words) = upstream.split_once(' ').expect("words");
     let name = full.split('?').next().unwrap_or_default();
     format!(
@@ -25,16 +25,16 @@ pub fn script(upstream: &str, commands: &[&[&str]]) -> String {
     )
 }
 
-pub fn prepare(probe: Probe) -> Probe {
+pub(crate) fn prepare(probe: Probe) -> Probe {
     probe.nginx(|nginx| nginx.http("lua_socket_log_errors off;"))
 }
 
-pub fn run(upstream: &str, commands: &[&[&str]]) -> Outcome {
+pub(crate) fn run(upstream: &str, commands: &[&[&str]]) -> Outcome {
     prepare(Probe::new(&script(upstream, commands))).run()
 }
 
 /// The arguments of the callback, the bytes that came, and the code and text of the status.
-pub fn answers(run: &Outcome) -> Vec<String> {
+pub(crate) fn answers(run: &Outcome) -> Vec<String> {
     let lines = run.of("redis_call_response");
     lines
         .into_iter()
@@ -230,11 +230,11 @@ fn servers_that_may_not_be_called_are_refused() {
 }
 
 /// A running filter whose requests each make a call.
-pub fn serving(upstream: &str, commands: &[&[&str]]) -> Running {
+pub(crate) fn serving(upstream: &str, commands: &[&[&str]]) -> Running {
     prepare(Probe::new(&script(upstream, commands))).start()
 }
 
-pub fn last(nginx: &Running, op: &str) -> String {
+pub(crate) fn last(nginx: &Running, op: &str) -> String {
     let lines = nginx.guest_log("probe");
     let line =
         lines.iter().rev().find_map(|line| line.strip_prefix(&format!("redis_call_response {op}")));

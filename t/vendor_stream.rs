@@ -5,31 +5,31 @@ use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 
 /// An upstream that sends what it is told, piece by piece.
-pub struct Pieces {
+pub(crate) struct Pieces {
     listener: TcpListener,
 }
 
 impl Pieces {
-    pub fn new() -> Pieces {
+    pub(crate) fn new() -> Pieces {
         Pieces { listener: TcpListener::bind("127.0.0.1:0").expect("a port") }
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.listener.local_addr().expect("an address").port()
     }
 
     /// The next request's connection, when its head has come.
-    pub fn accept(&self) -> TcpStream {
+    pub(crate) fn accept(&self) -> TcpStream {
         self.accept_with("HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
     }
 
     /// The same; the response begins with `head`.
-    pub fn accept_with(&self, head: &str) -> TcpStream {
+    pub(crate) fn accept_with(&self, head: &str) -> TcpStream {
         self.accept_request(head).1
     }
 
     /// The same, with the head of the request.
-    pub fn accept_request(&self, head: &str) -> (String, TcpStream) {
+    pub(crate) fn accept_request(&self, head: &str) -> (String, TcpStream) {
         let (mut stream, _) = self.listener.accept().expect("a request");
         let mut request = Vec::new();
         let mut byte = [0];
@@ -68,17 +68,17 @@ fn through(pieces: &Pieces, script: &str) -> Running {
 }
 
 /// A client that reads as it comes, without framing (HTTP/1.0).
-pub struct Client {
+pub(crate) struct Client {
     stream: TcpStream,
     body: Vec<u8>,
 }
 
 impl Client {
-    pub fn ask(nginx: &Running) -> Client {
+    pub(crate) fn ask(nginx: &Running) -> Client {
         Client::send(nginx, "GET / HTTP/1.0\r\n\r\n")
     }
 
-    pub fn send(nginx: &Running, request: &str) -> Client {
+    pub(crate) fn send(nginx: &Running, request: &str) -> Client {
         let mut stream = TcpStream::connect(("127.0.0.1", nginx.port())).expect("nginx");
         stream.write_all(request.as_bytes()).expect("written");
         stream.set_read_timeout(Some(std::time::Duration::from_millis(50))).expect("a timeout");
@@ -86,7 +86,7 @@ impl Client {
     }
 
     /// Reads until the body ends with this; false when it does not come.
-    pub fn sees(&mut self, end: &str) -> bool {
+    pub(crate) fn sees(&mut self, end: &str) -> bool {
         let seen = poll(|| {
             let mut bytes = [0; 4096];
             if let Ok(size) = self.stream.read(&mut bytes) {
@@ -98,11 +98,11 @@ impl Client {
     }
 
     /// Whether the connection is closed behind what was seen.
-    pub fn ends(&mut self) -> bool {
+    pub(crate) fn ends(&mut self) -> bool {
         poll(|| matches!(self.stream.read(&mut [0; 16]), Ok(0)).then_some(())).is_some()
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 const ALONE: &str = "RPW_TEST_ALONE";
 
 /// Runs `body`, the whole of the test of this name (`file::test`), in a process that runs nothing else.
-pub fn alone(test: &str, body: impl FnOnce()) {
+pub(crate) fn alone(test: &str, body: impl FnOnce()) {
     if std::env::var_os(ALONE).is_some_and(|name| name == test) {
         return body();
     }

@@ -6,7 +6,7 @@ use crate::h2_frames::{DATA, END_HEADERS, END_STREAM, HEADERS, SETTINGS, block, 
 use resty_proxy_wasm::callout::Upstream;
 use resty_proxy_wasm::grpc::{Action, Event, Held, Message, Opening, Pool, Request};
 
-pub fn settings(streams: Option<u32>) -> Vec<u8> {
+pub(crate) fn settings(streams: Option<u32>) -> Vec<u8> {
     let mut payload = Vec::new();
     if let Some(most) = streams {
         payload.extend([0, 3]);
@@ -15,9 +15,10 @@ pub fn settings(streams: Option<u32>) -> Vec<u8> {
     frame(SETTINGS, 0, 0, &payload)
 }
 
-pub const HEAD: &[(&str, &str)] = &[(":status", "200"), ("content-type", "application/grpc")];
+pub(crate) const HEAD: &[(&str, &str)] =
+    &[(":status", "200"), ("content-type", "application/grpc")];
 
-pub fn message(text: &[u8]) -> Vec<u8> {
+pub(crate) fn message(text: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0];
     bytes.extend((text.len() as u32).to_be_bytes());
     bytes.extend(text);
@@ -25,7 +26,7 @@ pub fn message(text: &[u8]) -> Vec<u8> {
 }
 
 /// A whole response.
-pub fn response(stream: u32, text: &str, status: &str) -> Vec<u8> {
+pub(crate) fn response(stream: u32, text: &str, status: &str) -> Vec<u8> {
     [
         frame(HEADERS, END_HEADERS, stream, &block(HEAD)),
         frame(DATA, 0, stream, &message(text.as_bytes())),
@@ -36,7 +37,7 @@ pub fn response(stream: u32, text: &str, status: &str) -> Vec<u8> {
 
 /// A pool, and what is done with it.
 #[derive(Default)]
-pub struct World {
+pub(crate) struct World {
     pub pool: Pool<u32>,
     pub held: Held,
     pub now: u64,
@@ -44,7 +45,7 @@ pub struct World {
 }
 
 impl World {
-    pub fn opening(&self, text: Option<&[u8]>, timeout_ms: Option<u32>) -> Opening {
+    pub(crate) fn opening(&self, text: Option<&[u8]>, timeout_ms: Option<u32>) -> Opening {
         Opening {
             token: self.calls,
             name: "a".into(),
@@ -58,18 +59,18 @@ impl World {
         }
     }
 
-    pub fn begin(&mut self, text: Option<&[u8]>, timeout_ms: Option<u32>) -> u32 {
+    pub(crate) fn begin(&mut self, text: Option<&[u8]>, timeout_ms: Option<u32>) -> u32 {
         self.calls += 1;
         let opening = self.opening(text, timeout_ms);
         self.pool.open(self.calls, opening, self.now)
     }
 
-    pub fn call(&mut self) -> u32 {
+    pub(crate) fn call(&mut self) -> u32 {
         self.begin(Some(b"hello"), None)
     }
 
     /// The connections that are to be made.
-    pub fn connects(&mut self) -> Vec<u32> {
+    pub(crate) fn connects(&mut self) -> Vec<u32> {
         std::iter::from_fn(|| self.pool.take_action())
             .filter_map(|action| match action {
                 Action::Connect(id) => Some(id),
@@ -79,7 +80,7 @@ impl World {
     }
 
     /// A connection whose server has said that much of its settings.
-    pub fn connected(&mut self, streams: Option<u32>) -> u32 {
+    pub(crate) fn connected(&mut self, streams: Option<u32>) -> u32 {
         let connects = self.connects();
         self.pool.connected(connects[0], None, self.now);
         self.sent(connects[0]);
@@ -87,19 +88,19 @@ impl World {
         connects[0]
     }
 
-    pub fn receive(&mut self, connection: u32, bytes: &[u8]) {
+    pub(crate) fn receive(&mut self, connection: u32, bytes: &[u8]) {
         self.pool.receive(connection, bytes, false, self.now);
     }
 
     /// What a connection sends.
-    pub fn sent(&mut self, connection: u32) -> Vec<u8> {
+    pub(crate) fn sent(&mut self, connection: u32) -> Vec<u8> {
         let mut out = Vec::new();
         self.pool.next(connection, Some(&mut out), self.now);
         out
     }
 
     /// What guests are told, in short.
-    pub fn told(&mut self) -> Vec<String> {
+    pub(crate) fn told(&mut self) -> Vec<String> {
         let mut told = Vec::new();
         while let Some((id, event)) = self.pool.take_event() {
             let Some((owner, ended)) = self.pool.owner_of(id, &event) else { continue };
@@ -121,7 +122,7 @@ impl World {
     }
 
     /// Makes a call on a connection of its own and gives it these bytes.
-    pub fn answered(bytes: &[u8]) -> Vec<String> {
+    pub(crate) fn answered(bytes: &[u8]) -> Vec<String> {
         let mut world = World::default();
         world.call();
         let connection = world.connected(None);
@@ -134,7 +135,7 @@ impl World {
 }
 
 /// The frames in what a client sends, after its preface: kind, flags, stream.
-pub fn frames(mut bytes: &[u8]) -> Vec<(u8, u8, u32)> {
+pub(crate) fn frames(mut bytes: &[u8]) -> Vec<(u8, u8, u32)> {
     bytes = bytes.strip_prefix(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap_or(bytes);
     let mut list = Vec::new();
     while let Some((head, rest)) = bytes.split_first_chunk::<9>() {

@@ -12,7 +12,7 @@ type Pair = (Vec<u8>, Vec<u8>);
 const ANSWER: usize = 4096;
 
 /// The first byte decides what the others are: a name, a request, or a response.
-pub fn run(bytes: &[u8]) {
+pub(super) fn run(bytes: &[u8]) {
     let mut input = Input(bytes);
     match input.byte() % 4 {
         0 => name(input.0),

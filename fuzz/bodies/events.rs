@@ -8,7 +8,7 @@ use crate::world::{Filter, sim_host};
 /// What takes longer is only slower.
 const STEPS: usize = 48;
 
-pub fn run(bytes: &[u8]) {
+pub(super) fn run(bytes: &[u8]) {
     thread_local! {
         static FILTER: Filter = Filter::new(&sim_host(), &player("0_2_1"));
     }

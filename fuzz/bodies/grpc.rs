@@ -6,7 +6,7 @@ use resty_proxy_wasm::grpc::{Decoder, Event, Held, Message, Opening, Pool, Reque
 use super::input::Input;
 
 /// The first byte decides what the others are: a name, messages, or frames of a server.
-pub fn run(bytes: &[u8]) {
+pub(super) fn run(bytes: &[u8]) {
     let mut input = Input(bytes);
     match input.byte() % 4 {
         0 => name(input.0),

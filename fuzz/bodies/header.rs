@@ -3,7 +3,7 @@
 use resty_proxy_wasm::codec::header::{is_path, is_pseudo, is_token, is_value};
 
 /// The bytes are a name and a value behind the first `:`, and each alone.
-pub fn run(bytes: &[u8]) {
+pub(super) fn run(bytes: &[u8]) {
     let at = bytes.iter().position(|&b| b == b':').unwrap_or(bytes.len());
     let (name, value) = (&bytes[..at], bytes.get(at + 1..).unwrap_or_default());
     if is_token(name) && is_value(value) {

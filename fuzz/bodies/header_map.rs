@@ -6,7 +6,7 @@ use resty_proxy_wasm::snapshot::HeaderMap;
 
 type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-pub fn run(bytes: &[u8]) {
+pub(super) fn run(bytes: &[u8]) {
     let Ok(pairs) = decode(bytes) else { return };
     assert!(bytes.len() <= limits::HEADER_MAP_BYTES && pairs.len() <= limits::HEADER_MAP_PAIRS);
     let mut map = HeaderMap::new();

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 /// Callbacks of one stream.
 const EVENTS: usize = 12;
 
-pub fn run(bytes: &[u8]) {
+pub(super) fn run(bytes: &[u8]) {
     thread_local! {
         static FILTERS: [Filter; 2] =
             ["0_2_1", "0_1_0"].map(|version| Filter::new(&sim_host(), &player(version)));

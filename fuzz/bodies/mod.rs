@@ -13,10 +13,10 @@ mod module;
 mod path;
 
 /// A target's function.
-pub type Body = fn(&[u8]);
+pub(crate) type Body = fn(&[u8]);
 
 /// The targets by name. Corpora and programs of the fuzz crate bear the same names.
-pub const TARGETS: &[(&str, Body)] = &[
+pub(crate) const TARGETS: &[(&str, Body)] = &[
     ("header", header::run),
     ("header_map", header_map::run),
     ("path", path::run),

@@ -11,7 +11,7 @@ use wasmparser::{BinaryReaderError, FunctionBody, Operator, Parser, Payload};
 /// Larger modules are only slower.
 const LARGEST: usize = 4 * 1024;
 
-pub fn run(bytes: &[u8]) {
+pub(super) fn run(bytes: &[u8]) {
     if bytes.len() > LARGEST {
         return;
     }

@@ -3,7 +3,7 @@
 use resty_proxy_wasm::codec::path::{split_first, trim};
 use resty_proxy_wasm::codec::target;
 
-pub fn run(bytes: &[u8]) {
+pub(super) fn run(bytes: &[u8]) {
     check_target(bytes);
     let path = trim(bytes);
     assert!(bytes == path || bytes == [path, &[0]].concat());

@@ -114,7 +114,7 @@ struct Proxy {
 }
 
 /// Serves connections one after the other.
-pub fn serve(
+pub(crate) fn serve(
     listener: &TcpListener,
     upstream: SocketAddr,
     code: Arc<Code>,
@@ -403,7 +403,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 /// Counts the time of guests, so that their limits hold.
-pub fn start_ticks() {
+pub(crate) fn start_ticks() {
     std::thread::spawn(|| {
         loop {
             std::thread::sleep(std::time::Duration::from_millis(deadline::TICK_MS.into()));

@@ -8,7 +8,7 @@ use crate::ports::RequestId;
 use crate::snapshot::HeaderMap;
 
 /// Puts an attribute that variables tell into `out`; false when there is none.
-pub fn read(request: RequestId, attribute: Attribute<'_>, out: &mut Vec<u8>) -> bool {
+pub(super) fn read(request: RequestId, attribute: Attribute<'_>, out: &mut Vec<u8>) -> bool {
     match attribute {
         Attribute::RequestStart => {
             let start = millis(request, b"msec")
@@ -61,7 +61,7 @@ const ANNOUNCED: [&[u8]; 2] = [b"upstream_http_trailer", b"sent_http_trailer"];
 
 /// The trailers of a response. nginx shows each in a variable of its name, and has no list of them: the names are those that
 /// the response announces, and those that gRPC has.
-pub fn trailers(request: RequestId, out: &mut HeaderMap) {
+pub(super) fn trailers(request: RequestId, out: &mut HeaderMap) {
     let mut value = Vec::new();
     let mut names: Vec<Vec<u8>> = Vec::new();
     let mut add = |name: &[u8]| {
@@ -91,7 +91,7 @@ pub fn trailers(request: RequestId, out: &mut HeaderMap) {
 }
 
 /// One trailer.
-pub fn trailer(request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
+pub(super) fn trailer(request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
     let name: Vec<u8> = name.iter().map(|&byte| if byte == b'-' { b'_' } else { byte }).collect();
     [&b"upstream_trailer_"[..], b"sent_trailer_"].iter().any(|prefix| {
         variables::read(request, &[prefix, &name[..]].concat(), out) && !out.is_empty()

@@ -130,12 +130,12 @@ pub(super) fn find(
 
 impl Found {
     /// SHA-256 of the module.
-    pub fn digest(&self) -> [u8; 32] {
+    pub(super) fn digest(&self) -> [u8; 32] {
         self.loaded.code.digest
     }
 
     /// The code, for the plugin of that name: the first one to ask has the log tell where it came from.
-    pub fn code(&self, name: &str) -> Arc<Code> {
+    pub(super) fn code(&self, name: &str) -> Arc<Code> {
         let is_first = !self.told.swap(true, Ordering::Relaxed);
         if is_first {
             self.tell(name);

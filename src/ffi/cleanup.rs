@@ -13,7 +13,7 @@ use crate::abi::LogLevel;
 use crate::ports::RequestId;
 
 /// Makes sure that the streams of a request end when nginx frees it.
-pub fn watch(worker: &Worker, request: RequestId) -> Result<(), Failure> {
+pub(super) fn watch(worker: &Worker, request: RequestId) -> Result<(), Failure> {
     if worker.requests.add(request, || nginx::add_cleanup(request, on_request_freed)) {
         return Ok(());
     }

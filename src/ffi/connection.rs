@@ -33,13 +33,13 @@ struct Connection {
 const SIGNATURE: u32 = 0x5054_5448;
 
 /// Closes the connection of a request that nginx is about to free, when the response on it was shorter than its length.
-pub fn close_if_short(request: RequestId) {
+pub(super) fn close_if_short(request: RequestId) {
     shut_down(request, is_short);
 }
 
 /// Closes the connection of a request that a filter has closed. nginx does it by itself where it is told by a status; from
 /// `header_filter` it may keep the connection and send nothing, and the client would take the next response for this one.
-pub fn close(request: RequestId) {
+pub(super) fn close(request: RequestId) {
     shut_down(request, |main| main == request && is_of_http1(request));
 }
 

@@ -11,7 +11,7 @@ use crate::effect::{Effect, EffectKind};
 use crate::ports::{Phase, RequestId};
 
 /// The number by which Lua knows an effect.
-pub fn code(kind: EffectKind) -> i32 {
+pub(super) fn code(kind: EffectKind) -> i32 {
     match kind {
         EffectKind::SetRequestHeader => RPW_SET_REQUEST_HEADER,
         EffectKind::AddRequestHeader => RPW_ADD_REQUEST_HEADER,
@@ -29,7 +29,7 @@ pub fn code(kind: EffectKind) -> i32 {
 
 /// The number that Lua gets with an effect: its own, or 1 for a change of a header that ngx_lua's functions would make in
 /// another way (see `header_lines.rs`).
-pub fn number(effect: &Effect<'_>) -> i32 {
+pub(super) fn number(effect: &Effect<'_>) -> i32 {
     let is_of_response =
         || effect.name.contains(&b'_') || header_fields::is_of_response(effect.name);
     match effect.kind {
@@ -50,7 +50,7 @@ pub fn number(effect: &Effect<'_>) -> i32 {
 }
 
 /// Does what an effect says, when nginx or ngx_lua has a function that does it all; false when it is left to Lua.
-pub fn apply(request: RequestId, effect: &Effect<'_>) -> bool {
+pub(super) fn apply(request: RequestId, effect: &Effect<'_>) -> bool {
     let (value, alone) = match effect.kind {
         EffectKind::SetResponseHeader => (Some(effect.value), true),
         EffectKind::AddResponseHeader => (Some(effect.value), false),

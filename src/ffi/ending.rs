@@ -19,7 +19,7 @@ enum Ending {
 
 /// What waits to end.
 #[derive(Default)]
-pub struct Endings {
+pub(super) struct Endings {
     waiting: RefCell<Vec<Ending>>,
     /// What has ended.
     pub spare: SpareContexts,
@@ -27,12 +27,17 @@ pub struct Endings {
 
 impl Endings {
     /// Lua dropped a plugin context.
-    pub fn queue_context(&self, context: Rc<Context>) {
+    pub(super) fn queue_context(&self, context: Rc<Context>) {
         self.waiting.borrow_mut().push(Ending::Context(context));
     }
 
     /// Ends a stream now, or later when its plugin is busy.
-    pub fn end_stream(&self, request: Option<RequestId>, context: &Rc<Context>, stream: StreamRef) {
+    pub(super) fn end_stream(
+        &self,
+        request: Option<RequestId>,
+        context: &Rc<Context>,
+        stream: StreamRef,
+    ) {
         if context.plugin().is_busy() {
             self.waiting.borrow_mut().push(Ending::Stream(context.clone(), stream));
         } else {
@@ -42,13 +47,13 @@ impl Endings {
 
     /// Whether anything waits.
     #[inline]
-    pub fn any(&self) -> bool {
+    pub(super) fn any(&self) -> bool {
         !self.waiting.borrow().is_empty()
     }
 
     /// Does what waits, as far as it can be done now. `keep` is given plugins whose contexts have not ended yet.
     #[cold]
-    pub fn run(&self, keep: impl Fn(&Rc<Plugin>)) {
+    pub(super) fn run(&self, keep: impl Fn(&Rc<Plugin>)) {
         for ending in self.waiting.take() {
             let context = match &ending {
                 Ending::Context(context) | Ending::Stream(context, _) => context,

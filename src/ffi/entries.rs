@@ -7,7 +7,7 @@ use crate::limits;
 
 /// Who called the library.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub enum Caller {
+pub(super) enum Caller {
     /// nginx itself.
     #[default]
     Nginx,
@@ -19,24 +19,24 @@ pub enum Caller {
 
 /// See the module.
 #[derive(Default)]
-pub struct Entries {
+pub(super) struct Entries {
     caller: Cell<Caller>,
     depth: Cell<usize>,
 }
 
 impl Entries {
     /// Who called last.
-    pub fn caller(&self) -> Caller {
+    pub(super) fn caller(&self) -> Caller {
         self.caller.get()
     }
 
     /// Whether Lua is what called last.
-    pub fn is_below_lua(&self) -> bool {
+    pub(super) fn is_below_lua(&self) -> bool {
         self.caller.get() != Caller::Nginx
     }
 
     /// A call from Lua, until what is returned is dropped.
-    pub fn enter(&self, caller: Caller) -> Result<CallGuard<'_>, Failure> {
+    pub(super) fn enter(&self, caller: Caller) -> Result<CallGuard<'_>, Failure> {
         if self.depth.get() >= limits::NESTED_ENTRIES {
             return Err(Failure::new("foreign functions call filters, which call them, too deep"));
         }
@@ -44,7 +44,7 @@ impl Entries {
     }
 
     /// A call from nginx, until what is returned is dropped.
-    pub fn enter_from_nginx(&self) -> CallGuard<'_> {
+    pub(super) fn enter_from_nginx(&self) -> CallGuard<'_> {
         self.set(Caller::Nginx)
     }
 
@@ -55,7 +55,7 @@ impl Entries {
 }
 
 /// A call of the library, until this is dropped.
-pub struct CallGuard<'a> {
+pub(super) struct CallGuard<'a> {
     entries: &'a Entries,
     before: Caller,
 }

@@ -3,21 +3,21 @@
 use super::types::{RPW_CUT, RPW_ERROR, RPW_TOO_LARGE};
 
 /// Why an export fails. In a box, so that what does not fail moves less.
-pub struct Failure(pub(super) Box<(i32, String)>);
+pub(super) struct Failure(pub(super) Box<(i32, String)>);
 
 impl Failure {
     #[cold]
-    pub fn new(text: impl Into<String>) -> Self {
+    pub(super) fn new(text: impl Into<String>) -> Self {
         Self::with_code(RPW_ERROR, text)
     }
 
     /// Why.
-    pub fn text(&self) -> &str {
+    pub(super) fn text(&self) -> &str {
         &self.0.1
     }
 
     #[cold]
-    pub fn with_code(code: i32, text: impl Into<String>) -> Self {
+    pub(super) fn with_code(code: i32, text: impl Into<String>) -> Self {
         Self(Box::new((code, text.into())))
     }
 }

@@ -9,24 +9,24 @@ use crate::error::Error;
 use crate::vm::Plugin;
 
 /// Writes a line about the plugin of that name.
-pub fn log(name: &str, level: LogLevel, text: &str) {
+pub(super) fn log(name: &str, level: LogLevel, text: &str) {
     nginx::log(None, level, format!("wasm plugin \"{name}\": {text}").as_bytes());
 }
 
 /// A callback failed.
-pub fn report(plugin: &Plugin, error: &Error) {
+pub(super) fn report(plugin: &Plugin, error: &Error) {
     let line = format!("wasm plugin \"{}\": {error}", plugin.name());
     nginx::log(None, LogLevel::Error, line.as_bytes());
 }
 
 /// What a light thread says of a failure, by its word.
-pub fn failure(word: &[u8], details: &[u8]) -> callout::Failure {
+pub(super) fn failure(word: &[u8], details: &[u8]) -> callout::Failure {
     let kind = FailureKind::of_word(word).unwrap_or(FailureKind::Connect);
     callout::Failure::new(kind, String::from_utf8_lossy(details))
 }
 
 /// Says that a call failed on the way.
-pub fn report_call(plugin: &Plugin, kind: &str, upstream: &str, why: &dyn fmt::Display) {
+pub(super) fn report_call(plugin: &Plugin, kind: &str, upstream: &str, why: &dyn fmt::Display) {
     let name = plugin.name();
     let line = format!("wasm plugin \"{name}\": {kind} to {upstream} failed: {why}");
     nginx::log(None, LogLevel::Warn, line.as_bytes());

@@ -114,7 +114,7 @@ macro_rules! functions {
 
         impl Functions {
             /// `None` when one is missing.
-            pub fn new(f: &rpw_nginx_t) -> Option<Self> {
+            pub(super) fn new(f: &rpw_nginx_t) -> Option<Self> {
                 // SAFETY: nginx's own module, as the caller promised.
                 let merge_slashes = unsafe { ServerFlag::find(f.core_module, b"merge_slashes") };
                 Some(Self {

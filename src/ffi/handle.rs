@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 /// Gives one reference away to the caller.
-pub fn give<T>(object: Rc<T>) -> *mut T {
+pub(super) fn give<T>(object: Rc<T>) -> *mut T {
     Rc::into_raw(object).cast_mut()
 }
 
@@ -11,7 +11,7 @@ pub fn give<T>(object: Rc<T>) -> *mut T {
 ///
 /// # Safety
 /// `handle` is NULL or came from [`give`], and is not used again.
-pub unsafe fn take<T>(handle: *mut T) -> Option<Rc<T>> {
+pub(super) unsafe fn take<T>(handle: *mut T) -> Option<Rc<T>> {
     // SAFETY: as promised by the caller.
     (!handle.is_null()).then(|| unsafe { Rc::from_raw(handle) })
 }
@@ -20,7 +20,7 @@ pub unsafe fn take<T>(handle: *mut T) -> Option<Rc<T>> {
 ///
 /// # Safety
 /// `handle` is NULL or came from [`give`], and was not taken back.
-pub unsafe fn share<T>(handle: *const T) -> Option<Rc<T>> {
+pub(super) unsafe fn share<T>(handle: *const T) -> Option<Rc<T>> {
     if handle.is_null() {
         return None;
     }
@@ -35,7 +35,7 @@ pub unsafe fn share<T>(handle: *const T) -> Option<Rc<T>> {
 ///
 /// # Safety
 /// As for [`share`].
-pub unsafe fn lend<'a, T>(handle: *const T) -> Option<&'a T> {
+pub(super) unsafe fn lend<'a, T>(handle: *const T) -> Option<&'a T> {
     // SAFETY: as promised by the caller.
     unsafe { handle.as_ref() }
 }

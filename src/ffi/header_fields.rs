@@ -2,7 +2,7 @@
 
 /// Request headers that nginx has a field for, of which ngx_lua keeps one line (`src/ngx_http_lua_headers_in.c`, the handlers
 /// that are not `..._multi_header`). Those of framing and `Host` are not among them.
-pub const OF_REQUEST: &[&str] = &[
+pub(super) const OF_REQUEST: &[&str] = &[
     "if-modified-since",
     "if-unmodified-since",
     "if-match",
@@ -26,7 +26,7 @@ pub const OF_REQUEST: &[&str] = &[
 ];
 
 /// Response headers that nginx has a field for (`ngx_http_headers_out_t`, `src/ngx_http_lua_headers_out.c`).
-pub const OF_RESPONSE: &[&str] = &[
+pub(super) const OF_RESPONSE: &[&str] = &[
     "server",
     "date",
     "content-encoding",
@@ -47,18 +47,18 @@ pub const OF_RESPONSE: &[&str] = &[
 ];
 
 /// Whether one of them has that name.
-pub fn has(fields: &[&str], name: &[u8]) -> bool {
+pub(super) fn has(fields: &[&str], name: &[u8]) -> bool {
     fields.iter().any(|field| name.eq_ignore_ascii_case(field.as_bytes()))
 }
 
 /// True for a request header of which ngx_lua keeps one line.
-pub fn is_of_request(name: &[u8]) -> bool {
+pub(super) fn is_of_request(name: &[u8]) -> bool {
     static LETTERS: [u32; LENGTHS] = letters(OF_REQUEST);
     is_one_of(name, OF_REQUEST, &LETTERS)
 }
 
 /// True for a response header that nginx has a field for.
-pub fn is_of_response(name: &[u8]) -> bool {
+pub(super) fn is_of_response(name: &[u8]) -> bool {
     static LETTERS: [u32; LENGTHS] = letters(OF_RESPONSE);
     is_one_of(name, OF_RESPONSE, &LETTERS)
 }

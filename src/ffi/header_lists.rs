@@ -3,22 +3,22 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// How far from its beginning a request has a list, in words; 0 while that is not known.
-pub struct ListPlace(AtomicUsize);
+pub(super) struct ListPlace(AtomicUsize);
 
 impl ListPlace {
     /// `None` while it is not known.
-    pub fn get(&self) -> Option<usize> {
+    pub(super) fn get(&self) -> Option<usize> {
         Some(self.0.load(Ordering::Relaxed)).filter(|place| *place != 0)
     }
 
     /// It was found there.
-    pub fn set(&self, place: usize) {
+    pub(super) fn set(&self, place: usize) {
         self.0.store(place, Ordering::Relaxed);
     }
 }
 
 /// See the module.
-pub struct ListPlaces {
+pub(super) struct ListPlaces {
     /// The list of the response.
     pub response: ListPlace,
     /// The list of the request.
@@ -27,7 +27,7 @@ pub struct ListPlaces {
 
 impl ListPlaces {
     /// Not known yet.
-    pub const fn unknown() -> Self {
+    pub(super) const fn unknown() -> Self {
         Self { response: ListPlace(AtomicUsize::new(0)), request: ListPlace(AtomicUsize::new(0)) }
     }
 }

@@ -25,7 +25,7 @@ use crate::store::{Address, Counters, NoCounters, Store};
 struct NginxHost;
 
 /// nginx, once the shell has set it up.
-pub fn host() -> Result<Arc<dyn Host>, Failure> {
+pub(super) fn host() -> Result<Arc<dyn Host>, Failure> {
     match lua_vm::functions() {
         Some(_) => Ok(Arc::new(NginxHost)),
         None => Err(Failure::new("rpw_setup was not called")),

@@ -22,7 +22,7 @@ use crate::vm::{Images, Turn};
 use proxy_wasm_host::turn::{Attempt, wait};
 
 /// The files of the workers of this nginx.
-pub struct Siblings;
+pub(super) struct Siblings;
 
 const SEALS: SealFlags = SealFlags::from_bits_retain(
     SealFlags::SEAL.bits()

@@ -8,7 +8,7 @@ use crate::store::{Presence, Series};
 
 /// See the module.
 #[derive(Default)]
-pub struct Lent {
+pub(super) struct Lent {
     /// Of `rpw_plan_next`: the plugin and its plan.
     pub plan: RefCell<Option<(String, Plan)>>,
     /// Of shared data.
@@ -19,7 +19,7 @@ pub struct Lent {
 
 /// An entry, or keys.
 #[derive(Default)]
-pub struct SharedData {
+pub(super) struct SharedData {
     pub value: Vec<u8>,
     pub keys: Vec<Vec<u8>>,
     pub list: Vec<rpw_pair_t>,
@@ -27,7 +27,7 @@ pub struct SharedData {
 
 /// Metrics, or plugins.
 #[derive(Default)]
-pub struct Metrics {
+pub(super) struct Metrics {
     pub all: Vec<Series>,
     pub labels: Vec<Vec<rpw_pair_t>>,
     pub buckets: Vec<Vec<rpw_bucket_t>>,

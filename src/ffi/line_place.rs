@@ -13,7 +13,7 @@ pub struct Text {
 
 /// A part of `ngx_http_request_t` that is the same in all versions.
 #[repr(C)]
-pub struct Line {
+pub(super) struct Line {
     pub method: usize,
     pub http_version: usize,
     pub request_line: Text,
@@ -30,16 +30,16 @@ pub struct Line {
 }
 
 /// How far from its beginning a request has the part; 0 when no request has shown it.
-pub struct LinePlace(AtomicUsize);
+pub(super) struct LinePlace(AtomicUsize);
 
 impl LinePlace {
     /// Not known yet.
-    pub const fn unknown() -> Self {
+    pub(super) const fn unknown() -> Self {
         Self(AtomicUsize::new(0))
     }
 
     /// The place, as `find` has found it once.
-    pub fn get_or(&self, find: impl FnOnce() -> Option<usize>) -> Option<usize> {
+    pub(super) fn get_or(&self, find: impl FnOnce() -> Option<usize>) -> Option<usize> {
         match self.0.load(Ordering::Relaxed) {
             0 => {
                 let place = find()?;

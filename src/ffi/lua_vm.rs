@@ -13,7 +13,7 @@ use crate::callout::{Rules, Trust, Upstream};
 use crate::ports::ForeignKind;
 
 /// See the module.
-pub struct LuaVm {
+pub(super) struct LuaVm {
     /// Counts the Lua VMs of this nginx since its start.
     number: u64,
     /// Functions of nginx and ngx_lua, which that Lua VM found.
@@ -30,7 +30,7 @@ pub struct LuaVm {
 
 /// What the exports for setting up change. All of it begins empty.
 #[derive(Default)]
-pub struct Settings {
+pub(super) struct Settings {
     /// Where compiled modules are kept.
     pub folder: Option<Arc<Folder>>,
     /// Threads that compile in the background; 0 for the default.
@@ -56,7 +56,7 @@ pub struct Settings {
 static CURRENT: AtomicPtr<LuaVm> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Begins a new one.
-pub fn begin(functions: Functions) {
+pub(super) fn begin(functions: Functions) {
     let new = LuaVm {
         number: number() + 1,
         functions,
@@ -75,30 +75,30 @@ pub fn begin(functions: Functions) {
 
 /// The last one; `None` before `rpw_setup`.
 #[inline]
-pub fn current() -> Option<&'static LuaVm> {
+pub(super) fn current() -> Option<&'static LuaVm> {
     // SAFETY: NULL, or a box that is never freed.
     unsafe { CURRENT.load(Ordering::Acquire).as_ref() }
 }
 
 /// The functions of nginx that it found: a reload may bring ngx_lua at another address while requests of before still end.
 #[inline]
-pub fn functions() -> Option<&'static Functions> {
+pub(super) fn functions() -> Option<&'static Functions> {
     current().map(|vm| &vm.functions)
 }
 
 /// Its number; 0 before `rpw_setup`.
-pub fn number() -> u64 {
+pub(super) fn number() -> u64 {
     current().map_or(0, |vm| vm.number)
 }
 
 /// Reads its settings; `None` before `rpw_setup`.
-pub fn read<R>(f: impl FnOnce(&Settings) -> R) -> Option<R> {
+pub(super) fn read<R>(f: impl FnOnce(&Settings) -> R) -> Option<R> {
     let settings = current()?.settings.read();
     Some(f(&settings))
 }
 
 /// Changes its settings; `None` before `rpw_setup`.
-pub fn change<R>(f: impl FnOnce(&mut Settings) -> R) -> Option<R> {
+pub(super) fn change<R>(f: impl FnOnce(&mut Settings) -> R) -> Option<R> {
     let mut settings = current()?.settings.write();
     Some(f(&mut settings))
 }

@@ -10,13 +10,13 @@ use crate::ports::{Phase, RequestId};
 
 /// ngx_lua's phase numbers (`ngx_http_lua_common.h`, `NGX_HTTP_LUA_CONTEXT_*`).
 mod context {
-    pub const LOG: i32 = 0x10;
-    pub const HEADER_FILTER: i32 = 0x20;
-    pub const BODY_FILTER: i32 = 0x40;
-    pub const REWRITE: i32 = 0x2;
-    pub const ACCESS: i32 = 0x4;
-    pub const CONTENT: i32 = 0x8;
-    pub const SERVER_REWRITE: i32 = 0x8000;
+    pub(super) const LOG: i32 = 0x10;
+    pub(super) const HEADER_FILTER: i32 = 0x20;
+    pub(super) const BODY_FILTER: i32 = 0x40;
+    pub(super) const REWRITE: i32 = 0x2;
+    pub(super) const ACCESS: i32 = 0x4;
+    pub(super) const CONTENT: i32 = 0x8;
+    pub(super) const SERVER_REWRITE: i32 = 0x8000;
 }
 
 pub(super) const NGX_OK: c_int = 0;
@@ -27,7 +27,7 @@ const NGX_LOG_INFO: c_int = 7;
 const NGX_LOG_DEBUG: c_int = 8;
 
 /// Writes a line to the error log: of the request, or of the worker.
-pub fn log(request: Option<RequestId>, level: LogLevel, message: &[u8]) {
+pub(super) fn log(request: Option<RequestId>, level: LogLevel, message: &[u8]) {
     let Some(functions) = functions() else { return };
     let level = match level {
         LogLevel::Trace | LogLevel::Debug => NGX_LOG_DEBUG,
@@ -51,7 +51,7 @@ pub fn log(request: Option<RequestId>, level: LogLevel, message: &[u8]) {
 }
 
 /// What the error log takes.
-pub fn log_level(request: Option<RequestId>) -> LogLevel {
+pub(super) fn log_level(request: Option<RequestId>) -> LogLevel {
     let Some(functions) = functions() else { return LogLevel::Critical };
     // SAFETY: reads a number of the request's log, or of the worker's.
     match unsafe { (functions.log_level)(pointer_or_null(request)) } {
@@ -65,12 +65,12 @@ pub fn log_level(request: Option<RequestId>) -> LogLevel {
 }
 
 /// False for the fake requests of timers and of the TLS phases.
-pub fn is_real(request: RequestId) -> bool {
+pub(super) fn is_real(request: RequestId) -> bool {
     phase_of_real(request).is_some()
 }
 
 /// The phase of a request; `None` for a fake one, see [`is_real`].
-pub fn phase_of_real(request: RequestId) -> Option<Phase> {
+pub(super) fn phase_of_real(request: RequestId) -> Option<Phase> {
     let phase = phase(request);
     // Fake ones are in none of the phases that have a name here.
     let is_real = phase != Phase::Other || header_count(request).is_some();
@@ -78,7 +78,7 @@ pub fn phase_of_real(request: RequestId) -> Option<Phase> {
 }
 
 /// The phase of a request.
-pub fn phase(request: RequestId) -> Phase {
+pub(super) fn phase(request: RequestId) -> Phase {
     let Some(functions) = functions() else { return Phase::Other };
     let mut error = std::ptr::null();
     // SAFETY: reads a number of the request's ngx_lua context.
@@ -94,26 +94,26 @@ pub fn phase(request: RequestId) -> Phase {
 }
 
 /// Whether headers of the response went out.
-pub fn headers_sent(request: RequestId) -> bool {
+pub(super) fn headers_sent(request: RequestId) -> bool {
     // SAFETY: reads a bit of the request.
     functions().is_some_and(|functions| unsafe { (functions.headers_sent)(pointer(request)) } != 0)
 }
 
 /// The status of the response; 0 when there is none.
-pub fn response_status(request: RequestId) -> u16 {
+pub(super) fn response_status(request: RequestId) -> u16 {
     let Some(functions) = functions() else { return 0 };
     // SAFETY: reads a number of the request.
     u16::try_from(unsafe { (functions.response_status)(pointer(request)) }).unwrap_or(0)
 }
 
 /// Whether nginx merges slashes in paths of the request's server.
-pub fn merges_slashes(request: RequestId) -> bool {
+pub(super) fn merges_slashes(request: RequestId) -> bool {
     // SAFETY: the request lives: it is the running one.
     functions().is_none_or(|functions| unsafe { functions.merge_slashes.of(pointer(request)) })
 }
 
 /// Whether this process ends as soon as its requests have.
-pub fn is_exiting() -> bool {
+pub(super) fn is_exiting() -> bool {
     // SAFETY: it reads a number.
     functions().is_some_and(|functions| unsafe { (functions.worker_exiting)() } != 0)
 }
@@ -127,7 +127,7 @@ fn header_count(request: RequestId) -> Option<usize> {
 }
 
 /// Calls `f` with each request header, names in lower case.
-pub fn for_each_header(request: RequestId, mut f: impl FnMut(&[u8], &[u8])) {
+pub(super) fn for_each_header(request: RequestId, mut f: impl FnMut(&[u8], &[u8])) {
     let (Some(functions), Some(count)) = (functions(), header_count(request)) else { return };
     let empty = rpw_pair_t {
         name_length: 0,
@@ -160,7 +160,7 @@ struct Cleanup {
 }
 
 /// Has nginx call `handler` with the request's address when it frees the request; false when out of memory.
-pub fn add_cleanup(request: RequestId, handler: unsafe extern "C" fn(*mut c_void)) -> bool {
+pub(super) fn add_cleanup(request: RequestId, handler: unsafe extern "C" fn(*mut c_void)) -> bool {
     let Some(functions) = functions() else { return false };
     // SAFETY: the request is the running one, and nginx returns NULL or a record of this layout.
     unsafe {
@@ -173,7 +173,7 @@ pub fn add_cleanup(request: RequestId, handler: unsafe extern "C" fn(*mut c_void
 }
 
 /// Memory of that many bytes that lives as long as the request; `None` when there is none.
-pub fn allocate(request: RequestId, size: usize) -> Option<*mut u8> {
+pub(super) fn allocate(request: RequestId, size: usize) -> Option<*mut u8> {
     let functions = functions()?;
     // SAFETY: the request is the running one; nginx returns NULL or a record of this layout, without a handler.
     let record =
@@ -183,7 +183,7 @@ pub fn allocate(request: RequestId, size: usize) -> Option<*mut u8> {
 
 /// Sets a header of the response as `ngx.header[NAME] = VALUE` does, or adds a line when not `alone`; without a value takes
 /// the header away. False when ngx_lua does not.
-pub fn set_response_header(
+pub(super) fn set_response_header(
     request: RequestId,
     name: &[u8],
     value: Option<&[u8]>,
@@ -219,7 +219,7 @@ fn pointer_or_null(request: Option<RequestId>) -> *mut c_void {
 }
 
 /// Posts a semaphore of ngx_lua: that of a stream that waits, or of the light thread that waits for work.
-pub fn post(semaphore: NonZeroUsize) {
+pub(super) fn post(semaphore: NonZeroUsize) {
     let Some(functions) = functions() else { return };
     // SAFETY: the semaphore lives: its finalizer calls `rpw_semaphore_gone` first, and then nothing posts it.
     unsafe {

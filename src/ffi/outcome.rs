@@ -13,7 +13,7 @@ use crate::vm::{Outcome, StreamRef, Vm};
 
 /// What the last outcome points to.
 #[derive(Default)]
-pub struct LastOutcome(RefCell<Lent>);
+pub(super) struct LastOutcome(RefCell<Lent>);
 
 #[derive(Default)]
 struct Lent {
@@ -24,7 +24,7 @@ struct Lent {
 
 impl LastOutcome {
     /// Writes the outcome of an event of a stream, whose effects Lua gets.
-    pub fn export(
+    pub(super) fn export(
         &self,
         vm: &mut Vm,
         stream: StreamRef,
@@ -42,7 +42,7 @@ impl LastOutcome {
     }
 
     /// Writes an outcome without effects.
-    pub fn export_plain(&self, result: Outcome, outcome: &mut rpw_outcome_t) {
+    pub(super) fn export_plain(&self, result: Outcome, outcome: &mut rpw_outcome_t) {
         let mut lent = self.0.borrow_mut();
         lent.forget_effects(outcome);
         lent.finish(result, outcome);

@@ -9,7 +9,7 @@ use crate::shm::PlanNumber;
 
 /// A plan as it lies in the shared memory: 8 bytes of the Lua VM's number, 32 of the module's digest, 4 of the length of
 /// the path, the path, and the options in Lua's words.
-pub struct Plan {
+pub(super) struct Plan {
     pub lua_vm: u64,
     pub digest: [u8; 32],
     pub path: Vec<u8>,
@@ -17,7 +17,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    pub fn to_bytes(&self) -> Vec<u8> {
+    pub(super) fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.lua_vm.to_le_bytes().to_vec();
         bytes.extend_from_slice(&self.digest);
         bytes.extend_from_slice(&(self.path.len() as u32).to_le_bytes());
@@ -26,7 +26,7 @@ impl Plan {
         bytes
     }
 
-    pub fn parse(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
         let (lua_vm, rest) = bytes.split_first_chunk()?;
         let (digest, rest) = rest.split_first_chunk()?;
         let (length, rest) = rest.split_first_chunk()?;
@@ -42,16 +42,16 @@ impl Plan {
 
 /// The last plan that Lua was told of, and in which process.
 #[derive(Default)]
-pub struct Seen(Cell<(u64, PlanNumber)>);
+pub(super) struct Seen(Cell<(u64, PlanNumber)>);
 
 impl Seen {
     /// A plan that need not be told of.
-    pub fn set(&self, number: PlanNumber) {
+    pub(super) fn set(&self, number: PlanNumber) {
         self.0.set((forks::process(), number));
     }
 
     /// Whether there are plans up to that one that Lua was not told of; true once for each.
-    pub fn is_behind(&self, last: PlanNumber) -> bool {
+    pub(super) fn is_behind(&self, last: PlanNumber) -> bool {
         last != 0 && self.0.replace((forks::process(), last)) != (forks::process(), last)
     }
 }

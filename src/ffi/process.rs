@@ -12,7 +12,7 @@ use super::wake_socket::WakeSocket;
 use crate::vm::Cache;
 
 /// See the module. The Lua VM, which a reload replaces, is in `lua_vm.rs`; what nginx's thread works with is in `worker.rs`.
-pub struct Process {
+pub(super) struct Process {
     /// The thread that makes time pass for guests.
     pub ticker: Ticker,
     /// What all workers share.
@@ -28,7 +28,7 @@ pub struct Process {
 }
 
 /// The one of this process. Workers begin with the master's.
-pub static PROCESS: Process = Process {
+pub(super) static PROCESS: Process = Process {
     ticker: Ticker::new(),
     shared: SharedMemory::new(),
     cache: LazyLock::new(Cache::default),
@@ -39,13 +39,13 @@ pub static PROCESS: Process = Process {
 
 impl Process {
     /// Makes what workers inherit; to be called before the master forks.
-    pub fn prepare_for_forks(&self) {
+    pub(super) fn prepare_for_forks(&self) {
         self.wake_socket();
         self.image_locks.get_or_init(|| memfd_create("rpw-locks", MemfdFlags::CLOEXEC).ok());
     }
 
     /// The socket that wakes workers, or why there is none.
-    pub fn wake_socket(&self) -> &Result<WakeSocket, String> {
+    pub(super) fn wake_socket(&self) -> &Result<WakeSocket, String> {
         self.wake_socket.get_or_init(WakeSocket::new)
     }
 }

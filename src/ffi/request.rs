@@ -18,12 +18,12 @@ use crate::ports::RequestId;
 use crate::vm::{Context, StreamRef};
 
 /// The request at that address.
-pub fn id(request: *mut c_void) -> Result<RequestId, Failure> {
+pub(super) fn id(request: *mut c_void) -> Result<RequestId, Failure> {
     NonZeroUsize::new(request as usize).map(RequestId).ok_or_else(bad)
 }
 
 /// It is no request that filters can be told of.
-pub fn bad() -> Failure {
+pub(super) fn bad() -> Failure {
     Failure::with_code(RPW_BAD_REQUEST, "bad request")
 }
 
@@ -43,7 +43,7 @@ struct Records {
 const SPARE: usize = 64;
 
 /// What plugin contexts are to a request.
-pub type Streams = SmallVec<[(Rc<Context>, Participation); 1]>;
+pub(super) type Streams = SmallVec<[(Rc<Context>, Participation); 1]>;
 
 #[derive(Default)]
 struct Record {

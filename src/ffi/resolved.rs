@@ -21,7 +21,7 @@ use super::types::{RPW_CONTINUE, rpw_error_t};
 /// # Safety
 /// `text` has room for `capacity` bytes.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rpw_udp_peer(
+pub(super) unsafe extern "C" fn rpw_udp_peer(
     port: i32,
     text: *mut c_char,
     capacity: usize,

@@ -16,12 +16,12 @@ const CONNECTION: (&[u8], &[u8]) = (b"connection", b"sent_http_connection");
 const TRANSFER_ENCODING: (&[u8], &[u8]) = (b"transfer-encoding", b"sent_http_transfer_encoding");
 
 /// Whether [`read`] can read them.
-pub fn can_read(request: RequestId) -> bool {
+pub(super) fn can_read(request: RequestId) -> bool {
     header_lines::Lines::of_response(request).is_some()
 }
 
 /// Puts the headers into a map, those that `ngx.resp.get_headers` gives.
-pub fn read(request: RequestId, map: &mut HeaderMap) {
+pub(super) fn read(request: RequestId, map: &mut HeaderMap) {
     let Some(lines) = header_lines::Lines::of_response(request) else { return };
     let mut add = |name: &[u8], value: &[u8]| map.push(name, value);
     // ngx_lua gives the lines of the list for a header without a field.

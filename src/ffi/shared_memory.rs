@@ -12,7 +12,7 @@ use crate::store::Refusal;
 use crate::vm::Plugin;
 
 /// See the module.
-pub struct SharedMemory {
+pub(super) struct SharedMemory {
     made: AtomicPtr<Shared>,
     /// The system gave no memory: it is not asked again in each request.
     failed: AtomicBool,
@@ -26,7 +26,7 @@ pub struct SharedMemory {
 
 impl SharedMemory {
     /// None so far.
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             made: AtomicPtr::new(std::ptr::null_mut()),
             failed: AtomicBool::new(false),
@@ -37,20 +37,20 @@ impl SharedMemory {
     }
 
     /// Whether other workers have the same.
-    pub fn is_common(&self) -> bool {
+    pub(super) fn is_common(&self) -> bool {
         let made_in = self.made_in.load(Ordering::Relaxed);
         made_in != 0 && made_in != forks::process()
     }
 
     /// What all workers share; made here when no master did so, and this process's own then.
-    pub fn get(&self) -> Option<&'static Shared> {
+    pub(super) fn get(&self) -> Option<&'static Shared> {
         // SAFETY: NULL, or a box that is replaced only before it is used, see `make`.
         let made = unsafe { self.made.load(Ordering::Acquire).as_ref() };
         made.or_else(|| self.make_alone())
     }
 
     /// The same for callers that keep data there: a worker that shares it with no other logs that once.
-    pub fn get_for_data(&self) -> Option<&'static Shared> {
+    pub(super) fn get_for_data(&self) -> Option<&'static Shared> {
         let shared = self.get()?;
         if self.alone.load(Ordering::Relaxed) && self.alone.swap(false, Ordering::Relaxed) {
             nginx::log(
@@ -64,7 +64,7 @@ impl SharedMemory {
     }
 
     /// Counts a call of a plugin that has ended. A call is not counted when the memory is full.
-    pub fn count_call(&self, plugin: &Plugin, upstream: &str, kind: CallKind, failed: bool) {
+    pub(super) fn count_call(&self, plugin: &Plugin, upstream: &str, kind: CallKind, failed: bool) {
         if let Some(shared) = self.get() {
             let _ = shared.count_call(plugin.name(), upstream, kind, failed);
         }
@@ -74,7 +74,7 @@ impl SharedMemory {
     ///
     /// # Safety
     /// Nothing that is shared was used since this Lua VM began.
-    pub unsafe fn make(&self, size: usize) -> Result<(), Failure> {
+    pub(super) unsafe fn make(&self, size: usize) -> Result<(), Failure> {
         let old = self.made.load(Ordering::Acquire);
         let new =
             |size| Shared::new(size, on_repair).map_err(|error| Failure::new(error.to_string()));
@@ -143,12 +143,12 @@ fn on_repair(repair: &Repair) {
 }
 
 /// There is no shared memory.
-pub fn none() -> Failure {
+pub(super) fn none() -> Failure {
     Failure::new("the system gave no shared memory")
 }
 
 /// The shared memory refused an operation.
-pub fn refused(refusal: Refusal) -> Failure {
+pub(super) fn refused(refusal: Refusal) -> Failure {
     Failure::new(match refusal {
         Refusal::Full => "the shared memory is full",
         Refusal::TooLarge => "the key or the value is too large",

@@ -10,10 +10,10 @@ use crate::ports::Host;
 use crate::vm::Plugin;
 
 /// What Lua and nginx need to move a piece of a response: about, since it is not measured.
-pub const PIECE_NANOS: u64 = 5_000;
+pub(super) const PIECE_NANOS: u64 = 5_000;
 
 /// Tells a guest what came of a job, and counts its time and what was taken before.
-pub fn tell(worker: &Worker, host: &Arc<dyn Host>, answer: Answer, before: u64) {
+pub(super) fn tell(worker: &Worker, host: &Arc<dyn Host>, answer: Answer, before: u64) {
     let began = host.monotonic_clock();
     let plugin = answer.plugin().clone();
     let message = answer.grpc_message();
@@ -31,7 +31,7 @@ pub fn tell(worker: &Worker, host: &Arc<dyn Host>, answer: Answer, before: u64) 
 }
 
 /// Tells a guest now, or later when jobs have had their share of the time.
-pub fn tell_in_turn(worker: &Worker, host: &Arc<dyn Host>, answer: Answer, before: u64) {
+pub(super) fn tell_in_turn(worker: &Worker, host: &Arc<dyn Host>, answer: Answer, before: u64) {
     let now = host.monotonic_clock();
     let mut jobs = worker.jobs.borrow_mut();
     if jobs.may_tell(answer.plugin(), now) {
@@ -45,14 +45,19 @@ pub fn tell_in_turn(worker: &Worker, host: &Arc<dyn Host>, answer: Answer, befor
 }
 
 /// Counts time that a job of a plugin took. Returns the milliseconds to rest when jobs have had their share.
-pub fn charge(worker: &Worker, host: &Arc<dyn Host>, plugin: &Rc<Plugin>, nanos: u64) -> u32 {
+pub(super) fn charge(
+    worker: &Worker,
+    host: &Arc<dyn Host>,
+    plugin: &Rc<Plugin>,
+    nanos: u64,
+) -> u32 {
     let mut jobs = worker.jobs.borrow_mut();
     jobs.charge(plugin, nanos);
     jobs.rest_ms(host.monotonic_clock())
 }
 
 /// Counts time that was spent for no plugin in particular. Returns the milliseconds to rest, 0 as a rule.
-pub fn spend(worker: &Worker, host: &Arc<dyn Host>, nanos: u64) -> u32 {
+pub(super) fn spend(worker: &Worker, host: &Arc<dyn Host>, nanos: u64) -> u32 {
     let now = host.monotonic_clock();
     let rest = {
         let mut jobs = worker.jobs.borrow_mut();

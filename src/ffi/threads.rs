@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
     clippy::disallowed_methods,
     reason = "callers see to it that none is there when nginx forks"
 )]
-pub fn spawn(
+pub(super) fn spawn(
     name: &str,
     stack: usize,
     work: impl FnOnce() + Send + 'static,

@@ -34,7 +34,7 @@ const PATIENCE: u32 = 10;
 const STACK: usize = 128 * 1024;
 
 /// The time keeper of a process.
-pub struct Ticker {
+pub(super) struct Ticker {
     /// Counts entries and leaves of guests: odd while one runs. Written by nginx's thread only.
     calls: AtomicU64,
     /// The worker's thread sleeps until it is woken.
@@ -46,7 +46,7 @@ pub struct Ticker {
 
 /// Who enters a guest.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub(super) enum Entry {
     /// `load` and `on_configure`: perhaps before nginx forks.
     Setup,
     /// A request, which only workers have.
@@ -54,7 +54,7 @@ pub enum Entry {
 }
 
 /// Time passes for guests as long as this lives.
-pub struct Running {
+pub(super) struct Running {
     ticker: &'static Ticker,
     /// Entered from inside a guest call: the outer one stays.
     nested: bool,
@@ -63,7 +63,7 @@ pub struct Running {
 
 impl Ticker {
     /// One without a thread.
-    pub const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self {
             calls: AtomicU64::new(0),
             parked: AtomicBool::new(false),
@@ -74,7 +74,7 @@ impl Ticker {
 
     /// Lets time pass for guests.
     #[inline]
-    pub fn enter(&'static self, entry: Entry) -> Result<Running, Failure> {
+    pub(super) fn enter(&'static self, entry: Entry) -> Result<Running, Failure> {
         let calls = self.calls.load(Ordering::Relaxed);
         if calls % 2 == 1 {
             return Ok(Running { ticker: self, nested: true, short: None });

@@ -108,7 +108,7 @@ pub(super) fn set_trust(name: &[u8], trust: Trust) -> Result<(), Failure> {
 /// # Safety
 /// `list` has that many pairs.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn rpw_call_rules(
+pub(super) unsafe extern "C" fn rpw_call_rules(
     list: *const rpw_pair_t,
     length: usize,
     error: *mut rpw_error_t,

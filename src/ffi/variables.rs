@@ -11,7 +11,7 @@ use crate::ports::{RequestId, SetPropertyError};
 const SHORT: usize = 48;
 
 /// Where nginx has the value of a variable, and its length; `None` when it has none.
-pub fn lend(request: RequestId, name: &[u8]) -> Option<(*const u8, usize)> {
+pub(super) fn lend(request: RequestId, name: &[u8]) -> Option<(*const u8, usize)> {
     let functions = functions()?;
     // Zeroes cost less than an allocation.
     let mut lower = SmallVec::<[u8; SHORT]>::from_elem(0, name.len());
@@ -34,7 +34,7 @@ pub fn lend(request: RequestId, name: &[u8]) -> Option<(*const u8, usize)> {
 }
 
 /// Puts the value of a variable into `out` (cleared first); false when nginx has none.
-pub fn read(request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
+pub(super) fn read(request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
     out.clear();
     let Some((value, length)) = lend(request, name) else { return false };
     // SAFETY: nginx lends the value, which is copied at once.
@@ -44,14 +44,14 @@ pub fn read(request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
 
 /// # Safety
 /// The request does not change while the value is in use.
-pub unsafe fn borrow<'a>(request: RequestId, name: &[u8]) -> Option<&'a [u8]> {
+pub(super) unsafe fn borrow<'a>(request: RequestId, name: &[u8]) -> Option<&'a [u8]> {
     let (value, length) = lend(request, name)?;
     // SAFETY: nginx lends the value until the request changes.
     Some(unsafe { types::bytes(value.cast(), length) })
 }
 
 /// Sets a variable.
-pub fn set(request: RequestId, name: &[u8], value: &[u8]) -> Result<(), SetPropertyError> {
+pub(super) fn set(request: RequestId, name: &[u8], value: &[u8]) -> Result<(), SetPropertyError> {
     let functions = functions().ok_or(SetPropertyError::NotFound)?;
     let mut lower = name.to_vec();
     let mut error = [0u8; 512];

@@ -14,7 +14,7 @@ use rustix::fs::{CWD, Mode, OFlags, chmod, mkdir, openat, rmdir, unlink};
 use crate::store::Address;
 
 /// See the module.
-pub struct WakeSocket {
+pub(super) struct WakeSocket {
     socket: UnixDatagram,
     /// Its file, which has no name any more.
     pub path_fd: OwnedFd,
@@ -24,11 +24,11 @@ pub struct WakeSocket {
 const FOLDERS: [&str; 4] = ["/tmp", "/dev/shm", "/var/tmp", "/run"];
 
 /// The bytes that a worker's cosocket sends first.
-pub const HELLO: usize = 8;
+pub(super) const HELLO: usize = 8;
 
 impl WakeSocket {
     /// Makes one, in the first folder where that is possible; why not in the last one else.
-    pub fn new() -> Result<Self, String> {
+    pub(super) fn new() -> Result<Self, String> {
         let mut failed = String::new();
         for folder in FOLDERS {
             match Self::new_in(Path::new(folder)) {
@@ -70,7 +70,7 @@ impl WakeSocket {
     }
 
     /// A hello that some worker sent, and the address of its cosocket.
-    pub fn recv(&self) -> Option<(u64, Address)> {
+    pub(super) fn recv(&self) -> Option<(u64, Address)> {
         loop {
             let mut hello = [0; HELLO];
             let (size, from) = self.socket.recv_from(&mut hello).ok()?;
@@ -83,7 +83,7 @@ impl WakeSocket {
     }
 
     /// Wakes the worker at that address.
-    pub fn send(&self, address: Address) -> io::Result<usize> {
+    pub(super) fn send(&self, address: Address) -> io::Result<usize> {
         let to = SocketAddr::from_abstract_name(format!("{:05x}", address - 1))?;
         self.socket.send_to_addr(b"!", &to)
     }

@@ -14,7 +14,7 @@ use super::nginx;
 
 /// See the module.
 #[derive(Default)]
-pub struct Wakers(RefCell<Tokens>);
+pub(super) struct Wakers(RefCell<Tokens>);
 
 #[derive(Default)]
 struct Tokens {
@@ -25,7 +25,7 @@ struct Tokens {
 
 impl Wakers {
     /// A token for a semaphore. An older token of the same semaphore posts nothing any more.
-    pub fn add(&self, semaphore: *mut c_void) -> Option<NonZeroUsize> {
+    pub(super) fn add(&self, semaphore: *mut c_void) -> Option<NonZeroUsize> {
         let semaphore = NonZeroUsize::new(semaphore as usize)?;
         let mut wakers = self.0.borrow_mut();
         wakers.last = wakers.last.wrapping_add(1).max(1);
@@ -38,7 +38,7 @@ impl Wakers {
     }
 
     /// Takes the semaphore of a token, when it is still there.
-    pub fn take(&self, token: NonZeroUsize) -> Option<NonZeroUsize> {
+    pub(super) fn take(&self, token: NonZeroUsize) -> Option<NonZeroUsize> {
         let mut wakers = self.0.borrow_mut();
         let semaphore = wakers.semaphores.remove(&token)?;
         wakers.tokens.remove(&semaphore);
@@ -46,7 +46,7 @@ impl Wakers {
     }
 
     /// Forgets a semaphore that no request waits on any more.
-    pub fn forget(&self, semaphore: *mut c_void) {
+    pub(super) fn forget(&self, semaphore: *mut c_void) {
         let Some(semaphore) = NonZeroUsize::new(semaphore as usize) else { return };
         let mut wakers = self.0.borrow_mut();
         if let Some(token) = wakers.tokens.remove(&semaphore) {
@@ -55,12 +55,12 @@ impl Wakers {
     }
 
     /// Whether a token still posts a semaphore.
-    pub fn is_known(&self, token: NonZeroUsize) -> bool {
+    pub(super) fn is_known(&self, token: NonZeroUsize) -> bool {
         self.0.borrow().semaphores.contains_key(&token)
     }
 
     /// Posts the semaphore of a token.
-    pub fn post(&self, token: NonZeroUsize) {
+    pub(super) fn post(&self, token: NonZeroUsize) {
         if let Some(semaphore) = self.take(token) {
             nginx::post(semaphore);
         }

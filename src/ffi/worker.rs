@@ -17,7 +17,7 @@ use crate::vm::Plugin;
 
 /// See the module.
 #[derive(Default)]
-pub struct Worker {
+pub(super) struct Worker {
     /// The calls of the library that are on the stack.
     pub entries: Entries,
     /// Requests that have streams.
@@ -51,30 +51,30 @@ thread_local! {
 }
 
 /// Works with that of this process. nginx has one thread.
-pub fn with<R>(f: impl FnOnce(&Worker) -> R) -> R {
+pub(super) fn with<R>(f: impl FnOnce(&Worker) -> R) -> R {
     WORKER.with(f)
 }
 
 impl Worker {
     /// Some plugin has work.
-    pub fn announce(&self) {
+    pub(super) fn announce(&self) {
         self.signal.set(self.entries.is_below_lua());
     }
 
     /// Some plugin has callbacks to be run.
-    pub fn announce_callbacks(&self) {
+    pub(super) fn announce_callbacks(&self) {
         self.signal.set_callbacks();
         self.announce();
     }
 
     /// Whether what is announced is found, wherever it comes from: by the Lua below, or by a light thread that is woken.
-    pub fn is_looked_for(&self) -> bool {
+    pub(super) fn is_looked_for(&self) -> bool {
         self.entries.is_below_lua() || self.signal.has_listener()
     }
 
     /// Ends what waits to end, as far as that is possible now.
     #[inline]
-    pub fn run_endings(&self) {
+    pub(super) fn run_endings(&self) {
         if self.endings.any() {
             self.endings.run(|plugin| self.keep(plugin));
         }
@@ -88,12 +88,12 @@ impl Worker {
     }
 
     /// All plugins, in the order in which they were loaded.
-    pub fn plugins(&self) -> Vec<Rc<rpw_plugin_t>> {
+    pub(super) fn plugins(&self) -> Vec<Rc<rpw_plugin_t>> {
         self.plugins.borrow().iter().filter_map(Weak::upgrade).collect()
     }
 
     /// A plugin that was loaded.
-    pub fn add_plugin(&self, made: &Rc<rpw_plugin_t>) {
+    pub(super) fn add_plugin(&self, made: &Rc<rpw_plugin_t>) {
         let mut plugins = self.plugins.borrow_mut();
         plugins.retain(|plugin| plugin.strong_count() > 0);
         plugins.push(Rc::downgrade(made));

@@ -147,34 +147,34 @@ pub(super) struct Node {
 
 impl Node {
     /// Bytes of the whole node. More than any region has when the numbers are nonsense.
-    pub fn size(&self) -> u64 {
+    pub(super) fn size(&self) -> u64 {
         let word = WORD as u64;
         let padded = |size: &AtomicU32| u64::from(size.load(Relaxed)).next_multiple_of(word);
         NODE as u64 + padded(&self.name_at) + padded(&self.key) + padded(&self.space)
     }
 
     /// Bytes of the value.
-    pub fn value_size(&self) -> usize {
+    pub(super) fn value_size(&self) -> usize {
         self.value.load(Relaxed) as usize
     }
 
     /// Bytes of the first part of the name.
-    pub fn space_size(&self) -> usize {
+    pub(super) fn space_size(&self) -> usize {
         self.space.load(Relaxed) as usize
     }
 
     /// Bytes of the second part of the name.
-    pub fn key_size(&self) -> usize {
+    pub(super) fn key_size(&self) -> usize {
         self.key.load(Relaxed) as usize
     }
 
     /// How far behind the head the key begins.
-    pub fn name_at(&self) -> usize {
+    pub(super) fn name_at(&self) -> usize {
         self.name_at.load(Relaxed) as usize
     }
 
     /// Whether it is of that kind.
-    pub fn is(&self, kind: Kind) -> bool {
+    pub(super) fn is(&self, kind: Kind) -> bool {
         self.kind.load(Relaxed) == kind as u32
     }
 }

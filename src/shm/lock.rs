@@ -36,7 +36,7 @@ pub(super) struct Locked<'a> {
 impl<'a> Locked<'a> {
     /// Acquires the lock; recovers it if its holder died. An error when more processes use the region than it has room for.
     #[inline]
-    pub fn take(region: &'a Region) -> Result<Self, Refusal> {
+    pub(super) fn take(region: &'a Region) -> Result<Self, Refusal> {
         let me = region.number()?;
         if !region.try_take(me) {
             region.wait_and_take(me);
@@ -45,12 +45,12 @@ impl<'a> Locked<'a> {
     }
 
     /// Whether a change was left half done, by a process that was killed in the middle of it or by a panic.
-    pub fn is_torn(&self) -> bool {
+    pub(super) fn is_torn(&self) -> bool {
         self.held.broken.load(Relaxed)
     }
 
     /// A change begins: until [`Locked::end_change`] a process that finds it must repair.
-    pub fn begin_change(&self) {
+    pub(super) fn begin_change(&self) {
         self.held.broken.store(true, Relaxed);
         // The stores of the change stay behind the one that took the lock, for who reads without it and for who comes after
         // this process was killed.
@@ -58,14 +58,14 @@ impl<'a> Locked<'a> {
     }
 
     /// See [`Locked::begin_change`].
-    pub fn end_change(&self) {
+    pub(super) fn end_change(&self) {
         let word = self.held.word.load(Relaxed);
         self.held.word.store(changed(word, holder(word)), Relaxed);
         self.held.broken.store(false, Relaxed);
     }
 
     /// Makes a change. A panic in it leaves it for the next one to repair.
-    pub fn change<R>(&self, f: impl FnOnce() -> R) -> R {
+    pub(super) fn change<R>(&self, f: impl FnOnce() -> R) -> R {
         self.begin_change();
         let result = f();
         self.end_change();

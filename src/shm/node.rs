@@ -22,7 +22,7 @@ pub(super) struct Parts<'a> {
 
 impl Parts<'_> {
     /// Bytes of the node that they make; `None` when these cannot be counted.
-    pub fn size(&self) -> Option<usize> {
+    pub(super) fn size(&self) -> Option<usize> {
         let sizes = [self.value.len(), self.space.len(), self.key.len()];
         let sum = sizes.iter().try_fold(NODE, |sum, size| sum.checked_add(padded(*size)))?;
         u32::try_from(sum).is_ok().then_some(sum)

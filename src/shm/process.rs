@@ -19,24 +19,24 @@ pub(super) struct Process {
 
 impl Process {
     /// The one that runs this.
-    pub fn this() -> Self {
+    pub(super) fn this() -> Self {
         let id = getpid();
         let started = stat(id).map_or(0, |stat| stat.started);
         Self { id: id.as_raw_nonzero().get().cast_unsigned(), started }
     }
 
     /// Both numbers as one; 0 is no process.
-    pub fn to_bits(self) -> u64 {
+    pub(super) fn to_bits(self) -> u64 {
         u64::from(self.id) << 32 | u64::from(self.started)
     }
 
     /// See [`Process::to_bits`].
-    pub fn from_bits(bits: u64) -> Self {
+    pub(super) fn from_bits(bits: u64) -> Self {
         Self { id: (bits >> 32) as u32, started: bits as u32 }
     }
 
     /// Whether it has ended. In doubt it lives.
-    pub fn is_gone(self) -> bool {
+    pub(super) fn is_gone(self) -> bool {
         let Some(id) = i32::try_from(self.id).ok().and_then(Pid::from_raw) else { return true };
         if test_kill_process(id) == Err(Errno::SRCH) {
             return true;

@@ -10,13 +10,13 @@ use std::fmt::Write as _;
 use std::fs;
 
 /// The name of filters that do what other workers do in a scenario.
-pub const OTHERS: &str = "scenario_others";
+pub(super) const OTHERS: &str = "scenario_others";
 
 /// The properties that come from the address that a header has.
 const OF_SOURCE: [&str; 3] = ["source.address", "source.port", "remote_addr"];
 
 /// The header with a property of a request.
-pub fn property_header(name: &str) -> String {
+pub(super) fn property_header(name: &str) -> String {
     match OF_SOURCE.contains(&name) {
         true => "X-Scenario-Source".into(),
         false => format!("X-Scenario-{}", variable(name).replace('_', "-")),
@@ -30,7 +30,12 @@ fn variable(name: &str) -> &str {
     name
 }
 
-pub fn nginx(played: &Value, service: &Service, upstream: &Upstream, clock: &Clock) -> Nginx {
+pub(super) fn nginx(
+    played: &Value,
+    service: &Service,
+    upstream: &Upstream,
+    clock: &Clock,
+) -> Nginx {
     let mut nginx = Nginx::new().guest("probe");
     for (name, value) in clock.env() {
         nginx = nginx.env(name, &value);

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::thread;
 
 /// Returns its address.
-pub fn serve(answers: Answers) -> String {
+pub(super) fn serve(answers: Answers) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     let answers = Arc::new(answers);

@@ -12,13 +12,13 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 
 /// It ends when it is dropped.
-pub struct Peer {
+pub(super) struct Peer {
     child: Child,
     pub port: u16,
 }
 
 impl Peer {
-    pub fn start(answers: Arc<Answers>) -> Self {
+    pub(super) fn start(answers: Arc<Answers>) -> Self {
         let mut command = python("scenario.py", &[]);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("a server");

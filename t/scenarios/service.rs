@@ -17,7 +17,7 @@ use std::thread;
 use std::time::Duration;
 
 /// The servers behind the names that filters call.
-pub struct Service {
+pub(super) struct Service {
     /// Addresses by name, for `setup`. Names that are not here are left to the resolver.
     pub addresses: BTreeMap<String, String>,
     /// Names whose calls are not shown.
@@ -29,7 +29,7 @@ pub struct Service {
 }
 
 /// What all servers of a service have in common.
-pub struct Desk {
+pub(super) struct Desk {
     clock: Arc<Clock>,
     calls: Mutex<Vec<Message>>,
     /// When the answers that are on their way are due.
@@ -38,14 +38,14 @@ pub struct Desk {
 }
 
 /// The answers of one upstream.
-pub struct Answers {
+pub(super) struct Answers {
     desk: Arc<Desk>,
     all: Vec<Value>,
     given: Mutex<Vec<bool>>,
 }
 
 /// An answer that is due. It counts as on its way until it is dropped.
-pub struct Due<'a> {
+pub(super) struct Due<'a> {
     pub answer: &'a Value,
     desk: &'a Desk,
     at: u64,
@@ -53,7 +53,7 @@ pub struct Due<'a> {
 
 impl Service {
     /// Starts what the answers of these upstreams need; `calls` says what is spoken to them.
-    pub fn start(upstreams: &Value, calls: &[&Value], clock: &Arc<Clock>) -> Self {
+    pub(super) fn start(upstreams: &Value, calls: &[&Value], clock: &Arc<Clock>) -> Self {
         let desk = Arc::new(Desk {
             clock: clock.clone(),
             calls: Mutex::default(),
@@ -118,18 +118,18 @@ impl Service {
     }
 
     /// What was called.
-    pub fn calls(&self) -> Vec<Message> {
+    pub(super) fn calls(&self) -> Vec<Message> {
         self.desk.calls.lock().expect("a lock").clone()
     }
 
     /// When the next answer is due that is on its way.
-    pub fn due(&self) -> Option<u64> {
+    pub(super) fn due(&self) -> Option<u64> {
         let now = self.desk.clock.now();
         self.desk.due.lock().expect("a lock").iter().copied().filter(|at| *at > now).min()
     }
 
     /// Waits until all answers were given that are due by now.
-    pub fn settle(&self) {
+    pub(super) fn settle(&self) {
         let now = self.desk.clock.now();
         let settled = poll(|| {
             let due = self.desk.due.lock().expect("a lock");
@@ -147,7 +147,7 @@ impl Drop for Service {
 
 impl Answers {
     /// The answer to a call, when it is due; `None` when the call gets none, and the test is over.
-    pub fn to(&self, call: Message) -> Option<Due<'_>> {
+    pub(super) fn to(&self, call: Message) -> Option<Due<'_>> {
         let desk = &*self.desk;
         let answer = &self.all[self.choose(&call.0)];
         let never = answer["fails"] == "timeout";

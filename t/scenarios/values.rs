@@ -7,27 +7,27 @@ use serde_json::Value;
 use std::fmt::Write as _;
 
 /// A request: method and path, header lines by name, body.
-pub type Message = (String, Vec<(String, String)>, String);
+pub(super) type Message = (String, Vec<(String, String)>, String);
 
-pub fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-pub fn string(value: &Value) -> &str {
+pub(super) fn string(value: &Value) -> &str {
     value.as_str().unwrap_or_else(|| panic!("{value} is no text"))
 }
 
-pub fn number(value: &Value) -> u64 {
+pub(super) fn number(value: &Value) -> u64 {
     value.as_u64().unwrap_or_else(|| panic!("{value} is no number"))
 }
 
-pub fn pairs(value: &Value) -> Vec<(String, String)> {
+pub(super) fn pairs(value: &Value) -> Vec<(String, String)> {
     let pair = |pair: &Value| (string(&pair[0]).to_owned(), string(&pair[1]).to_owned());
     list(value).iter().map(pair).collect()
 }
 
 /// A text, or `{base64: TEXT}`.
-pub fn bytes(value: &Value) -> Vec<u8> {
+pub(super) fn bytes(value: &Value) -> Vec<u8> {
     match value["base64"].as_str() {
         Some(text) => BASE64.decode(text).expect("base64"),
         None => string(value).into(),
@@ -35,7 +35,7 @@ pub fn bytes(value: &Value) -> Vec<u8> {
 }
 
 /// Bytes as Lua reads them, whatever is in them.
-pub fn lua(bytes: impl AsRef<[u8]>) -> String {
+pub(super) fn lua(bytes: impl AsRef<[u8]>) -> String {
     let byte = |&byte: &u8| {
         if byte.is_ascii_alphanumeric() {
             char::from(byte).to_string()
@@ -47,7 +47,7 @@ pub fn lua(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// Bytes as a word of the probe's scripts.
-pub fn word(bytes: impl AsRef<[u8]>) -> String {
+pub(super) fn word(bytes: impl AsRef<[u8]>) -> String {
     let mut word = String::from("'");
     for byte in bytes.as_ref() {
         write!(word, "\\x{byte:02x}").expect("text");
@@ -56,7 +56,7 @@ pub fn word(bytes: impl AsRef<[u8]>) -> String {
 }
 
 /// A request that came.
-pub fn request(incoming: &Incoming) -> Message {
+pub(super) fn request(incoming: &Incoming) -> Message {
     let headers = incoming.headers.iter().cloned();
     let headers = headers.filter(|(name, _)| !name.eq_ignore_ascii_case("connection"));
     let body = String::from_utf8_lossy(&incoming.body).into_owned();
@@ -64,21 +64,21 @@ pub fn request(incoming: &Incoming) -> Message {
 }
 
 /// A message of the command.
-pub fn message(of: &Value) -> Message {
+pub(super) fn message(of: &Value) -> Message {
     let first = string(&of["first_line"]).to_owned();
     (first, sorted(pairs(&of["headers"]).into_iter()), string(&of["body"]).to_owned())
 }
 
 /// What a message of protobuf has behind the address and port of the server itself, which are other ones in nginx and in the
 /// command, and so are the lengths before.
-pub fn without_own_address(body: &str) -> String {
+pub(super) fn without_own_address(body: &str) -> String {
     let behind = body.split_once("\u{12}\t127.0.0.1\u{18}");
     // The next field is the request.
     behind.and_then(|(_, port)| port.split_once('"')).map_or(body, |(_, rest)| rest).into()
 }
 
 /// A call of the command.
-pub fn call(of: &Value) -> Message {
+pub(super) fn call(of: &Value) -> Message {
     let first = format!("{} {}", string(&of["method"]), string(&of["path"]));
     let headers = pairs(&of["headers"]).into_iter();
     let headers = headers.filter(|(name, _)| !name.eq_ignore_ascii_case("connection"));
@@ -88,19 +88,19 @@ pub fn call(of: &Value) -> Message {
 }
 
 /// Header lines by name; those of one name stay in order.
-pub fn sorted(headers: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
+pub(super) fn sorted(headers: impl Iterator<Item = (String, String)>) -> Vec<(String, String)> {
     let mut headers: Vec<_> = headers.map(|(name, value)| (name.to_lowercase(), value)).collect();
     headers.sort_by(|a, b| a.0.cmp(&b.0));
     headers
 }
 
 /// A line that a filter said, as the command has it in a step.
-pub fn guest_line(line: &Value) -> Option<(String, String)> {
+pub(super) fn guest_line(line: &Value) -> Option<(String, String)> {
     parse_line(&format!("[{}] {}", string(&line["level"]), string(&line["text"])))
 }
 
 /// `[LEVEL] wasm log NAME: TEXT`
-pub fn parse_line(line: &str) -> Option<(String, String)> {
+pub(super) fn parse_line(line: &str) -> Option<(String, String)> {
     let (level, text) = line.strip_prefix('[')?.split_once("] wasm log ")?;
     Some((level.into(), text.split_once(": ")?.1.into()))
 }

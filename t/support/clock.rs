@@ -14,7 +14,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// The clock of one nginx with one worker. It stands still until [`Clock::go_to`].
-pub struct Clock {
+pub(crate) struct Clock {
     folder: TempDir,
     shared: &'static Shared,
 }
@@ -34,7 +34,7 @@ const NANOSECONDS_PER_MS: i64 = 1_000_000;
 
 impl Clock {
     /// A clock that shows so many seconds since 1970, and since the machine was started.
-    pub fn new(wall: i64, monotonic: i64) -> Self {
+    pub(crate) fn new(wall: i64, monotonic: i64) -> Self {
         let folder = tempfile::tempdir().expect("a directory");
         let file = File::create_new(folder.path().join("clock")).expect("a file");
         file.set_len(size_of::<Shared>() as u64).expect("a length");
@@ -53,7 +53,7 @@ impl Clock {
     }
 
     /// The variables of the environment with which nginx has this clock.
-    pub fn env(&self) -> [(&'static str, String); 2] {
+    pub(crate) fn env(&self) -> [(&'static str, String); 2] {
         let path = self.folder.path().join("clock");
         [
             ("LD_PRELOAD", library().display().to_string()),
@@ -62,13 +62,13 @@ impl Clock {
     }
 
     /// Milliseconds since the start.
-    pub fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         ms(self.shared.passed.load(Ordering::SeqCst))
     }
 
     /// Continues to that time, but not past what is due before: a timer of nginx, or what `due` says. nginx does what is due at
     /// each of these times before the clock continues, and so does `settle`.
-    pub fn go_to(&self, time: u64, due: impl Fn() -> Option<u64>, settle: impl Fn()) {
+    pub(crate) fn go_to(&self, time: u64, due: impl Fn() -> Option<u64>, settle: impl Fn()) {
         loop {
             settle();
             self.settle();
@@ -87,7 +87,7 @@ impl Clock {
     }
 
     /// From here on the clock continues by itself, until what is returned is dropped.
-    pub fn run(&self) -> Running {
+    pub(crate) fn run(&self) -> Running {
         let (stop, stopped) = channel::<()>();
         let shared = self.shared;
         let thread = thread::spawn(move || {
@@ -113,7 +113,7 @@ impl Clock {
 }
 
 /// A clock that continues by itself.
-pub struct Running {
+pub(crate) struct Running {
     stop: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }

@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 /// An nginx to be started: one worker, everything in a directory of its own, which is also its working directory, so
 /// that Lua opens a file put there by its bare name.
-pub struct Nginx {
+pub(crate) struct Nginx {
     prefix: TempDir,
     main: String,
     http: String,
@@ -32,14 +32,14 @@ pub struct Nginx {
 const PROXY: &str = "proxy_http_version 1.0;\nproxy_set_header Connection close;\n";
 
 /// The absolute path of a guest committed in `t/guests/build`.
-pub fn guest(name: &str) -> String {
+pub(crate) fn guest(name: &str) -> String {
     let path = root().join("t/guests/build").join(format!("{name}.wasm"));
     assert!(path.exists(), "no guest {}: see t/guests/README.md", path.display());
     path.display().to_string()
 }
 
 impl Nginx {
-    pub fn new() -> Nginx {
+    pub(crate) fn new() -> Nginx {
         let prefix = tempfile::Builder::new().prefix("rpw-t-").tempdir().expect("a directory");
         for dir in ["conf", "html", "logs", "tmp"] {
             fs::create_dir(prefix.path().join(dir)).expect("a directory");
@@ -61,74 +61,74 @@ impl Nginx {
     }
 
     /// Directives outside of any block.
-    pub fn main(mut self, text: &str) -> Nginx {
+    pub(crate) fn main(mut self, text: &str) -> Nginx {
         self.main += text;
         self
     }
 
     /// Directives of the http block. `lua_package_path` and `lua_package_cpath` name this repository's library unless
     /// the text sets them itself.
-    pub fn http(mut self, text: &str) -> Nginx {
+    pub(crate) fn http(mut self, text: &str) -> Nginx {
         self.http += text;
         self
     }
 
     /// Directives of the server that [`Running::get`] and the like reach.
-    pub fn server(mut self, text: &str) -> Nginx {
+    pub(crate) fn server(mut self, text: &str) -> Nginx {
         self.server += text;
         self
     }
 
     /// The whole configuration instead of one made of pieces; `PORT` in it stands for the port.
-    pub fn whole(mut self, text: &str) -> Nginx {
+    pub(crate) fn whole(mut self, text: &str) -> Nginx {
         self.whole = Some(text.into());
         self
     }
 
     /// The level of the error log; the default is `info`, where the lines of a guest's `info` show.
-    pub fn log_level(mut self, level: &str) -> Nginx {
+    pub(crate) fn log_level(mut self, level: &str) -> Nginx {
         self.log_level = level.into();
         self
     }
 
     /// With true, nginx forks into the background, as most installations run it.
-    pub fn daemon(mut self, on: bool) -> Nginx {
+    pub(crate) fn daemon(mut self, on: bool) -> Nginx {
         self.daemon = on;
         self
     }
 
-    pub fn workers(mut self, count: usize) -> Nginx {
+    pub(crate) fn workers(mut self, count: usize) -> Nginx {
         self.workers = count;
         self
     }
 
     /// What `worker_connections` says, for tests that need more than a few.
-    pub fn connections(mut self, count: usize) -> Nginx {
+    pub(crate) fn connections(mut self, count: usize) -> Nginx {
         self.connections = count;
         self
     }
 
     /// The user that workers run as; for tests that root runs. Everyone can read what the test put into its directory.
-    pub fn user(mut self, name: &str) -> Nginx {
+    pub(crate) fn user(mut self, name: &str) -> Nginx {
         fs::set_permissions(self.prefix.path(), Permissions::from_mode(0o755)).expect("a mode");
         self.user = Some(name.into());
         self
     }
 
     /// A variable of nginx's environment; Lua in a worker sees it only with nginx's `env` directive.
-    pub fn env(mut self, name: &str, value: &str) -> Nginx {
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Nginx {
         self.env.push((name.into(), value.into()));
         self
     }
 
     /// A limit of the process, as of `ulimit`: `libc::RLIMIT_STACK` and bytes.
-    pub fn limit(mut self, resource: libc::__rlimit_resource_t, bytes: u64) -> Nginx {
+    pub(crate) fn limit(mut self, resource: libc::__rlimit_resource_t, bytes: u64) -> Nginx {
         self.limits.push((resource, bytes));
         self
     }
 
     /// Adds a server that answers with the request that it got, head and body, at `http://unix:echo.sock`.
-    pub fn echo(self) -> Nginx {
+    pub(crate) fn echo(self) -> Nginx {
         self.http(
             r#"
             server {
@@ -147,12 +147,12 @@ impl Nginx {
     }
 
     /// Makes the server speak HTTP/2 without TLS at a socket, which [`Curl::http2`] goes to.
-    pub fn http2(self) -> Nginx {
+    pub(crate) fn http2(self) -> Nginx {
         self.server(&listen_http2("unix:h2.sock"))
     }
 
     /// Puts a file below the working directory.
-    pub fn file(self, name: &str, content: impl AsRef<[u8]>) -> Nginx {
+    pub(crate) fn file(self, name: &str, content: impl AsRef<[u8]>) -> Nginx {
         let path = self.prefix.path().join(name);
         fs::create_dir_all(path.parent().expect("inside the prefix")).expect("a directory");
         fs::write(path, content).expect("a file");
@@ -160,26 +160,26 @@ impl Nginx {
     }
 
     /// Puts `t/guests/build/NAME.wasm` into the working directory as `NAME.wasm`.
-    pub fn guest(self, name: &str) -> Nginx {
+    pub(crate) fn guest(self, name: &str) -> Nginx {
         let content = fs::read(guest(name)).expect("a guest");
         self.file(&format!("{name}.wasm"), content)
     }
 
     /// Compiles `t/guests/wat/NAME.wat` into the working directory as `NAME.wasm`.
-    pub fn wat(self, name: &str) -> Nginx {
+    pub(crate) fn wat(self, name: &str) -> Nginx {
         let path = root().join("t/guests/wat").join(format!("{name}.wat"));
         let binary = wat::parse_file(&path).unwrap_or_else(|error| panic!("{error}"));
         self.file(&format!("{name}.wasm"), binary)
     }
 
     /// Compiles a module given as text into the working directory as `NAME.wasm`.
-    pub fn wat_text(self, name: &str, text: &str) -> Nginx {
+    pub(crate) fn wat_text(self, name: &str, text: &str) -> Nginx {
         let binary = wat::parse_str(text).unwrap_or_else(|error| panic!("{error}"));
         self.file(&format!("{name}.wasm"), binary)
     }
 
     /// Puts a copy of this repository's Lua files below a folder of the working directory.
-    pub fn lua_files(mut self, folder: &str) -> Nginx {
+    pub(crate) fn lua_files(mut self, folder: &str) -> Nginx {
         let lib = root().join("lib");
         for part in ["resty", "resty/proxy-wasm", "resty/proxy-wasm/http", "resty/proxy-wasm/jobs"]
         {
@@ -196,7 +196,7 @@ impl Nginx {
     }
 
     /// Starts nginx and waits until its workers are there.
-    pub fn start(self) -> Running {
+    pub(crate) fn start(self) -> Running {
         // Another process may take the port between the look and nginx's bind.
         for _ in 0..3 {
             let process = self.launch();
@@ -214,7 +214,7 @@ impl Nginx {
     }
 
     /// Starts an nginx whose configuration is meant to be refused; returns what it logged.
-    pub fn start_fails(self) -> String {
+    pub(crate) fn start_fails(self) -> String {
         let process = self.launch();
         match process.wait_ready(self.workers) {
             Ok(()) => panic!("nginx started with a configuration that it should refuse"),
@@ -271,7 +271,7 @@ impl Nginx {
 }
 
 /// What every configuration begins with on this machine: the modules that nginx needs for Lua, say.
-pub fn preamble() -> String {
+pub(crate) fn preamble() -> String {
     static PREAMBLE: OnceLock<String> = OnceLock::new();
     PREAMBLE
         .get_or_init(|| {
@@ -291,7 +291,7 @@ pub fn preamble() -> String {
 }
 
 /// Where Lua finds this repository's library, by nginx directive.
-pub fn lua_paths() -> [(&'static str, String); 2] {
+pub(crate) fn lua_paths() -> [(&'static str, String); 2] {
     [
         ("lua_package_path", format!("{}/lib/?.lua;;", root().display())),
         ("lua_package_cpath", format!("{}/?.so;;", library_dir().display())),
@@ -299,7 +299,7 @@ pub fn lua_paths() -> [(&'static str, String); 2] {
 }
 
 /// Directives of a server that speaks HTTP/2 at an address, in the words of the nginx that there is.
-pub fn listen_http2(address: &str) -> String {
+pub(crate) fn listen_http2(address: &str) -> String {
     static IN_LISTEN: OnceLock<bool> = OnceLock::new();
     let in_listen = IN_LISTEN.get_or_init(|| version() < (1, 25, 1));
     if *in_listen {
@@ -310,7 +310,7 @@ pub fn listen_http2(address: &str) -> String {
 }
 
 /// Whether this nginx accepts these directives outside of any block.
-pub fn nginx_takes(directives: &str) -> bool {
+pub(crate) fn nginx_takes(directives: &str) -> bool {
     let prefix = tempfile::tempdir().expect("a directory");
     fs::create_dir(prefix.path().join("logs")).expect("a directory");
     let conf = format!("{}pid logs/nginx.pid;\nevents {{}}\n{directives}\n", preamble());
@@ -321,7 +321,7 @@ pub fn nginx_takes(directives: &str) -> bool {
 }
 
 /// nginx's version.
-pub fn version() -> (u32, u32, u32) {
+pub(crate) fn version() -> (u32, u32, u32) {
     let said = Command::new(process::nginx()).arg("-v").output().expect("nginx -v").stderr;
     let said = String::from_utf8_lossy(&said).into_owned();
     let (_, version) = said.trim().split_once('/').expect("a version");
@@ -332,7 +332,7 @@ pub fn version() -> (u32, u32, u32) {
 }
 
 /// The library that tests use.
-pub fn library() -> Vec<u8> {
+pub(crate) fn library() -> Vec<u8> {
     fs::read(library_dir().join("libresty_proxy_wasm.so")).expect("the library")
 }
 

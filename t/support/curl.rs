@@ -5,7 +5,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 /// A request to be completed and sent by curl.
-pub struct Curl<'a> {
+pub(crate) struct Curl<'a> {
     nginx: &'a Running,
     arguments: Vec<String>,
     http2: bool,
@@ -17,7 +17,7 @@ pub struct Curl<'a> {
 
 /// What curl got.
 #[derive(Debug)]
-pub struct Answer {
+pub(crate) struct Answer {
     pub status: u16,
     /// `HTTP/1.1`, `HTTP/2`.
     pub protocol: String,
@@ -30,78 +30,78 @@ pub struct Answer {
 
 impl Answer {
     /// The first value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 impl<'a> Curl<'a> {
     /// A request over HTTP/1.1.
-    pub fn new(nginx: &'a Running) -> Curl<'a> {
+    pub(crate) fn new(nginx: &'a Running) -> Curl<'a> {
         Curl { nginx, arguments: Vec::new(), http2: false, discard: false, cut: false, stdin: None }
     }
 
     /// A request over HTTP/2 without TLS; for servers made by [`super::Nginx::http2`].
-    pub fn http2(nginx: &'a Running) -> Curl<'a> {
+    pub(crate) fn http2(nginx: &'a Running) -> Curl<'a> {
         let curl = Curl { http2: true, ..Curl::new(nginx) };
         let socket = nginx.path("h2.sock");
         curl.arguments(&["--http2-prior-knowledge", "--unix-socket", &socket])
     }
 
     /// A request over HTTP/2 with TLS, for [`Curl::send`]; the certificate is not verified.
-    pub fn tls(nginx: &'a Running) -> Curl<'a> {
+    pub(crate) fn tls(nginx: &'a Running) -> Curl<'a> {
         Curl { http2: true, ..Curl::new(nginx) }.arguments(&["-k", "--http2"])
     }
 
     /// More of what curl takes on its command line.
-    pub fn arguments(mut self, arguments: &[&str]) -> Curl<'a> {
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Curl<'a> {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
         self
     }
 
     /// Sends a file of nginx's directory with its length.
-    pub fn upload(self, name: &str) -> Curl<'a> {
+    pub(crate) fn upload(self, name: &str) -> Curl<'a> {
         let path = self.nginx.path(name);
         self.arguments(&["-H", "Expect:", "-T", &path])
     }
 
     /// Sends a file of nginx's directory without saying its length before.
-    pub fn stream(mut self, name: &str) -> Curl<'a> {
+    pub(crate) fn stream(mut self, name: &str) -> Curl<'a> {
         self.stdin = Some(self.nginx.path(name));
         self.arguments(&["-H", "Expect:", "-T", "-"])
     }
 
     /// Throws the body of the answer away.
-    pub fn discard(mut self) -> Curl<'a> {
+    pub(crate) fn discard(mut self) -> Curl<'a> {
         self.discard = true;
         self
     }
 
     /// Requests a path.
-    pub fn get(self, path: &str) -> Answer {
+    pub(crate) fn get(self, path: &str) -> Answer {
         let url = self.nginx.url(path);
         self.send(&url)
     }
 
     /// Requests a path whose answer is incomplete. Returns what came of its body.
-    pub fn get_cut(self, path: &str) -> Vec<u8> {
+    pub(crate) fn get_cut(self, path: &str) -> Vec<u8> {
         let url = self.nginx.url(path);
         self.send_cut(&url)
     }
 
     /// Requests a URL whose answer is incomplete. Returns what came of its body.
-    pub fn send_cut(mut self, url: &str) -> Vec<u8> {
+    pub(crate) fn send_cut(mut self, url: &str) -> Vec<u8> {
         self.cut = true;
         self.send(url).body
     }
 
     /// Requests a URL.
-    pub fn send(self, url: &str) -> Answer {
+    pub(crate) fn send(self, url: &str) -> Answer {
         let dir = tempfile::tempdir().expect("a directory");
         let (head, body) = (dir.path().join("head"), dir.path().join("body"));
         let mut command = match &self.stdin {

@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::thread;
 
 /// A DNS server that answers every question with this address, or that there is no such name. Returns where it is.
-pub fn dns(address: Option<[u8; 4]>) -> String {
+pub(crate) fn dns(address: Option<[u8; 4]>) -> String {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let at = socket.local_addr().expect("an address").to_string();
     thread::spawn(move || {

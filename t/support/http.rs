@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 /// An answer as it was on the wire, its body taken out of the transfer encoding.
 #[derive(Debug, Clone)]
-pub struct Response {
+pub(crate) struct Response {
     /// The minor version: 0 or 1.
     pub version: u8,
     pub status: u16,
@@ -19,12 +19,12 @@ pub struct Response {
 
 impl Response {
     /// The first value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.header_all(name).first().copied()
     }
 
     /// All values of a header, in order.
-    pub fn header_all(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn header_all(&self, name: &str) -> Vec<&str> {
         self.headers
             .iter()
             .filter(|(key, _)| key.eq_ignore_ascii_case(name))
@@ -32,14 +32,14 @@ impl Response {
             .collect()
     }
 
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 }
 
 /// A request to be completed and sent. `Host`, `Connection` and `Content-Length` are added unless given.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     port: u16,
     method: String,
     target: String,
@@ -62,23 +62,23 @@ impl Request {
         }
     }
 
-    pub fn header(mut self, name: &str, value: &str) -> Request {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Request {
         self.headers.push((name.into(), value.into()));
         self
     }
 
-    pub fn http10(mut self) -> Request {
+    pub(crate) fn http10(mut self) -> Request {
         self.version = "HTTP/1.0";
         self
     }
 
-    pub fn body(mut self, body: impl AsRef<[u8]>) -> Request {
+    pub(crate) fn body(mut self, body: impl AsRef<[u8]>) -> Request {
         self.body = Some(body.as_ref().into());
         self
     }
 
     /// The body in chunked encoding, a chunk for each piece.
-    pub fn chunks(mut self, pieces: &[&str]) -> Request {
+    pub(crate) fn chunks(mut self, pieces: &[&str]) -> Request {
         let mut body: Vec<u8> = Vec::new();
         for piece in pieces {
             body.extend(format!("{:x}\r\n{piece}\r\n", piece.len()).as_bytes());
@@ -89,13 +89,13 @@ impl Request {
     }
 
     /// Sends it on a connection of its own.
-    pub fn send(self) -> Response {
+    pub(crate) fn send(self) -> Response {
         let line = format!("{} {}", self.method, self.target);
         self.try_send().unwrap_or_else(|error| panic!("{line}: {error}"))
     }
 
     /// The same for a request that nginx may leave without a proper answer.
-    pub fn try_send(mut self) -> io::Result<Response> {
+    pub(crate) fn try_send(mut self) -> io::Result<Response> {
         let mut connection = Connection::open(self.port)?;
         if !self.has("connection") && self.version == "HTTP/1.1" {
             self = self.header("Connection", "close");
@@ -136,7 +136,7 @@ impl Request {
 }
 
 /// One TCP connection to nginx.
-pub struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     /// Bytes that arrived and are not used yet.
     buffer: Vec<u8>,
@@ -189,21 +189,21 @@ impl Connection {
     }
 
     /// Sends a request and reads its answer; the connection stays open unless one of both sides closes it.
-    pub fn request(&mut self, request: &Request) -> Response {
+    pub(crate) fn request(&mut self, request: &Request) -> Response {
         self.try_request(request).unwrap_or_else(|error| panic!("{}: {error}", request.target))
     }
 
-    pub fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("nginx reads");
     }
 
     /// Reads one answer to a request with a method other than HEAD.
-    pub fn response(&mut self) -> Response {
+    pub(crate) fn response(&mut self) -> Response {
         self.try_response(false).expect("an answer")
     }
 
     /// Reads the next answer, which may be an interim one; `None` when nginx has closed the connection.
-    pub fn answer_to(&mut self, method: &str) -> Option<Response> {
+    pub(crate) fn answer_to(&mut self, method: &str) -> Option<Response> {
         if self.buffer.is_empty() && !self.fill().expect("bytes") {
             return None;
         }
@@ -214,7 +214,7 @@ impl Connection {
     }
 
     /// Waits for some bytes and returns all that is there; empty when nginx has closed the connection.
-    pub fn read_some(&mut self) -> Vec<u8> {
+    pub(crate) fn read_some(&mut self) -> Vec<u8> {
         if self.buffer.is_empty() {
             self.fill().expect("bytes");
         }
@@ -222,18 +222,18 @@ impl Connection {
     }
 
     /// Reads until nginx closes the connection.
-    pub fn read_to_end(&mut self) -> Vec<u8> {
+    pub(crate) fn read_to_end(&mut self) -> Vec<u8> {
         self.drain().expect("an end")
     }
 
     /// Sends a request, whose answer [`Connection::finish`] reads.
-    pub fn begin(&mut self, request: &Request) {
+    pub(crate) fn begin(&mut self, request: &Request) {
         // That writing failed is no matter when an answer came: nginx may refuse a long body before it has read it.
         let _ = self.stream.write_all(&request.bytes());
     }
 
     /// Reads the answer to a request that was sent; an error when there is no whole one.
-    pub fn finish(&mut self, request: &Request) -> io::Result<Response> {
+    pub(crate) fn finish(&mut self, request: &Request) -> io::Result<Response> {
         self.try_response(request.method == "HEAD")
     }
 

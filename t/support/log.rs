@@ -4,33 +4,33 @@ use super::poll;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-pub struct ErrorLog {
+pub(super) struct ErrorLog {
     path: PathBuf,
 }
 
 impl ErrorLog {
-    pub fn new(path: PathBuf) -> ErrorLog {
+    pub(super) fn new(path: PathBuf) -> ErrorLog {
         ErrorLog { path }
     }
 
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         fs::read(&self.path)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     }
 
     /// Waits for a line with this text, and returns it.
-    pub fn wait_for(&self, needle: &str) -> Option<String> {
+    pub(super) fn wait_for(&self, needle: &str) -> Option<String> {
         poll(|| self.text().lines().find(|line| line.contains(needle)).map(Into::into))
     }
 
     /// What a test must answer for: entries at `warn` or above and signs of a crash that hold none of the `expected`
     /// and `tolerated` texts, and `expected` texts that never came.
-    pub fn complaints(&self, expected: &[String], tolerated: &[String]) -> Vec<String> {
+    pub(super) fn complaints(&self, expected: &[String], tolerated: &[String]) -> Vec<String> {
         let text = self.text();
         let unexpected = entries(&text)
             .into_iter()
@@ -46,7 +46,7 @@ impl ErrorLog {
 }
 
 /// What follows the marker in each line that has it, without what nginx writes behind.
-pub fn texts(log: &str, marker: &str) -> Vec<String> {
+pub(crate) fn texts(log: &str, marker: &str) -> Vec<String> {
     log.lines()
         .filter_map(|line| line.split_once(marker))
         .map(|(_, text)| without_context(text).into())

@@ -15,7 +15,7 @@
 //! ([`valgrind`] tells a test that needs more to leave).
 #![allow(dead_code, unused_imports, reason = "a harness offers more than the tests of one day use")]
 
-pub mod clock;
+pub(crate) mod clock;
 mod config;
 mod curl;
 mod dns;
@@ -23,22 +23,24 @@ mod http;
 mod log;
 mod probe;
 mod process;
-pub mod redis;
+pub(crate) mod redis;
 mod running;
 mod server;
-pub mod tls;
+pub(crate) mod tls;
 mod upstream;
 
-pub use config::{Nginx, guest, library, listen_http2, lua_paths, nginx_takes, preamble, version};
-pub use curl::{Answer, Curl};
-pub use dns::dns;
-pub use http::{Connection, Request, Response};
-pub use log::texts;
-pub use probe::{Outcome, Probe};
-pub use process::{free_port, valgrind};
-pub use running::Running;
-pub use server::{Peer, Server};
-pub use upstream::{Incoming, Upstream};
+pub(crate) use config::{
+    Nginx, guest, library, listen_http2, lua_paths, nginx_takes, preamble, version,
+};
+pub(crate) use curl::{Answer, Curl};
+pub(crate) use dns::dns;
+pub(crate) use http::{Connection, Request, Response};
+pub(crate) use log::texts;
+pub(crate) use probe::{Outcome, Probe};
+pub(crate) use process::{free_port, valgrind};
+pub(crate) use running::Running;
+pub(crate) use server::{Peer, Server};
+pub(crate) use upstream::{Incoming, Upstream};
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -46,25 +48,25 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 /// The root of the repository.
-pub fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A Python with the packages that tests need.
-pub fn python() -> Command {
+pub(crate) fn python() -> Command {
     let found = Command::new(root().join("tools/python")).output().expect("a script");
     assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
     Command::new(String::from_utf8_lossy(&found.stdout).trim())
 }
 
 /// How long anything that should happen soon may take on a busy machine.
-pub fn patience() -> Duration {
+pub(crate) fn patience() -> Duration {
     let given = std::env::var("RPW_PATIENCE").ok().and_then(|seconds| seconds.parse().ok());
     Duration::from_secs(given.unwrap_or(if valgrind() { 180 } else { 120 }))
 }
 
 /// Polls until `probe` answers, or gives up when [`patience`] runs out.
-pub fn poll<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+pub(crate) fn poll<T>(mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let deadline = Instant::now() + patience();
     let mut pause = Duration::from_millis(1);
     loop {

@@ -10,7 +10,7 @@ use super::{Nginx, Request, Response, Running};
 
 /// What is about to run. Requests to `/` go through all callbacks and then to a server that answers with the request
 /// that it got, so that the body of the answer shows what the guest made of the request.
-pub struct Probe {
+pub(crate) struct Probe {
     nginx: Nginx,
     guest: String,
     options: String,
@@ -20,13 +20,13 @@ pub struct Probe {
 }
 
 /// What came of it. nginx has ended, so that the log holds what the guest did after the answer, too.
-pub struct Outcome {
+pub(crate) struct Outcome {
     pub nginx: Running,
     pub response: Response,
 }
 
 impl Probe {
-    pub fn new(script: &str) -> Probe {
+    pub(crate) fn new(script: &str) -> Probe {
         Probe {
             nginx: Nginx::new().echo(),
             guest: "probe".into(),
@@ -41,37 +41,37 @@ impl Probe {
     }
 
     /// Another build of the guest, say `probe_0_1_0`.
-    pub fn guest(mut self, name: &str) -> Probe {
+    pub(crate) fn guest(mut self, name: &str) -> Probe {
         self.guest = name.into();
         self
     }
 
     /// Options of `load`, as the inside of a Lua table.
-    pub fn options(mut self, options: &str) -> Probe {
+    pub(crate) fn options(mut self, options: &str) -> Probe {
         self.options = options.into();
         self
     }
 
     /// Lua that runs in init_by_lua before the guest is loaded, with the module as `wasm`.
-    pub fn init(mut self, lua: &str) -> Probe {
+    pub(crate) fn init(mut self, lua: &str) -> Probe {
         self.init = lua.into();
         self
     }
 
     /// What produces the answer, instead of the echo.
-    pub fn content(mut self, directives: &str) -> Probe {
+    pub(crate) fn content(mut self, directives: &str) -> Probe {
         self.content = directives.into();
         self
     }
 
     /// Anything else about nginx: `|nginx| nginx.log_level("debug")`.
-    pub fn nginx(mut self, change: impl FnOnce(Nginx) -> Nginx) -> Probe {
+    pub(crate) fn nginx(mut self, change: impl FnOnce(Nginx) -> Nginx) -> Probe {
         self.nginx = change(self.nginx);
         self
     }
 
     /// Starts nginx; for tests that send several requests or none.
-    pub fn start(self) -> Running {
+    pub(crate) fn start(self) -> Running {
         let Probe { nginx, guest, options, init, content, script } = self;
         nginx
             .guest(&guest)
@@ -84,12 +84,16 @@ impl Probe {
     }
 
     /// Runs `GET /`.
-    pub fn run(self) -> Outcome {
+    pub(crate) fn run(self) -> Outcome {
         self.request("GET", |request| request)
     }
 
     /// Runs a request to `/` that the closure completes.
-    pub fn request(self, method: &str, complete: impl FnOnce(Request) -> Request) -> Outcome {
+    pub(crate) fn request(
+        self,
+        method: &str,
+        complete: impl FnOnce(Request) -> Request,
+    ) -> Outcome {
         let nginx = self.start();
         let response = complete(nginx.request(method, "/")).send();
         nginx.stop();
@@ -100,12 +104,12 @@ impl Probe {
 impl Outcome {
     /// All that the guest logged, in order: `CALLBACK OP ARGS -> STATUS VALUE`. The lines of the check
     /// in the master are not among them: nginx logs at notice before its own log is open.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         self.nginx.guest_log("probe")
     }
 
     /// What it logged in one callback, without the callback's name: `OP ARGS -> STATUS VALUE`.
-    pub fn of(&self, callback: &str) -> Vec<String> {
+    pub(crate) fn of(&self, callback: &str) -> Vec<String> {
         let lines = self.lines();
         let of_callback =
             lines.iter().filter_map(|line| line.strip_prefix(callback)?.strip_prefix(' '));
@@ -113,7 +117,7 @@ impl Outcome {
     }
 
     /// The failures that calls of the Lua API returned, as `FUNCTION: MESSAGE`.
-    pub fn failures(&self) -> Vec<String> {
+    pub(crate) fn failures(&self) -> Vec<String> {
         self.nginx.log_texts("lua call failed: ")
     }
 }

@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU16, Ordering};
 
-pub struct Process {
+pub(super) struct Process {
     prefix: PathBuf,
     port: u16,
     child: Mutex<Child>,
@@ -18,20 +18,20 @@ pub struct Process {
 }
 
 /// A limit of a process, and its value.
-pub type Limit = (libc::__rlimit_resource_t, u64);
+pub(super) type Limit = (libc::__rlimit_resource_t, u64);
 
 /// Is nginx to run under valgrind, and so as one process?
-pub fn valgrind() -> bool {
+pub(crate) fn valgrind() -> bool {
     std::env::var_os("RPW_VALGRIND").is_some_and(|value| value != "0")
 }
 
 /// The nginx to test with.
-pub fn nginx() -> String {
+pub(super) fn nginx() -> String {
     std::env::var("RPW_NGINX").unwrap_or_else(|_| "nginx".into())
 }
 
 /// A port that nothing listens on, below the range that the kernel hands to outgoing connections.
-pub fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Test processes that run at the same time begin at different places.
     let start = std::process::id() % 12_000;
@@ -46,7 +46,7 @@ pub fn free_port() -> u16 {
 }
 
 impl Process {
-    pub fn spawn(
+    pub(super) fn spawn(
         prefix: &Path,
         port: u16,
         env: &[(String, String)],
@@ -96,28 +96,28 @@ impl Process {
         Process { prefix: prefix.into(), port, child: Mutex::new(child), daemon }
     }
 
-    pub fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.port
     }
 
-    pub fn log(&self) -> ErrorLog {
+    pub(super) fn log(&self) -> ErrorLog {
         ErrorLog::new(self.prefix.join("logs/error.log"))
     }
 
     /// What nginx, or valgrind, wrote to its standard output and error before the error log was open.
-    pub fn said(&self) -> String {
+    pub(super) fn said(&self) -> String {
         fs::read(self.prefix.join("logs/said"))
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
             .unwrap_or_default()
     }
 
     /// What valgrind complained of; empty when it did not, or does not run.
-    pub fn valgrind_complaints(&self) -> String {
+    pub(super) fn valgrind_complaints(&self) -> String {
         fs::read_to_string(self.prefix.join("logs/valgrind")).unwrap_or_default()
     }
 
     /// Waits for the workers; the error tells how nginx ended instead.
-    pub fn wait_ready(&self, workers: usize) -> Result<(), String> {
+    pub(super) fn wait_ready(&self, workers: usize) -> Result<(), String> {
         let ready = poll(|| {
             let exited = self.child.lock().expect("a child").try_wait().expect("a child");
             match exited {
@@ -137,12 +137,12 @@ impl Process {
     }
 
     /// The master's process id, once nginx has written it.
-    pub fn pid(&self) -> Option<i32> {
+    pub(super) fn pid(&self) -> Option<i32> {
         fs::read_to_string(self.prefix.join("logs/nginx.pid")).ok()?.trim().parse().ok()
     }
 
     /// The workers that serve; those of an old configuration that are on their way out are left out.
-    pub fn worker_pids(&self) -> Vec<i32> {
+    pub(super) fn worker_pids(&self) -> Vec<i32> {
         let Some(master) = self.pid() else {
             return Vec::new();
         };
@@ -161,19 +161,19 @@ impl Process {
     }
 
     /// All processes of the master, in order.
-    pub fn children(&self) -> Vec<i32> {
+    pub(super) fn children(&self) -> Vec<i32> {
         let mut pids = self.pid().map(children).unwrap_or_default();
         pids.sort_unstable();
         pids
     }
 
-    pub fn signal(&self, number: i32) {
+    pub(super) fn signal(&self, number: i32) {
         let pid = self.pid().expect("nginx.pid");
         assert!(signal(pid, number), "signal {number} to nginx {pid}");
     }
 
     /// Ends nginx gracefully; the error says why that did not work.
-    pub fn quit(&self) -> Result<(), String> {
+    pub(super) fn quit(&self) -> Result<(), String> {
         let Some(pid) = self.pid() else {
             self.kill();
             return Err("nginx ended before the test did".into());
@@ -197,7 +197,7 @@ impl Process {
     }
 
     /// Ends nginx at once, for a test that has failed already.
-    pub fn kill(&self) {
+    pub(super) fn kill(&self) {
         if let Some(pid) = self.pid() {
             // Stopped, so that it starts no new worker for one that was killed.
             signal(pid, libc::SIGSTOP);

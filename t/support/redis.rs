@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use tempfile::TempDir;
 
 /// A server with a folder of its own, at a port and at `redis.sock` in that folder. It ends when it is dropped.
-pub struct Redis {
+pub(crate) struct Redis {
     child: Child,
     pub port: u16,
     arguments: Vec<String>,
@@ -17,12 +17,12 @@ pub struct Redis {
 }
 
 impl Redis {
-    pub fn start(arguments: &[&str]) -> Redis {
+    pub(crate) fn start(arguments: &[&str]) -> Redis {
         Redis::start_in(tempfile::tempdir().expect("a directory"), arguments)
     }
 
     /// One whose folder has files that the arguments name.
-    pub fn start_in(dir: TempDir, arguments: &[&str]) -> Redis {
+    pub(crate) fn start_in(dir: TempDir, arguments: &[&str]) -> Redis {
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let port = free_port();
         let child = spawn(dir.path(), port, &arguments);
@@ -30,32 +30,32 @@ impl Redis {
     }
 
     /// The upstream as filters name it.
-    pub fn upstream(&self) -> String {
+    pub(crate) fn upstream(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    pub fn socket(&self) -> String {
+    pub(crate) fn socket(&self) -> String {
         format!("unix:{}", self.dir.path().join("redis.sock").display())
     }
 
     /// What a command is answered with, without its first byte and the end of its line: a word, a number, a short string.
-    pub fn ask(&self, command: &[&str]) -> String {
+    pub(crate) fn ask(&self, command: &[&str]) -> String {
         ask(self.port, command).expect("an answer")
     }
 
     /// Ends it as a crash does.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
     /// Starts it again, at the same port, with the data that it was told to save and no other.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.restart_with(&[]);
     }
 
     /// The same with more arguments.
-    pub fn restart_with(&mut self, arguments: &[&str]) {
+    pub(crate) fn restart_with(&mut self, arguments: &[&str]) {
         self.kill();
         let more = arguments.iter().map(ToString::to_string);
         let arguments: Vec<String> = self.arguments.iter().cloned().chain(more).collect();
@@ -107,13 +107,13 @@ fn ask(port: u16, command: &[&str]) -> std::io::Result<String> {
 }
 
 /// A command as it goes over the wire.
-pub fn encode(command: &[&str]) -> String {
+pub(crate) fn encode(command: &[&str]) -> String {
     let parts = command.iter().map(|part| format!("${}\r\n{part}\r\n", part.len()));
     format!("*{}\r\n{}", command.len(), parts.collect::<String>())
 }
 
 /// Commands as a word of the probe's scripts.
-pub fn query(commands: &[&[&str]]) -> String {
+pub(crate) fn query(commands: &[&[&str]]) -> String {
     let bytes: String = commands.iter().map(|command| encode(command)).collect();
     let escaped = bytes.replace('\\', "\\\\").replace('\'', "\\'");
     format!("'{}'", escaped.replace('\r', "\\r").replace('\n', "\\n"))
@@ -121,7 +121,7 @@ pub fn query(commands: &[&[&str]]) -> String {
 
 /// A server that answers whatever comes first on each connection with these bytes, and closes it when it is to. Returns its
 /// port.
-pub fn answering(answer: &[u8], closes: bool) -> u16 {
+pub(crate) fn answering(answer: &[u8], closes: bool) -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let port = listener.local_addr().expect("an address").port();
     let answer = answer.to_vec();

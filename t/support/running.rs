@@ -9,7 +9,7 @@ use std::thread::panicking;
 use tempfile::TempDir;
 
 /// When dropped, nginx is told to quit, and the test fails for anything in its error log that it did not expect.
-pub struct Running {
+pub(crate) struct Running {
     process: Process,
     expected: Mutex<Vec<String>>,
     tolerated: Mutex<Vec<String>>,
@@ -25,90 +25,90 @@ impl Running {
         Running { process, expected, tolerated, stopped: OnceLock::new(), prefix }
     }
 
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.process.port()
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port())
     }
 
-    pub fn get(&self, path: &str) -> Response {
+    pub(crate) fn get(&self, path: &str) -> Response {
         self.request("GET", path).send()
     }
 
     /// A request to be completed and sent.
-    pub fn request(&self, method: &str, target: &str) -> Request {
+    pub(crate) fn request(&self, method: &str, target: &str) -> Request {
         Request::new(self.port(), method, target)
     }
 
     /// A connection for several requests, or for bytes that are no proper request.
-    pub fn connect(&self) -> Connection {
+    pub(crate) fn connect(&self) -> Connection {
         Connection::open(self.port()).expect("a connection")
     }
 
     /// Sends bytes as they are and returns all that comes until nginx closes the connection.
-    pub fn raw(&self, bytes: impl AsRef<[u8]>) -> Vec<u8> {
+    pub(crate) fn raw(&self, bytes: impl AsRef<[u8]>) -> Vec<u8> {
         let mut connection = self.connect();
         connection.write(bytes.as_ref());
         connection.read_to_end()
     }
 
     /// Where nginx was started: its prefix and working directory.
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.prefix.path().join(name).display().to_string()
     }
 
     /// The whole error log so far.
-    pub fn error_log(&self) -> String {
+    pub(crate) fn error_log(&self) -> String {
         self.process.log().text()
     }
 
-    pub fn logged(&self, needle: &str) -> bool {
+    pub(crate) fn logged(&self, needle: &str) -> bool {
         self.error_log().contains(needle)
     }
 
     /// Waits for a line with this text and returns it.
-    pub fn wait_for_log(&self, needle: &str) -> String {
+    pub(crate) fn wait_for_log(&self, needle: &str) -> String {
         self.process.log().wait_for(needle).unwrap_or_else(|| panic!("{needle:?} was never logged"))
     }
 
     /// Declares that this test provokes a log entry at `warn` or above that holds this text. It must come before the
     /// test ends.
-    pub fn expect_log(&self, needle: &str) {
+    pub(crate) fn expect_log(&self, needle: &str) {
         self.expected.lock().expect("expectations").push(needle.into());
     }
 
     /// Declares that an entry at `warn` or above that holds this text may come or not: it is a matter of time.
-    pub fn may_log(&self, needle: &str) {
+    pub(crate) fn may_log(&self, needle: &str) {
         self.tolerated.lock().expect("expectations").push(needle.into());
     }
 
     /// What follows a marker in the lines that have it, without the `, client: …` that nginx writes behind.
-    pub fn log_texts(&self, marker: &str) -> Vec<String> {
+    pub(crate) fn log_texts(&self, marker: &str) -> Vec<String> {
         super::log::texts(&self.error_log(), marker)
     }
 
     /// The texts that the plugin of this name logged so far, in order.
-    pub fn guest_log(&self, plugin: &str) -> Vec<String> {
+    pub(crate) fn guest_log(&self, plugin: &str) -> Vec<String> {
         self.log_texts(&format!("wasm log {plugin}: "))
     }
 
-    pub fn master_pid(&self) -> i32 {
+    pub(crate) fn master_pid(&self) -> i32 {
         self.process.pid().expect("nginx.pid")
     }
 
     /// The workers that serve new requests.
-    pub fn worker_pids(&self) -> Vec<i32> {
+    pub(crate) fn worker_pids(&self) -> Vec<i32> {
         self.process.worker_pids()
     }
 
-    pub fn signal(&self, signal: i32) {
+    pub(crate) fn signal(&self, signal: i32) {
         self.process.signal(signal);
     }
 
     /// Reloads the configuration and waits until new workers have taken over.
-    pub fn reload(&self) {
+    pub(crate) fn reload(&self) {
         let old = self.worker_pids();
         self.signal(libc::SIGHUP);
         let replaced = poll(|| {
@@ -119,28 +119,28 @@ impl Running {
     }
 
     /// The resident memory of a process, in KiB.
-    pub fn rss_kib(&self, pid: i32) -> u64 {
+    pub(crate) fn rss_kib(&self, pid: i32) -> u64 {
         memory_kib(pid, "VmRSS:")
     }
 
     /// The most that it ever was, in KiB.
-    pub fn peak_rss_kib(&self, pid: i32) -> u64 {
+    pub(crate) fn peak_rss_kib(&self, pid: i32) -> u64 {
         memory_kib(pid, "VmHWM:")
     }
 
     /// Waits until the workers of old configurations have ended, too.
-    pub fn wait_for_old_workers(&self) {
+    pub(crate) fn wait_for_old_workers(&self) {
         let gone = poll(|| (self.process.children() == self.worker_pids()).then_some(()));
         assert!(gone.is_some(), "old workers do not end");
     }
 
     /// Ends nginx gracefully, so that every request has been freed and all that it logs is there to be read.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopped.get_or_init(|| self.process.quit());
     }
 
     /// Ends nginx and judges its log now instead of at the end of the test.
-    pub fn finish(self) {
+    pub(crate) fn finish(self) {
         drop(self);
     }
 }

@@ -6,13 +6,13 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::spawn;
 
 /// Listens until the test ends. Each connection is handled by the closure on a thread of its own.
-pub struct Server {
+pub(crate) struct Server {
     address: SocketAddr,
     heard: Receiver<String>,
 }
 
 /// A connection and what came on it so far.
-pub struct Peer {
+pub(crate) struct Peer {
     stream: TcpStream,
     pub request: String,
 }
@@ -20,7 +20,7 @@ pub struct Peer {
 impl Server {
     /// Listens on a free port of `ip`; `None` when this machine has no such address. Once the head of a request and a
     /// body of its Content-Length have come, or its last chunk, `answer` continues. What came is in [`Server::heard`].
-    pub fn start(ip: &str, answer: fn(&mut Peer)) -> Option<Server> {
+    pub(crate) fn start(ip: &str, answer: fn(&mut Peer)) -> Option<Server> {
         let listener = TcpListener::bind((ip, 0)).ok()?;
         let address = listener.local_addr().expect("an address");
         let (tell, heard) = channel();
@@ -39,12 +39,12 @@ impl Server {
     }
 
     /// `ADDRESS:PORT`.
-    pub fn address(&self) -> String {
+    pub(crate) fn address(&self) -> String {
         self.address.to_string()
     }
 
     /// The next request that came, whole.
-    pub fn heard(&self) -> String {
+    pub(crate) fn heard(&self) -> String {
         self.heard.recv_timeout(super::patience()).expect("a request")
     }
 }
@@ -74,13 +74,13 @@ impl Peer {
     }
 
     /// Sends bytes.
-    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
         // A client that has had enough is what some tests are about.
         let _ = self.stream.write_all(bytes.as_ref());
     }
 
     /// Waits until the other side closes.
-    pub fn stall(&mut self) {
+    pub(crate) fn stall(&mut self) {
         let mut buffer = [0; 4096];
         while !matches!(self.stream.read(&mut buffer), Ok(0) | Err(_)) {}
     }

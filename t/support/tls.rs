@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Runs openssl in a folder and returns what it prints.
-pub fn openssl(dir: &Path, arguments: &[&str]) -> Vec<u8> {
+pub(crate) fn openssl(dir: &Path, arguments: &[&str]) -> Vec<u8> {
     let output = Command::new("openssl").args(arguments).current_dir(dir).output();
     let output = output.expect("the command openssl (Debian: package openssl)");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -14,12 +14,12 @@ pub fn openssl(dir: &Path, arguments: &[&str]) -> Vec<u8> {
 }
 
 /// A new key `NAME.key` with a certificate `NAME.pem` for itself.
-pub fn self_signed(dir: &Path, name: &str, subject: &str) {
+pub(crate) fn self_signed(dir: &Path, name: &str, subject: &str) {
     request(dir, name, subject, &["-x509"]);
 }
 
 /// A new key with a certificate for `host`, signed by the certificate `ca`.
-pub fn signed_by(dir: &Path, ca: &str, name: &str, host: &str) {
+pub(crate) fn signed_by(dir: &Path, ca: &str, name: &str, host: &str) {
     let (ca_key, ca_pem) = (format!("{ca}.key"), format!("{ca}.pem"));
     let alternative = format!("subjectAltName=DNS:{host}");
     let leaf = "basicConstraints=critical,CA:FALSE";
@@ -35,7 +35,7 @@ fn request(dir: &Path, name: &str, subject: &str, more: &[&str]) {
 }
 
 /// The files of `dir` beside nginx's configuration, where nginx looks for certificates.
-pub fn with_files(mut nginx: Nginx, dir: &Path) -> Nginx {
+pub(crate) fn with_files(mut nginx: Nginx, dir: &Path) -> Nginx {
     for entry in fs::read_dir(dir).expect("a directory") {
         let path = entry.expect("a file").path();
         let name = path.file_name().expect("a name").to_string_lossy();

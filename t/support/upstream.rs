@@ -9,7 +9,7 @@ use std::thread;
 
 /// A request as it came to the upstream.
 #[derive(Clone, Debug)]
-pub struct Incoming {
+pub(crate) struct Incoming {
     pub method: String,
     pub target: String,
     /// In order, with repeats, names as sent.
@@ -19,7 +19,7 @@ pub struct Incoming {
 
 impl Incoming {
     /// The first value of a header.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let found = self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
@@ -28,14 +28,14 @@ impl Incoming {
 /// Writes the answer to a request, head and body. The connection is closed after it.
 type Respond = dyn Fn(&Incoming, &mut dyn Write) -> io::Result<()> + Send + Sync;
 
-pub struct Upstream {
+pub(crate) struct Upstream {
     port: u16,
     received: Receiver<Incoming>,
 }
 
 impl Upstream {
     /// Listens until the test process ends.
-    pub fn start(
+    pub(crate) fn start(
         respond: impl Fn(&Incoming, &mut dyn Write) -> io::Result<()> + Send + Sync + 'static,
     ) -> Upstream {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -53,16 +53,16 @@ impl Upstream {
     }
 
     /// Answers every request with 200 and no body.
-    pub fn sink() -> Upstream {
+    pub(crate) fn sink() -> Upstream {
         Upstream::start(|_, out| out.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"))
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
     /// The next request that came and was not taken yet.
-    pub fn take(&self) -> Incoming {
+    pub(crate) fn take(&self) -> Incoming {
         self.received.recv_timeout(super::patience()).expect("a request at the upstream")
     }
 }

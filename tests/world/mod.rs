@@ -6,12 +6,12 @@
     reason = "the tests, the benchmarks and the fuzz targets share it, and none uses all of it"
 )]
 
-pub mod model;
-pub mod player;
-pub mod probe;
+pub(crate) mod model;
+pub(crate) mod player;
+pub(crate) mod probe;
 
-pub use probe::Probe;
-pub use resty_proxy_wasm::sim::{
+pub(crate) use probe::Probe;
+pub(crate) use resty_proxy_wasm::sim::{
     Answer, Filter, MONOTONIC_CLOCK, Request, SHARED_MEMORY, SimHost, Stream, Ticker, module,
 };
 
@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// A host with some functions and an upstream. A test that leaves warnings in its log fails.
-pub fn sim_host() -> Arc<SimHost> {
+pub(crate) fn sim_host() -> Arc<SimHost> {
     let foreign = |name: &str, kind, function: ForeignFunction| (name.into(), kind, function);
     let now = ForeignKind::Now;
     SimHost::with_settings(Settings {
@@ -47,16 +47,16 @@ pub fn sim_host() -> Arc<SimHost> {
 }
 
 /// Shared memory, as the processes of a server have it.
-pub fn shared() -> Shared {
+pub(crate) fn shared() -> Shared {
     Shared::new(SHARED_MEMORY, |repair| panic!("{repair:?}, although no process was killed"))
         .expect("memory")
 }
 
 /// A property whose reading makes the host panic.
-pub const BROKEN: &[u8] = b"broken";
+pub(crate) const BROKEN: &[u8] = b"broken";
 
 /// The end of log lines that take [`SLOW_TICKS`] to write. A [`Ticker`] must run meanwhile.
-pub const SLOW: &[u8] = b"slow";
+pub(crate) const SLOW: &[u8] = b"slow";
 const SLOW_TICKS: u64 = 3;
 
 fn be_slow(line: &[u8]) {
@@ -69,7 +69,7 @@ fn be_slow(line: &[u8]) {
 }
 
 /// Reads a filter of `t/guests`: `bare.wat`, `probe.wasm`.
-pub fn guest(name: &str) -> Vec<u8> {
+pub(crate) fn guest(name: &str) -> Vec<u8> {
     let root = env!("CARGO_MANIFEST_DIR");
     match name.strip_suffix(".wat") {
         Some(_) => {

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// One event. Streams and contexts are picked by number, counted round.
 #[derive(Clone, Debug)]
-pub enum Step {
+pub(crate) enum Step {
     /// A new plugin context, which plays the tape whenever it is called.
     Configure,
     /// Lua lets go of a context.
@@ -31,7 +31,7 @@ pub enum Step {
 }
 
 /// The streams of the VM that lives, as they must be.
-pub struct Model {
+pub(crate) struct Model {
     host: Arc<SimHost>,
     filter: Filter,
     /// The first one plays nothing and is never dropped.
@@ -49,7 +49,7 @@ static CHUNK: [u8; 4096] = [b'x'; 4096];
 
 impl Model {
     /// Begins in a VM of its own, also when the filter was used before.
-    pub fn new(filter: &Filter) -> Self {
+    pub(crate) fn new(filter: &Filter) -> Self {
         filter.fork();
         let contexts = vec![filter.context("")];
         let (host, filter) = (filter.host.clone(), filter.clone());
@@ -57,12 +57,12 @@ impl Model {
     }
 
     /// How many streams live.
-    pub fn streams(&self) -> usize {
+    pub(crate) fn streams(&self) -> usize {
         self.streams.len()
     }
 
     /// Takes a step; what it calls plays the tape.
-    pub fn take(&mut self, step: &Step, tape: &[u8]) {
+    pub(crate) fn take(&mut self, step: &Step, tape: &[u8]) {
         // Part of the delay after a start that failed.
         self.host.pass(30);
         let result = match step {
@@ -122,7 +122,7 @@ impl Model {
     }
 
     /// Ends all that lives, and sees that nothing is left of it.
-    pub fn finish(mut self) {
+    pub(crate) fn finish(mut self) {
         // A context that was dropped ends with its last stream, and then plays its own tape.
         while self.streams() > 0 {
             self.take(&Step::End { stream: 0 }, b"");

@@ -26,7 +26,7 @@ const fn wasi(name: &'static str, params: &'static [(&'static str, &'static str)
 }
 
 /// What a tape can call, in the order of its numbers.
-pub static FUNCTIONS: LazyLock<Vec<HostFunction>> =
+pub(crate) static FUNCTIONS: LazyLock<Vec<HostFunction>> =
     LazyLock::new(|| [HOST_FUNCTIONS, WASI].concat());
 
 /// The statuses that a function may answer, whatever it is given. SDKs panic on others.
@@ -122,16 +122,16 @@ const PIECES_AT: u32 = 1024;
 /// Bytes of the tape's own come behind the pieces, with more room.
 const WILD_AT: u32 = 8 * 1024;
 /// The most that one of them can have.
-pub const WILD_ROOM: u32 = 512;
+pub(crate) const WILD_ROOM: u32 = 512;
 /// And how many there can be.
-pub const WILD: u32 = 16;
+pub(crate) const WILD: u32 = 16;
 const RETURNS_AT: u32 = 16 * 1024;
 const HEAP_AT: u32 = 32 * 1024;
 const PAGES: u32 = 2;
 const MEMORY: u32 = PAGES * 65536;
 
 /// A type of the table as WebAssembly text.
-pub fn wasm_type(ty: &str) -> &'static str {
+pub(crate) fn wasm_type(ty: &str) -> &'static str {
     match ty {
         "u32" => "i32",
         "i64" => "i64",
@@ -140,7 +140,7 @@ pub fn wasm_type(ty: &str) -> &'static str {
 }
 
 /// The import of a host function, as `$NAME`.
-pub fn import(function: &HostFunction) -> String {
+pub(crate) fn import(function: &HostFunction) -> String {
     let name = function.name;
     let module = if name.starts_with("proxy_") { "env" } else { "wasi_snapshot_preview1" };
     let params: Vec<&str> = function.params.iter().map(|(_, ty)| wasm_type(ty)).collect();
@@ -163,7 +163,7 @@ fn operation((index, function): (usize, &HostFunction)) -> String {
 }
 
 /// The guest's module, for a version of the ABI as in `0_2_1`.
-pub fn player(version: &str) -> Vec<u8> {
+pub(crate) fn player(version: &str) -> Vec<u8> {
     let imports: String = FUNCTIONS.iter().map(import).collect();
     let operations: String = FUNCTIONS.iter().enumerate().map(operation).collect();
     let table: String = (0..FUNCTIONS.len()).map(|index| format!(" $f{index}")).collect();
@@ -256,7 +256,7 @@ pub fn player(version: &str) -> Vec<u8> {
 
 /// One operation of a tape.
 #[derive(Clone, Debug)]
-pub enum Operation {
+pub(crate) enum Operation {
     /// The function of that number, with a random number for each of its parameters, see [`arguments`].
     Call(usize, Vec<u32>),
     /// The guest traps.
@@ -267,7 +267,7 @@ pub enum Operation {
 }
 
 /// What a callback answers, and what it does before that. `wild` are bytes for arguments to point to, as the pieces are.
-pub fn tape(answer: u32, operations: &[Operation], wild: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn tape(answer: u32, operations: &[Operation], wild: &[&[u8]]) -> Vec<u8> {
     let mut words = vec![answer];
     let number = |behind: usize| (FUNCTIONS.len() + behind) as u32;
     for (index, bytes) in wild.iter().enumerate() {
@@ -363,7 +363,7 @@ fn arguments(function: &HostFunction, numbers: &[u32], wild: &[&[u8]]) -> Vec<u3
 }
 
 /// Fails the test when the guest was answered a status that its function may not answer.
-pub fn check_statuses(error: &Error) {
+pub(crate) fn check_statuses(error: &Error) {
     let text = error.to_string();
     assert!(!text.contains("divide by zero"), "a status that the ABI does not allow: {text}");
 }

@@ -5,22 +5,22 @@ use resty_proxy_wasm::vm::{Context, Options};
 use std::rc::Rc;
 
 /// A probe with one plugin context.
-pub struct Probe {
+pub(crate) struct Probe {
     pub filter: Filter,
     pub context: Rc<Context>,
 }
 
 impl Probe {
-    pub fn new(script: &str) -> Self {
+    pub(crate) fn new(script: &str) -> Self {
         Self::load("probe.wasm", Options::new("probe"), script)
     }
 
     /// Another build of it: `probe_0_1_0.wasm`.
-    pub fn of(file: &str, script: &str) -> Self {
+    pub(crate) fn of(file: &str, script: &str) -> Self {
         Self::load(file, Options::new("probe"), script)
     }
 
-    pub fn with(options: Options, script: &str) -> Self {
+    pub(crate) fn with(options: Options, script: &str) -> Self {
         Self::load("probe.wasm", options, script)
     }
 
@@ -30,32 +30,32 @@ impl Probe {
         Self { filter, context }
     }
 
-    pub fn open(&self) -> Stream {
+    pub(crate) fn open(&self) -> Stream {
         self.filter.open(&self.context)
     }
 
-    pub fn open_for(&self, request: Request) -> Stream {
+    pub(crate) fn open_for(&self, request: Request) -> Stream {
         self.filter.open_for(&self.context, request)
     }
 
     /// Lines that it logged since the last look.
-    pub fn said(&self) -> Vec<String> {
+    pub(crate) fn said(&self) -> Vec<String> {
         self.filter.host.said()
     }
 
     /// The values behind the arrows of those lines: `STATUS VALUES`.
-    pub fn answers(&self) -> Vec<String> {
+    pub(crate) fn answers(&self) -> Vec<String> {
         let answer = |line: String| line.split_once(" -> ").map_or(line.clone(), |(_, a)| a.into());
         self.said().into_iter().map(answer).collect()
     }
 
-    pub fn warned(&self) -> Vec<String> {
+    pub(crate) fn warned(&self) -> Vec<String> {
         self.filter.host.warned()
     }
 }
 
 /// Runs a script's lines for `request_headers` on a request, and returns the answers.
-pub fn request_headers(request: Request, script: &str) -> Vec<String> {
+pub(crate) fn request_headers(request: Request, script: &str) -> Vec<String> {
     let lines: Vec<String> = script.lines().map(|op| format!("request_headers: {op}")).collect();
     let probe = Probe::new(&lines.join("\n"));
     probe.open_for(request).request_headers();

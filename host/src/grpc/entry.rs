@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Connection, Judged, Message, Opening};
 use crate::callout::Upstream;
 
-pub const NANOS_PER_MS: u64 = 1_000_000;
+pub(super) const NANOS_PER_MS: u64 = 1_000_000;
 
 /// A connection with calls on which nothing came for so long is asked whether the server is there. Servers take more for an
 /// attack.
@@ -16,7 +16,7 @@ const QUIET_NANOS: u64 = 300_000 * NANOS_PER_MS;
 const ANSWER_NANOS: u64 = 20_000 * NANOS_PER_MS;
 
 /// A call or a stream. `O` is whom it belongs to.
-pub struct Call<O> {
+pub(super) struct Call<O> {
     pub owner: O,
     pub opening: Opening,
     pub goes_to: Arc<Destination>,
@@ -56,7 +56,7 @@ impl Destination {
 }
 
 /// A connection.
-pub struct Entry {
+pub(super) struct Entry {
     /// Where it goes to.
     pub goes_to: Arc<Destination>,
     /// `None` before there is one.
@@ -73,7 +73,7 @@ pub struct Entry {
 
 impl Entry {
     /// One that is to be made.
-    pub fn new(goes_to: Arc<Destination>, now: u64) -> Self {
+    pub(super) fn new(goes_to: Arc<Destination>, now: u64) -> Self {
         Self {
             goes_to,
             machine: None,
@@ -87,13 +87,13 @@ impl Entry {
     }
 
     /// Calls begun and waiting.
-    pub fn calls(&self) -> usize {
+    pub(super) fn calls(&self) -> usize {
         self.waiting.len() + self.machine.as_ref().map_or(0, Connection::streams)
     }
 
     /// Asks a server that was quiet for long whether it is there. Returns when to ask again,
     /// or when the answer must have come.
-    pub fn ask(&mut self, now: u64) -> Option<u64> {
+    pub(super) fn ask(&mut self, now: u64) -> Option<u64> {
         let machine = self.machine.as_mut()?;
         let quiet = self.heard + QUIET_NANOS;
         if self.asked.is_none() && now >= quiet {

@@ -6,7 +6,7 @@ use super::{Code, Status};
 use crate::callout::{Failure, FailureKind};
 
 /// The status of a stream that failed.
-pub fn status_of(error: &h2::Error) -> Status {
+pub(super) fn status_of(error: &h2::Error) -> Status {
     match error.reason() {
         Some(reason) if error.is_reset() => {
             let text = format!("the stream was reset ({})", reason.description());
@@ -17,14 +17,14 @@ pub fn status_of(error: &h2::Error) -> Status {
 }
 
 /// Whether the server says that it has not looked at a stream: by its reset, or because it goes away.
-pub fn is_refusal(error: &h2::Error) -> bool {
+pub(super) fn is_refusal(error: &h2::Error) -> bool {
     error.is_remote()
         && (error.is_go_away()
             || error.is_reset() && error.reason() == Some(Reason::REFUSED_STREAM))
 }
 
 /// What failed.
-pub fn failure(error: &h2::Error) -> Failure {
+pub(super) fn failure(error: &h2::Error) -> Failure {
     if error.is_io() || error.is_go_away() && error.is_remote() {
         closed(&error.to_string())
     } else {
@@ -33,11 +33,11 @@ pub fn failure(error: &h2::Error) -> Failure {
 }
 
 /// The connection is lost.
-pub fn closed(details: &str) -> Failure {
+pub(super) fn closed(details: &str) -> Failure {
     Failure::new(FailureKind::Closed, details)
 }
 
 /// What came is not HTTP/2, or not what was asked for.
-pub fn protocol(details: &str) -> Failure {
+pub(super) fn protocol(details: &str) -> Failure {
     Failure::new(FailureKind::Protocol, details)
 }

@@ -32,7 +32,7 @@ const RESERVED: [HeaderName; 9] = [
 const RESERVED_OTHERS: [&str; 2] = ["keep-alive", "proxy-connection"];
 
 /// A guest's metadata as headers.
-pub fn from_guest(pairs: &Pairs<'_>) -> Result<HeaderMap, Malformed> {
+pub(super) fn from_guest(pairs: &Pairs<'_>) -> Result<HeaderMap, Malformed> {
     let mut fields = HeaderMap::new();
     for (name, value) in pairs {
         append(&mut fields, name, value)?;

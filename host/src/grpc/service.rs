@@ -78,7 +78,10 @@ struct Header {
 }
 
 /// Reads a message; `None` when it is none, or names no upstream.
-pub fn parse(bytes: &[u8], registered: impl Fn(&[u8]) -> Option<Upstream>) -> Option<Target> {
+pub(super) fn parse(
+    bytes: &[u8],
+    registered: impl Fn(&[u8]) -> Option<Upstream>,
+) -> Option<Target> {
     let service = GrpcService::decode(bytes).ok()?;
     let mut known = None;
     let (name, authority, upstream) = match service.specifier? {

@@ -26,7 +26,7 @@ const MESSAGE: usize = 64;
 const KEPT: usize = 256 * 1024;
 
 /// See the module.
-pub struct Stream {
+pub(super) struct Stream {
     /// One message each way.
     pub is_call: bool,
     /// Of a call, once it has come.
@@ -50,7 +50,7 @@ pub struct Stream {
 }
 
 /// How a stream continues.
-pub enum Turn {
+pub(super) enum Turn {
     /// It waits.
     Waits,
     /// It has ended.
@@ -61,7 +61,7 @@ pub enum Turn {
 
 impl Stream {
     /// Begins.
-    pub fn new(
+    pub(super) fn new(
         opening: &Opening,
         response: ResponseFuture,
         sender: SendStream<Bytes>,
@@ -87,14 +87,14 @@ impl Stream {
     }
 
     /// Sends a message, or ends the sending side, or both.
-    pub fn send(&mut self, message: Option<Message>, end: bool) {
+    pub(super) fn send(&mut self, message: Option<Message>, end: bool) {
         self.outgoing.extend(message);
         self.ends |= end;
         self.waker.clone().wake();
     }
 
     /// The guest was told of a message of that size. True when the stream continues by that.
-    pub fn told(&mut self, size: usize) -> bool {
+    pub(super) fn told(&mut self, size: usize) -> bool {
         self.untold = self.untold.saturating_sub(size + MESSAGE);
         let goes_on = self.is_held_back && self.untold < UNTOLD;
         if goes_on {
@@ -105,24 +105,24 @@ impl Stream {
     }
 
     /// Bytes of messages that are not whole.
-    pub fn held(&self) -> usize {
+    pub(super) fn held(&self) -> usize {
         self.decoder.held()
     }
 
     /// The message of a call, when it came.
-    pub fn into_message(self) -> Option<Vec<u8>> {
+    pub(super) fn into_message(self) -> Option<Vec<u8>> {
         self.message
     }
 
     /// What a stream that was refused was to send, with the end of its sending side, to be sent elsewhere.
-    pub fn into_unsent(self) -> Vec<(Option<Message>, bool)> {
+    pub(super) fn into_unsent(self) -> Vec<(Option<Message>, bool)> {
         let messages = self.kept.into_iter().flatten().chain(self.outgoing);
         let messages = messages.map(|message| (Some(message), false));
         messages.chain(self.ends.then_some((None, true))).collect()
     }
 
     /// Continues until it waits.
-    pub fn run(&mut self, id: u32, events: &mut VecDeque<(u32, Event)>) -> Turn {
+    pub(super) fn run(&mut self, id: u32, events: &mut VecDeque<(u32, Event)>) -> Turn {
         self.waker.runs();
         let waker = Waker::from(self.waker.clone());
         let mut cx = Context::from_waker(&waker);

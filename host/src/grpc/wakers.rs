@@ -8,29 +8,29 @@ use parking_lot::Mutex;
 
 /// Which parts must run.
 #[derive(Default)]
-pub struct Woken {
+pub(super) struct Woken {
     machine: AtomicBool,
     streams: Mutex<Vec<u32>>,
 }
 
 impl Woken {
     /// The machine must run.
-    pub fn wake_machine(&self) {
+    pub(super) fn wake_machine(&self) {
         self.machine.store(true, Ordering::Relaxed);
     }
 
     /// Whether the machine must run; once.
-    pub fn take_machine(&self) -> bool {
+    pub(super) fn take_machine(&self) -> bool {
         self.machine.swap(false, Ordering::Relaxed)
     }
 
     /// Whether the machine must run.
-    pub fn is_machine_woken(&self) -> bool {
+    pub(super) fn is_machine_woken(&self) -> bool {
         self.machine.load(Ordering::Relaxed)
     }
 
     /// The streams that must run; once.
-    pub fn take_streams(&self) -> Vec<u32> {
+    pub(super) fn take_streams(&self) -> Vec<u32> {
         std::mem::take(&mut *self.streams.lock())
     }
 }
@@ -42,7 +42,7 @@ impl Wake for Woken {
 }
 
 /// Of one stream.
-pub struct StreamWaker {
+pub(super) struct StreamWaker {
     id: u32,
     waits: AtomicBool,
     woken: Arc<Woken>,
@@ -50,14 +50,14 @@ pub struct StreamWaker {
 
 impl StreamWaker {
     /// For the stream of that number, which must run at once.
-    pub fn new(id: u32, woken: &Arc<Woken>) -> Arc<Self> {
+    pub(super) fn new(id: u32, woken: &Arc<Woken>) -> Arc<Self> {
         let waker = Arc::new(Self { id, waits: AtomicBool::new(false), woken: woken.clone() });
         waker.clone().wake();
         waker
     }
 
     /// The stream runs now; it can be woken again.
-    pub fn runs(&self) {
+    pub(super) fn runs(&self) {
         self.waits.store(false, Ordering::Relaxed);
     }
 }

@@ -4,7 +4,7 @@ use std::ptr::NonNull;
 
 /// See the module. Nothing at first.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Lent(Option<NonNull<[u8]>>);
+pub(super) struct Lent(Option<NonNull<[u8]>>);
 
 // SAFETY: these are shared bytes, which may be read on any thread.
 unsafe impl Send for Lent {}
@@ -16,12 +16,12 @@ impl Lent {
     ///
     /// # Safety
     /// The value is dropped or overwritten before the bytes are gone.
-    pub unsafe fn new(bytes: &[u8]) -> Self {
+    pub(super) unsafe fn new(bytes: &[u8]) -> Self {
         Self(Some(NonNull::from(bytes)))
     }
 
     /// The bytes; none when nothing is lent.
-    pub fn bytes(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         // SAFETY: they live, as the caller of `new` vouches.
         self.0.map_or(&[], |bytes| unsafe { bytes.as_ref() })
     }

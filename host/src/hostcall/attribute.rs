@@ -7,16 +7,16 @@ use crate::limits;
 use crate::ports::{Host, RequestId};
 
 /// The warning when [`limits::VARIABLE_BYTES`] would be passed.
-pub const TOO_MANY: &str =
+pub(super) const TOO_MANY: &str =
     "a filter read and set more of the properties of one request than the host keeps";
 
 /// Whether the guest may read or set a value of that size.
-pub fn has_room(stream: &Stream, more: usize) -> bool {
+pub(super) fn has_room(stream: &Stream, more: usize) -> bool {
     stream.variable_bytes.get() + more <= limits::VARIABLE_BYTES
 }
 
 /// Counts a value, for which the host may have taken memory of the request.
-pub fn charge(state: &State, value: &[u8]) {
+pub(super) fn charge(state: &State, value: &[u8]) {
     const OVERHEAD: usize = 32;
     if let Some(stream) = state.stream() {
         stream.variable_bytes.set(stream.variable_bytes.get() + value.len() + OVERHEAD);
@@ -24,7 +24,7 @@ pub fn charge(state: &State, value: &[u8]) {
 }
 
 /// An attribute of the effective stream's request.
-pub fn attribute(state: &State, attribute: Attribute<'_>) -> Option<Vec<u8>> {
+pub(super) fn attribute(state: &State, attribute: Attribute<'_>) -> Option<Vec<u8>> {
     let stream = state.stream().filter(|s| has_room(s, 0))?;
     let mut value = Vec::new();
     let found = state.host.attribute(stream.request, attribute, &mut value);
@@ -33,7 +33,7 @@ pub fn attribute(state: &State, attribute: Attribute<'_>) -> Option<Vec<u8>> {
 }
 
 /// A property of the host's own.
-pub fn property(state: &State, path: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn property(state: &State, path: &[u8]) -> Option<Vec<u8>> {
     let stream = state.stream().filter(|s| has_room(s, 0) && state.host.has_property(path))?;
     let mut value = Vec::new();
     let found = state.host.property(stream.request, path, &mut value);
@@ -42,7 +42,7 @@ pub fn property(state: &State, path: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// The path and the query of the request, as the guest sees them now.
-pub fn request_path(state: &State) -> Option<Vec<u8>> {
+pub(super) fn request_path(state: &State) -> Option<Vec<u8>> {
     let stream = state.stream().filter(|s| has_room(s, 0))?;
     let mut path = Vec::new();
     path_now(&*state.host, &stream.effects, stream.request, &mut path);
@@ -51,7 +51,7 @@ pub fn request_path(state: &State) -> Option<Vec<u8>> {
 }
 
 /// Path and query of a request. The host does what a callback wrote when the callback has returned.
-pub fn path_now(host: &dyn Host, effects: &Effects, request: RequestId, out: &mut Vec<u8>) {
+pub(super) fn path_now(host: &dyn Host, effects: &Effects, request: RequestId, out: &mut Vec<u8>) {
     let written = effects.iter().filter(|effect| effect.kind == EffectKind::SetPath).last();
     match written {
         Some(effect) => {

@@ -7,7 +7,7 @@ use crate::abi::{BufferType, Callback, Status};
 use crate::grpc::Event;
 use crate::guest::{Body, CallResult, Return, State, Stream};
 
-pub fn proxy_get_buffer_bytes(
+pub(super) fn proxy_get_buffer_bytes(
     caller: &mut Caller<'_, State>,
     buffer: u32,
     start: u32,
@@ -28,7 +28,7 @@ pub fn proxy_get_buffer_bytes(
     })
 }
 
-pub fn proxy_get_buffer_status(
+pub(super) fn proxy_get_buffer_status(
     caller: &mut Caller<'_, State>,
     buffer: u32,
     return_size: u32,
@@ -42,7 +42,7 @@ pub fn proxy_get_buffer_status(
     Ok(write_u32(memory, return_flags, 0)?)
 }
 
-pub fn proxy_set_buffer_bytes(
+pub(super) fn proxy_set_buffer_bytes(
     caller: &mut Caller<'_, State>,
     buffer: u32,
     start: u32,
@@ -66,7 +66,7 @@ pub fn proxy_set_buffer_bytes(
 }
 
 /// ABI 0.1.0: the plugin configuration, or the VM's while `proxy_on_vm_start` runs.
-pub fn proxy_get_configuration(
+pub(super) fn proxy_get_configuration(
     caller: &mut Caller<'_, State>,
     return_data: u32,
     return_size: u32,

@@ -13,10 +13,10 @@ use crate::guest::State;
 use crate::limits;
 
 /// Called for each line of a log, and so before anything that costs.
-pub const GET_LOG_LEVEL: &[u8] = b"get_log_level";
+pub(super) const GET_LOG_LEVEL: &[u8] = b"get_log_level";
 
 /// The result of a function, or the status that the guest gets.
-pub fn call(state: &mut State, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, Status> {
+pub(super) fn call(state: &mut State, name: &[u8], arguments: &[u8]) -> Result<Vec<u8>, Status> {
     match name {
         GET_LOG_LEVEL => {
             let level = state.host.log_level(state.request());

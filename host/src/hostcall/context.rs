@@ -6,7 +6,7 @@ use super::memory::Answer;
 use crate::abi::Status;
 use crate::guest::State;
 
-pub fn proxy_set_effective_context(caller: &mut Caller<'_, State>, id: u32) -> Answer {
+pub(super) fn proxy_set_effective_context(caller: &mut Caller<'_, State>, id: u32) -> Answer {
     let state = caller.data_mut();
     if !state.contexts.streams.contains_key(&id) && !state.contexts.roots.contains_key(&id) {
         return Err(Status::BadArgument.into());
@@ -16,7 +16,7 @@ pub fn proxy_set_effective_context(caller: &mut Caller<'_, State>, id: u32) -> A
 }
 
 /// Only roots wait: the answer of a stream's `proxy_on_done` is not waited for.
-pub fn proxy_done(caller: &mut Caller<'_, State>) -> Answer {
+pub(super) fn proxy_done(caller: &mut Caller<'_, State>) -> Answer {
     let state = caller.data_mut();
     let id = state.call.effective;
     match state.contexts.roots.get_mut(&id) {

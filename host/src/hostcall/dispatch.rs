@@ -16,7 +16,7 @@ use crate::store::Count;
 /// The code of `proxy_get_status` for an HTTP call, or a Redis call, that failed, as Envoy gives it.
 const CALL_FAILED: u32 = 11;
 
-pub fn proxy_http_call(
+pub(super) fn proxy_http_call(
     caller: &mut Caller<'_, State>,
     upstream: u32,
     upstream_size: u32,
@@ -178,7 +178,7 @@ pub(super) fn too_many_calls(state: &mut State) -> Status {
 }
 
 /// The status of the call whose callback is running; outside such a callback 0 and no message.
-pub fn proxy_get_status(
+pub(super) fn proxy_get_status(
     caller: &mut Caller<'_, State>,
     return_code: u32,
     return_data: u32,

@@ -12,7 +12,7 @@ use crate::ports::{ForeignError, ForeignKind, Hint};
 
 /// The result of a function that runs now; of one that runs later, the id by which proxy_on_foreign_function will know
 /// it, as four bytes in little endian. A guest that wants no result passes 0 for an address.
-pub fn proxy_call_foreign_function(
+pub(super) fn proxy_call_foreign_function(
     caller: &mut Caller<'_, State>,
     name: u32,
     name_size: u32,

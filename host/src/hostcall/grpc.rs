@@ -16,7 +16,7 @@ use crate::store::Count;
 
 type Slice = (u32, u32);
 
-pub fn proxy_grpc_call(
+pub(super) fn proxy_grpc_call(
     caller: &mut Caller<'_, State>,
     upstream: u32,
     upstream_size: u32,
@@ -41,7 +41,7 @@ pub fn proxy_grpc_call(
     open(caller, wanted, return_id)
 }
 
-pub fn proxy_grpc_stream(
+pub(super) fn proxy_grpc_stream(
     caller: &mut Caller<'_, State>,
     upstream: u32,
     upstream_size: u32,
@@ -165,7 +165,7 @@ fn request(
     Request::build(target.upstream.tls, &authority, service, method, &all).map_err(|wrong| wrong.0)
 }
 
-pub fn proxy_grpc_send(
+pub(super) fn proxy_grpc_send(
     caller: &mut Caller<'_, State>,
     id: u32,
     message: u32,
@@ -186,7 +186,7 @@ pub fn proxy_grpc_send(
 }
 
 /// Half-closes a stream; gives a call up, as Envoy does.
-pub fn proxy_grpc_close(caller: &mut Caller<'_, State>, id: u32) -> Answer {
+pub(super) fn proxy_grpc_close(caller: &mut Caller<'_, State>, id: u32) -> Answer {
     let state = caller.data_mut();
     match state.calls.grpc.kind(id).ok_or(Status::NotFound)? {
         GrpcKind::HalfClosed => Ok(()),
@@ -198,7 +198,7 @@ pub fn proxy_grpc_close(caller: &mut Caller<'_, State>, id: u32) -> Answer {
     }
 }
 
-pub fn proxy_grpc_cancel(caller: &mut Caller<'_, State>, id: u32) -> Answer {
+pub(super) fn proxy_grpc_cancel(caller: &mut Caller<'_, State>, id: u32) -> Answer {
     let state = caller.data_mut();
     state.calls.grpc.kind(id).ok_or(Status::NotFound)?;
     cancel(state, id)

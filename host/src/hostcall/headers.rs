@@ -10,7 +10,7 @@ use crate::grpc::Event;
 use crate::guest::{Return, State, Stream};
 use crate::snapshot::HeaderMap;
 
-pub use self::write::{
+pub(super) use self::write::{
     proxy_add_header_map_value, proxy_remove_header_map_value, proxy_replace_header_map_value,
     proxy_set_header_map_pairs,
 };
@@ -24,7 +24,7 @@ mod write;
 const HOST: &[u8] = b"host";
 const AUTHORITY: &[u8] = b":authority";
 
-pub fn proxy_get_header_map_size(
+pub(super) fn proxy_get_header_map_size(
     caller: &mut Caller<'_, State>,
     map: u32,
     return_size: u32,
@@ -35,7 +35,7 @@ pub fn proxy_get_header_map_size(
     Ok(write_u32(memory, return_size, size)?)
 }
 
-pub fn proxy_get_header_map_pairs(
+pub(super) fn proxy_get_header_map_pairs(
     caller: &mut Caller<'_, State>,
     map: u32,
     return_data: u32,
@@ -52,7 +52,7 @@ pub fn proxy_get_header_map_pairs(
     })
 }
 
-pub fn proxy_get_header_map_value(
+pub(super) fn proxy_get_header_map_value(
     caller: &mut Caller<'_, State>,
     map: u32,
     key: u32,
@@ -84,14 +84,14 @@ pub fn proxy_get_header_map_value(
 }
 
 /// The first value of a header.
-pub fn value<'a>(state: &'a mut State, map: MapType, key: &[u8]) -> Option<&'a [u8]> {
+pub(super) fn value<'a>(state: &'a mut State, map: MapType, key: &[u8]) -> Option<&'a [u8]> {
     let is_host = map == MapType::RequestHeaders && key.eq_ignore_ascii_case(HOST);
     load(state, map)?.get(if is_host { AUTHORITY } else { key })
 }
 
 /// The map as the effective context sees it now; `None` when it is not there.
 #[inline]
-pub fn load(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
+pub(super) fn load(state: &mut State, map: MapType) -> Option<&mut HeaderMap> {
     match map {
         MapType::RequestHeaders => request_headers(state),
         MapType::ResponseHeaders => response_headers(state.stream_mut()?),

@@ -24,7 +24,7 @@ const TOO_MANY_EFFECTS: &str =
 
 const CONTENT_LENGTH: &[u8] = b"content-length";
 
-pub fn proxy_set_header_map_pairs(
+pub(crate) fn proxy_set_header_map_pairs(
     caller: &mut Caller<'_, State>,
     map: u32,
     data: u32,
@@ -146,7 +146,7 @@ fn with_pairs(old: &HeaderMap, map: MapType, pairs: &Pairs<'_>) -> HeaderMap {
     new
 }
 
-pub fn proxy_add_header_map_value(
+pub(crate) fn proxy_add_header_map_value(
     caller: &mut Caller<'_, State>,
     map: u32,
     key: u32,
@@ -157,7 +157,7 @@ pub fn proxy_add_header_map_value(
     write(caller, map, (key, key_size), (value, value_size), How::Add)
 }
 
-pub fn proxy_replace_header_map_value(
+pub(crate) fn proxy_replace_header_map_value(
     caller: &mut Caller<'_, State>,
     map: u32,
     key: u32,
@@ -168,7 +168,7 @@ pub fn proxy_replace_header_map_value(
     write(caller, map, (key, key_size), (value, value_size), How::Replace)
 }
 
-pub fn proxy_remove_header_map_value(
+pub(crate) fn proxy_remove_header_map_value(
     caller: &mut Caller<'_, State>,
     map: u32,
     key: u32,

@@ -21,7 +21,7 @@ const CHOSEN: &[u8] = b"wasm_upstream_host";
 /// What is known of a server that is only listed.
 const INFO: &[u8] = br#"{"health_status":"Healthy","metrics":""}"#;
 
-pub fn proxy_get_upstream_hosts(
+pub(super) fn proxy_get_upstream_hosts(
     caller: &mut Caller<'_, State>,
     return_data: u32,
     return_size: u32,
@@ -63,7 +63,7 @@ fn read(list: &[u8]) -> Option<HeaderMap> {
     Some(hosts)
 }
 
-pub fn proxy_set_upstream_override_host(
+pub(super) fn proxy_set_upstream_override_host(
     caller: &mut Caller<'_, State>,
     address: u32,
     address_size: u32,

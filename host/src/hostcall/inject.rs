@@ -9,7 +9,7 @@ use crate::limits;
 
 /// Has a piece continue to the filters behind and the client, before what becomes of the chunk that the guest is shown. One that
 /// comes between two chunks continues with the next one: nothing else makes nginx send.
-pub fn proxy_inject_encoded_data_to_filter_chain(
+pub(super) fn proxy_inject_encoded_data_to_filter_chain(
     caller: &mut Caller<'_, State>,
     body: u32,
     body_size: u32,
@@ -57,7 +57,7 @@ pub fn proxy_inject_encoded_data_to_filter_chain(
 
 /// Takes the place of the whole body of a response whose headers the guest is told of. `arguments` is a message of protobuf:
 /// 1 the body, 2 whether it ends there.
-pub fn on_headers(state: &mut State, arguments: &[u8]) -> Result<Vec<u8>, Status> {
+pub(super) fn on_headers(state: &mut State, arguments: &[u8]) -> Result<Vec<u8>, Status> {
     let Some((body, ends)) = arguments_of(arguments) else { return Err(Status::ParseFailure) };
     let own = state.call.context == state.call.effective;
     let in_headers = own && state.call.callback == Callback::ResponseHeaders;

@@ -5,7 +5,7 @@ use super::shown;
 /// What a local response or a call goes out without. A local response is most often a denial: one bad header must not let the
 /// request pass. Headers of calls are often those of a client, who must not decide whether a filter can ask.
 #[derive(Default)]
-pub struct LeftOut {
+pub(super) struct LeftOut {
     /// Parts, in words.
     pub whole: Vec<&'static str>,
     /// How many headers.
@@ -17,7 +17,7 @@ impl LeftOut {
     const NAMES: usize = 8;
 
     /// A header.
-    pub fn add(&mut self, name: &[u8]) {
+    pub(super) fn add(&mut self, name: &[u8]) {
         self.headers += 1;
         if self.names.len() < Self::NAMES {
             self.names.push(format!("\"{}\"", shown(name)));
@@ -25,7 +25,7 @@ impl LeftOut {
     }
 
     /// What it is, when it is something.
-    pub fn text(mut self) -> Option<String> {
+    pub(super) fn text(mut self) -> Option<String> {
         let mut parts: Vec<String> = self.whole.iter().map(|part| part.to_string()).collect();
         if self.headers > 0 {
             let unnamed = self.headers - self.names.len();

@@ -8,7 +8,7 @@ use crate::abi::{MetricType, Status};
 use crate::guest::State;
 use crate::store::Metric;
 
-pub fn proxy_define_metric(
+pub(super) fn proxy_define_metric(
     caller: &mut Caller<'_, State>,
     kind: u32,
     name: u32,
@@ -34,7 +34,11 @@ pub fn proxy_define_metric(
     Ok(write_u32(memory, return_id, at as u32 + 1)?)
 }
 
-pub fn proxy_increment_metric(caller: &mut Caller<'_, State>, id: u32, delta: i64) -> Answer {
+pub(super) fn proxy_increment_metric(
+    caller: &mut Caller<'_, State>,
+    id: u32,
+    delta: i64,
+) -> Answer {
     let state = caller.data();
     let metric = find(state, id)?;
     if metric.kind == MetricType::Counter && delta <= 0 {
@@ -44,7 +48,7 @@ pub fn proxy_increment_metric(caller: &mut Caller<'_, State>, id: u32, delta: i6
     if shared.add(metric, delta) { Ok(()) } else { Err(Status::BadArgument.into()) }
 }
 
-pub fn proxy_record_metric(caller: &mut Caller<'_, State>, id: u32, value: i64) -> Answer {
+pub(super) fn proxy_record_metric(caller: &mut Caller<'_, State>, id: u32, value: i64) -> Answer {
     let state = caller.data();
     let metric = find(state, id)?;
     if metric.kind != MetricType::Gauge && value < 0 {
@@ -54,7 +58,11 @@ pub fn proxy_record_metric(caller: &mut Caller<'_, State>, id: u32, value: i64) 
     Ok(())
 }
 
-pub fn proxy_get_metric(caller: &mut Caller<'_, State>, id: u32, return_value: u32) -> Answer {
+pub(super) fn proxy_get_metric(
+    caller: &mut Caller<'_, State>,
+    id: u32,
+    return_value: u32,
+) -> Answer {
     let (memory, state) = split(caller)?;
     slice(memory, return_value, 8)?;
     let metric = find(state, id)?;

@@ -18,7 +18,7 @@ use crate::guest::{Return, State};
 use crate::limits;
 use crate::ports::SetPropertyError;
 
-pub fn proxy_get_property(
+pub(super) fn proxy_get_property(
     caller: &mut Caller<'_, State>,
     path: u32,
     path_size: u32,
@@ -42,7 +42,7 @@ pub fn proxy_get_property(
     }
 }
 
-pub fn proxy_set_property(
+pub(super) fn proxy_set_property(
     caller: &mut Caller<'_, State>,
     path: u32,
     path_size: u32,

@@ -9,7 +9,7 @@ use crate::guest::{Return, State};
 use crate::limits;
 use crate::store::Refusal;
 
-pub fn proxy_register_shared_queue(
+pub(super) fn proxy_register_shared_queue(
     caller: &mut Caller<'_, State>,
     name: u32,
     name_size: u32,
@@ -30,7 +30,7 @@ pub fn proxy_register_shared_queue(
     Ok(write_u32(memory, return_id, id)?)
 }
 
-pub fn proxy_resolve_shared_queue(
+pub(super) fn proxy_resolve_shared_queue(
     caller: &mut Caller<'_, State>,
     vm_id: u32,
     vm_id_size: u32,
@@ -52,7 +52,7 @@ pub fn proxy_resolve_shared_queue(
     Ok(write_u32(memory, return_id, id)?)
 }
 
-pub fn proxy_enqueue_shared_queue(
+pub(super) fn proxy_enqueue_shared_queue(
     caller: &mut Caller<'_, State>,
     id: u32,
     data: u32,
@@ -76,7 +76,7 @@ pub fn proxy_enqueue_shared_queue(
     }
 }
 
-pub fn proxy_dequeue_shared_queue(
+pub(super) fn proxy_dequeue_shared_queue(
     caller: &mut Caller<'_, State>,
     id: u32,
     return_data: u32,

@@ -17,7 +17,7 @@ use crate::store::Count;
 const DEFAULT_TIMEOUT_MS: u32 = 1000;
 
 /// Says as whom, and for how long, calls of this plugin context ask a server. No connection is made before the first call.
-pub fn proxy_redis_init(
+pub(super) fn proxy_redis_init(
     caller: &mut Caller<'_, State>,
     upstream: u32,
     upstream_size: u32,
@@ -66,7 +66,7 @@ pub fn proxy_redis_init(
     Ok(())
 }
 
-pub fn proxy_redis_call(
+pub(super) fn proxy_redis_call(
     caller: &mut Caller<'_, State>,
     upstream: u32,
     upstream_size: u32,

@@ -14,7 +14,7 @@ use crate::guest::{State, Stream};
 use crate::limits;
 use crate::ports::Phase;
 
-pub fn proxy_continue_stream(caller: &mut Caller<'_, State>, stream: u32) -> Answer {
+pub(super) fn proxy_continue_stream(caller: &mut Caller<'_, State>, stream: u32) -> Answer {
     match StreamType::try_from(stream).map_err(|_| Status::BadArgument)? {
         StreamType::Request | StreamType::Response => {}
         // There are no TCP streams here, so none is paused.
@@ -30,15 +30,15 @@ pub fn proxy_continue_stream(caller: &mut Caller<'_, State>, stream: u32) -> Ans
     Ok(())
 }
 
-pub fn proxy_continue_request(caller: &mut Caller<'_, State>) -> Answer {
+pub(super) fn proxy_continue_request(caller: &mut Caller<'_, State>) -> Answer {
     proxy_continue_stream(caller, StreamType::Request as u32)
 }
 
-pub fn proxy_continue_response(caller: &mut Caller<'_, State>) -> Answer {
+pub(super) fn proxy_continue_response(caller: &mut Caller<'_, State>) -> Answer {
     proxy_continue_stream(caller, StreamType::Response as u32)
 }
 
-pub fn proxy_close_stream(caller: &mut Caller<'_, State>, stream: u32) -> Answer {
+pub(super) fn proxy_close_stream(caller: &mut Caller<'_, State>, stream: u32) -> Answer {
     match StreamType::try_from(stream).map_err(|_| Status::BadArgument)? {
         StreamType::Request | StreamType::Response => {}
         StreamType::Downstream | StreamType::Upstream => return Ok(()),
@@ -54,11 +54,11 @@ pub fn proxy_close_stream(caller: &mut Caller<'_, State>, stream: u32) -> Answer
 }
 
 /// There is no route cache, so there is nothing to clear.
-pub fn proxy_clear_route_cache(_: &mut Caller<'_, State>) -> Answer {
+pub(super) fn proxy_clear_route_cache(_: &mut Caller<'_, State>) -> Answer {
     Ok(())
 }
 
-pub fn proxy_send_local_response(
+pub(super) fn proxy_send_local_response(
     caller: &mut Caller<'_, State>,
     status: u32,
     details: u32,

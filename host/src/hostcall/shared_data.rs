@@ -8,7 +8,7 @@ use crate::guest::{Return, State};
 use crate::ports::Hint;
 use crate::store::Refusal;
 
-pub fn proxy_get_shared_data(
+pub(super) fn proxy_get_shared_data(
     caller: &mut Caller<'_, State>,
     key: u32,
     key_size: u32,
@@ -28,7 +28,7 @@ pub fn proxy_get_shared_data(
     give_current(state, to, Some((return_cas, cas)))
 }
 
-pub fn proxy_set_shared_data(
+pub(super) fn proxy_set_shared_data(
     caller: &mut Caller<'_, State>,
     key: u32,
     key_size: u32,
@@ -48,7 +48,7 @@ pub fn proxy_set_shared_data(
 }
 
 /// A guest cannot tell these from one another, so a warning does.
-pub fn refused(state: &mut State, refusal: Refusal) -> super::memory::Stop {
+pub(super) fn refused(state: &mut State, refusal: Refusal) -> super::memory::Stop {
     match refusal {
         Refusal::Full => state.warn_once_with("the shared memory is full", Hint::SharedMemoryFull),
         Refusal::TooLarge => {

@@ -5,7 +5,7 @@ use wasmtime::Caller;
 use super::memory::{Answer, split, write_u64};
 use crate::guest::State;
 
-pub fn proxy_get_current_time_nanoseconds(
+pub(super) fn proxy_get_current_time_nanoseconds(
     caller: &mut Caller<'_, State>,
     return_time: u32,
 ) -> Answer {

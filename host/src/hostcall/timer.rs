@@ -7,7 +7,10 @@ use crate::abi::Status;
 use crate::guest::State;
 
 /// The period belongs to the root of the effective context; setting it again begins it again.
-pub fn proxy_set_tick_period_milliseconds(caller: &mut Caller<'_, State>, period: u32) -> Answer {
+pub(super) fn proxy_set_tick_period_milliseconds(
+    caller: &mut Caller<'_, State>,
+    period: u32,
+) -> Answer {
     let state = caller.data_mut();
     let effective = state.call.effective;
     let due = state.host.monotonic_clock() + u64::from(period) * NANOS_PER_MS;

@@ -4,10 +4,10 @@ use crate::guest::State;
 use crate::limits;
 
 /// What paths of tags begin with; the rest is the name of the tag.
-pub const SPAN_TAG: &[u8] = b"trace_span_tag.";
+pub(super) const SPAN_TAG: &[u8] = b"trace_span_tag.";
 
 /// Does what the setting of a property commands.
-pub fn command(state: &mut State, path: &[u8], value: &[u8]) {
+pub(super) fn command(state: &mut State, path: &[u8], value: &[u8]) {
     match path {
         b"set_decoder_buffer_limit" => set_limit(state, 0, value),
         b"set_encoder_buffer_limit" => set_limit(state, 1, value),
@@ -29,7 +29,7 @@ fn set_limit(state: &mut State, direction: usize, value: &[u8]) {
 }
 
 /// The nginx variable of a tag, whose name may have what those of variables have not.
-pub fn variable_of_tag(tag: &[u8]) -> Vec<u8> {
+pub(super) fn variable_of_tag(tag: &[u8]) -> Vec<u8> {
     let word = |byte: &u8| if byte.is_ascii_alphanumeric() { *byte } else { b'_' };
     let mut name = b"trace_span_tag_".to_vec();
     name.extend(tag.iter().take(LONGEST_TAG).map(word));

@@ -106,7 +106,7 @@ fn length(rest: &mut &[u8], kind: u8) -> Option<usize> {
 }
 
 /// A command of ours.
-pub fn encode(command: &[&[u8]]) -> Vec<u8> {
+pub(super) fn encode(command: &[&[u8]]) -> Vec<u8> {
     let mut out = format!("*{}\r\n", command.len()).into_bytes();
     for part in command {
         out.extend_from_slice(format!("${}\r\n", part.len()).as_bytes());

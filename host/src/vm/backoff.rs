@@ -14,7 +14,7 @@ pub(super) struct Backoff {
 
 impl Backoff {
     /// An error while it is too early for a try.
-    pub fn check(&self, now: u64) -> Result<(), Error> {
+    pub(super) fn check(&self, now: u64) -> Result<(), Error> {
         if self.failures == 0 || now >= self.retry_at {
             return Ok(());
         }
@@ -23,7 +23,7 @@ impl Backoff {
     }
 
     /// Notes a failed try. Returns what the log must say of it: nothing when it was told before.
-    pub fn failed(&mut self, now: u64, error: &Error) -> Option<String> {
+    pub(super) fn failed(&mut self, now: u64, error: &Error) -> Option<String> {
         let wait_ms =
             (limits::RETRY_MS << self.failures.min(MAX_DOUBLINGS)).min(limits::RETRY_MAX_MS);
         let cause = error.to_string();
@@ -35,7 +35,7 @@ impl Backoff {
     }
 
     /// Notes one that worked. Returns what the log must say of it.
-    pub fn worked(&mut self) -> Option<String> {
+    pub(super) fn worked(&mut self) -> Option<String> {
         let failures = std::mem::take(self).failures;
         (failures > 0).then(|| format!("works again after {failures} failed tries"))
     }

@@ -8,7 +8,7 @@ use crate::error::{Error, printable};
 use crate::guest::State;
 
 /// Header callbacks have two parameters in ABI 0.1.0 and three since.
-pub enum OnHeaders {
+pub(super) enum OnHeaders {
     Two(TypedFunc<(u32, u32), u32>),
     Three(TypedFunc<(u32, u32, u32), u32>),
 }
@@ -26,7 +26,7 @@ type OnForeignFunction = TypedFunc<(u32, u32, u32), ()>;
 type OnGrpc = Option<TypedFunc<(u32, u32, u32), ()>>;
 
 /// The callbacks that a guest has, and which do something.
-pub struct Exports {
+pub(super) struct Exports {
     pub context_create: Option<TypedFunc<(u32, u32), ()>>,
     pub vm_start: Option<TypedFunc<(u32, u32), u32>>,
     pub configure: Option<TypedFunc<(u32, u32), u32>>,
@@ -51,7 +51,7 @@ pub struct Exports {
 
 impl Exports {
     /// Looks every callback up, but for those that do nothing; one of the wrong type is an error that names both types.
-    pub fn find(
+    pub(super) fn find(
         instance: &Instance,
         store: &mut Store<State>,
         profile: &Profile,
@@ -101,7 +101,7 @@ impl Exports {
     }
 
     /// The callback of that event of gRPC.
-    pub fn grpc(&self, callback: Callback) -> Option<&TypedFunc<(u32, u32, u32), ()>> {
+    pub(super) fn grpc(&self, callback: Callback) -> Option<&TypedFunc<(u32, u32, u32), ()>> {
         match callback {
             Callback::GrpcInitialMetadata => self.grpc_initial_metadata.as_ref(),
             Callback::GrpcReceive => self.grpc_receive.as_ref(),
@@ -112,7 +112,7 @@ impl Exports {
 }
 
 /// The allocator, by its new name or its old one.
-pub fn allocator(
+pub(super) fn allocator(
     instance: &Instance,
     store: &mut Store<State>,
 ) -> Result<Option<TypedFunc<u32, u32>>, Error> {
@@ -125,7 +125,7 @@ pub fn allocator(
 }
 
 /// An exported function of the given type, `None` when there is no such export.
-pub fn typed<P: WasmParams, R: WasmResults>(
+pub(super) fn typed<P: WasmParams, R: WasmResults>(
     instance: &Instance,
     store: &mut Store<State>,
     name: &str,
@@ -144,7 +144,7 @@ pub fn typed<P: WasmParams, R: WasmResults>(
 }
 
 /// A function's type for users: `(i32, i32) -> (i32)`.
-pub fn signature(ty: &FuncType) -> String {
+pub(super) fn signature(ty: &FuncType) -> String {
     let list = |types: Vec<String>| types.join(", ");
     let params = list(ty.params().map(|t| t.to_string()).collect());
     let results = list(ty.results().map(|t| t.to_string()).collect());

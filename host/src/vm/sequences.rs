@@ -37,7 +37,7 @@ type Begin = TypedFunc<(u32, u32, u32, u32), u32>;
 
 /// The sequences that a guest has the callbacks for.
 #[derive(Default)]
-pub struct Sequences {
+pub(super) struct Sequences {
     /// proxy_on_context_create and proxy_on_request_headers.
     pub begin_request: Option<Begin>,
     /// proxy_on_context_create and proxy_on_response_headers.
@@ -53,7 +53,7 @@ pub struct Sequences {
 
 impl Sequences {
     /// Those of a guest.
-    pub fn new(
+    pub(super) fn new(
         guest: &Instance,
         exports: &Exports,
         store: &mut Store<State>,
@@ -81,7 +81,7 @@ impl Sequences {
     }
 
     /// The one that creates a stream for that event.
-    pub fn begin(&self, callback: Callback) -> Option<&Begin> {
+    pub(super) fn begin(&self, callback: Callback) -> Option<&Begin> {
         match callback {
             Callback::RequestHeaders => self.begin_request.as_ref(),
             Callback::ResponseHeaders => self.begin_response.as_ref(),

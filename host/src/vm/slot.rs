@@ -6,7 +6,7 @@ use crate::error::Error;
 
 /// See the module.
 #[derive(Default)]
-pub struct Slot {
+pub(super) struct Slot {
     /// The VM, while one lives.
     pub vm: Option<Vm>,
     /// The process that made the VM.
@@ -21,12 +21,12 @@ pub struct Slot {
 
 impl Slot {
     /// What a stream of a VM is told that has ended.
-    pub fn lost(&self) -> Error {
+    pub(super) fn lost(&self) -> Error {
         Error::Lost(self.cause.clone())
     }
 
     /// Takes a VM out that has ended, with its memory above all.
-    pub fn take_dead(&mut self) -> Option<Vm> {
+    pub(super) fn take_dead(&mut self) -> Option<Vm> {
         self.cause = match self.vm.as_ref()?.dead()? {
             Error::Lost(cause) => cause.clone(),
             error => error.to_string(),
@@ -35,7 +35,7 @@ impl Slot {
     }
 
     /// Makes room for a VM of that process. Returns the one of another process that was there.
-    pub fn renew(&mut self, process: u64) -> Option<Vm> {
+    pub(super) fn renew(&mut self, process: u64) -> Option<Vm> {
         let before = self.vm.take();
         if before.is_some() {
             self.cause = "it belonged to another process".into();
@@ -46,7 +46,7 @@ impl Slot {
     }
 
     /// Works on the VM.
-    pub fn enter<R>(
+    pub(super) fn enter<R>(
         &mut self,
         f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
     ) -> Result<R, Error> {

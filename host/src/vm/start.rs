@@ -18,7 +18,7 @@ pub(super) struct StartCode {
 
 impl StartCode {
     /// Makes an instance, which runs the start section.
-    pub fn instantiate(
+    pub(super) fn instantiate(
         self,
         linked: &Linked,
         store: &mut Store<State>,
@@ -28,7 +28,7 @@ impl StartCode {
     }
 
     /// Runs `_initialize` and then `main`; without `_initialize`, `_start`; never both.
-    pub fn run(self, instance: &Instance, store: &mut Store<State>) -> Result<(), Error> {
+    pub(super) fn run(self, instance: &Instance, store: &mut Store<State>) -> Result<(), Error> {
         let Some(initialize) = typed::<(), ()>(instance, store, "_initialize")? else {
             return match typed::<(), ()>(instance, store, "_start")? {
                 Some(start) => self.step("_start", || start.call(store, ())),

@@ -72,7 +72,7 @@ macro_rules! link {
 }
 
 /// Links them under both names of WASI.
-pub fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+pub(super) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     functions!(link!(linker, "wasi_snapshot_preview1", p1));
     functions!(link!(linker, "wasi_unstable", p0));
     // The old one has not got this.

@@ -28,7 +28,7 @@ macro_rules! link {
 }
 
 /// Links them under one name of WASI.
-pub fn add_to_linker(linker: &mut Linker<State>, module: &str) -> wasmtime::Result<()> {
+pub(super) fn add_to_linker(linker: &mut Linker<State>, module: &str) -> wasmtime::Result<()> {
     link!(linker, module, fd_write(fd: u32, iovs: u32, count: u32, return_written: u32));
     link!(linker, module, environ_sizes_get(return_count: u32, return_size: u32));
     link!(linker, module, environ_get(array: u32, buffer: u32));

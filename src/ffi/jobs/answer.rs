@@ -8,7 +8,7 @@ use crate::grpc;
 use crate::vm::{CallRef, Plugin};
 
 /// What a guest is to be told.
-pub enum Answer {
+pub(crate) enum Answer {
     Call(Rc<Plugin>, CallRef, Result<Response, Failure>),
     Function(Rc<Plugin>, CallRef, Vec<u8>, bool),
     /// An event of a gRPC call or stream, with its number in the pool.
@@ -17,7 +17,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    pub fn plugin(&self) -> &Rc<Plugin> {
+    pub(crate) fn plugin(&self) -> &Rc<Plugin> {
         match self {
             Self::Call(plugin, ..)
             | Self::Function(plugin, ..)
@@ -27,7 +27,7 @@ impl Answer {
     }
 
     /// Tells the guest.
-    pub fn tell(self) -> Result<(), Error> {
+    pub(crate) fn tell(self) -> Result<(), Error> {
         match self {
             Self::Call(plugin, of, result) => plugin.answer(of, result),
             Self::Function(plugin, of, result, ok) => plugin.foreign_result(of, result, ok),
@@ -37,7 +37,7 @@ impl Answer {
     }
 
     /// Bytes that it holds.
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         match self {
             Self::Call(_, _, Ok(response)) => response.body.len(),
             Self::Grpc(_, _, _, grpc::Event::Message(message)) => message.len(),
@@ -47,7 +47,7 @@ impl Answer {
     }
 
     /// A message of a gRPC stream: the stream's number in the pool, and the message's size.
-    pub fn grpc_message(&self) -> Option<(u32, usize)> {
+    pub(crate) fn grpc_message(&self) -> Option<(u32, usize)> {
         match self {
             Self::Grpc(_, _, id, grpc::Event::Message(message)) => Some((*id, message.len())),
             _ => None,

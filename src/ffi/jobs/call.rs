@@ -18,7 +18,7 @@ use crate::guest::Dispatched;
 use crate::vm::{CallRef, Plugin};
 
 /// See the module.
-pub struct Call {
+pub(crate) struct Call {
     pub plugin: Rc<Plugin>,
     pub of: CallRef,
     pub dispatched: Dispatched,
@@ -46,7 +46,7 @@ struct ByLibrary {
 
 impl Call {
     /// A call that is to be made.
-    pub fn new(plugin: &Rc<Plugin>, of: CallRef, dispatched: Dispatched) -> Self {
+    pub(crate) fn new(plugin: &Rc<Plugin>, of: CallRef, dispatched: Dispatched) -> Self {
         let (host, port) = sockets::address(&dispatched.upstream.target);
         let by_library = tls::of_http(&dispatched.upstream);
         let by_library = by_library.map(|trust| ByLibrary {
@@ -71,18 +71,18 @@ impl Call {
     }
 
     /// Whether it may be made to an address.
-    pub fn permits(&self, address: IpAddr) -> bool {
+    pub(crate) fn permits(&self, address: IpAddr) -> bool {
         let named = self.dispatched.judged.unwrap_or(true);
         self.plugin.module().info().calls.permits_address(address, self.port, named)
     }
 
     /// How far the response has come.
-    pub fn reached(&self) -> Reached {
+    pub(crate) fn reached(&self) -> Reached {
         self.exchange.as_ref().map_or(Reached::Nothing, Exchange::reached)
     }
 
     /// Bytes of the response's body that are held.
-    pub fn received(&self) -> usize {
+    pub(crate) fn received(&self) -> usize {
         match (&self.exchange, &self.result) {
             (_, Some(Ok(response))) => response.body.len(),
             (Some(exchange), _) => exchange.received(),
@@ -102,7 +102,7 @@ impl Call {
     }
 
     /// Where the library speaks TLS: takes a connection that was kept, when there is one.
-    pub fn take_idle(&mut self, idle: &mut IdleTls, now: u64) {
+    pub(crate) fn take_idle(&mut self, idle: &mut IdleTls, now: u64) {
         if self.by_library.is_none() {
             return;
         }
@@ -114,7 +114,7 @@ impl Call {
     }
 
     /// Says what is to be connected to.
-    pub fn describe(&mut self, id: u32, work: &mut rpw_work_t) {
+    pub(crate) fn describe(&mut self, id: u32, work: &mut rpw_work_t) {
         if let Some(tls) = &self.by_library {
             self.pool += &format!("#{}", tls.number);
         }
@@ -133,7 +133,7 @@ impl Call {
     }
 
     /// There is a connection; `kept`: one that served another call before.
-    pub fn connected(&mut self, kept: bool) -> Result<(), callout::Failure> {
+    pub(crate) fn connected(&mut self, kept: bool) -> Result<(), callout::Failure> {
         if let Some(tls) = &mut self.by_library
             && !(kept && tls.secure.is_some())
         {
@@ -143,7 +143,7 @@ impl Call {
     }
 
     /// The connection was kept for other calls.
-    pub fn kept(&mut self, idle: &mut IdleTls, now: u64) {
+    pub(crate) fn kept(&mut self, idle: &mut IdleTls, now: u64) {
         if let Some(tls) = &mut self.by_library
             && let Some(secure) = tls.secure.take()
         {
@@ -152,7 +152,7 @@ impl Call {
     }
 
     /// Begins once more on another connection.
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.exchange = None;
         if let Some(tls) = &mut self.by_library {
             tls.secure = None;
@@ -161,7 +161,7 @@ impl Call {
 
     /// Takes what was received and writes what must be sent to `out`. Returns what comes next, and whether the connection may
     /// serve another call.
-    pub fn advance(&mut self, received: &[u8], eof: bool) -> (i32, bool) {
+    pub(crate) fn advance(&mut self, received: &[u8], eof: bool) -> (i32, bool) {
         let exchange = match &mut self.exchange {
             Some(exchange) => exchange,
             None => match Exchange::new(&self.dispatched.request) {
@@ -201,7 +201,7 @@ const IDLE: usize = 256;
 
 /// The states of TLS of the connections that nginx keeps, by their numbers, which name their pools.
 #[derive(Default)]
-pub struct IdleTls {
+pub(crate) struct IdleTls {
     last: u64,
     idle: FxHashMap<String, Vec<(u64, Secure, u64)>>,
     count: usize,

@@ -8,7 +8,7 @@ use crate::callout::Failure;
 use crate::vm::Plugin;
 
 /// The connections of a worker for one protocol. For each a light thread of its own moves the bytes.
-pub trait Connections {
+pub(crate) trait Connections {
     /// A connection is there.
     fn connected(&mut self, id: u32, now: u64);
 
@@ -38,7 +38,7 @@ pub trait Connections {
 }
 
 /// What came of bytes that were received.
-pub struct Received {
+pub(crate) struct Received {
     /// The plugin whose call the bytes were for, where that is known: their time is counted for it.
     pub plugin: Option<Rc<Plugin>>,
     /// The connection is still there.
@@ -46,7 +46,7 @@ pub struct Received {
 }
 
 /// What a connection does after it has sent.
-pub enum Then {
+pub(crate) enum Then {
     /// It is closed.
     Close,
     /// It waits until then, on the host's monotonic clock.

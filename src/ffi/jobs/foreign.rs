@@ -5,7 +5,7 @@ use std::rc::Rc;
 use crate::vm::{CallRef, Plugin};
 
 /// A function of Lua.
-pub struct Function {
+pub(crate) struct Function {
     pub plugin: Rc<Plugin>,
     pub of: CallRef,
     /// When Lua called it.

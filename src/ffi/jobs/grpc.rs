@@ -21,7 +21,7 @@ type Owner = (Rc<Plugin>, CallRef);
 
 /// See the module.
 #[derive(Default)]
-pub struct Grpc {
+pub(crate) struct Grpc {
     pool: Pool<Owner>,
     /// The numbers of calls in the pool, by their plugins' addresses.
     ids: FxHashMap<(usize, CallRef), u32>,
@@ -34,7 +34,7 @@ pub struct Grpc {
 }
 
 /// What light threads are to do.
-pub enum ToDo {
+pub(crate) enum ToDo {
     /// That connection has something to do.
     Wake(u32),
     /// Make that connection, for that plugin, when it is its turn.
@@ -47,7 +47,12 @@ fn key(plugin: &Rc<Plugin>, of: CallRef) -> (usize, CallRef) {
 
 impl Grpc {
     /// Does what a plugin's guests asked for.
-    pub fn command(&mut self, plugin: &Rc<Plugin>, commands: Vec<(CallRef, Command)>, now: u64) {
+    pub(crate) fn command(
+        &mut self,
+        plugin: &Rc<Plugin>,
+        commands: Vec<(CallRef, Command)>,
+        now: u64,
+    ) {
         for (of, command) in commands {
             let id = self.ids.get(&key(plugin, of)).copied();
             match (command, id) {
@@ -67,7 +72,7 @@ impl Grpc {
     }
 
     /// Gives up the calls of a VM that has ended.
-    pub fn drop_calls(&mut self, plugin: &Rc<Plugin>, dropped: CallRef, now: u64) {
+    pub(crate) fn drop_calls(&mut self, plugin: &Rc<Plugin>, dropped: CallRef, now: u64) {
         let calls = self.pool.calls_of(|(of, call)| Rc::ptr_eq(of, plugin) && call.is_of(dropped));
         for id in calls {
             self.pool.cancel(id, now);
@@ -78,7 +83,7 @@ impl Grpc {
     }
 
     /// The next thing to do.
-    pub fn take_action(&mut self) -> Option<ToDo> {
+    pub(crate) fn take_action(&mut self) -> Option<ToDo> {
         loop {
             match self.pool.take_action()? {
                 Action::Wake(id) => return Some(ToDo::Wake(id)),
@@ -91,7 +96,7 @@ impl Grpc {
     }
 
     /// Says what to connect to. False when no call waits for that connection any more.
-    pub fn begin_connecting(&mut self, id: u32, work: &mut rpw_work_t, now: u64) -> bool {
+    pub(crate) fn begin_connecting(&mut self, id: u32, work: &mut rpw_work_t, now: u64) -> bool {
         if self.pool.asker(id).is_none() {
             self.pool.forget_connection(id);
             return false;
@@ -108,7 +113,7 @@ impl Grpc {
     }
 
     /// A guest was told of a message of a stream, of that size.
-    pub fn told(&mut self, id: u32, size: usize) {
+    pub(crate) fn told(&mut self, id: u32, size: usize) {
         self.pool.told(id, size);
     }
 }

@@ -18,15 +18,15 @@ use std::rc::{Rc, Weak};
 
 use rustc_hash::FxHashMap;
 
-pub use answer::Answer;
+pub(super) use answer::Answer;
 use call::{Call, IdleTls};
-pub use connections::{Connections, Then};
-pub use foreign::Function;
-pub use grpc::{Grpc, ToDo};
-pub use queue::{Queue, State};
-pub use redis::Redis;
-pub use signal::Signal;
-pub use sockets::{failed_nanos, milliseconds};
+pub(super) use connections::{Connections, Then};
+pub(super) use foreign::Function;
+pub(super) use grpc::{Grpc, ToDo};
+pub(super) use queue::{Queue, State};
+pub(super) use redis::Redis;
+pub(super) use signal::Signal;
+pub(super) use sockets::{failed_nanos, milliseconds};
 
 use super::forks;
 use super::types::{
@@ -46,7 +46,7 @@ const BEGIN_NANOS: u64 = 20_000;
 
 /// See the module.
 #[derive(Default)]
-pub struct Jobs {
+pub(super) struct Jobs {
     plugins: Vec<PluginJobs>,
     /// Calls that run or are to be made.
     pub calls: FxHashMap<u32, Call>,
@@ -88,7 +88,7 @@ struct PluginJobs {
 }
 
 /// A job that waits for its turn.
-pub enum Job {
+pub(super) enum Job {
     /// A guest is to be told what came of a job.
     Tell(Answer),
     /// Ticks, queue callbacks, contexts to make again or to end.
@@ -119,7 +119,7 @@ impl Job {
 }
 
 /// What comes next.
-pub enum Next {
+pub(super) enum Next {
     /// The light thread is to do this.
     HandOut(i32),
     /// A guest is to be told.
@@ -183,37 +183,37 @@ impl PluginJobs {
 
 impl Jobs {
     /// A plugin that may have work from now on.
-    pub fn add_plugin(&mut self, plugin: &Rc<Plugin>) {
+    pub(super) fn add_plugin(&mut self, plugin: &Rc<Plugin>) {
         self.plugins.retain(|jobs| jobs.plugin.strong_count() > 0);
         self.plugins.push(PluginJobs::new(plugin));
     }
 
-    pub fn plugins(&self) -> Vec<Rc<Plugin>> {
+    pub(super) fn plugins(&self) -> Vec<Rc<Plugin>> {
         self.plugins.iter().filter_map(|jobs| jobs.plugin.upgrade()).collect()
     }
 
     /// Keeps a plugin until its contexts have ended, or until then.
-    pub fn keep(&mut self, plugin: &Rc<Plugin>, until: u64) {
+    pub(super) fn keep(&mut self, plugin: &Rc<Plugin>, until: u64) {
         if !self.kept.iter().any(|(kept, _)| Rc::ptr_eq(kept, plugin)) {
             self.kept.push((plugin.clone(), until));
         }
     }
 
     /// The callbacks of all plugins are to be looked at.
-    pub fn ask_all(&mut self) {
+    pub(super) fn ask_all(&mut self) {
         for jobs in &mut self.plugins {
             jobs.due = 0;
         }
     }
 
     /// Lets go of plugins that were kept. They are returned, since their VMs end with them.
-    pub fn let_go(&mut self, now: u64) -> Vec<Rc<Plugin>> {
+    pub(super) fn let_go(&mut self, now: u64) -> Vec<Rc<Plugin>> {
         let over = |(plugin, until): &mut (Rc<Plugin>, u64)| *until <= now || !plugin.awaits_ends();
         self.kept.extract_if(.., over).map(|(plugin, _)| plugin).collect()
     }
 
     /// The process ends: from now on contexts end with their last streams.
-    pub fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         if !std::mem::replace(&mut self.ending, true) {
             self.ask_all();
         }
@@ -229,7 +229,7 @@ impl Jobs {
     }
 
     /// Counts the time that a job of a plugin took.
-    pub fn charge(&mut self, plugin: &Rc<Plugin>, nanos: u64) {
+    pub(super) fn charge(&mut self, plugin: &Rc<Plugin>, nanos: u64) {
         self.share.charge(nanos);
         let floor = self.floor;
         let jobs = self.of_plugin(plugin);
@@ -237,12 +237,12 @@ impl Jobs {
     }
 
     /// Something other than the guests wants to hear of what other workers do.
-    pub fn listen(&mut self) {
+    pub(super) fn listen(&mut self) {
         self.wants_to_listen = true;
     }
 
     /// Takes in what a plugin wants done.
-    pub fn enter(&mut self, plugin: &Rc<Plugin>, work: Work) {
+    pub(super) fn enter(&mut self, plugin: &Rc<Plugin>, work: Work) {
         self.wants_to_listen |= work.wants_to_listen;
         for (of, dispatched) in work.calls {
             self.add(plugin, of, dispatched);
@@ -256,30 +256,30 @@ impl Jobs {
     }
 
     /// When a plugin's callbacks are due next, after they were run.
-    pub fn set_due(&mut self, plugin: &Rc<Plugin>, due: Option<u64>, over: bool) {
+    pub(super) fn set_due(&mut self, plugin: &Rc<Plugin>, due: Option<u64>, over: bool) {
         let jobs = self.of_plugin(plugin);
         jobs.due = due.unwrap_or(NEVER);
         jobs.over = over;
     }
 
     /// An answer that is told later.
-    pub fn add_answer(&mut self, answer: Answer) {
+    pub(super) fn add_answer(&mut self, answer: Answer) {
         let plugin = answer.plugin().clone();
         self.of_plugin(&plugin).add(Job::Tell(answer));
     }
 
     /// Whether a guest may be told now: jobs may take time, and nothing that came before waits.
-    pub fn may_tell(&mut self, plugin: &Rc<Plugin>, now: u64) -> bool {
+    pub(super) fn may_tell(&mut self, plugin: &Rc<Plugin>, now: u64) -> bool {
         self.share.allows(now) && self.of_plugin(plugin).waiting[TELL].is_empty()
     }
 
     /// A connection for gRPC is to be made for a plugin.
-    pub fn add_connection(&mut self, plugin: &Rc<Plugin>, id: u32) {
+    pub(super) fn add_connection(&mut self, plugin: &Rc<Plugin>, id: u32) {
         self.of_plugin(plugin).add(Job::Connect(id));
     }
 
     /// Milliseconds that a light thread which moves bytes is to sleep; 0 as a rule.
-    pub fn rest_ms(&mut self, now: u64) -> u32 {
+    pub(super) fn rest_ms(&mut self, now: u64) -> u32 {
         let rest = if self.share.allows(now) { None } else { self.share.rest(now) };
         rest.unwrap_or(0) as u32
     }
@@ -301,17 +301,17 @@ impl Jobs {
     }
 
     /// Whether the calls hold more of their responses than the worker has room for.
-    pub fn is_over_limit(&self) -> bool {
+    pub(super) fn is_over_limit(&self) -> bool {
         self.untold() + self.calls.values().map(Call::received).sum::<usize>() > limits::CALL_BODIES
     }
 
     /// Bytes of what guests were not told yet.
-    pub fn untold(&self) -> usize {
+    pub(super) fn untold(&self) -> usize {
         self.plugins.iter().flat_map(PluginJobs::untold).map(Answer::size).sum()
     }
 
     /// Fails the call that received too much for all of them.
-    pub fn give_up(&mut self, id: u32) -> (i32, bool) {
+    pub(super) fn give_up(&mut self, id: u32) -> (i32, bool) {
         if let Some(call) = self.calls.get_mut(&id) {
             let failure = callout::Failure {
                 kind: FailureKind::TooLarge,
@@ -343,7 +343,7 @@ impl Jobs {
     }
 
     /// What comes next. Guests are entered only by a caller that wants `callbacks`.
-    pub fn next(
+    pub(super) fn next(
         &mut self,
         queue: &Queue,
         work: &mut rpw_work_t,

@@ -8,7 +8,7 @@ use crate::store::Address;
 
 /// How far a process is.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// Nothing was done.
     #[default]
     Unknown,
@@ -22,7 +22,7 @@ pub enum State {
 
 /// See the module.
 #[derive(Default)]
-pub struct Queue {
+pub(crate) struct Queue {
     /// Of which process, and how far it is.
     state: Cell<(u64, State)>,
     /// Workers that could not be woken yet.
@@ -31,7 +31,7 @@ pub struct Queue {
 
 impl Queue {
     /// How far this process is.
-    pub fn state(&self) -> State {
+    pub(crate) fn state(&self) -> State {
         match self.state.get() {
             (of, state) if of == forks::process() => state,
             _ => State::Unknown,
@@ -39,12 +39,12 @@ impl Queue {
     }
 
     /// This process is that far.
-    pub fn set_state(&self, state: State) {
+    pub(crate) fn set_state(&self, state: State) {
         self.state.set((forks::process(), state));
     }
 
     /// How this process learns of messages.
-    pub fn listening(&self) -> Listening {
+    pub(crate) fn listening(&self) -> Listening {
         match self.state() {
             State::Unknown | State::Begun(_) => Listening::NotYet,
             State::At(address) => Listening::At(address),
@@ -53,7 +53,7 @@ impl Queue {
     }
 
     /// Whether the shell must begin to listen; true once.
-    pub fn must_begin(&self) -> bool {
+    pub(crate) fn must_begin(&self) -> bool {
         let must = self.state() == State::Unknown;
         if must {
             self.set_state(State::Begun(0));
@@ -62,7 +62,7 @@ impl Queue {
     }
 
     /// A worker that could not be woken: it is tried again.
-    pub fn add_unsent(&self, address: Address) {
+    pub(crate) fn add_unsent(&self, address: Address) {
         let mut unsent = self.unsent.borrow_mut();
         if !unsent.contains(&address) {
             unsent.push(address);
@@ -70,12 +70,12 @@ impl Queue {
     }
 
     /// The workers that could not be woken when they should.
-    pub fn take_unsent(&self) -> Vec<Address> {
+    pub(crate) fn take_unsent(&self) -> Vec<Address> {
         self.unsent.take()
     }
 
     /// Whether there are any.
-    pub fn has_unsent(&self) -> bool {
+    pub(crate) fn has_unsent(&self) -> bool {
         !self.unsent.borrow().is_empty()
     }
 }

@@ -21,7 +21,7 @@ type Owner = (Rc<Plugin>, CallRef);
 
 /// See the module.
 #[derive(Default)]
-pub struct Redis {
+pub(crate) struct Redis {
     pool: Pool<Owner>,
     /// The numbers of calls in the pool, by their plugins' addresses.
     ids: FxHashMap<(usize, CallRef), u32>,
@@ -40,7 +40,7 @@ fn address(plugin: &Rc<Plugin>) -> usize {
 
 impl Redis {
     /// Does what a plugin's guests asked for. Returns how many calls that is.
-    pub fn command(
+    pub(crate) fn command(
         &mut self,
         plugin: &Rc<Plugin>,
         commands: Vec<(CallRef, Command)>,
@@ -61,7 +61,7 @@ impl Redis {
     }
 
     /// Gives up calls that no guest waits for any more.
-    pub fn drop_calls(&mut self, plugin: &Rc<Plugin>, dropped: CallRef) {
+    pub(crate) fn drop_calls(&mut self, plugin: &Rc<Plugin>, dropped: CallRef) {
         let Self { pool, ids, .. } = self;
         if ids.is_empty() {
             return;
@@ -81,7 +81,7 @@ impl Redis {
     }
 
     /// What light threads are to do: `RPW_WORK_REDIS` with a connection.
-    pub fn hand_out(&mut self, work: &mut rpw_work_t) -> Option<i32> {
+    pub(crate) fn hand_out(&mut self, work: &mut rpw_work_t) -> Option<i32> {
         loop {
             let Action(id) = self.pool.take_action()?;
             let Some((target, name)) = self.pool.target(id) else { continue };

@@ -8,7 +8,7 @@ use super::super::{forks, nginx};
 
 /// See the module.
 #[derive(Default)]
-pub struct Signal {
+pub(crate) struct Signal {
     /// 1 while some plugin has work. Lua looks at it after each call of the library.
     waits: AtomicI32,
     /// Callbacks are among the work: ticks, queues, contexts to make again or to end.
@@ -19,7 +19,7 @@ pub struct Signal {
 
 impl Signal {
     /// Some plugin has work. `is_below_lua`: Lua called, and looks when its call returns.
-    pub fn set(&self, is_below_lua: bool) {
+    pub(crate) fn set(&self, is_below_lua: bool) {
         self.waits.store(1, Ordering::Relaxed);
         if is_below_lua {
             return;
@@ -30,46 +30,46 @@ impl Signal {
     }
 
     /// The work that was announced is callbacks, too.
-    pub fn set_callbacks(&self) {
+    pub(crate) fn set_callbacks(&self) {
         self.callbacks.set(true);
     }
 
     /// Whether there is work; false the next time.
-    pub fn take(&self) -> bool {
+    pub(crate) fn take(&self) -> bool {
         self.waits.swap(0, Ordering::Relaxed) != 0
     }
 
     /// Whether there are callbacks among the work; false the next time.
-    pub fn take_callbacks(&self) -> bool {
+    pub(crate) fn take_callbacks(&self) -> bool {
         self.callbacks.take()
     }
 
     /// Whether a light thread waits for work.
-    pub fn has_listener(&self) -> bool {
+    pub(crate) fn has_listener(&self) -> bool {
         self.listener_of_this_process().is_some()
     }
 
     /// The semaphore to post from now on.
-    pub fn listen(&self, semaphore: Option<NonZeroUsize>) {
+    pub(crate) fn listen(&self, semaphore: Option<NonZeroUsize>) {
         self.listener.set(semaphore.map(|semaphore| (semaphore, forks::process())));
     }
 
     /// The semaphore is about to be freed.
-    pub fn forget(&self, semaphore: NonZeroUsize) {
+    pub(crate) fn forget(&self, semaphore: NonZeroUsize) {
         if self.listener.get().is_some_and(|(listener, _)| listener == semaphore) {
             self.listener.set(None);
         }
     }
 
     /// A request may bring calls when no Lua runs any more that would look for them, in on_log: so a light thread must wait.
-    pub fn expect_calls(&self) {
+    pub(crate) fn expect_calls(&self) {
         if !self.has_listener() {
             self.waits.store(1, Ordering::Relaxed);
         }
     }
 
     /// Where Lua looks.
-    pub fn address(&self) -> *const i32 {
+    pub(crate) fn address(&self) -> *const i32 {
         self.waits.as_ptr()
     }
 

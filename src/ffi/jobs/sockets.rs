@@ -2,13 +2,13 @@
 
 use crate::callout::Target;
 
-pub const NANOS_PER_MS: u64 = 1_000_000;
+pub(super) const NANOS_PER_MS: u64 = 1_000_000;
 
 /// The longest that a connection waits for something to do; light threads take no longer times.
 const LONGEST_WAIT_MS: u64 = 3_600_000;
 
 /// A target as a cosocket takes it: a host and its port, or the path of a socket and 0.
-pub fn address(target: &Target) -> (String, u16) {
+pub(super) fn address(target: &Target) -> (String, u16) {
     match target {
         Target::Tcp(host, port) => (host.clone(), *port),
         Target::Unix(_) => (target.to_string(), 0),
@@ -16,14 +16,14 @@ pub fn address(target: &Target) -> (String, u16) {
 }
 
 /// Milliseconds until that time, both on the host's monotonic clock.
-pub fn milliseconds(until: u64, now: u64) -> u32 {
+pub(crate) fn milliseconds(until: u64, now: u64) -> u32 {
     until.saturating_sub(now).div_ceil(NANOS_PER_MS).min(LONGEST_WAIT_MS) as u32
 }
 
 /// A connection that fails at once has kept nginx busy for all its time; one that fails later has waited.
-pub const FAILED_NANOS: u64 = 200_000;
+pub(super) const FAILED_NANOS: u64 = 200_000;
 
 /// What a failure took of the worker's time.
-pub fn failed_nanos(began: u64, now: u64) -> u64 {
+pub(crate) fn failed_nanos(began: u64, now: u64) -> u64 {
     now.saturating_sub(began).min(FAILED_NANOS)
 }

@@ -4,7 +4,7 @@
 //! becomes a field of the table that the module returns.
 
 /// The Lua module for a header as cbindgen writes it, of this release.
-pub fn from_header(header: &str, version: &str) -> Result<String, String> {
+pub(crate) fn from_header(header: &str, version: &str) -> Result<String, String> {
     let mut declarations = String::new();
     let mut constants = String::new();
     // For each open conditional: is its present branch the one that a C compiler sees?
@@ -60,7 +60,7 @@ pub fn from_header(header: &str, version: &str) -> Result<String, String> {
 }
 
 /// The names of a header's constants; the include guard has no value and is none.
-pub fn constants(header: &str) -> impl Iterator<Item = String> {
+pub(crate) fn constants(header: &str) -> impl Iterator<Item = String> {
     header.lines().filter_map(|line| {
         let mut words = line.strip_prefix("#define ")?.split_whitespace();
         let name = words.next()?;

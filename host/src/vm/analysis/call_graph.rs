@@ -11,7 +11,7 @@ use wasmparser::{
 
 /// See the module.
 #[derive(Default)]
-pub struct CallGraph<'a> {
+pub(super) struct CallGraph<'a> {
     types: Vec<FuncType>,
     /// Type of each function, imports first.
     functions: Vec<u32>,
@@ -47,7 +47,7 @@ enum Empty {
 
 impl<'a> CallGraph<'a> {
     /// Reads a module that is known to be valid.
-    pub fn of(bytes: &'a [u8]) -> Result<Self, BinaryReaderError> {
+    pub(super) fn of(bytes: &'a [u8]) -> Result<Self, BinaryReaderError> {
         let mut graph = Self::default();
         for payload in Parser::new(0).parse_all(bytes) {
             graph.add(payload?)?;
@@ -56,7 +56,7 @@ impl<'a> CallGraph<'a> {
     }
 
     /// The imports that can be called once any of these exports is.
-    pub fn imports_of(&self, exports: &[&str]) -> Vec<&'a str> {
+    pub(super) fn imports_of(&self, exports: &[&str]) -> Vec<&'a str> {
         let mut seen = FxHashSet::default();
         let mut todo: Vec<u32> = exports.iter().filter_map(|name| self.export(name)).collect();
         let mut found = Vec::new();
@@ -78,27 +78,27 @@ impl<'a> CallGraph<'a> {
     }
 
     /// The names of imported functions.
-    pub fn imports(&self) -> &[&'a str] {
+    pub(super) fn imports(&self) -> &[&'a str] {
         &self.imports
     }
 
     /// The names of exported functions.
-    pub fn exports(&self) -> impl Iterator<Item = &'a str> {
+    pub(super) fn exports(&self) -> impl Iterator<Item = &'a str> {
         self.exports.iter().map(|(name, _)| *name)
     }
 
     /// Whether the module has a start section.
-    pub fn starts(&self) -> bool {
+    pub(super) fn starts(&self) -> bool {
         self.starts
     }
 
     /// Whether an export reads its second or third parameter; true when it is not the module's own code.
-    pub fn reads_arguments(&self, export: &str) -> bool {
+    pub(super) fn reads_arguments(&self, export: &str) -> bool {
         self.export(export).is_some_and(|f| self.body(f).is_none_or(|body| body.reads_arguments))
     }
 
     /// Whether an export does nothing, and answers nothing or true.
-    pub fn does_nothing(&self, export: &str) -> bool {
+    pub(super) fn does_nothing(&self, export: &str) -> bool {
         let empty = self.export(export).and_then(|f| self.body(f)?.is_empty);
         empty.is_some_and(|empty| empty != Empty::Number(0))
     }

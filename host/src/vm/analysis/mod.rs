@@ -1,5 +1,5 @@
 //! What a module's bytes show before it runs.
 
 mod call_graph;
-pub mod profile;
+pub(super) mod profile;
 pub mod proposals;

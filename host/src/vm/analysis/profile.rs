@@ -7,7 +7,7 @@ use crate::abi::Callback;
 ///
 /// Entries of the module cache keep it: where the meaning of a field changes, so does the number of their format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Profile {
+pub(crate) struct Profile {
     /// It can look at request or response headers, in any callback.
     pub reads_headers: bool,
     /// It can look at the response's headers, in a callback in which they are there.
@@ -63,7 +63,7 @@ const BEFORE_RESPONSE: [&str; 9] = [
 
 impl Profile {
     /// Reads a module that is known to be valid.
-    pub fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         let Ok(graph) = CallGraph::of(bytes) else {
             return Self {
                 reads_headers: true,
@@ -92,12 +92,12 @@ impl Profile {
     }
 
     /// Whether a callback need not be called.
-    pub fn is_idle(&self, callback: Callback) -> bool {
+    pub(crate) fn is_idle(&self, callback: Callback) -> bool {
         IDLE.iter().zip(self.idle).any(|(known, idle)| idle && *known == callback)
     }
 
     /// The fields as bits, from the lowest on.
-    pub fn to_flags(self) -> u64 {
+    pub(crate) fn to_flags(self) -> u64 {
         [
             self.reads_headers,
             self.reads_response,
@@ -113,7 +113,7 @@ impl Profile {
     }
 
     /// See [`Profile::to_flags`].
-    pub fn from_flags(flags: u64) -> Self {
+    pub(crate) fn from_flags(flags: u64) -> Self {
         let field = |bit: u32| flags >> bit & 1 == 1;
         Self {
             reads_headers: field(0),

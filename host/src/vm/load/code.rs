@@ -11,7 +11,7 @@ use crate::error::{Error, one_line, shown};
 use crate::vm::analysis::profile::Profile;
 
 /// SHA-256.
-pub type Digest = [u8; 32];
+pub(crate) type Digest = [u8; 32];
 
 /// See the module.
 pub struct Code {

@@ -19,7 +19,7 @@ use wasmparser::{Parser, Payload};
 
 /// How a module is compiled.
 #[derive(Clone, Default)]
-pub struct Means {
+pub(crate) struct Means {
     /// On how many threads; `None` for one for each core.
     pub threads: Option<NonZeroUsize>,
     /// Bytes by which the memory of the process may grow meanwhile.
@@ -65,18 +65,18 @@ impl Progress {
 }
 
 /// What a compile unwinds with that has taken too much memory.
-pub struct TooMuchMemory;
+pub(crate) struct TooMuchMemory;
 
 /// What is watched of one compile, on all of its threads.
 #[derive(Clone)]
-pub struct Watch {
+pub(crate) struct Watch {
     progress: Option<Arc<Progress>>,
     cap: Option<Arc<Cap>>,
 }
 
 impl Watch {
     /// Begins to watch. The error says that the memory of the process cannot be told.
-    pub fn begin(bytes: &[u8], means: &Means) -> io::Result<Self> {
+    pub(crate) fn begin(bytes: &[u8], means: &Means) -> io::Result<Self> {
         if let Some(progress) = &means.progress {
             progress.functions.store(functions(bytes), Relaxed);
             progress.enter(Stage::Compiling);
@@ -86,14 +86,14 @@ impl Watch {
     }
 
     /// The functions are compiled.
-    pub fn end(self) {
+    pub(crate) fn end(self) {
         if let Some(progress) = self.progress {
             progress.enter(Stage::Finishing);
         }
     }
 
     /// To be called on each thread that compiles.
-    pub fn install(self) {
+    pub(crate) fn install(self) {
         if self.progress.is_some() || self.cap.is_some() {
             let (in_function, looked) = (Cell::new(false), Cell::new(None));
             set_thread_profiler(Box::new(OnThread { watch: self, in_function, looked }));

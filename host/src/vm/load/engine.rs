@@ -12,7 +12,7 @@ use crate::error::{Error, is_out_of_memory, one_line};
 use crate::vm::analysis::proposals;
 
 /// The engine; workers inherit it by fork, with all code that was compiled before.
-pub fn engine() -> Result<&'static Engine, Error> {
+pub(crate) fn engine() -> Result<&'static Engine, Error> {
     static ENGINE: OnceCell<Engine> = OnceCell::new();
     ENGINE.get_or_try_init(|| {
         Engine::new(&config().map_err(Error::Module)?)
@@ -37,7 +37,7 @@ pub(super) fn config() -> Result<Config, String> {
 }
 
 /// Compiles a module by these means.
-pub fn compile(bytes: &[u8], means: &Means) -> Result<wasmtime::Module, Error> {
+pub(crate) fn compile(bytes: &[u8], means: &Means) -> Result<wasmtime::Module, Error> {
     let engine = engine()?;
     compiled(bytes, means, || wasmtime::Module::from_binary(engine, bytes))
 }

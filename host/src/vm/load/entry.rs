@@ -22,7 +22,7 @@ const HEADER: usize = DIGEST + 32;
 
 /// The name of an entry: the module, and all that its code depends on: the versions of this library and of wasmtime,
 /// wasmtime's settings, and what the processor can do.
-pub fn name(digest: &[u8; 32], engine: &Engine) -> String {
+pub(super) fn name(digest: &[u8; 32], engine: &Engine) -> String {
     let mut maker = Maker(Sha256::new_with_prefix(env!("CARGO_PKG_VERSION")));
     engine.precompile_compatibility_hash().hash(&mut maker);
     let maker = &maker.0.finalize()[..8];
@@ -43,7 +43,7 @@ impl Hasher for Maker {
 }
 
 /// What stands in front of the code in the entry of that name.
-pub fn header(name: &str, profile: Profile, code: &[u8]) -> [u8; HEADER] {
+pub(super) fn header(name: &str, profile: Profile, code: &[u8]) -> [u8; HEADER] {
     let mut header = [0; HEADER];
     let (head, sum) = header.split_at_mut(DIGEST);
     head.copy_from_slice(&trailer(profile, code.len()));
@@ -52,10 +52,10 @@ pub fn header(name: &str, profile: Profile, code: &[u8]) -> [u8; HEADER] {
 }
 
 /// Bytes that stand behind code in memory that processes share: the first three fields of the table.
-pub const TRAILER: usize = DIGEST;
+pub(super) const TRAILER: usize = DIGEST;
 
 /// What stands behind code of that length in memory that processes share.
-pub fn trailer(profile: Profile, length: usize) -> [u8; TRAILER] {
+pub(super) fn trailer(profile: Profile, length: usize) -> [u8; TRAILER] {
     let mut trailer = [0; TRAILER];
     trailer[..8].copy_from_slice(&MAGIC);
     trailer[8..16].copy_from_slice(&profile.to_flags().to_le_bytes());
@@ -64,13 +64,13 @@ pub fn trailer(profile: Profile, length: usize) -> [u8; TRAILER] {
 }
 
 /// The profile of code with that trailer, in a file of that size; `None` when it is no such file.
-pub fn parse_trailer(trailer: &[u8; TRAILER], size: u64) -> Option<Profile> {
+pub(super) fn parse_trailer(trailer: &[u8; TRAILER], size: u64) -> Option<Profile> {
     let is_whole = trailer[..8] == MAGIC && number(&trailer[16..]) + TRAILER as u64 == size;
     is_whole.then(|| Profile::from_flags(number(&trailer[8..16])))
 }
 
 /// Profile and code of an entry; the error completes a sentence that begins with the entry's name.
-pub fn parse<'a>(name: &str, entry: &'a [u8]) -> Result<(Profile, &'a [u8]), &'static str> {
+pub(super) fn parse<'a>(name: &str, entry: &'a [u8]) -> Result<(Profile, &'a [u8]), &'static str> {
     let Some((header, code)) = entry.split_first_chunk::<HEADER>() else {
         return Err("is cut off");
     };

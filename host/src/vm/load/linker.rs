@@ -20,7 +20,7 @@ const ENOSYS: i32 = 52;
 
 /// A linker for one module: every import has a function of its own type. The texts name what was stood in
 /// for, once each.
-pub fn for_module(
+pub(crate) fn for_module(
     module: &wasmtime::Module,
     store: &mut Store<State>,
 ) -> Result<(Linker<State>, Vec<String>), Error> {
@@ -56,7 +56,9 @@ pub fn for_module(
 }
 
 /// Every function that this host has for guests, by module and name.
-pub fn functions(store: &mut Store<State>) -> Result<Vec<(String, String, FuncType)>, Error> {
+pub(crate) fn functions(
+    store: &mut Store<State>,
+) -> Result<Vec<(String, String, FuncType)>, Error> {
     let all: Vec<_> = base()?.iter(&mut *store).collect();
     let functions = all.into_iter().filter_map(|(module, name, item)| {
         Some((module.into(), name.into(), item.into_func()?.ty(&*store)))

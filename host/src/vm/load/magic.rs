@@ -1,10 +1,10 @@
 //! What a file is that is no module, as far as its first bytes tell, and what to do about it.
 
 /// What a module begins with.
-pub const HEADER: [u8; 8] = *b"\0asm\x01\0\0\0";
+pub(super) const HEADER: [u8; 8] = *b"\0asm\x01\0\0\0";
 
 /// For a file that ends too early.
-pub const CUT_OFF: &str = "the file is cut off: it ends in the middle of a WebAssembly module (an unfinished copy or download?)";
+pub(super) const CUT_OFF: &str = "the file is cut off: it ends in the middle of a WebAssembly module (an unfinished copy or download?)";
 
 const TEXT: &str = "the file is WebAssembly text; compile it to a binary first (wat2wasm)";
 
@@ -63,7 +63,7 @@ const TEXTS: &[(&[u8], &str)] = &[
 const TAR_AT: usize = 257;
 
 /// Says what is wrong with a file that does not begin as a module.
-pub fn check(bytes: &[u8]) -> Result<(), &'static str> {
+pub(super) fn check(bytes: &[u8]) -> Result<(), &'static str> {
     match bytes {
         [] => return Err("the file is empty"),
         _ if bytes.starts_with(&HEADER) => return Ok(()),

@@ -1,12 +1,12 @@
 //! From the bytes of a module to compiled code: wasmtime's engine, the module cache, and the imports.
 
-pub mod baseline;
-pub mod cache;
-pub mod code;
-pub mod code_store;
-pub mod compiling;
-pub mod engine;
+pub(super) mod baseline;
+pub(super) mod cache;
+pub(super) mod code;
+pub(super) mod code_store;
+pub(super) mod compiling;
+pub(super) mod engine;
 mod entry;
-pub mod linker;
+pub(super) mod linker;
 mod magic;
-pub mod process_limits;
+pub(super) mod process_limits;

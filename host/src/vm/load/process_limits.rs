@@ -17,7 +17,7 @@ const GROWTH: u64 = 16 * 1024 * 1024;
 const GUARD: u64 = 64 * 1024;
 
 /// Sets a guest's stack and how its memory is reserved. The error is for users.
-pub fn apply(config: &mut Config) -> Result<(), String> {
+pub(crate) fn apply(config: &mut Config) -> Result<(), String> {
     config.max_wasm_stack(guest_stack(getrlimit(Resource::Stack).current)?);
     // Elsewhere each memory takes 4 GiB of addresses and guards, so that compiled code checks no address.
     if getrlimit(Resource::As).current.is_some() {
@@ -31,7 +31,7 @@ pub fn apply(config: &mut Config) -> Result<(), String> {
 }
 
 /// A warning where a guest's stack is smaller than usual.
-pub fn warning() -> Option<String> {
+pub(crate) fn warning() -> Option<String> {
     let limit = getrlimit(Resource::Stack).current?;
     let stack = guest_stack(Some(limit)).ok().filter(|stack| *stack < limits::GUEST_STACK)?;
     Some(format!(

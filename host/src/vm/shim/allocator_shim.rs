@@ -36,13 +36,13 @@ use crate::vm::load::engine::{compile, engine};
 const GIVE: &str = "give";
 
 /// The shim of one guest.
-pub struct AllocatorShim {
+pub(crate) struct AllocatorShim {
     instance: Instance,
     parts: &'static Parts,
 }
 
 /// What shims are made of.
-pub struct Parts {
+pub(crate) struct Parts {
     shim: InstancePre<State>,
     give: Module,
     linker: Linker<State>,
@@ -50,17 +50,17 @@ pub struct Parts {
 
 impl AllocatorShim {
     /// One that knows no guest yet.
-    pub fn new(parts: &'static Parts, store: &mut Store<State>) -> wasmtime::Result<Self> {
+    pub(crate) fn new(parts: &'static Parts, store: &mut Store<State>) -> wasmtime::Result<Self> {
         Ok(Self { instance: parts.shim.instantiate(store)?, parts })
     }
 
     /// The function that stands in front of a host function.
-    pub fn function(&self, store: &mut Store<State>, name: &str) -> Option<Func> {
+    pub(crate) fn function(&self, store: &mut Store<State>, name: &str) -> Option<Func> {
         self.instance.get_func(store, name)
     }
 
     /// From now on its functions can be called, by the guest with that memory and that allocator.
-    pub fn set_guest(
+    pub(crate) fn set_guest(
         &self,
         store: &mut Store<State>,
         memory: Memory,
@@ -76,7 +76,7 @@ impl AllocatorShim {
 }
 
 /// Whether an import is a function that a shim has.
-pub fn has(import: &ImportType<'_>) -> bool {
+pub(crate) fn has(import: &ImportType<'_>) -> bool {
     let ExternType::Func(wanted) = import.ty() else { return false };
     import.module() == "env"
         && functions().any(|function| function.name == import.name() && is_of(function, &wanted))
@@ -94,7 +94,7 @@ fn functions() -> impl Iterator<Item = &'static HostFunction> {
 }
 
 /// Compiled when they are asked for first.
-pub fn parts() -> Result<&'static Parts, Error> {
+pub(crate) fn parts() -> Result<&'static Parts, Error> {
     static PARTS: OnceCell<Parts> = OnceCell::new();
     PARTS.get_or_try_init(|| {
         let module = compile(&binary(), &Means::default())?;

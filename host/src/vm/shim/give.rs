@@ -28,7 +28,7 @@ use crate::vm::load::engine::compile;
 use crate::{hostcall, limits};
 
 /// Its parameters.
-pub const GIVE: [ValType; 3 + WORDS] = {
+pub(super) const GIVE: [ValType; 3 + WORDS] = {
     let mut params = [ValType::I64; 3 + WORDS];
     (params[DATA as usize], params[SIZE_AT as usize]) = (ValType::I32, ValType::I32);
     params
@@ -47,7 +47,7 @@ const FINISH: u32 = 1;
 const TOO_MANY: u32 = 2;
 
 /// The function for a guest.
-pub fn give(
+pub(super) fn give(
     module: &Module,
     linker: &Linker<State>,
     store: &mut Store<State>,
@@ -66,7 +66,7 @@ pub fn give(
 }
 
 /// The module.
-pub fn module() -> Result<Module, Error> {
+pub(super) fn module() -> Result<Module, Error> {
     compile(&binary(), &Means::default())
 }
 

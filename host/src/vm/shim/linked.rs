@@ -10,7 +10,7 @@ use crate::vm::Code;
 use crate::vm::load::linker;
 
 /// See the module.
-pub struct Linked {
+pub(crate) struct Linked {
     pre: InstancePre<State>,
     /// For a guest with a shim: that, and where it has everything else from.
     shim: Option<(&'static Parts, Linker<State>)>,
@@ -18,7 +18,7 @@ pub struct Linked {
 
 impl Linked {
     /// Links code. The texts are warnings for the log.
-    pub fn new(code: &Code, store: &mut Store<State>) -> Result<(Self, Vec<String>), Error> {
+    pub(crate) fn new(code: &Code, store: &mut Store<State>) -> Result<(Self, Vec<String>), Error> {
         let module = &code.module;
         let (linker, warnings) = linker::for_module(module, store)?;
         let pre = linker.instantiate_pre(module).map_err(|e| Error::Import(one_line(&e)))?;
@@ -31,12 +31,12 @@ impl Linked {
     }
 
     /// Whether each instance has a shim. That takes two more instances: the shim, and what it calls.
-    pub fn has_shim(&self) -> bool {
+    pub(crate) fn has_shim(&self) -> bool {
         self.shim.is_some()
     }
 
     /// An instance, and its shim.
-    pub fn instantiate(
+    pub(crate) fn instantiate(
         &self,
         store: &mut Store<State>,
     ) -> wasmtime::Result<(Instance, Option<AllocatorShim>)> {

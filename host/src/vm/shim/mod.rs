@@ -20,6 +20,6 @@
 //!
 //! A backtrace names a function of the shim as `host!proxy_get_property`.
 
-pub mod allocator_shim;
+pub(super) mod allocator_shim;
 mod give;
-pub mod linked;
+pub(super) mod linked;
