@@ -153,7 +153,7 @@ impl Process {
             .into_iter()
             .filter(|pid| {
                 fs::read_to_string(format!("/proc/{pid}/cmdline"))
-                    .is_ok_and(|title| title.trim_end_matches('\0') == "nginx: worker process")
+                    .is_ok_and(|title| is_of_worker(title.trim_end_matches('\0')))
             })
             .collect();
         pids.sort_unstable();
@@ -234,6 +234,14 @@ fn stat(pid: i32) -> Option<Stat> {
     let (_, rest) = text.rsplit_once(") ")?;
     let mut fields = rest.split(' ');
     Some(Stat { state: fields.next()?.into(), parent: fields.next()?.parse().ok()? })
+}
+
+/// Whether a process with that command line is a worker that serves. Under an emulator the title that nginx gives its processes
+/// is not seen from outside: all children of the master count then, those that shut down until they end.
+fn is_of_worker(title: &str) -> bool {
+    let program = title.split('\0').next().unwrap_or_default();
+    let is_emulated = program.rsplit('/').next().is_some_and(|name| name.starts_with("qemu-"));
+    title == "nginx: worker process" || is_emulated
 }
 
 fn children(parent: i32) -> Vec<i32> {
