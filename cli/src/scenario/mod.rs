@@ -190,6 +190,7 @@ mod tests {
             ("filter: a\ntests:\n - name: x\n   steps: [{advance: soon}]", "\"soon\" is no time"),
             ("filter: a\ntests:\n - request: {}", "3:4: the key \"name\" is missing here"),
             ("filter: a\nlog_level: wran\ntests: []", "did you mean warn?"),
+            ("filter: a\r\ntests: \r\r\n", "2:8: a carriage return without a line feed"),
         ] {
             let error = wrong(text);
             assert!(error.contains(expected), "{text:?}: {error}");

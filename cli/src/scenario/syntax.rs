@@ -16,6 +16,7 @@ pub fn parse(name: &str, text: &str) -> Result<Node, Wrong> {
 
 /// Reads the one document of a YAML file.
 pub fn parse_yaml(text: &str) -> Result<Node, Wrong> {
+    check_line_ends(text)?;
     check_depth(text)?;
     let mut stack: Vec<Open> = Vec::new();
     let mut root = None;
@@ -100,6 +101,21 @@ impl Open {
 
 fn place(span: Span) -> Place {
     Place { line: span.start.line(), column: span.start.col() + 1 }
+}
+
+/// For YAML a carriage return ends a line, for most editors it does not: places behind one would be on lines that are not there.
+fn check_line_ends(text: &str) -> Result<(), Wrong> {
+    for (line, text) in text.split('\n').enumerate() {
+        let text = text.strip_suffix('\r').unwrap_or(text);
+        if let Some(column) = text.chars().position(|c| c == '\r') {
+            let place = Place { line: line + 1, column: column + 1 };
+            return Err(Wrong::new(
+                place,
+                "a carriage return without a line feed; end lines with \\n or \\r\\n",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A parser that recurses is not given what nests deeply by brackets.
