@@ -6,6 +6,8 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
+use crate::out;
+
 /// How a command ended that did what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -52,8 +54,8 @@ impl Fail {
 
     /// Says so on stderr, and with `json` on stdout too: `{"error": TEXT}`.
     pub fn tell(&self, json: bool) -> ExitCode {
-        // Nothing is left to be done when these cannot be written.
-        let _ = writeln!(io::stderr(), "proxy-wasm: {self}");
+        // Causes may have names and texts of others. Nothing is left to be done when these cannot be written.
+        let _ = writeln!(io::stderr(), "proxy-wasm: {}", out::lines(&self.to_string()));
         if json {
             let _ = writeln!(io::stdout(), "{}", json!({ "error": self.to_string() }));
         }

@@ -1,5 +1,6 @@
 //! See the library.
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -13,7 +14,9 @@ fn main() -> ExitCode {
             let _ = error.print();
             let text = error.render().to_string();
             let text = text.strip_prefix("error: ").unwrap_or(&text);
-            println!("{}", serde_json::json!({ "error": text.lines().next().unwrap_or(text) }));
+            let error = serde_json::json!({ "error": text.lines().next().unwrap_or(text) });
+            // A reader that is gone changes nothing.
+            let _ = writeln!(io::stdout(), "{error}");
             return ExitCode::from(2);
         }
         Err(error) => error.exit(),

@@ -63,6 +63,12 @@ pub fn line(text: &str) -> String {
     out
 }
 
+/// The same for a text that may have several lines.
+pub fn lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(line).collect();
+    lines.join("\n")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -79,5 +85,6 @@ mod tests {
     #[test]
     fn control_characters_do_not_reach_the_terminal() {
         assert_eq!(line("a\x1b[31m\nb"), "a\\u{1b}[31m\\nb");
+        assert_eq!(lines("a\x1b\r\nb\rc"), "a\\u{1b}\nb\\rc");
     }
 }

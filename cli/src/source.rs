@@ -1,5 +1,7 @@
 //! Where a filter's bytes come from.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
@@ -31,20 +33,32 @@ pub fn filter(name: &str) -> Result<Vec<u8>, Fail> {
 
 /// Reads a file.
 pub fn read(name: &str) -> Result<Vec<u8>, Fail> {
-    let path = Path::new(name);
-    let failed = |error: std::io::Error| Fail::input(format!("{name}: {}", plain(&error)));
-    let meta = std::fs::metadata(path).map_err(failed)?;
+    bytes(Path::new(name)).map_err(|error| Fail::input(format!("{name}: {}", plain(&error))))
+}
+
+/// The bytes of a file.
+pub fn bytes(path: &Path) -> io::Result<Vec<u8>> {
+    at_most(MOST_BYTES, path)
+        .and_then(|bytes| bytes.ok_or_else(|| io::Error::other("it is larger than 1 GiB")))
+}
+
+/// `None` for more bytes. A device (/dev/zero) may have no end, and its size does not say so.
+fn at_most(most: u64, path: &Path) -> io::Result<Option<Vec<u8>>> {
+    let file = File::open(path)?;
+    let meta = file.metadata()?;
     if meta.is_dir() {
-        return Err(Fail::input(format!("{name}: it is a folder; name the .wasm file in it")));
+        return Err(io::Error::other("it is a folder; name the file in it"));
     }
-    if meta.len() > MOST_BYTES {
-        return Err(Fail::input(format!("{name}: it is larger than 1 GiB, so it is no filter")));
+    if meta.len() > most {
+        return Ok(None);
     }
-    std::fs::read(path).map_err(failed)
+    let mut bytes = Vec::with_capacity(usize::try_from(meta.len()).unwrap_or(0));
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
 /// The error of a file without its number.
-pub fn plain(error: &std::io::Error) -> String {
+pub fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_owned()
 }
@@ -53,4 +67,16 @@ pub fn plain(error: &std::io::Error) -> String {
 pub fn digest(bytes: &[u8]) -> String {
     let digits: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{digits}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_without_an_end_are_not_read_for_ever() {
+        assert_eq!(at_most(1000, Path::new("/dev/zero")).expect("a device"), None);
+        assert_eq!(at_most(1000, Path::new("/dev/null")).expect("a device"), Some(Vec::new()));
+        assert!(at_most(1000, Path::new("/dev")).is_err());
+    }
 }

@@ -21,18 +21,56 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// The same for an environment variable.
+pub fn variable(text: &str) -> Result<(String, String), String> {
+    let (name, value) = pair(text)?;
+    is_variable(&name, &value)?;
+    Ok((name, value))
+}
+
+/// Says whether an environment variable may have that name and value.
+pub fn is_variable(name: &str, value: &str) -> Result<(), String> {
+    if name.is_empty() || name.contains(['=', '\0']) || value.contains('\0') {
+        return Err(format!("{name:?} cannot be an environment variable"));
+    }
+    Ok(())
+}
+
 /// `Name: value`, for clap.
 pub fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("it must be \"Name: value\"")?;
+    let value = value.trim_matches([' ', '\t']);
+    is_header(name, value)?;
+    Ok((name.into(), value.into()))
+}
+
+/// Says whether a header may have that name and value.
+pub fn is_header(name: &str, value: &str) -> Result<(), String> {
     let is_token = |b: u8| b.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(&b);
     if name.is_empty() || !name.bytes().all(is_token) {
         return Err(format!("{name:?} is no name of a header"));
     }
-    let value = value.trim_matches([' ', '\t']);
     if value.bytes().any(|b| matches!(b, b'\r' | b'\n' | 0)) {
         return Err("a value of a header is one line".into());
     }
-    Ok((name.into(), value.into()))
+    Ok(())
+}
+
+/// Says whether a request may have that method.
+pub fn is_method(method: &str) -> Result<(), String> {
+    let is_letter = |b: u8| b.is_ascii_uppercase() || b"_-".contains(&b);
+    match !method.is_empty() && method.bytes().all(is_letter) {
+        true => Ok(()),
+        false => Err(format!("{}: it must be of capital letters", method.escape_debug())),
+    }
+}
+
+/// Says whether a request may have that path and query.
+pub fn is_path(path: &str) -> Result<(), String> {
+    match path.starts_with('/') && path.bytes().all(|b| b > b' ' && b != 0x7f) {
+        true => Ok(()),
+        false => Err(format!("{}: it must begin with / and have no spaces", path.escape_debug())),
+    }
 }
 
 /// A response as it stands in a file: with its status line and headers when it begins with `HTTP/`, else the body of a 200.

@@ -4,6 +4,7 @@ mod bench;
 mod command;
 mod compile;
 mod corpus;
+mod hostile;
 mod inspect;
 mod pages;
 mod registry;

@@ -194,6 +194,8 @@ fn bad_arguments() {
         (vec!["-u", "auth=ftp://x"], "neither http://HOST:PORT nor @FILE"),
         (vec!["--property", "request.method=GET"], "cannot be given"),
         (vec!["--response-status", "99"], "99"),
+        (vec!["--memory-limit", "1"], "65536"),
+        (vec!["--time-limit", "0"], "--time-limit"),
     ] {
         let mut all = vec!["run", &probe];
         all.extend(&args);

@@ -151,7 +151,7 @@ fn bad_files() {
         ),
         ("filter: [\n", "not YAML"),
         ("", "a map is wanted here"),
-        ("filter: a.wasm\ntests: [{name: x, request: {path: x}}]", "begins with /"),
+        ("filter: a.wasm\ntests: [{name: x, request: {path: x}}]", "begin with /"),
     ] {
         let (_folder, name) = temporary("a.test.yaml", text);
         let answer = proxy_wasm(&["test", &name]).ended(2);

@@ -240,8 +240,10 @@ impl Client {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        // Another host's name may begin as this one's does.
+        let rest = url.strip_prefix(&self.base);
         if let Some(authorization) =
-            self.authorization.as_ref().filter(|_| url.starts_with(&self.base))
+            self.authorization.as_ref().filter(|_| rest.is_some_and(|rest| rest.starts_with('/')))
         {
             request = request.header("authorization", authorization);
         }

@@ -141,6 +141,12 @@ fn fetch(
     };
     let layer = layout::layer(&manifest.json)
         .map_err(|cause| Fail::outside(format!("{reference} is no filter: {cause}")))?;
+    let partial = store.partial(&layer.digest)?;
+    // Another command may have fetched it meanwhile, or under another tag.
+    if let (None, Some(filter)) = (key, store.read(&digest)?) {
+        partial.remove();
+        return Ok((digest, filter));
+    }
     let bar = if std::io::stderr().is_terminal() {
         ProgressBar::new(layer.bytes)
     } else {
@@ -148,11 +154,10 @@ fn fetch(
     };
     let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let partial = store.partial(&layer.digest)?;
-    let fetched = client.blob(&layer.digest, &partial, &|bytes| bar.inc(bytes));
+    let fetched = client.blob(&layer.digest, partial.path(), &|bytes| bar.inc(bytes));
     bar.finish_and_clear();
     fetched?;
-    let blob = source::read(&partial.to_string_lossy())?;
+    let blob = source::read(&partial.path().to_string_lossy())?;
     let filter = if layer.is_archive {
         layout::unpack(&blob).map_err(|cause| {
             Fail::outside(format!("{reference} is no filter: its archive {cause}"))
@@ -163,7 +168,7 @@ fn fetch(
     check_module(&filter)
         .map_err(|cause| Fail::outside(format!("{reference} is no filter: {cause}")))?;
     store.keep(&digest, &manifest.bytes, &filter)?;
-    let _ = std::fs::remove_file(&partial);
+    partial.remove();
     Ok((digest, filter))
 }
 
@@ -188,9 +193,9 @@ fn check_signature(
     let manifest = manifest.ok_or_else(|| unsigned("it has no signature"))?;
     for (blob, signature) in signature::layers(&manifest.json) {
         let partial = store.partial(&blob)?;
-        client.blob(&blob, &partial, &|_| {})?;
-        let text = source::read(&partial.to_string_lossy())?;
-        let _ = std::fs::remove_file(&partial);
+        client.blob(&blob, partial.path(), &|_| {})?;
+        let text = source::read(&partial.path().to_string_lossy())?;
+        partial.remove();
         if signature::is_good(key, &text, &signature, digest) {
             return Ok(());
         }

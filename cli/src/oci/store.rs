@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -57,11 +57,25 @@ impl Store {
         }
     }
 
-    /// Where a blob is collected.
-    pub fn partial(&self, digest: &str) -> Result<PathBuf, Fail> {
+    /// Where a blob is collected. Another command that collects the same one is waited for.
+    pub fn partial(&self, digest: &str) -> Result<Partial, Fail> {
         let folder = self.root.join("partial");
         fs::create_dir_all(&folder).map_err(failed(&folder))?;
-        Ok(folder.join(name(digest)))
+        let path = folder.join(name(digest));
+        loop {
+            let file = File::options().create(true).append(true).open(&path);
+            let file = file.map_err(failed(&path))?;
+            match file.lock() {
+                // Some file systems of networks have no locks.
+                Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
+                locked => locked.map_err(failed(&path))?,
+            }
+            // The command that was waited for may have removed what is locked now.
+            let locked = file.metadata().map_err(failed(&path))?;
+            if fs::metadata(&path).is_ok_and(|there| there.ino() == locked.ino()) {
+                return Ok(Partial { path, _lock: file });
+            }
+        }
     }
 
     /// Keeps a filter and its manifest.
@@ -72,6 +86,25 @@ impl Store {
         write(&path.with_extension("json"), manifest)?;
         write(&path, filter)?;
         Ok(path)
+    }
+}
+
+/// What has come so far of a blob. It is this command's alone until the value is dropped.
+pub struct Partial {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Partial {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Takes the file away.
+    pub fn remove(self) {
+        // Left behind, it costs only its place.
+        let _ = fs::remove_file(&self.path);
     }
 }
 

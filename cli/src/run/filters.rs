@@ -1,13 +1,17 @@
 //! The filters of a command line.
 
+use std::ops::RangeInclusive;
 use std::path::Path;
 
-use clap::Args;
+use clap::{Args, value_parser};
 
 use crate::core::vm::Options;
 use crate::fail::Fail;
 use crate::play::chain::FilterSpec;
 use crate::{source, text};
+
+/// Bytes of memory that a filter may be given, as `load` has it.
+pub const MEMORY: RangeInclusive<u64> = 65_536..=1 << 32;
 
 /// Which filters run, and how they are set up. Several filters make a chain: requests pass it in order, responses in reverse.
 #[derive(Clone, Debug, Args)]
@@ -33,15 +37,15 @@ pub struct FilterArgs {
     pub vm_id: String,
 
     /// An environment variable of the filters
-    #[arg(long, value_name = "NAME=VALUE", value_parser = text::pair)]
+    #[arg(long, value_name = "NAME=VALUE", value_parser = text::variable)]
     pub env: Vec<(String, String)>,
 
     /// Milliseconds that a callback may run [default: 1000]
-    #[arg(long, value_name = "MS")]
+    #[arg(long, value_name = "MS", value_parser = value_parser!(u32).range(1..1 << 31))]
     pub time_limit: Option<u32>,
 
     /// Bytes of memory that a filter may have [default: 256 MiB]
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = value_parser!(u64).range(MEMORY))]
     pub memory_limit: Option<u64>,
 
     /// A request goes on without a filter that fails

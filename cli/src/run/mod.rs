@@ -135,19 +135,8 @@ pub fn run(args: &RunArgs, json: bool) -> Result<Verdict, Fail> {
 impl MessageArgs {
     /// The request and its body.
     pub fn request(&self) -> Result<(Request, Vec<u8>), Fail> {
-        let is_method = |b: u8| b.is_ascii_uppercase() || b"_-".contains(&b);
-        if self.method.is_empty() || !self.method.bytes().all(is_method) {
-            return Err(Fail::input(format!(
-                "--method {}: it must be of capital letters",
-                self.method
-            )));
-        }
-        if !self.path.starts_with('/') || self.path.bytes().any(|b| b <= b' ' || b == 0x7f) {
-            return Err(Fail::input(format!(
-                "--path {}: it must begin with / and have no spaces",
-                self.path.escape_debug()
-            )));
-        }
+        text::is_method(&self.method).map_err(|cause| Fail::input(format!("--method {cause}")))?;
+        text::is_path(&self.path).map_err(|cause| Fail::input(format!("--path {cause}")))?;
         let mut request = Request {
             method: self.method.clone().into_bytes(),
             is_head: self.method == "HEAD",

@@ -13,7 +13,7 @@ use serde_json::Value;
 use serde_json_path::JsonPath;
 
 use super::node::deserialize_text;
-use super::values::{Short, Text};
+use super::values::{Level, Short, Text};
 
 /// A text that it must be, or rules.
 #[derive(Clone, Debug)]
@@ -221,9 +221,8 @@ pub struct LineMatch(Short<LineRules>);
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct LineRules {
-    /// Its level: debug, info, warn, error, crit.
     #[serde(default)]
-    level: Option<Text>,
+    level: Option<Level>,
     #[serde(default)]
     equals: Option<Text>,
     #[serde(default)]
@@ -241,7 +240,7 @@ impl LineMatch {
         match &self.0 {
             Short::Text(part) => line.contains(part.as_str()),
             Short::Long(rules) => {
-                rules.level.as_ref().is_none_or(|Text(wanted)| wanted == level)
+                rules.level.is_none_or(|wanted| wanted.word() == level)
                     && rules.equals.as_ref().is_none_or(|Text(t)| any(&|line| line == t))
                     && rules.contains.as_ref().is_none_or(|Text(t)| line.contains(t.as_str()))
                     && rules.matches.as_ref().is_none_or(|Pattern(r)| any(&|line| r.is_match(line)))
@@ -256,11 +255,8 @@ impl fmt::Display for LineMatch {
             Short::Text(part) => write!(f, "{part:?}"),
             Short::Long(rules) => {
                 let mut parts = Vec::new();
-                for (name, rule) in [
-                    ("level", &rules.level),
-                    ("equals", &rules.equals),
-                    ("contains", &rules.contains),
-                ] {
+                parts.extend(rules.level.map(|level| format!("level {:?}", level.word())));
+                for (name, rule) in [("equals", &rules.equals), ("contains", &rules.contains)] {
                     parts.extend(rule.as_ref().map(|Text(text)| format!("{name} {text:?}")));
                 }
                 parts.extend(

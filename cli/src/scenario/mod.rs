@@ -1,8 +1,9 @@
 //! Scenarios: tests of filters in YAML or TOML.
 //!
-//! [`syntax`] reads a file as a tree, [`node`] reads types out of it, [`model`] has these types, [`runner`] plays them and
+//! [`syntax`] reads a file as a tree, [`node`] reads types out of it, [`model`] has these types, [`check`] says what they must be, [`runner`] plays them and
 //! [`expect`] says what is not as it must be, [`record`] what was played and came of it. [`command`] is `proxy-wasm test`, [`junit`] writes its results for CI.
 
+mod check;
 pub mod command;
 mod expect;
 mod junit;
@@ -62,18 +63,8 @@ impl Scenario {
     pub fn parse(name: &str, text: &str) -> Result<File, Wrong> {
         let root = syntax::parse(name, text)?;
         let file: File = node::read(&root)?;
-        let has_filter = file.filter.is_some() || !file.filters.is_empty();
-        // A file without tests has nothing to say which filter they are of.
-        if !has_filter && file.tests.is_empty() {
-            return Err(Wrong::new(root.place, NO_FILTER));
-        }
-        if file.filter.is_some() && !file.filters.is_empty() {
-            return Err(Wrong::new(root.place, TWO_FILTERS));
-        }
-        for test in &file.tests {
-            check_test(test, has_filter)
-                .map_err(|(line, text)| Wrong::new(node::Place { line, column: 1 }, text))?;
-        }
+        check::file(&file, root.place.line)
+            .map_err(|(line, text)| Wrong::new(node::Place { line, column: 1 }, text))?;
         Ok(file)
     }
 
@@ -97,50 +88,6 @@ impl Scenario {
     pub fn tests(&self) -> &[Located<Test>] {
         &self.file.tests
     }
-}
-
-const NO_FILTER: &str = "one of the keys filter and filters is wanted";
-const TWO_FILTERS: &str = "one of the keys filter and filters is enough";
-
-/// What types alone do not say. The error has its line.
-fn check_test(test: &Located<Test>, has_filter: bool) -> Result<(), (usize, &'static str)> {
-    let Located { line, value: test } = test;
-    match (&test.filter, test.filters.is_empty()) {
-        (Some(_), false) => return Err((*line, TWO_FILTERS)),
-        (None, true) if !has_filter => return Err((*line, NO_FILTER)),
-        _ => {}
-    }
-    let plays = test.request.is_some() || test.response.is_some() || !test.steps.is_empty();
-    if test.refused.is_some() && plays {
-        return Err((*line, "a filter that is refused gets no request"));
-    }
-    if test
-        .request
-        .iter()
-        .chain(test.steps.iter().filter_map(|step| step.value.request.as_ref()))
-        .any(|request| request.path.as_ref().is_some_and(|path| !path.starts_with('/')))
-    {
-        return Err((*line, "the path of a request begins with /"));
-    }
-    for step in &test.steps {
-        if step.value.response.is_some() && step.value.request.is_none() {
-            return Err((step.line, "a response needs a request"));
-        }
-        if step.value.times == Some(0) {
-            return Err((step.line, "times must be 1 or more"));
-        }
-    }
-    let responses = test.response.iter();
-    let responses = responses.chain(test.steps.iter().filter_map(|s| s.value.response.as_ref()));
-    for response in responses {
-        if response.body.is_some() && !response.chunks.is_empty() {
-            return Err((*line, "a response has a body or chunks, not both"));
-        }
-        if response.status.is_some_and(|status| !(200..1000).contains(&status)) {
-            return Err((*line, "the status of a response is from 200 to 999"));
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -191,9 +138,44 @@ mod tests {
             ("filter: a\ntests:\n - request: {}", "3:4: the key \"name\" is missing here"),
             ("filter: a\nlog_level: wran\ntests: []", "did you mean warn?"),
             ("filter: a\r\ntests: \r\r\n", "2:8: a carriage return without a line feed"),
+            ("filter: {file: a, memory_limit: 1}\ntests: []", "1:1: option \"memory_limit\" must"),
+            ("filter: {file: a, body_limit: 0}\ntests: []", "body_limit"),
+            ("filter: {file: a, time_limit: 0s}\ntests: []", "time_limit"),
+            ("filter: {file: a, env: {A=B: c}}\ntests: []", "env: \"A=B\" cannot be"),
+            ("filter: a\nupstreams: {b: []}\ntests: []", "\"b\": it has no answer"),
+            ("filter: a\nupstreams: {b: {status: 9}}\ntests: []", "from 100 to 999"),
+            ("filter: a\nupstreams: {b: {trailers: {c d: e}}}\ntests: []", "no name of a header"),
         ] {
             let error = wrong(text);
             assert!(error.contains(expected), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn what_no_client_and_no_server_can_send_is_told() {
+        for (keys, expected) in [
+            ("request: {path: no}", "3:1: path no: it must begin with /"),
+            ("request: {path: \"/\\n\"}", "path /\\n: it must begin with /"),
+            ("request: {method: a b}", "method a b: it must be of capital letters"),
+            ("request: {headers: {a b: c}}", "no name of a header"),
+            (
+                "request: {headers: {a: [b, \"c\\nd\"]}}",
+                "headers: \"a\": a value of a header is one line",
+            ),
+            ("response: {headers: {\"\": c}}", "no name of a header"),
+            ("response: {status: 100}", "from 200 to 999"),
+            ("response: {body: a, chunks: [b]}", "not both"),
+            ("expect: {log: [{level: shout}]}", "4:27: \"shout\" is not one of debug"),
+            ("steps: [{}]", "a step has one of the keys"),
+            (
+                "steps:\n   - {request: {}}\n   - {request: {}, advance: 1s}",
+                "6:1: a step has one of",
+            ),
+            ("steps: [{advance: 1s, times: 2}]", "go with a request"),
+            ("steps: [{request: {}, times: 0}]", "times must be 1 or more"),
+        ] {
+            let error = wrong(&format!("filter: a\ntests:\n - name: x\n   {keys}\n"));
+            assert!(error.contains(expected), "{keys:?}: {error}");
         }
     }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::matching::{BodyMatch, HeaderMatch, LineMatch, TextMatch};
 use super::node::Located;
-use super::values::{Content, Duration, OneOrMany, Short, Text};
+use super::values::{Content, Duration, Level, OneOrMany, Short, Text};
 
 /// Tests of a filter, or of a chain of filters.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -31,17 +31,6 @@ pub struct File {
     pub log_level: Option<Level>,
     /// The tests. Each has filters of its own, which know nothing of the other tests.
     pub tests: Vec<Located<Test>>,
-}
-
-/// Levels of the log, as nginx names them.
-#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    Debug,
-    Info,
-    Warn,
-    Error,
-    Crit,
 }
 
 /// A filter, with the options of `load`.

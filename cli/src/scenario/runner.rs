@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use super::expect::{self, Seen};
-use super::model::{self, Answer, CallFailure, Expect, Filter, Level, Request, Response, Test};
+use super::model::{self, Answer, CallFailure, Expect, Filter, Request, Response, Test};
 use super::record::{self, Other, Played, Sent};
-use super::values::{Content, OneOrMany, Short, Text};
+use super::values::{Content, Level, OneOrMany, Short, Text};
 use super::{Outcome, Scenario};
 use crate::core::abi::LogLevel;
 use crate::core::callout::FailureKind;
@@ -279,7 +279,7 @@ impl Player<'_> {
                 Short::Long(filter) => filter.clone(),
             };
             let path = self.scenario.folder.join(&filter.file);
-            let bytes = std::fs::read(&path)
+            let bytes = crate::source::bytes(&path)
                 .map_err(|error| format!("{}: {}", path.display(), crate::source::plain(&error)))?;
             let configuration = test.configuration.as_ref().filter(|_| index == 0);
             let configuration = configuration.or(filter.configuration.as_ref());
