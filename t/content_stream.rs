@@ -6,7 +6,7 @@ use super::support::{Nginx, Running, poll};
 use super::vendor_stream::{Client, Pieces};
 use std::io::Write as _;
 
-/// Such a chain before a server that the test plays.
+/// nginx with a chain of filters of these scripts, before a server that the test plays.
 fn streamed(scripts: &[&str], options: &str, pieces: &Pieces) -> Running {
     let filters = filters(scripts, options);
     Nginx::new()

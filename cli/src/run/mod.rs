@@ -5,6 +5,8 @@ pub mod report;
 pub mod show;
 
 use clap::{Args, ValueEnum};
+use schemars::JsonSchema;
+use serde::Deserialize;
 
 use crate::core::abi::LogLevel;
 use crate::core::callout::Upstream;
@@ -85,7 +87,8 @@ pub struct MessageArgs {
 }
 
 /// Levels of the log, as nginx names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Level {
     Debug,
     Info,

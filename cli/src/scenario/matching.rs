@@ -13,7 +13,9 @@ use serde_json::Value;
 use serde_json_path::JsonPath;
 
 use super::node::deserialize_text;
-use super::values::{Level, Short, Text};
+use super::values::{Short, Text};
+use crate::play::trace::level_word;
+use crate::run::Level;
 
 /// A text that it must be, or rules.
 #[derive(Clone, Debug)]
@@ -240,7 +242,7 @@ impl LineMatch {
         match &self.0 {
             Short::Text(part) => line.contains(part.as_str()),
             Short::Long(rules) => {
-                rules.level.is_none_or(|wanted| wanted.word() == level)
+                rules.level.is_none_or(|wanted| level_word(wanted.into()) == level)
                     && rules.equals.as_ref().is_none_or(|Text(t)| any(&|line| line == t))
                     && rules.contains.as_ref().is_none_or(|Text(t)| line.contains(t.as_str()))
                     && rules.matches.as_ref().is_none_or(|Pattern(r)| any(&|line| r.is_match(line)))
@@ -255,7 +257,9 @@ impl fmt::Display for LineMatch {
             Short::Text(part) => write!(f, "{part:?}"),
             Short::Long(rules) => {
                 let mut parts = Vec::new();
-                parts.extend(rules.level.map(|level| format!("level {:?}", level.word())));
+                parts.extend(
+                    rules.level.map(|level| format!("level {:?}", level_word(level.into()))),
+                );
                 for (name, rule) in [("equals", &rules.equals), ("contains", &rules.contains)] {
                     parts.extend(rule.as_ref().map(|Text(text)| format!("{name} {text:?}")));
                 }

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::matching::{BodyMatch, HeaderMatch, LineMatch, TextMatch};
 use super::node::Located;
-use super::values::{Content, Duration, Level, OneOrMany, Short, Text};
+use super::values::{Content, Duration, OneOrMany, Short, Text};
+use crate::run::Level;
 
 /// Tests of a filter, or of a chain of filters.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]

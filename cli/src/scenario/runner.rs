@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::expect::{self, Seen};
 use super::model::{self, Answer, CallFailure, Expect, Filter, Request, Response, Test};
 use super::record::{self, Other, Played, Sent};
-use super::values::{Content, Level, OneOrMany, Short, Text};
+use super::values::{Content, OneOrMany, Short, Text};
 use super::{Outcome, Scenario};
 use crate::core::abi::LogLevel;
 use crate::core::callout::FailureKind;
@@ -63,8 +63,9 @@ impl Player<'_> {
     /// Returns the lines of the log.
     fn play(&mut self, test: &Test, line: usize, loader: &Loader) -> Result<Vec<String>, String> {
         let file = &self.scenario.file;
-        let server = Server::new(Clock::Simulated, log_level(file.log_level));
-        self.played.log_level = level_word(log_level(file.log_level));
+        let log_level = file.log_level.map_or(LogLevel::Info, LogLevel::from);
+        let server = Server::new(Clock::Simulated, log_level);
+        self.played.log_level = level_word(log_level);
         let specs = self.specs(test)?;
         let upstreams = self.upstreams(test)?;
         let (mut chain, loaded) = Chain::load(&server, loader, specs, upstreams);
@@ -362,14 +363,4 @@ fn lines(headers: &std::collections::BTreeMap<String, OneOrMany<Text>>) -> Heade
         values.iter().map(move |Text(value)| (name.as_bytes(), value.as_bytes()))
     });
     each.collect()
-}
-
-fn log_level(level: Option<Level>) -> LogLevel {
-    match level {
-        Some(Level::Debug) => LogLevel::Trace,
-        None | Some(Level::Info) => LogLevel::Info,
-        Some(Level::Warn) => LogLevel::Warn,
-        Some(Level::Error) => LogLevel::Error,
-        Some(Level::Crit) => LogLevel::Critical,
-    }
 }

@@ -41,30 +41,6 @@ pub enum Content {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Duration(pub u64);
 
-/// Levels of the log, as nginx names them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    Debug,
-    Info,
-    Warn,
-    Error,
-    Crit,
-}
-
-impl Level {
-    /// The word of it.
-    pub fn word(self) -> &'static str {
-        match self {
-            Self::Debug => "debug",
-            Self::Info => "info",
-            Self::Warn => "warn",
-            Self::Error => "error",
-            Self::Crit => "crit",
-        }
-    }
-}
-
 impl Content {
     /// Its bytes. Files are looked for from that folder on.
     pub fn bytes(&self, folder: &Path) -> Result<Vec<u8>, String> {
