@@ -54,9 +54,10 @@ struct Stat {
 
 /// What the system says of a process; `None` when it does not say.
 fn stat(id: Pid) -> Option<Stat> {
-    // On the stack, for a child of a process with several threads may run this before anything else.
-    let mut path = [0; 32];
-    write!(&mut path[..], "/proc/{id}/stat").ok()?;
+    // On the stack, for a child of a process with several threads may run this before anything else. That of the first
+    // thread says the same as `/proc/PID/stat`, which qemu answers itself for the process that asks, with another time.
+    let mut path = [0; 48];
+    write!(&mut path[..], "/proc/{id}/task/{id}/stat").ok()?;
     let path = path.split(|byte| *byte == 0).next()?;
     let mut text = [0; 1024];
     let file = open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).ok()?;
@@ -64,7 +65,7 @@ fn stat(id: Pid) -> Option<Stat> {
     parse(&text[..size])
 }
 
-/// Reads proc_pid_stat(5): the third number is the state, the 22nd when it started. The second is a name in parentheses,
+/// Reads proc_pid_stat(5), which the threads have too: the third number is the state, the 22nd when it started. The second is a name in parentheses,
 /// which can hold anything.
 fn parse(text: &[u8]) -> Option<Stat> {
     let behind_name = text.iter().rposition(|byte| *byte == b')')? + 1;
