@@ -12,16 +12,14 @@ use loom::sync::Arc;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use loom::thread;
 
+#[path = "../../src/shm/fast/mod.rs"]
+mod fast;
 #[path = "../../src/shm/layout.rs"]
 mod layout;
 #[path = "../../src/shm/lock.rs"]
 mod lock;
 #[path = "../../src/shm/node.rs"]
 mod node;
-#[path = "../../src/shm/peek.rs"]
-mod peek;
-#[path = "../../src/shm/replace.rs"]
-mod replace;
 #[path = "../../src/shm/table.rs"]
 mod table;
 #[path = "../../src/shm/wake.rs"]
@@ -90,10 +88,10 @@ pub enum Refusal {
     TooManyProcesses,
 }
 
+use fast::peek::Name;
 use layout::Kind;
 use lock::Locked;
 use node::Parts;
-use peek::Name;
 use region::{KEY, Memory, Region};
 
 /// Both words of each value are its version.

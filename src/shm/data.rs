@@ -2,16 +2,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::fast::peek::Name;
 use super::layout::{Kind, Link, Node};
 use super::lock::Locked;
 use super::node::Parts;
-use super::peek::Name;
 use super::{Refusal, Shared};
 use crate::limits;
 use crate::store::Cas;
-
-/// What a set that came too late counts for; one that did not takes 1 away.
-const MISS: u32 = 256;
 
 impl Shared {
     /// Puts the value of a key into `out` (cleared first) and returns its version; `None` when there is none.
@@ -46,10 +43,10 @@ impl Shared {
         if let Some(node) = locked.node(place.link) {
             if cas != 0 && node.tag.load(Relaxed) != cas {
                 drop(locked);
-                self.give_way();
+                self.back_off.miss();
                 return Err(Refusal::Mismatch);
             }
-            self.misses.store(self.misses.load(Relaxed).saturating_sub(1), Relaxed);
+            self.back_off.hit();
             if locked.can_replace(node, value) {
                 return Ok(locked.change(|| {
                     let tag = locked.next_cas();
@@ -79,17 +76,6 @@ impl Shared {
             locked.put(place, link);
             Ok(tag)
         })
-    }
-
-    /// Waits for a moment, another worker having been faster: one that makes many changes in a row has in its cache what it
-    /// needs for them, and two that take turns wait for each other's caches all the time. Where that continues the wait grows
-    /// to some 50 µs, in which the other one makes a few hundred changes.
-    fn give_way(&self) {
-        const SHORTEST: u32 = 64;
-        const DOUBLINGS: u32 = 5;
-        let misses = self.misses.load(Relaxed);
-        self.misses.store((misses + MISS).min(DOUBLINGS * MISS), Relaxed);
-        (0..SHORTEST << (misses / MISS)).for_each(|_| std::hint::spin_loop());
     }
 
     /// Takes a key out. False when it is not there.
@@ -129,7 +115,7 @@ impl Shared {
         if locked.header().evicts.load(Relaxed) != evicts {
             locked.change(|| {
                 locked.header().evicts.store(evicts, Relaxed);
-                locked.order_entries_anew();
+                locked.reorder_entries();
             });
         }
         Ok(())
@@ -207,7 +193,7 @@ impl Locked<'_> {
 
     /// Makes the list of uses from the entries that there are, or none when entries stay. Which one was used last is
     /// forgotten.
-    pub(super) fn order_entries_anew(&self) {
+    pub(super) fn reorder_entries(&self) {
         self.header().newest.store(0, Relaxed);
         self.header().oldest.store(0, Relaxed);
         if self.evicts() {

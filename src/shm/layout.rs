@@ -10,7 +10,7 @@
 //!
 //! Everything here may be read while another process changes it, or be what a killed process left behind. So numbers are
 //! atomics, places are links (offsets in units of [`UNIT`]) that are checked before they are followed, and bytes are
-//! written under the lock only, by words: see [`super::peek`] for who reads them without it.
+//! written under the lock only, by words: see [`super::fast::peek`] for who reads them without it.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -67,7 +67,7 @@ pub(super) struct Header {
     pub search_from: AtomicU32,
     /// For each size of nodes, the first page with room for one, plus 1.
     pub partial: [AtomicU32; CLASSES],
-    /// See [`super::replace`].
+    /// See [`super::fast::replace`].
     pub journal: Journal,
     /// Queues by their ids, less 1.
     pub queues: [AtomicU32; limits::QUEUE_NAMES],

@@ -3,7 +3,7 @@
 //! The upper half counts changes. The lower half is 0 while the lock is free, else the number of the process that has it,
 //! or [`BROKEN`] when a change was not brought to its end. A process that waits for one that has ended takes the lock from
 //! it and repairs. So to take it and to give it back are one instruction each, and who reads without it looks at the
-//! same word, see [`super::peek`]. docs/RATIONALE.md says why it is not a mutex of the system.
+//! same word, see [`super::fast::peek`]. docs/RATIONALE.md says why it is not a mutex of the system.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};

@@ -1,27 +1,27 @@
 //! What all workers share: values by key, queues, and metrics.
 //!
 //! [`Shared`] is the whole of it. Underneath, from the bottom: `region` is the mapping, `node` and `heap` are what it
-//! holds and where, `lock` and `repair` keep it whole when a worker is killed, `table` finds nodes by name, `peek` does so
-//! without the lock.
+//! holds and where, `lock` and `repair` keep it whole when a worker is killed, `table` finds nodes by name, `fast` has
+//! shorter ways to read and to change shared data.
 //!
 //! A worker may be killed at any instruction. Then its lock passes on, and what it changed is made whole
 //! by the next holder of the lock: each change is one store of a link, before which the new is complete and after which
-//! the old is not needed, or one of which the old value was written down (`replace`); everything else (which room is taken, what was used last) follows from the nodes.
+//! the old is not needed, or one of which the old value was written down (`fast::replace`); everything else (which room is taken, what was used last)
+//! follows from the nodes.
 
 mod data;
+mod fast;
 mod heap;
 mod layout;
 mod lock;
 mod metric;
 mod node;
-mod peek;
 mod plan;
 mod plugin_counters;
 mod process;
 mod queue;
 mod region;
 mod repair;
-mod replace;
 mod store;
 mod sync;
 mod table;
@@ -32,7 +32,6 @@ mod wake;
 use std::hash::Hasher as _;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
 
 pub use plugin_counters::PluginCounters;
 pub use process::{generation, watch_forks};
@@ -41,6 +40,7 @@ pub use repair::Repair;
 pub use upstream::CallKind;
 pub use wake::PlanNumber;
 
+use fast::back_off::BackOff;
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 use layout::Kind;
@@ -54,8 +54,7 @@ pub struct Shared {
     /// They are secret, so that no client can choose names that all fall into one bucket.
     seeds: (u64, SharedSeed),
     on_repair: fn(&Repair),
-    /// How often of late an entry had another version, as `give_way` counts.
-    misses: AtomicU32,
+    back_off: BackOff,
 }
 
 impl Shared {
@@ -67,7 +66,7 @@ impl Shared {
             region,
             seeds: (seed()?, SharedSeed::from_u64(seed()?)),
             on_repair,
-            misses: AtomicU32::new(0),
+            back_off: BackOff::default(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! Queues: messages in the order in which they came, taken by the first that asks, and one listener that is told of each.
+//! Queues: messages in the order in which they came, taken by the first that asks, and one listener that is notified of each.
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 use std::sync::atomic::{AtomicU32, AtomicU64};
@@ -15,9 +15,9 @@ use crate::store::{Address, QueueId, Series, Ticket, Type, Value};
 /// A queue.
 #[repr(C)]
 struct Queue {
-    /// Messages that were put in, and those of which the listener has heard.
-    came: AtomicU64,
-    told: AtomicU64,
+    /// Messages that were put in, and those that the listener was notified of.
+    sent: AtomicU64,
+    notified: AtomicU64,
     id: AtomicU32,
     /// The first message, and the last one.
     head: AtomicU32,
@@ -66,7 +66,7 @@ impl Shared {
         Ok(locked.value::<Queue>(place.link).map(|queue| queue.id.load(Relaxed)))
     }
 
-    /// Makes the caller the listener, reached at that address. It is told of the messages that wait, and of each that comes.
+    /// Makes the caller the listener, reached at that address. It is notified of the messages that wait, and of each that comes.
     pub fn listen(&self, id: QueueId, address: Address) -> Result<Option<Ticket>, Refusal> {
         let locked = self.lock()?;
         let Some(queue) = locked.queue(id) else { return Ok(None) };
@@ -74,24 +74,24 @@ impl Shared {
         let ticket = tickets.load(Relaxed).checked_add(1).unwrap_or(1);
         tickets.store(ticket, Relaxed);
         let waiting = u64::from(queue.length.load(Relaxed));
-        queue.told.store(queue.came.load(Relaxed).saturating_sub(waiting), Relaxed);
+        queue.notified.store(queue.sent.load(Relaxed).saturating_sub(waiting), Relaxed);
         queue.address.store(address, Relaxed);
         queue.listener.store(ticket, Relaxed);
         Ok(Some(ticket))
     }
 
-    /// Whether the listener of that ticket must hear of one more message.
-    pub fn hears(&self, id: QueueId, ticket: Ticket) -> Result<bool, Refusal> {
+    /// Whether the listener of that ticket is to be notified of one more message; it counts as notified.
+    pub fn must_notify(&self, id: QueueId, ticket: Ticket) -> Result<bool, Refusal> {
         let locked = self.lock()?;
         let Some(queue) = locked.queue(id) else { return Ok(false) };
         if queue.listener.load(Relaxed) != ticket {
             return Ok(false);
         }
-        let (came, told) = (queue.came.load(Relaxed), queue.told.load(Relaxed));
-        // What others took meanwhile is nothing to hear of.
-        let told = if queue.head.load(Relaxed) == 0 { came } else { told };
-        queue.told.store(came.min(told + 1), Relaxed);
-        Ok(told < came)
+        let (sent, notified) = (queue.sent.load(Relaxed), queue.notified.load(Relaxed));
+        // Of a message that another worker took meanwhile no notification is due.
+        let notified = if queue.head.load(Relaxed) == 0 { sent } else { notified };
+        queue.notified.store(sent.min(notified + 1), Relaxed);
+        Ok(notified < sent)
     }
 
     /// Puts a message in. Returns where the listener is; `None` when there is no such queue.
@@ -120,7 +120,7 @@ impl Shared {
             }
             queue.tail.store(link, Relaxed);
             queue.length.store(queue.length.load(Relaxed) + 1, Relaxed);
-            queue.came.store(queue.came.load(Relaxed) + 1, Relaxed);
+            queue.sent.store(queue.sent.load(Relaxed) + 1, Relaxed);
             Ok(Some(queue.address.load(Relaxed)))
         })
     }
@@ -142,23 +142,23 @@ impl Shared {
         Ok(Some(true))
     }
 
-    /// Where the worker is that has said hello in these words. `hear` gives each hello that came to all of them, with where
-    /// it came from.
-    pub fn hello(
+    /// The address of the worker that has sent this hello. `recv` returns each hello that was received, and the address of
+    /// its sender: all workers receive from one socket.
+    pub fn address_of(
         &self,
-        words: u64,
-        mut hear: impl FnMut() -> Option<(u64, Address)>,
+        hello: u64,
+        mut recv: impl FnMut() -> Option<(u64, Address)>,
     ) -> Result<Option<Address>, Refusal> {
         let locked = self.lock()?;
         let (hellos, addresses) = (&locked.header().hellos, &locked.header().addresses);
-        // A process that gets one under the lock keeps it for the one that it is for.
-        while let Some((said, from)) = hear() {
-            let at = said as usize % HELLOS;
+        // A process may receive the hello of another one. It keeps it here, and the other one looks here, too.
+        while let Some((received, from)) = recv() {
+            let at = received as usize % HELLOS;
             addresses[at].store(from, Relaxed);
-            hellos[at].store(said, Relaxed);
+            hellos[at].store(received, Relaxed);
         }
-        let at = words as usize % HELLOS;
-        if hellos[at].load(Relaxed) != words {
+        let at = hello as usize % HELLOS;
+        if hellos[at].load(Relaxed) != hello {
             return Ok(None);
         }
         hellos[at].store(0, Relaxed);
@@ -202,9 +202,9 @@ impl Locked<'_> {
             queue.length.store(length, Relaxed);
             queue.tail.store(self.last_of(queue), Relaxed);
             // One that was put in just now may not have been counted, and one that was taken out may have been.
-            let least = queue.told.load(Relaxed) + u64::from(length);
-            if queue.came.load(Relaxed) < least && length > 0 {
-                queue.came.store(least, Relaxed);
+            let least = queue.notified.load(Relaxed) + u64::from(length);
+            if queue.sent.load(Relaxed) < least && length > 0 {
+                queue.sent.store(least, Relaxed);
             }
         });
     }
@@ -257,7 +257,7 @@ impl Locked<'_> {
                     "proxy_wasm_queue_messages_total",
                     "Messages that were put into a queue",
                     Type::Counter,
-                    queue.came.load(Relaxed).into(),
+                    queue.sent.load(Relaxed).into(),
                 ),
             ] {
                 all.push(Series {

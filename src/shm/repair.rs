@@ -26,7 +26,7 @@ impl Locked<'_> {
         }
         self.repair_queues(&mut repair);
         self.list_pages_with_room();
-        self.order_entries_anew();
+        self.reorder_entries();
         repair
     }
 

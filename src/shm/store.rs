@@ -46,8 +46,8 @@ impl Queues for Shared {
         self.listen(id, address)
     }
 
-    fn hears(&self, id: QueueId, ticket: Ticket) -> Result<bool, Refusal> {
-        self.hears(id, ticket)
+    fn must_notify(&self, id: QueueId, ticket: Ticket) -> Result<bool, Refusal> {
+        self.must_notify(id, ticket)
     }
 
     fn enqueue(&self, id: QueueId, message: &[u8]) -> Result<Option<Address>, Refusal> {

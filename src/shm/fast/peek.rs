@@ -6,15 +6,15 @@
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed};
 
-use super::layout::Kind;
-use super::lock::holder;
-use super::region::Region;
-use super::sync::{TRIES, fence, spin};
+use super::super::layout::Kind;
+use super::super::lock::holder;
+use super::super::region::Region;
+use super::super::sync::{TRIES, fence, spin};
 use crate::limits;
 use crate::store::Cas;
 
 /// What an entry is looked for by.
-pub(super) struct Name<'a> {
+pub(in super::super) struct Name<'a> {
     /// Of the other two.
     pub hash: u32,
     pub space: &'a [u8],
@@ -22,7 +22,7 @@ pub(super) struct Name<'a> {
 }
 
 /// Why an entry is to be read under the lock.
-pub(super) enum Unsure {
+pub(in super::super) enum Unsure {
     /// Somebody changed something meanwhile.
     Changed,
     /// Its use is to be noted, or it is at the end of a long chain.
@@ -34,7 +34,11 @@ const CHAIN: usize = 16;
 
 impl Region {
     /// Puts the value of an entry into `out` and returns its version; `None` when there is no entry.
-    pub(super) fn peek(&self, name: &Name<'_>, out: &mut Vec<u8>) -> Result<Option<Cas>, Unsure> {
+    pub(in super::super) fn peek(
+        &self,
+        name: &Name<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<Option<Cas>, Unsure> {
         let mut seen = self.peek_once(name, out);
         for tries in 0..TRIES {
             if !matches!(seen, Err(Unsure::Changed)) {

@@ -5,26 +5,26 @@
 
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
-use super::layout::{LARGEST, Link, Node};
-use super::lock::Locked;
-use super::sync::{AtomicU64, fence};
+use super::super::layout::{LARGEST, Link, Node};
+use super::super::lock::Locked;
+use super::super::sync::{AtomicU64, fence};
 use crate::store::Cas;
 
 impl Locked<'_> {
     /// Whether [`Locked::replace`] can be used.
-    pub(super) fn can_replace(&self, node: &Node, value: &[u8]) -> bool {
+    pub(in super::super) fn can_replace(&self, node: &Node, value: &[u8]) -> bool {
         value.len() == node.value_size() && value.len() <= LARGEST
     }
 
     /// Gives an entry another value and version. A change must have begun.
-    pub(super) fn replace(&self, link: Link, node: &Node, value: &[u8], cas: Cas) {
+    pub(in super::super) fn replace(&self, link: Link, node: &Node, value: &[u8], cas: Cas) {
         self.note_value(link, node);
         self.write(link, 0, value);
         node.tag.store(cas, Relaxed);
         self.header().journal.link.store(0, Release);
     }
 
-    pub(super) fn note_value(&self, link: Link, node: &Node) {
+    pub(in super::super) fn note_value(&self, link: Link, node: &Node) {
         let journal = &self.header().journal;
         self.copy_words(self.value_words(link, node), &journal.words);
         journal.cas.store(node.tag.load(Relaxed), Relaxed);
@@ -34,7 +34,7 @@ impl Locked<'_> {
     }
 
     /// Puts back what was being replaced when a process was killed.
-    pub(super) fn undo_replace(&self) {
+    pub(in super::super) fn undo_replace(&self) {
         let journal = &self.header().journal;
         let link = journal.link.load(Relaxed);
         let Some(node) = self.node(link) else { return };
@@ -46,15 +46,15 @@ impl Locked<'_> {
         journal.link.store(0, Release);
     }
 
-    pub(super) fn value_words(&self, link: Link, node: &Node) -> &[AtomicU64] {
+    pub(in super::super) fn value_words(&self, link: Link, node: &Node) -> &[AtomicU64] {
         self.words(link, 0, node.value_size()).unwrap_or_default()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Shared;
-    use super::super::layout::Kind;
+    use super::super::super::Shared;
+    use super::super::super::layout::Kind;
 
     #[test]
     fn what_was_half_replaced_comes_back() {
