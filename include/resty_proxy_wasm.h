@@ -1388,7 +1388,7 @@ int32_t rpw_listen_begin(char *hello,
                          struct rpw_error_t *error);
 
 /**
- * The hello was sent: from now on the cosocket receives a datagram whenever `rpw_listen_heard` is to be called.
+ * The hello was sent: from now on the cosocket receives a datagram whenever `rpw_listen_received` is to be called.
  *
  * # Returns
  * `RPW_CONTINUE`; `RPW_ERROR` when it cannot be reached.
@@ -1398,12 +1398,12 @@ int32_t rpw_listen_begin(char *hello,
 int32_t rpw_listen_end(struct rpw_error_t *error);
 
 /**
- * Messages may have come: there is work.
+ * A datagram was received: messages may have come, so there is work.
  *
  * # Returns
  * `RPW_CONTINUE`.
  */
-int32_t rpw_listen_heard(void);
+int32_t rpw_listen_received(void);
 
 /**
  * Has the cosocket receive a datagram, so that its light thread wakes.

@@ -1,4 +1,4 @@
-//! Shared queues: messages in order, bounded, and one listener that hears of each.
+//! Shared queues: messages in order, bounded, and one listener that is notified of each.
 
 use crate::world::{Filter, Probe, SimHost, guest, shared, sim_host};
 use resty_proxy_wasm::error::Error;
@@ -112,7 +112,7 @@ const LISTENS: &str =
     "configure: register_shared_queue q; queue_ready: args; queue_ready: dequeue_shared_queue 1";
 
 #[test]
-fn the_last_one_to_register_hears_of_each_message() {
+fn the_last_one_to_register_is_notified_of_each_message() {
     let world = sim_host();
     let (a, b) = (load(&world, "a"), load(&world, "b"));
     let _listens = a.context(LISTENS);
@@ -127,11 +127,11 @@ fn the_last_one_to_register_hears_of_each_message() {
     assert_eq!(send(), [0], "nobody listens until somebody is asked for work");
     assert!(world.work_waits());
     work(&a);
-    let heard = ["queue_ready args -> queue=1", "queue_ready dequeue_shared_queue 1 -> 0 m"];
-    assert_eq!(world.said(), heard, "what waited before");
+    let received = ["queue_ready args -> queue=1", "queue_ready dequeue_shared_queue 1 -> 0 m"];
+    assert_eq!(world.said(), received, "what waited before");
     assert_eq!((send(), send()), (vec![7], vec![7]));
     work(&a);
-    assert_eq!(world.said(), [heard, heard].concat());
+    assert_eq!(world.said(), [received, received].concat());
     work(&a);
     work(&b);
     assert_eq!(world.said(), [""; 0]);
@@ -143,7 +143,7 @@ fn the_last_one_to_register_hears_of_each_message() {
     work(&a);
     assert_eq!(world.said(), [""; 0], "it moved on");
     work(&b);
-    assert_eq!(world.said(), heard);
+    assert_eq!(world.said(), received);
     // Taken by somebody else meanwhile.
     send();
     let mut out = Vec::new();
@@ -204,10 +204,10 @@ fn a_listener_whose_vm_is_lost_listens_in_the_next_one() {
 }
 
 #[test]
-fn a_greeting_finds_its_worker_whoever_hears_it() {
+fn a_hello_finds_its_worker_whichever_process_receives_it() {
     let shared = shared();
-    let mut heard = vec![(5, 50), (6, 60)].into_iter();
-    assert_eq!(shared.hello(6, || heard.next()), Ok(Some(60)));
-    assert_eq!(shared.hello(5, || None), Ok(Some(50)), "another one heard it");
-    assert_eq!(shared.hello(5, || None), Ok(None), "only once");
+    let mut received = vec![(5, 50), (6, 60)].into_iter();
+    assert_eq!(shared.address_of(6, || received.next()), Ok(Some(60)));
+    assert_eq!(shared.address_of(5, || None), Ok(Some(50)), "another process received it");
+    assert_eq!(shared.address_of(5, || None), Ok(None), "only once");
 }

@@ -38,7 +38,7 @@ pub enum Phase {
     Other,
 }
 
-/// How a process hears of messages in queues.
+/// How a process is notified of messages in queues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Listening {
     /// It has not begun to.
@@ -232,7 +232,7 @@ pub trait Stores {
         }
     }
 
-    /// How this process hears of messages in queues.
+    /// How this process is notified of messages in queues.
     fn listening(&self) -> Listening {
         Listening::Polls
     }

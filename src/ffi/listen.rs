@@ -1,4 +1,4 @@
-//! How a worker hears that a message came into a queue that one of its filters listens to.
+//! How a worker is notified that a message came into a queue that one of its filters listens to.
 //!
 //! The master makes a datagram socket before it forks. In a worker with a listener, a cosocket connects to it, which gives
 //! the cosocket a name of its own in Linux's abstract name space (unix(7), autobind), and says hello. From then on any
@@ -85,7 +85,7 @@ pub unsafe extern "C" fn rpw_listen_begin(hello: *mut c_char, error: *mut rpw_er
     })
 }
 
-/// The hello was sent: from now on the cosocket receives a datagram whenever `rpw_listen_heard` is to be called.
+/// The hello was sent: from now on the cosocket receives a datagram whenever `rpw_listen_received` is to be called.
 ///
 /// # Returns
 /// `RPW_CONTINUE`; `RPW_ERROR` when it cannot be reached.
@@ -98,7 +98,7 @@ pub unsafe extern "C" fn rpw_listen_end(error: *mut rpw_error_t) -> i32 {
             return Err(Failure::new("rpw_listen_begin comes first"));
         };
         let (socket, shared) = (wake_socket()?, PROCESS.shared.get().ok_or_else(none)?);
-        let found = shared.hello(hello, || socket.recv()).map_err(refused)?;
+        let found = shared.address_of(hello, || socket.recv()).map_err(refused)?;
         let address = found.ok_or_else(|| Failure::new("the hello was not received"))?;
         worker.queue.set_state(State::At(address));
         shared.set_address(address).map_err(refused)?;
@@ -107,12 +107,12 @@ pub unsafe extern "C" fn rpw_listen_end(error: *mut rpw_error_t) -> i32 {
     })
 }
 
-/// Messages may have come: there is work.
+/// A datagram was received: messages may have come, so there is work.
 ///
 /// # Returns
 /// `RPW_CONTINUE`.
 #[unsafe(no_mangle)]
-pub extern "C" fn rpw_listen_heard() -> i32 {
+pub extern "C" fn rpw_listen_received() -> i32 {
     worker::with(Worker::announce_callbacks);
     RPW_CONTINUE
 }

@@ -90,7 +90,7 @@ pub use foreign::{rpw_foreign_caller, rpw_foreign_function};
 pub use functions::rpw_nginx_t;
 pub use header_lines::*;
 pub use listen::{
-    rpw_listen_begin, rpw_listen_end, rpw_listen_failed, rpw_listen_heard, rpw_listen_wake,
+    rpw_listen_begin, rpw_listen_end, rpw_listen_failed, rpw_listen_received, rpw_listen_wake,
 };
 pub use loading::{rpw_loading_begin, rpw_loading_free, rpw_loading_state, rpw_loading_t};
 pub use metrics::{rpw_metrics, rpw_presences, rpw_prometheus, rpw_sha256};

@@ -1,4 +1,4 @@
-//! Shared queues: messages for all workers. Who registered a queue last hears of each that comes.
+//! Shared queues: messages for all workers. The one that registered a queue last is notified of each that comes.
 
 use wasmtime::Caller;
 

@@ -261,7 +261,7 @@ impl SimHost {
         self.lock().monotonic += milliseconds * 1_000_000;
     }
 
-    /// Sets how the process hears of messages in queues.
+    /// Sets how the process is notified of messages in queues.
     pub fn set_listening(&self, listening: Listening) {
         self.lock().listening = listening;
     }

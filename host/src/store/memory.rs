@@ -39,8 +39,8 @@ struct Inner {
 struct Queue {
     name: Name,
     messages: VecDeque<Vec<u8>>,
-    /// Messages at the end of `messages` that the listener was not told of.
-    untold: usize,
+    /// Messages at the end of `messages` that the listener was not notified of.
+    unnotified: usize,
     listener: Ticket,
     address: Address,
 }
@@ -201,20 +201,20 @@ impl Queues for MemoryStore {
         let inner = &mut *self.lock();
         let ticket = inner.last_ticket.checked_add(1).unwrap_or(1);
         let Some(queue) = inner.queue(id) else { return Ok(None) };
-        queue.untold = queue.messages.len();
+        queue.unnotified = queue.messages.len();
         (queue.listener, queue.address) = (ticket, address);
         inner.last_ticket = ticket;
         Ok(Some(ticket))
     }
 
-    fn hears(&self, id: QueueId, ticket: Ticket) -> Result<bool, Refusal> {
+    fn must_notify(&self, id: QueueId, ticket: Ticket) -> Result<bool, Refusal> {
         let mut inner = self.lock();
         let Some(queue) = inner.queue(id).filter(|queue| queue.listener == ticket) else {
             return Ok(false);
         };
-        let hears = queue.untold > 0;
-        queue.untold = queue.untold.saturating_sub(1);
-        Ok(hears)
+        let must_notify = queue.unnotified > 0;
+        queue.unnotified = queue.unnotified.saturating_sub(1);
+        Ok(must_notify)
     }
 
     fn enqueue(&self, id: QueueId, message: &[u8]) -> Result<Option<Address>, Refusal> {
@@ -231,7 +231,7 @@ impl Queues for MemoryStore {
             return Err(Refusal::Full);
         }
         queue.messages.push_back(message.to_vec());
-        queue.untold += 1;
+        queue.unnotified += 1;
         let address = queue.address;
         inner.used = used;
         Ok(Some(address))
@@ -242,8 +242,8 @@ impl Queues for MemoryStore {
         let inner = &mut *self.lock();
         let Some(queue) = inner.queue(id) else { return Ok(None) };
         let Some(message) = queue.messages.pop_front() else { return Ok(Some(false)) };
-        // A message that another took is nothing to be told of.
-        queue.untold = queue.untold.min(queue.messages.len());
+        // Of a message that another one took no notification is due.
+        queue.unnotified = queue.unnotified.min(queue.messages.len());
         *out = message;
         inner.used -= out.len() + OVERHEAD;
         Ok(Some(true))
@@ -355,12 +355,18 @@ mod tests {
         assert_eq!(store.enqueue(id, b"1"), Ok(Some(0)));
         let first = store.listen(id, 7).expect("room").expect("a queue");
         assert_eq!(store.enqueue(id, b"2"), Ok(Some(7)));
-        let hears = |ticket| store.hears(id, ticket).expect("an answer");
-        assert_eq!([hears(first), hears(first), hears(first)], [true, true, false]);
+        let must_notify = |ticket| store.must_notify(id, ticket).expect("an answer");
+        assert_eq!(
+            [must_notify(first), must_notify(first), must_notify(first)],
+            [true, true, false]
+        );
         let second = store.listen(id, 8).expect("room").expect("a queue");
         let mut out = Vec::new();
         assert_eq!((store.dequeue(id, &mut out), &*out), (Ok(Some(true)), &b"1"[..]));
-        assert_eq!([hears(first), hears(second), hears(second)], [false, true, false]);
+        assert_eq!(
+            [must_notify(first), must_notify(second), must_notify(second)],
+            [false, true, false]
+        );
         assert_eq!((store.dequeue(id, &mut out), &*out), (Ok(Some(true)), &b"2"[..]));
         assert_eq!(store.dequeue(id, &mut out), Ok(Some(false)));
         assert_eq!((store.dequeue(99, &mut out), store.enqueue(0, b"")), (Ok(None), Ok(None)));

@@ -84,12 +84,13 @@ pub trait Queues {
     /// The queue of that name, if there is one.
     fn find_queue(&self, space: &[u8], name: &[u8]) -> Result<Option<QueueId>, Refusal>;
 
-    /// Makes the caller the listener, reached at that address. It is told of the messages that wait, and of each that comes.
+    /// Makes the caller the listener, reached at that address. It is notified of the messages that wait, and of each
+    /// that comes.
     /// `None` when there is no such queue.
     fn listen(&self, id: QueueId, address: Address) -> Result<Option<Ticket>, Refusal>;
 
-    /// Whether the listener of that ticket is to be told of one more message; it counts as told.
-    fn hears(&self, id: QueueId, ticket: Ticket) -> Result<bool, Refusal>;
+    /// Whether the listener of that ticket is to be notified of one more message; it counts as notified.
+    fn must_notify(&self, id: QueueId, ticket: Ticket) -> Result<bool, Refusal>;
 
     /// Puts a message in. Returns where the listener is; `None` when there is no such queue.
     fn enqueue(&self, id: QueueId, message: &[u8]) -> Result<Option<Address>, Refusal>;

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn the_log_hears_of_changes_only() {
+    fn only_changes_are_logged() {
         let mut backoff = Backoff::default();
         let error = |text: &str| Error::Module(text.into());
         assert_eq!(backoff.worked(), None);

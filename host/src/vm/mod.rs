@@ -64,8 +64,8 @@ pub struct Vm {
     stops_all: bool,
     /// Why nothing may be called any more.
     dead: Option<Error>,
-    /// The queue whose message was told last.
-    heard: (ContextId, QueueId),
+    /// The queue that the guest was notified of last.
+    notified_last: (ContextId, QueueId),
 }
 
 impl Vm {

@@ -236,7 +236,7 @@ impl Module {
             module: self.clone(),
             stops_all: false,
             dead: None,
-            heard: (0, 0),
+            notified_last: (0, 0),
         })
     }
 }

@@ -1,4 +1,4 @@
-//! Telling guests of messages in the queues that they listen to.
+//! Notifying guests of messages in the queues that they listen to.
 
 use super::Vm;
 use crate::abi::Callback;
@@ -18,23 +18,26 @@ pub struct Queues {
 }
 
 impl Vm {
-    /// Tells the guest of messages that came, of each once: of one at least, and of others as long as it is not later than
+    /// Notifies the guest of messages that came, of each once: of one at least, and of others as long as it is not later than
     /// `until`. The queues take turns.
     pub fn run_queues(&mut self, until: u64) -> Result<Queues, Error> {
         let mut left = Queues::default();
         if self.exports.queue_ready.is_none() {
             return Ok(left);
         }
-        let mut heard = self.listeners(&mut left);
-        let first = heard.iter().position(|(root, id, _)| (*root, *id) > self.heard).unwrap_or(0);
-        heard.rotate_left(first);
+        let mut listeners = self.listeners(&mut left);
+        let first = listeners
+            .iter()
+            .position(|(root, id, _)| (*root, *id) > self.notified_last)
+            .unwrap_or(0);
+        listeners.rotate_left(first);
         let mut calls = 0;
-        for (root, id, ticket) in heard {
-            while self.hears(id, ticket) {
+        for (root, id, ticket) in listeners {
+            while self.must_notify(id, ticket) {
                 self.call(Callback::QueueReady, root, |store, exports| {
                     exports.queue_ready.as_ref().map_or(Ok(()), |f| f.call(store, (root, id)))
                 })?;
-                self.heard = (root, id);
+                self.notified_last = (root, id);
                 calls += 1;
                 let now = self.state().host.monotonic_clock();
                 if now > until {
@@ -56,7 +59,7 @@ impl Vm {
         let state = self.state_mut();
         let listening = state.host.listening();
         let host = state.host.clone();
-        let mut heard = Vec::new();
+        let mut listeners = Vec::new();
         for root in state.contexts.roots.values_mut() {
             for queue in &mut root.queues {
                 let address = match listening {
@@ -75,16 +78,16 @@ impl Vm {
                         .shared()
                         .and_then(|shared| shared.listen(queue.id, address).ok().flatten());
                 }
-                heard.extend(queue.ticket.map(|ticket| (root.id, queue.id, ticket)));
+                listeners.extend(queue.ticket.map(|ticket| (root.id, queue.id, ticket)));
             }
         }
-        heard.sort_unstable();
-        heard
+        listeners.sort_unstable();
+        listeners
     }
 
-    fn hears(&self, id: QueueId, ticket: Ticket) -> bool {
+    fn must_notify(&self, id: QueueId, ticket: Ticket) -> bool {
         let shared = self.state().host.shared();
-        shared.is_some_and(|shared| shared.hears(id, ticket).unwrap_or(false))
+        shared.is_some_and(|shared| shared.must_notify(id, ticket).unwrap_or(false))
     }
 }
 

@@ -322,7 +322,7 @@ impl Builder {
         let mut body = Function::new([]);
         let mut code = body.instructions();
         code.local_get(0).local_get(1).call(self.import(Callback::ContextCreate));
-        go_on(&mut code, callback, Some(0));
+        proceed(&mut code, callback, Some(0));
         code.local_get(0).local_get(2);
         if params == 3 {
             code.local_get(3);
@@ -339,12 +339,12 @@ impl Builder {
         }
         if self.shape.log {
             if self.shape.done {
-                go_on(&mut code, Callback::Log, None);
+                proceed(&mut code, Callback::Log, None);
             }
             code.local_get(0).call(self.import(Callback::Log));
         }
         if self.shape.delete {
-            go_on(&mut code, Callback::Delete, None);
+            proceed(&mut code, Callback::Delete, None);
             code.local_get(0).call(self.import(Callback::Delete));
         }
         code.end();
@@ -359,13 +359,13 @@ impl Builder {
         }
         if self.shape.vm_start {
             if self.shape.create {
-                go_on(&mut code, Callback::VmStart, Some(1));
+                proceed(&mut code, Callback::VmStart, Some(1));
             }
             code.local_get(0).local_get(1).call(self.import(Callback::VmStart));
             code.i32_eqz().if_(BlockType::Empty).i32_const(0).return_().end();
         }
         if self.shape.configure {
-            go_on(&mut code, Callback::Configure, Some(1));
+            proceed(&mut code, Callback::Configure, Some(1));
             code.local_get(0).local_get(2).call(self.import(Callback::Configure));
         } else {
             code.i32_const(1);
@@ -379,14 +379,14 @@ impl Builder {
         let mut code = body.instructions();
         code.local_get(0).call(self.import(Callback::Done)).local_tee(1);
         code.i32_eqz().if_(BlockType::Empty).i32_const(0).return_().end();
-        go_on(&mut code, Callback::Delete, Some(1));
+        proceed(&mut code, Callback::Delete, Some(1));
         code.local_get(0).call(self.import(Callback::Delete)).local_get(1).end();
         body
     }
 }
 
 /// Begins the next callback, or returns that answer.
-fn go_on(code: &mut InstructionSink<'_>, callback: Callback, answer: Option<i32>) {
+fn proceed(code: &mut InstructionSink<'_>, callback: Callback, answer: Option<i32>) {
     code.i32_const(callback as i32).call(0).i32_eqz().if_(BlockType::Empty);
     if let Some(answer) = answer {
         code.i32_const(answer);

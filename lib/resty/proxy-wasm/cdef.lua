@@ -282,7 +282,7 @@ int32_t rpw_response_charset_forget(void *request);
 int32_t rpw_listen_begin(char *hello,
                          struct rpw_error_t *error);
 int32_t rpw_listen_end(struct rpw_error_t *error);
-int32_t rpw_listen_heard(void);
+int32_t rpw_listen_received(void);
 int32_t rpw_listen_wake(void);
 int32_t rpw_listen_failed(const char *reason, size_t reason_length);
 int32_t rpw_loading_begin(const char *name,

@@ -89,7 +89,7 @@ local function listen(premature, look)
                 break
             end
             received = received + 1
-            lib.rpw_listen_heard()
+            lib.rpw_listen_received()
         end
         sock:close()
     end
