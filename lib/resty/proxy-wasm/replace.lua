@@ -10,6 +10,7 @@ local jobs = require("resty.proxy-wasm.jobs")
 local concat = table.concat
 local ffi_gc = ffi.gc
 local ffi_str = ffi.string
+local exiting = ngx.worker.exiting
 local format = string.format
 local ngx_log = ngx.log
 local timer_at = ngx.timer.at
@@ -166,7 +167,8 @@ local function follow(premature)
             if ok then
                 ngx_log(ngx.INFO, format('wasm plugin "%s": replaced by %s, as another worker has', name, path))
             elseif ok == nil then
-                ngx_log(ngx.ERR, format('wasm plugin "%s": not replaced by %s, as another worker has: %s', name, path,
+                -- A worker that ends replaces nothing, and nobody has to do anything about that.
+                ngx_log(exiting() and ngx.INFO or ngx.ERR, format('wasm plugin "%s": not replaced by %s, as another worker has: %s', name, path,
                     tostring(err)))
             end
             jobs.look()
