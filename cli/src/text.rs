@@ -8,6 +8,9 @@ use crate::source;
 pub fn or_file(text: &str) -> Result<Vec<u8>, Fail> {
     match text.strip_prefix('@') {
         Some(rest) if rest.starts_with('@') => Ok(rest.into()),
+        Some("") => Err(Fail::input(
+            "no file is named behind the @; a text that begins with one is written @@TEXT",
+        )),
         Some(file) => source::read(file),
         None => Ok(text.into()),
     }

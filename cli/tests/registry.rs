@@ -251,7 +251,7 @@ fn a_password_and_tls() {
 }
 
 #[test]
-fn an_interrupted_pull_goes_on() {
+fn an_interrupted_pull_is_continued() {
     let registry = Registry::start(false);
     let (filter, store) = (guest("rust_filter"), registry.store());
     let bytes = fs::read(&filter).expect("a guest");

@@ -242,7 +242,7 @@ fn one_connection_serves_requests_with_and_without_bodies() {
 }
 
 #[test]
-fn filters_are_loaded_anew_and_a_broken_one_is_not() {
+fn filters_are_loaded_again_and_a_broken_one_is_not() {
     let (folder, filter) = temporary("greeter.wasm", fs::read(file(ADD)).expect("a filter"));
     let configuration = folder.path().join("configuration");
     fs::write(&configuration, "one").expect("a file");

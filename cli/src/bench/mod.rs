@@ -85,7 +85,10 @@ const WARM_UP: u64 = 100;
 /// Measures.
 pub fn run(args: &BenchArgs, json: bool) -> Result<Verdict, Fail> {
     if !(args.seconds > 0.0 && args.seconds <= 3600.0) {
-        return Err(Fail::input(format!("--seconds {}: it must be from 0 to 3600", args.seconds)));
+        return Err(Fail::input(format!(
+            "--seconds {}: it must be more than 0 and at most 3600",
+            args.seconds
+        )));
     }
     if args.fail_above.is_some_and(|percent| !percent.is_finite() || percent < 0.0) {
         return Err(Fail::input("--fail-above must be 0 or more"));

@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_filter_failed_on_goes_on() {
+    fn what_a_filter_failed_on_is_sent() {
         let mut body = RequestBody::new(b"abcd".to_vec());
         body.next_piece(2);
         body.take(Output::Replace(b"X".to_vec()));

@@ -1,8 +1,9 @@
 //! What a scenario file must be that its types do not say. An error has its line.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
-use super::model::{Answer, File, Filter, Request, Response, Step, Test};
+use super::model::{Answer, Expect, File, Filter, Request, Response, Step, Test};
 use super::node::Located;
 use super::values::{Duration, OneOrMany, Short, Text};
 use crate::run::filters::MEMORY;
@@ -15,6 +16,9 @@ type Headers = BTreeMap<String, OneOrMany<Text>>;
 
 /// Bytes of a body that a filter may hold.
 const MOST_BODY: usize = 128 * 1024 * 1024;
+
+/// How often a step may send its request.
+const TIMES: RangeInclusive<u32> = 1..=1_000_000;
 
 const NO_FILTER: &str = "one of the keys filter and filters is wanted";
 const TWO_FILTERS: &str = "one of the keys filter and filters is enough";
@@ -46,6 +50,9 @@ fn of_test(test: &Located<Test>, has_filter: bool) -> Checked {
     }
     test.request.as_ref().map_or(Ok(()), request).map_err(at)?;
     test.response.as_ref().map_or(Ok(()), response).map_err(at)?;
+    if let Some(Located { line, value }) = &test.expect {
+        expect(value).map_err(|cause| (*line, cause))?;
+    }
     test.steps.iter().try_for_each(|s| step(&s.value).map_err(|cause| (s.line, cause)))
 }
 
@@ -62,9 +69,10 @@ fn step(step: &Step) -> Result<(), String> {
     if step.request.is_none() && (step.response.is_some() || step.times.is_some()) {
         return Err("response and times go with a request".into());
     }
-    if step.times == Some(0) {
-        return Err("times must be 1 or more".into());
+    if step.times.is_some_and(|times| !TIMES.contains(&times)) {
+        return Err(format!("times must be from {} to {}", TIMES.start(), TIMES.end()));
     }
+    step.expect.as_ref().map_or(Ok(()), |expect| self::expect(&expect.value))?;
     step.request.as_ref().map_or(Ok(()), request)?;
     step.response.as_ref().map_or(Ok(()), response)
 }
@@ -83,6 +91,13 @@ fn response(response: &Response) -> Result<(), String> {
         return Err("the status of a response is from 200 to 999".into());
     }
     headers(&response.headers)
+}
+
+fn expect(expect: &Expect) -> Result<(), String> {
+    if expect.status.is_some_and(|status| !(100..1000).contains(&status)) {
+        return Err("expect: a status is from 100 to 999".into());
+    }
+    Ok(())
 }
 
 fn headers(headers: &Headers) -> Result<(), String> {

@@ -172,7 +172,10 @@ mod tests {
                 "6:1: a step has one of",
             ),
             ("steps: [{advance: 1s, times: 2}]", "go with a request"),
-            ("steps: [{request: {}, times: 0}]", "times must be 1 or more"),
+            ("steps: [{request: {}, times: 0}]", "times must be from 1 to 1000000"),
+            ("steps: [{request: {}, times: 1000001}]", "times must be from 1 to 1000000"),
+            ("expect: {status: 5000}", "expect: a status is from 100 to 999"),
+            ("steps: [{request: {}, expect: {status: 0}}]", "expect: a status is from 100 to 999"),
         ] {
             let error = wrong(&format!("filter: a\ntests:\n - name: x\n   {keys}\n"));
             assert!(error.contains(expected), "{keys:?}: {error}");

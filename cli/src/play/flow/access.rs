@@ -25,7 +25,7 @@ impl Flow<'_> {
                     self.give_body_to_held(&takes, next_with_body, index, expects_body)?;
                     next_with_body = index + 1;
                 }
-                outcome => self.go_on(index, outcome)?,
+                outcome => self.proceed(index, outcome)?,
             }
         }
         self.give_body(&takes, next_with_body, self.seats.len())?;
@@ -49,7 +49,7 @@ impl Flow<'_> {
     }
 
     /// What comes after a request callback of a filter.
-    fn go_on(&mut self, index: usize, outcome: Outcome) -> Result<(), Access> {
+    fn proceed(&mut self, index: usize, outcome: Outcome) -> Result<(), Access> {
         match outcome {
             Outcome::GoOn | Outcome::Held { .. } => Ok(()),
             Outcome::Ended(local) => {
@@ -85,7 +85,7 @@ impl Flow<'_> {
             }
             self.chain.server.with(self.id, |request| request.body_is_read = true);
             let outcome = self.give_pieces(index);
-            self.go_on(index, outcome)?;
+            self.proceed(index, outcome)?;
         }
         Ok(true)
     }
@@ -106,7 +106,7 @@ impl Flow<'_> {
             let waited = self.wait(index, false, REQUEST_HEADERS);
             self.finish_waited(index, waited, REQUEST_HEADERS, None)
         };
-        self.go_on(index, outcome)
+        self.proceed(index, outcome)
     }
 
     fn give_pieces(&mut self, index: usize) -> Outcome {
