@@ -276,7 +276,7 @@ fn the_end_of_a_response_is_not_sent_before_its_verdict() {
 }
 
 #[test]
-fn a_call_that_the_filter_does_not_wait_for_is_in_nobodys_way() {
+fn a_call_that_the_filter_does_not_wait_for_delays_nothing() {
     let judge = Upstream::sink();
     let script = format!(
         "response_headers: http_call {} :path=/ '' '' 5000; response_body@more: pause",
@@ -411,7 +411,7 @@ fn a_large_body_in_a_file_is_changed_in_the_answer_to_a_call() {
 }
 
 #[test]
-fn a_body_that_waits_in_vain_is_dropped_with_its_request() {
+fn a_body_that_is_never_resumed_is_dropped_with_its_request() {
     let script = "request_body: set_buffer_bytes 0 0 max new; request_body: pause";
     let wait = "nothing let it go on within 50 ms";
     for (options, status, sent) in

@@ -283,7 +283,7 @@ fn a_filter_that_fails_open_in_the_middle_of_a_request_body() {
 }
 
 #[test]
-fn what_a_filter_holds_of_a_response_when_it_fails_open_goes_on() {
+fn what_a_filter_holds_of_a_response_is_sent_when_it_fails_open() {
     let script = "response_body@more: pause; response_body@eos: trap";
     let nginx = chain(["", "fail = 'open'", ""], ["", script, "response_body@eos: args"]);
     nginx.expect_log("failed to run proxy_on_http_response_body: ");

@@ -67,7 +67,7 @@ fn a_denial_in_the_answer_counts_though_the_callback_said_continue() {
 }
 
 #[test]
-fn of_two_calls_the_last_counts_whoever_lets_the_request_go_on() {
+fn of_two_calls_the_last_counts_whichever_resumes_the_request() {
     for returned in ["", "request_headers: pause"] {
         let nginx = probe(&format!(
             "request_headers: {}
@@ -96,7 +96,7 @@ fn of_two_calls_the_last_counts_whoever_lets_the_request_go_on() {
 }
 
 #[test]
-fn a_filter_that_pauses_and_calls_goes_on_after_its_call() {
+fn a_filter_that_pauses_and_calls_continues_after_its_call() {
     let mut scripts = vec![];
     for path in ["/allow", "/cut"] {
         for callback in ["request_headers", "request_body"] {

@@ -137,7 +137,7 @@ fn a_filter_waits_at_the_end_of_a_body_for_a_call() {
 }
 
 #[test]
-fn what_it_makes_of_the_body_meanwhile_goes_on() {
+fn what_it_makes_of_the_body_meanwhile_is_sent() {
     for (change, body) in [
         ("set_buffer_bytes 1 0 max changed", "changed"),
         ("inject_encoded_data_to_filter_chain before: 0", "before:GET / - -"),

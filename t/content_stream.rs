@@ -58,7 +58,7 @@ fn each_piece_reaches_the_client_before_the_next_is_sent() {
 
 /// As the filters do that check what a model streams: they hold, ask, and send what was found good.
 #[test]
-fn a_stream_is_checked_and_goes_on() {
+fn a_stream_is_checked_and_continues() {
     let script = format!(
         "response_body@more: return 3
          response_body@more: inject_encoded_data_to_filter_chain checked 0
@@ -159,7 +159,7 @@ fn what_a_filter_holds_has_a_limit() {
 }
 
 #[test]
-fn what_a_filter_held_goes_on_when_it_fails_open() {
+fn what_a_filter_held_is_sent_when_it_fails_open() {
     for (end, failure) in [
         (
             format!("response_body@eos: {CALL}\nresponse_body@eos: pause"),

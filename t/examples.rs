@@ -51,7 +51,7 @@ fn guarded(name: &str, configuration: &str, answer: &str) -> (Running, Running) 
 }
 
 #[test]
-fn auth_lets_pass_whom_its_service_knows() {
+fn auth_passes_requests_that_its_service_allows() {
     let (_service, nginx) = guarded(
         "auth",
         "/check",

@@ -86,7 +86,7 @@ fn guarded(example: &str, configuration: &str, speaks: Speaks) -> Guarded {
 }
 
 #[test]
-fn ext_auth_lets_pass_whom_its_service_knows() {
+fn ext_auth_passes_requests_that_its_service_allows() {
     for speaks in ALL {
         let guarded = guarded("ext-auth", "20000", speaks);
         let nginx = &guarded.nginx;
@@ -113,7 +113,7 @@ fn ext_auth_lets_pass_whom_its_service_knows() {
 }
 
 #[test]
-fn ext_auth_without_its_service_lets_nobody_pass() {
+fn ext_auth_without_its_service_passes_no_request() {
     let Guarded { nginx, server, dir } = guarded("ext-auth", "20000", Speaks::Plain);
     // As soon as the worker knows of its end, or before.
     for text in [RESET, "send() failed (32: Broken pipe)", "connect() to unix:"] {

@@ -206,7 +206,7 @@ fn servers() -> (TempDir, String) {
 }
 
 #[test]
-fn requests_are_answered_while_grpc_goes_on_without_end() {
+fn requests_are_answered_while_grpc_continues_without_end() {
     let (_dir, upstreams) = servers();
     for kind in GRPC {
         let nginx = start(&[kind], &upstreams);
@@ -226,7 +226,7 @@ fn grpc_and_other_jobs_take_turns() {
 }
 
 #[test]
-fn workers_end_while_grpc_goes_on_without_end() {
+fn workers_end_while_grpc_continues_without_end() {
     let (_dir, upstreams) = servers();
     let mixed = [&GRPC[..], &[&TICKS]].concat();
     for kinds in [&mixed[..], &[&CALLS], &[&CONNECTIONS], &[&FAILING], &[&FLOOD], &[&PINGS]] {

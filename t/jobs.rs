@@ -266,7 +266,7 @@ fn workers_end_while_jobs_bring_jobs() {
 
 /// The calls of a request follow one another without end, too; its time ends that.
 #[test]
-fn a_request_whose_calls_follow_one_another_holds_nobody_up() {
+fn a_request_whose_calls_follow_one_another_delays_no_other() {
     let nginx = Nginx::new()
         .guest("probe")
         .log_level("warn")

@@ -127,7 +127,7 @@ fn requests_are_served_while_a_module_is_compiled() {
 }
 
 #[test]
-fn whoever_wants_the_same_module_waits_for_the_same_compile() {
+fn loads_of_the_same_module_wait_for_the_same_compile() {
     let nginx = nginx("").start();
     thread::scope(|scope| {
         let loads: Vec<_> = (0..8)

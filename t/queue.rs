@@ -48,7 +48,7 @@ fn wait_for_heard(nginx: &Running, count: usize) {
 }
 
 #[test]
-fn each_message_of_any_worker_is_heard_of_once() {
+fn each_message_of_any_worker_is_notified_once() {
     let nginx = nginx(2, "assert(wasm.init_worker())").start();
     let mut pids = Vec::new();
     let mut count = 0;

@@ -66,7 +66,7 @@ fn two_servers_never_let_more_than_the_limit_through() {
 }
 
 #[test]
-fn requests_go_on_while_redis_is_gone() {
+fn requests_continue_while_redis_is_gone() {
     let mut redis = Redis::start(&[]);
     let nginx = nginx(&redis, "1 3600 header=x-client");
     nginx.expect_log("to outbound|6379||redis.static failed");

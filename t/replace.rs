@@ -139,7 +139,6 @@ fn a_module_that_fails_leaves_the_old_one_in_place() {
     assert_eq!(hello(&nginx, "/t"), "second");
 }
 
-/// What each worker answers, once all have been asked.
 /// What a module that fails has asked for does not take the place of what the filter asked for that stays.
 #[test]
 fn a_module_that_fails_takes_no_queue_and_no_tick() {
@@ -197,6 +196,7 @@ fn a_module_that_fails_takes_no_queue_and_no_tick() {
     }
 }
 
+/// What each worker answers, once all have been asked.
 fn answers(nginx: &Running) -> Vec<String> {
     let pids = nginx.worker_pids();
     pids.iter()
@@ -297,7 +297,7 @@ fn a_plan_that_is_overtaken_is_dropped() {
 }
 
 #[test]
-fn a_worker_that_starts_follows_and_a_reload_begins_anew() {
+fn a_worker_that_starts_follows_and_a_reload_forgets_replacements() {
     if valgrind() {
         return;
     }
@@ -384,7 +384,7 @@ fn many_replacements_under_load_lose_no_request_and_no_memory() {
 }
 
 #[test]
-fn replacements_go_on_while_workers_are_killed() {
+fn replacements_continue_while_workers_are_killed() {
     if valgrind() {
         return;
     }

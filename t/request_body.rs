@@ -46,13 +46,13 @@ fn upstream_receives(body: &str, ops: Ops<'_>) -> Received {
 }
 
 #[test]
-fn a_body_that_is_read_only_goes_on_as_it_is() {
+fn a_body_that_is_only_read_passes_unchanged() {
     let ops = &[("args", "size=5 eos=1"), ("get_buffer_bytes 0 0 max", "0 hello")];
     assert_eq!(upstream_receives("hello", ops), with_length("hello"));
 }
 
 #[test]
-fn a_replaced_body_goes_on_with_its_length() {
+fn a_replaced_body_is_sent_with_its_length() {
     assert_eq!(
         upstream_receives("hello", &[("set_buffer_bytes 0 0 max hi", "0")]),
         with_length("hi")
@@ -68,7 +68,7 @@ fn a_replaced_body_goes_on_with_its_length() {
 }
 
 #[test]
-fn an_emptied_body_goes_on_with_length_0() {
+fn an_emptied_body_is_sent_with_length_0() {
     assert_eq!(
         upstream_receives("hello", &[("set_buffer_bytes 0 0 max ''", "0")]),
         with_length("")
@@ -85,7 +85,7 @@ fn a_body_may_grow_past_what_was_buffered() {
 }
 
 #[test]
-fn a_chunked_body_goes_on_with_a_length() {
+fn a_chunked_body_is_sent_with_a_length() {
     let script = "request_headers: args
                   request_body: args
                   request_body: set_buffer_bytes 0 4 0 ef";
@@ -181,7 +181,7 @@ const IN_PIECES: &str = "
     end";
 
 #[test]
-fn pieces_that_go_on_one_by_one() {
+fn pieces_are_sent_one_by_one() {
     let nginx = handed_over(
         "request_body: args
          request_body: get_buffer_bytes 0 0 max
@@ -238,7 +238,7 @@ fn a_change_to_the_last_piece_only() {
 }
 
 #[test]
-fn pieces_that_nobody_changes() {
+fn pieces_that_no_filter_changes() {
     let nginx = handed_over("request_body@more: pause", "", IN_PIECES);
     assert_eq!(received(&post(&nginx, "hello")), with_length("hello"));
 }

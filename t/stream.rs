@@ -197,7 +197,7 @@ fn a_pause_where_nothing_can_wait() {
 }
 
 #[test]
-fn a_pause_on_response_headers_goes_on_with_one_warning() {
+fn a_pause_on_response_headers_continues_with_one_warning() {
     let warning = "Pause on response headers is not possible: the response goes on";
     let nginx = Probe::new("response_headers: pause").start();
     for _ in 0..3 {
@@ -285,7 +285,7 @@ const HOLD: &str = "request_headers: ids; request_headers: pause";
 const GET: &str = "GET /hold?x HTTP/1.1\r\nHost: held\r\nConnection: close\r\n\r\n";
 
 #[test]
-fn another_request_lets_a_held_one_go_on() {
+fn another_request_resumes_a_held_one() {
     let nginx = holding(
         "",
         &format!("{HOLD}; response_headers: get_header_map_value 0 x-late"),
@@ -361,7 +361,7 @@ fn another_request_closes_a_held_one() {
 }
 
 #[test]
-fn a_request_held_in_its_body_callback_goes_on_with_the_new_body() {
+fn a_request_held_in_its_body_callback_continues_with_the_new_body() {
     let nginx = holding(
         "",
         "request_body: ids; request_body: set_buffer_bytes 0 0 5 changed; request_body: pause",
@@ -402,7 +402,7 @@ fn several_are_held_at_once() {
 }
 
 #[test]
-fn one_let_go_on_is_not_held_any_more() {
+fn a_resumed_request_is_not_held_any_more() {
     let nginx = holding(
         "",
         HOLD,

@@ -77,7 +77,7 @@ fn a_filter_stops_its_ticks() {
 }
 
 #[test]
-fn a_context_whose_vm_was_lost_goes_on_to_tick() {
+fn a_context_whose_vm_was_lost_continues_to_tick() {
     let nginx = Probe::new(
         "configure: set_tick_period_milliseconds 10
         tick: ids

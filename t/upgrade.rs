@@ -109,7 +109,7 @@ fn runs(pid: i32, inode: u64) -> bool {
 }
 
 #[test]
-fn old_workers_go_on_and_new_ones_run_the_new_library() {
+fn old_workers_continue_and_new_ones_run_the_new_library() {
     for daemon in [false, true] {
         let nginx = nginx().daemon(daemon).start();
         let old = works(&nginx);

@@ -282,7 +282,7 @@ fn headers_that_wait_without_the_body() {
 }
 
 #[test]
-fn headers_that_go_on_and_a_body_that_is_added() {
+fn headers_that_continue_and_a_body_that_is_added() {
     assert_eq!(run("request_headers: return 2").response.status, 200);
 }
 

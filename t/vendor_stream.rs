@@ -149,7 +149,7 @@ fn injected_pieces_keep_their_order() {
 }
 
 #[test]
-fn a_held_body_goes_on_behind_injected_pieces_and_at_the_end() {
+fn a_held_body_is_sent_behind_injected_pieces_and_at_the_end() {
     let pieces = Pieces::new();
     let nginx = Probe::new(
         "response_body@more: inject_encoded_data_to_filter_chain '<ping>' 0

@@ -29,7 +29,7 @@ fn waiting(nginx: &Running, count: usize) -> Vec<super::support::Connection> {
 }
 
 #[test]
-fn one_tick_lets_ten_go_on_and_answers_five() {
+fn one_tick_resumes_ten_and_answers_five() {
     let mut script = String::from(
         "request_headers: pause
          request_body: set_effective_context 1
@@ -61,7 +61,7 @@ fn one_tick_lets_ten_go_on_and_answers_five() {
 }
 
 #[test]
-fn the_response_of_a_call_of_the_plugin_context_lets_a_request_go_on() {
+fn the_response_of_a_call_of_the_plugin_context_resumes_a_request() {
     let nginx = Probe::new(
         "request_headers: pause
          request_body: set_effective_context 1
@@ -265,7 +265,7 @@ fn five_hundred_requests_wait_for_three_calls_each() {
 /// Lua frees what a light thread waited on when it kills the thread. What is made next may be at the same address, and must
 /// not be posted when the filter lets its request continue.
 #[test]
-fn who_waits_no_more_is_not_woken_and_nobody_in_its_place() {
+fn a_request_that_waits_no_more_is_not_woken_nor_another_in_its_place() {
     let nginx = Probe::new(
         "request_headers: pause
          request_headers: ids
@@ -391,7 +391,7 @@ fn two_threads(script: &str, options: &str, between: &str) -> String {
 const LET_GO: &str = "request_body: set_effective_context 2; request_body: continue_stream 0";
 
 #[test]
-fn light_threads_of_one_request_go_on_together() {
+fn light_threads_of_one_request_continue_together() {
     let go = "ngx.location.capture('/go')";
     let paused = format!("request_headers: pause; {LET_GO}");
     assert_eq!(two_threads(&paused, "", go), "went on|went on");

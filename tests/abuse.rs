@@ -224,7 +224,7 @@ fn paths_of_properties() {
 }
 
 #[test]
-fn streams_that_go_on_over_and_over() {
+fn streams_that_are_resumed_again_and_again() {
     let text = r#"(module
         (import "env" "proxy_continue_stream" (func $continue (param i32) (result i32)))
         (import "env" "proxy_close_stream" (func $close (param i32) (result i32)))

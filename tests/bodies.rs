@@ -26,7 +26,7 @@ fn response(script: &str, chunks: &[&str]) -> (Probe, Vec<Output>) {
 }
 
 #[test]
-fn a_body_that_nobody_touches_goes_on_as_it_is() {
+fn a_body_that_no_filter_changes_passes_unchanged() {
     let (probe, outputs) = response("response_body: get_buffer_bytes 1 0 max", &["ab", "", "cd"]);
     assert_eq!(outputs, [Output::Unchanged, Output::Unchanged, Output::Unchanged]);
     assert_eq!(probe.answers(), ["0 ab", "0 ''", "0 cd"]);
@@ -99,7 +99,7 @@ fn a_body_may_vanish_and_appear() {
 }
 
 #[test]
-fn pause_holds_chunks_until_the_filter_goes_on() {
+fn pause_holds_chunks_until_the_filter_continues() {
     let (probe, outputs) = response(
         "response_body: args; response_body@first: pause; response_body: get_buffer_bytes 1 0 max",
         &["ab", "cd", "ef"],
@@ -192,7 +192,7 @@ fn request(script: &str, chunks: &[&str]) -> Vec<(Action, Output)> {
 }
 
 #[test]
-fn a_changed_request_body_goes_on_whole_with_its_last_chunk() {
+fn a_changed_request_body_is_sent_whole_with_its_last_chunk() {
     let go = |body| (Action::Continue, body);
     for (script, chunks, wanted) in [
         ("", &["ab", "cd"][..], vec![go(Output::Unchanged), go(Output::Unchanged)]),
@@ -268,7 +268,7 @@ fn pieces(script: &str, pieces: &[&str]) -> Vec<Output> {
 }
 
 #[test]
-fn pieces_of_a_request_body_go_on_one_by_one() {
+fn pieces_of_a_request_body_are_sent_one_by_one() {
     let unchanged = || Output::Unchanged;
     assert_eq!(
         pieces("request_body: get_buffer_bytes 0 0 max", &["ab", "cd"]),

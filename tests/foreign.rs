@@ -55,7 +55,7 @@ fn a_function_that_runs_later_answers_on_the_plugin_context() {
 }
 
 #[test]
-fn a_function_runs_even_when_its_stream_has_ended_and_then_nobody_hears_of_it() {
+fn a_function_runs_after_its_stream_has_ended_and_its_result_is_dropped() {
     let probe = Probe::new(
         "request_headers: call_foreign_function later stream
          log: call_foreign_function later log

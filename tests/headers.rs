@@ -403,7 +403,7 @@ fn a_filter_that_only_writes_reads_nothing() {
 }
 
 #[test]
-fn request_headers_are_read_anew_in_each_callback() {
+fn request_headers_are_read_again_in_each_callback() {
     let probe = Probe::new("request_headers,log: get_header_map_value 0 a");
     let stream = probe.open_for(Request::default().header("a", "1"));
     stream.request_headers();

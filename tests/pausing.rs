@@ -47,7 +47,7 @@ fn every_value_but_0_pauses() {
 }
 
 #[test]
-fn another_stream_lets_it_go_on() {
+fn another_stream_resumes_it() {
     let probe = Probe::new("request_headers: pause");
     let (one, two) = (paused(&probe, 11), paused(&probe, 22));
     meanwhile(&probe, &on(&two, "continue_stream 0"));
@@ -81,7 +81,7 @@ fn the_first_abi_has_a_function_for_each_direction() {
 }
 
 #[test]
-fn going_on_in_the_very_callback_is_no_pause() {
+fn a_resume_in_the_same_callback_is_no_pause() {
     let probe = Probe::new("request_headers: continue_stream 0; request_headers: pause");
     assert_eq!(probe.open().request_headers().action, Action::Continue);
     assert_eq!(probe.filter.host.woken(), [0; 0]);
@@ -216,7 +216,7 @@ fn held(body: &str) -> (Probe, Stream, Action) {
 }
 
 #[test]
-fn held_headers_go_on_when_the_body_was_seen() {
+fn held_headers_continue_when_the_body_was_seen() {
     for (body, action) in [
         ("request_body: get_buffer_bytes 0 0 max", Action::Continue),
         ("request_body@first: get_buffer_status 0", Action::Continue),

@@ -29,7 +29,7 @@ fn a_tick_comes_when_its_period_is_over_and_late_ones_are_not_made_up_for() {
 }
 
 #[test]
-fn a_period_is_set_anew_and_ended_from_inside() {
+fn a_period_is_set_again_and_ended_by_the_tick() {
     let probe = Probe::new(
         "configure: set_tick_period_milliseconds 20
          tick@first: set_tick_period_milliseconds 100
