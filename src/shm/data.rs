@@ -2,7 +2,6 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::fast::peek::Name;
 use super::layout::{Kind, Link, Node};
 use super::lock::Locked;
 use super::node::Parts;
@@ -17,9 +16,6 @@ impl Shared {
             return Ok(None);
         }
         let hash = self.hash(Kind::Entry, space, key);
-        if let Ok(seen) = self.region.peek(&Name { hash, space, key }, out) {
-            return Ok(seen);
-        }
         let locked = self.lock()?;
         let place = locked.find(Kind::Entry, hash, space, key);
         out.clear();

@@ -8,9 +8,9 @@
 //! | pages | a [`Page`] for each page of the heap |
 //! | heap | nodes |
 //!
-//! Everything here may be read while another process changes it, or be what a killed process left behind. So numbers are
-//! atomics, places are links (offsets in units of [`UNIT`]) that are checked before they are followed, and bytes are
-//! written under the lock only, by words: see [`super::fast::peek`] for who reads them without it.
+//! Everything here may be what a killed process left behind, and some of it is read without the lock. So numbers are
+//! atomics, places are links (offsets in units of [`UNIT`]) that are checked before they are followed, and bytes are read
+//! and written under the lock only.
 
 use std::sync::atomic::Ordering::Relaxed;
 

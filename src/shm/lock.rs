@@ -2,8 +2,8 @@
 //!
 //! The upper half counts changes. The lower half is 0 while the lock is free, else the number of the process that has it,
 //! or [`BROKEN`] when a change was not brought to its end. A process that waits for one that has ended takes the lock from
-//! it and repairs. So to take it and to give it back are one instruction each, and who reads without it looks at the
-//! same word, see [`super::fast::peek`]. docs/RATIONALE.md says why it is not a mutex of the system.
+//! it and repairs. So to take it and to give it back are one instruction each. The count keeps a process that was about to take the
+//! lock from one that has ended from taking it from a later holder. docs/RATIONALE.md says why it is not a mutex of the system.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -52,8 +52,8 @@ impl<'a> Locked<'a> {
     /// A change begins: until [`Locked::end_change`] a process that finds it must repair.
     pub(super) fn begin_change(&self) {
         self.held.broken.store(true, Relaxed);
-        // The stores of the change stay behind the one that took the lock, for who reads without it and for who comes after
-        // this process was killed.
+        // The stores of the change stay behind the one that took the lock, for the process that repairs when this one was
+        // killed.
         fence(Release);
     }
 

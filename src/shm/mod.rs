@@ -1,8 +1,8 @@
 //! What all workers share: values by key, queues, and metrics.
 //!
 //! [`Shared`] is the whole of it. Underneath, from the bottom: `region` is the mapping, `node` and `heap` are what it
-//! holds and where, `lock` and `repair` keep it whole when a worker is killed, `table` finds nodes by name, `fast` has
-//! shorter ways to read and to change shared data.
+//! holds and where, `lock` and `repair` keep it whole when a worker is killed, `table` finds nodes by name, `fast` makes
+//! changes of shared data faster.
 //!
 //! A worker may be killed at any instruction. Then its lock passes on, and what it changed is made whole
 //! by the next holder of the lock: each change is one store of a link, before which the new is complete and after which

@@ -159,21 +159,7 @@ impl Region {
         })
     }
 
-    /// Reads such words into as many bytes, which may be nonsense without the lock. False when they are not in the mapping.
-    pub(super) fn read(&self, link: Link, skip: usize, out: &mut [u8]) -> bool {
-        let Some(words) = self.words(link, skip, out.len()) else { return false };
-        let (whole, rest) = out.as_chunks_mut();
-        for (bytes, word) in whole.iter_mut().zip(words) {
-            *bytes = word.load(Relaxed).to_ne_bytes();
-        }
-        if let Some(last) = words.get(whole.len()) {
-            rest.copy_from_slice(&last.load(Relaxed).to_ne_bytes()[..rest.len()]);
-        }
-        true
-    }
-
-    /// Writes bytes of a node that nothing leads to yet: by words, for others may read without the lock what was there
-    /// before. Under the lock only.
+    /// Writes bytes of a node by words, the last one filled up with zeros. Under the lock only.
     pub(super) fn write(&self, link: Link, skip: usize, bytes: &[u8]) {
         let words = self.words(link, skip, bytes.len()).expect("a part of a node");
         let whole = bytes.as_chunks().0;

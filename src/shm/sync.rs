@@ -1,12 +1,9 @@
-//! What the lock and what is read without it are made of. `loom/` has the same by another name: there these files run in
-//! all orders that the memory model allows.
+//! What the lock is made of. `loom/` has the same by another name: there these files run in all orders that the memory model
+//! allows.
 
 use std::time::Duration;
 
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, fence};
-
-/// How often a read without the lock is tried again. A change takes a fraction of a microsecond.
-pub(super) const TRIES: u32 = 3;
 
 /// Waits for a moment, by that many turns.
 #[inline]
