@@ -258,8 +258,8 @@ check() {
     cargo clippy --release --all-targets -p proxy-wasm-host -p nginx-variables -- -D warnings
     cargo clippy --release --all-targets -p proxy-wasm -- -D warnings
     cargo clippy --release --all-targets -p rpw-bindgen -- -D warnings
-    # It has the product's files of the shared memory, on which it puts atomics of its own.
-    cargo check --release --locked --manifest-path loom/Cargo.toml --target-dir target/loom
+    say "orders of loads and stores of the lock"
+    cargo run --quiet --release --locked --manifest-path loom/Cargo.toml --target-dir target/loom
     say "documentation"
     RUSTDOCFLAGS="-D warnings" cargo doc --release --no-deps -p resty-proxy-wasm -p proxy-wasm-host
     say "features"
