@@ -22,7 +22,8 @@ compile() {
         flags+=" --remap-path-prefix=$source=/rust --remap-path-prefix=$(readlink -f "$source")=/rust"
     fi
     if [[ $target == *-musl ]]; then
-        # nginx on such a system is linked with musl, and so must the library be, not have one of its own.
+        # nginx on such a system is linked with musl, and so must the library be, not have one of its own. cargo-zigbuild links
+        # programs statically all the same.
         flags+=" -Ctarget-feature=-crt-static"
     fi
     export "CFLAGS_${target//-/_}=-ffile-prefix-map=$cargo_home=/cargo -ffile-prefix-map=$build=/target"
