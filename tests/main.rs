@@ -10,6 +10,7 @@
 mod abuse;
 mod alone;
 mod bodies;
+mod bodies_elsewhere;
 mod caching;
 mod callouts;
 mod caps;
