@@ -168,8 +168,9 @@ local function follow(premature)
                 ngx_log(ngx.INFO, format('wasm plugin "%s": replaced by %s, as another worker has', name, path))
             elseif ok == nil then
                 -- A worker that ends replaces nothing, and nobody has to do anything about that.
-                ngx_log(exiting() and ngx.INFO or ngx.ERR, format('wasm plugin "%s": not replaced by %s, as another worker has: %s', name, path,
-                    tostring(err)))
+                ngx_log(exiting() and ngx.INFO or ngx.ERR,
+                    format('wasm plugin "%s": not replaced by %s, as another worker has: %s', name, path,
+                        tostring(err)))
             end
             jobs.look()
         end
