@@ -189,10 +189,8 @@ under_valgrind() {
     setup_rust
     setup_nginx
     command_from valgrind valgrind
-    # As `test` builds it: with `--test nginx` cargo would choose other features, and build half of it again.
     local tests
-    tests=$(cargo test --release --workspace --no-run --message-format=json-render-diagnostics |
-        sed -n 's/.*"executable":"\([^"]*\/nginx-[^"]*\)".*/\1/p')
+    tests=$(nginx_tests)
     # One nginx after the other: under valgrind each takes a core for itself.
     RPW_VALGRIND=1 "$tests" --test-threads=1 "${1:-smoke::}"
 }

@@ -34,3 +34,10 @@ packages() {
 command_from() {
     command -v "$1" >/dev/null || packages "$2"
 }
+
+# Builds the tests against nginx and prints their program. As `./build.sh test` builds it: with `--test nginx` cargo would
+# choose other features, and build half of it again.
+nginx_tests() {
+    cargo test --release --workspace --no-run --message-format=json-render-diagnostics |
+        sed -n 's/.*"executable":"\([^"]*\/nginx-[^"]*\)".*/\1/p'
+}

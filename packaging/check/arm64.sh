@@ -49,5 +49,5 @@ check_arm64() {
     say "tests against nginx, emulated: $RPW_DIST_TESTS"
     # shellcheck disable=SC2086
     RPW_NGINX=$root/nginx RPW_LIBRARY_DIR=$(unpacked lua-resty-proxy-wasm aarch64-unknown-linux-gnu) RPW_PATIENCE=300 \
-        cargo test --release --test nginx -- $RPW_DIST_TESTS
+        "$(nginx_tests)" $RPW_DIST_TESTS
 }
