@@ -141,6 +141,7 @@ impl Service {
 
 impl Drop for Service {
     fn drop(&mut self) {
+        self.desk.clock.remove_file();
         self.desk.over.store(true, Ordering::SeqCst);
     }
 }

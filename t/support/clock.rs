@@ -61,6 +61,11 @@ impl Clock {
         ]
     }
 
+    /// Removes its file, which nginx has open. Threads of a test that has ended may keep the clock.
+    pub(crate) fn remove_file(&self) {
+        let _ = std::fs::remove_dir_all(self.folder.path());
+    }
+
     /// Milliseconds since the start.
     pub(crate) fn now(&self) -> u64 {
         ms(self.shared.passed.load(Ordering::SeqCst))
