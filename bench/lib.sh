@@ -22,6 +22,11 @@ prepare() {
     library_dir=${LIBRARY_DIR:-$("$root/tools/target-dir")/release}
     [[ -e $library_dir/libresty_proxy_wasm.so ]] || die "no library in $library_dir: run ./build.sh build first"
 
+    # Another server would be measured in place of this one.
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+        die "port $port is taken: choose another with PORT"
+    fi
+
     dir=$(mktemp -d)
     trap stop_nginx EXIT
     trap 'exit 1' INT TERM
