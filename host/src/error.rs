@@ -125,10 +125,13 @@ const OUT_OF_MEMORY: &str = " (raise the limit of the process on addresses, ulim
 
 /// Whether the system gave no memory, or no addresses for it.
 pub fn is_out_of_memory(error: &wasmtime::Error) -> bool {
-    // The number is kept as an error of several crates, and has one text.
-    const ENOMEM: &str = "Cannot allocate memory";
-    error.downcast_ref::<WasmBacktrace>().is_none()
-        && error.chain().any(|part| part.to_string().contains(ENOMEM))
+    // The number is kept as an error of several crates. All of them show the text of the C library, which is another one in
+    // musl than in glibc, with the number.
+    if error.downcast_ref::<WasmBacktrace>().is_some() {
+        return false;
+    }
+    let text = std::io::Error::from(rustix::io::Errno::NOMEM).to_string();
+    error.chain().any(|part| part.to_string().contains(&text))
 }
 
 /// Text without line ends and other control characters: names in a module, which texts repeat, forge no lines of a log.
