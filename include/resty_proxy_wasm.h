@@ -1409,7 +1409,7 @@ int32_t rpw_listen_received(void);
  * Has the cosocket receive a datagram, so that its light thread wakes.
  *
  * # Returns
- * 1 when that was tried in vain, and must be tried again; else 0.
+ * 1 when that failed, and must be tried again; else 0.
  */
 int32_t rpw_listen_wake(void);
 

@@ -1,6 +1,7 @@
 //! Shared queues in a real nginx: proxy_on_queue_ready in one worker for what comes from any.
 
 use super::support::{Nginx, Running, poll};
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
 
@@ -31,36 +32,40 @@ fn nginx(workers: usize, init_worker: &str) -> Nginx {
                     ngx.print(ngx.worker.pid())
                 }
             }
+            location /pid { content_by_lua_block { ngx.print(ngx.worker.pid()) } }
             location /listen { content_by_lua_block { assert(wasm.on_http_request_headers(listens)) } }
             "#,
         )
 }
 
-fn heard(nginx: &Running) -> usize {
+fn notifications(nginx: &Running) -> usize {
     let marker = "wasm log listens: queue_ready dequeue_shared_queue 1 -> 0 m";
     nginx.error_log().matches(marker).count()
 }
 
-fn wait_for_heard(nginx: &Running, count: usize) {
-    let found = poll(|| (heard(nginx) >= count).then_some(()));
-    assert!(found.is_some(), "{} of {count} were heard of", heard(nginx));
-    assert_eq!(heard(nginx), count);
+fn wait_for_notifications(nginx: &Running, count: usize) {
+    let found = poll(|| (notifications(nginx) >= count).then_some(()));
+    assert!(found.is_some(), "{} of {count} were notified", notifications(nginx));
+    assert_eq!(notifications(nginx), count);
 }
 
 #[test]
 fn each_message_of_any_worker_is_notified_once() {
     let nginx = nginx(2, "assert(wasm.init_worker())").start();
-    let mut pids = Vec::new();
-    let mut count = 0;
-    poll(|| {
-        pids.push(nginx.get("/send").text());
-        pids.sort_unstable();
-        pids.dedup();
-        count += 1;
-        (pids.len() == 2 && count >= 20).then_some(())
-    })
-    .expect("both workers");
-    wait_for_heard(&nginx, count);
+    // The worker that registers last listens. One that answers has registered.
+    let both = |path: &str, least: usize| {
+        let (mut pids, mut count) = (BTreeSet::new(), 0);
+        poll(|| {
+            pids.insert(nginx.get(path).text());
+            count += 1;
+            (pids.len() == 2 && count >= least).then_some(())
+        })
+        .expect("both workers");
+        count
+    };
+    both("/pid", 2);
+    let count = both("/send", 20);
+    wait_for_notifications(&nginx, count);
     let log = nginx.error_log();
     let by: Vec<&str> = log
         .lines()
@@ -74,9 +79,9 @@ fn each_message_of_any_worker_is_notified_once() {
 fn without_init_worker_the_first_request_begins_to_listen() {
     let nginx = nginx(1, "").start();
     nginx.get("/send");
-    wait_for_heard(&nginx, 1);
+    wait_for_notifications(&nginx, 1);
     nginx.get("/send");
-    wait_for_heard(&nginx, 2);
+    wait_for_notifications(&nginx, 2);
 }
 
 #[test]
@@ -85,11 +90,11 @@ fn messages_outlive_workers_and_reloads() {
     nginx.get("/listen");
     for round in 0..5 {
         nginx.get("/send");
-        wait_for_heard(&nginx, 2 * round + 1);
+        wait_for_notifications(&nginx, 2 * round + 1);
         nginx.reload();
         // The new worker listens with its first request.
         nginx.get("/send");
-        wait_for_heard(&nginx, 2 * round + 2);
+        wait_for_notifications(&nginx, 2 * round + 2);
         let worker = nginx.worker_pids()[0];
         nginx.expect_log("exited on signal 9");
         // SAFETY: a process of this test.
@@ -120,7 +125,7 @@ fn reloads_leave_no_descriptor_behind() {
     assert_eq!(descriptors(master), before);
 }
 
-/// A worker that looks at nothing by itself, and hears of a message all the same, was woken for it.
+/// A worker that looks at nothing by itself, and is notified of a message all the same, was woken for it.
 #[test]
 fn an_idle_listener_does_not_wake_and_is_woken() {
     let nginx = nginx(1, "assert(wasm.init_worker())").start();
@@ -132,7 +137,7 @@ fn an_idle_listener_does_not_wake_and_is_woken() {
     };
     for sent in 1..=3 {
         nginx.get("/send");
-        wait_for_heard(&nginx, sent);
+        wait_for_notifications(&nginx, sent);
         // The light thread that ran the callback ends after two seconds without anything to do.
         let quiet = poll(|| {
             let before = switches();
@@ -152,7 +157,7 @@ fn workers_of_another_user_are_woken_too() {
     let nginx = nginx(2, "assert(wasm.init_worker())").user("daemon").start();
     for count in 1..=5 {
         nginx.get("/send");
-        wait_for_heard(&nginx, count);
+        wait_for_notifications(&nginx, count);
     }
 }
 
@@ -161,6 +166,6 @@ fn many_workers_begin_to_listen_at_once() {
     let nginx = nginx(24, "assert(wasm.init_worker())").start();
     for count in 1..=5 {
         nginx.get("/send");
-        wait_for_heard(&nginx, count);
+        wait_for_notifications(&nginx, count);
     }
 }

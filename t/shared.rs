@@ -206,7 +206,7 @@ fn the_size_is_that_of_the_first_start() {
     let text = std::fs::read_to_string(&conf).expect("a file");
     std::fs::write(&conf, text.replace("'1M'", "2 * 1024 * 1024, eviction = 'lru'"))
         .expect("a file");
-    nginx.expect_log("shared_memory stays at 1048576 bytes until nginx is started anew");
+    nginx.expect_log("shared_memory stays at 1048576 bytes until nginx is started again");
     nginx.reload();
     assert_eq!(lua(&nginx, fill), "", "the oldest make room");
     assert_eq!(lua(&nginx, "return #data:get('n1000')"), "100000");

@@ -198,7 +198,7 @@ fn a_pause_where_nothing_can_wait() {
 
 #[test]
 fn a_pause_on_response_headers_continues_with_one_warning() {
-    let warning = "Pause on response headers is not possible: the response goes on";
+    let warning = "Pause on response headers is not possible: the response continues";
     let nginx = Probe::new("response_headers: pause").start();
     for _ in 0..3 {
         let response = nginx.get("/");

@@ -188,7 +188,7 @@ fn response_headers_cannot_wait() {
     assert_eq!(
         probe.warned(),
         [
-            "proxy_on_response_headers: Pause on response headers is not possible: the response goes on \
+            "proxy_on_response_headers: Pause on response headers is not possible: the response continues \
           (hold the body instead)"
         ]
     );

@@ -195,7 +195,7 @@ pub const SHARED_VALUE: usize = 1024 * 1024;
 pub const SHARED_EVICTIONS: usize = 4096;
 /// Names of queues. They are never taken back.
 pub const QUEUE_NAMES: usize = 1024;
-/// Messages in one queue. Stops a filter from filling what workers share with what nobody takes.
+/// Messages in one queue. Stops a filter from filling what workers share with what no filter takes.
 pub const QUEUE_MESSAGES: u32 = 65536;
 /// Calls of `proxy_on_queue_ready` in a row before the worker does other things.
 pub const QUEUE_CALLS: u32 = 64;

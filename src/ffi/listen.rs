@@ -120,7 +120,7 @@ pub extern "C" fn rpw_listen_received() -> i32 {
 /// Has the cosocket receive a datagram, so that its light thread wakes.
 ///
 /// # Returns
-/// 1 when that was tried in vain, and must be tried again; else 0.
+/// 1 when that failed, and must be tried again; else 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn rpw_listen_wake() -> i32 {
     let State::At(address) = worker::with(|worker| worker.queue.state()) else { return 0 };

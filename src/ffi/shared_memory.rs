@@ -89,7 +89,7 @@ impl SharedMemory {
         }
         if self.made_by.load(Ordering::Relaxed) != lua_vm::number() {
             let line = format!(
-                "wasm: shared_memory stays at {before} bytes until nginx is started anew: workers use it"
+                "wasm: shared_memory stays at {before} bytes until nginx is started again: workers use it"
             );
             nginx::log(None, LogLevel::Warn, line.as_bytes());
             return Ok(());

@@ -12,7 +12,7 @@ pub(super) fn spin(turns: u32) {
 }
 
 /// Waits for so long.
-#[allow(clippy::disallowed_methods, reason = "this thread waits, and goes on by itself")]
+#[allow(clippy::disallowed_methods, reason = "this thread waits, and continues by itself")]
 pub(super) fn sleep(time: Duration) {
     std::thread::sleep(time);
 }

@@ -146,7 +146,7 @@ impl Client {
             loop {
                 let count = body.read(&mut buffer).map_err(|error| {
                     Fail::outside(format!(
-                        "{url}: {error}; what came is kept, and the next try goes on from there"
+                        "{url}: {error}; what came is kept, and the next try continues from there"
                     ))
                 })?;
                 if count == 0 {

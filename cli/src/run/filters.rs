@@ -48,7 +48,7 @@ pub struct FilterArgs {
     #[arg(long, value_name = "BYTES", value_parser = value_parser!(u64).range(MEMORY))]
     pub memory_limit: Option<u64>,
 
-    /// A request goes on without a filter that fails
+    /// A request continues without a filter that fails
     #[arg(long)]
     pub fail_open: bool,
 }

@@ -69,7 +69,7 @@ pub(super) fn proxy_enqueue_shared_queue(
         }
         Ok(None) => Err(Status::NotFound.into()),
         Err(Refusal::TooMany) => {
-            state.warn_once("a queue is full: nobody takes its messages out");
+            state.warn_once("a queue is full: no filter takes its messages out");
             Err(Status::InternalFailure.into())
         }
         Err(refusal) => Err(refused(state, refusal)),

@@ -13,7 +13,7 @@ pub(super) const LENGTH_CHANGED: &str = "the size of a response body changed aft
      remove the header content-length in proxy_on_response_headers";
 
 const PAUSED_AT_END: &str =
-    "pauses the end of a response body and waits for nothing: the body goes on";
+    "pauses the end of a response body and waits for nothing: the body is sent";
 
 impl Vm {
     pub(super) fn request_body(

@@ -1,7 +1,7 @@
 //! Time limits: how long a guest may run before it is stopped.
 //!
 //! A guest compares the engine's epoch with its own deadline wherever it loops or enters a function, and host functions
-//! compare a [`Deadline`] when they are called. Deadlines are counted in ticks from the start of a call; whoever runs
+//! compare a [`Deadline`] when they are called. Deadlines are counted in ticks from the start of a call; the code that runs
 //! guests calls [`tick`] every [`TICK_MS`] meanwhile.
 
 use wasmtime::AsContextMut;

@@ -227,7 +227,7 @@ impl Vm {
         let Some(action) = action else { return Ok(unchanged) };
         if action == Action::Pause && !event.waits {
             self.state_mut().warn_once(
-                "Pause on response headers is not possible: the response goes on (hold the body instead)",
+                "Pause on response headers is not possible: the response continues (hold the body instead)",
             );
         }
         let encoded = writes && self.is_encoded(stream);

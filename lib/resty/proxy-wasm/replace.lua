@@ -167,7 +167,7 @@ local function follow(premature)
             if ok then
                 ngx_log(ngx.INFO, format('wasm plugin "%s": replaced by %s, as another worker has', name, path))
             elseif ok == nil then
-                -- A worker that ends replaces nothing, and nobody has to do anything about that.
+                -- A worker that ends replaces nothing, and that is no fault.
                 ngx_log(exiting() and ngx.INFO or ngx.ERR,
                     format('wasm plugin "%s": not replaced by %s, as another worker has: %s', name, path,
                         tostring(err)))

@@ -46,7 +46,7 @@ const TEXTS: &[(&[u8], &str)] = &[
     (b";;", TEXT),
     (
         b"<?xml",
-        "the file is an XML document (an error of whoever was asked for the module?); download the module again",
+        "the file is an XML document (an error page in place of the module?); download the module again",
     ),
     (
         b"<",
@@ -54,7 +54,7 @@ const TEXTS: &[(&[u8], &str)] = &[
     ),
     (
         b"{",
-        "the file is JSON (an error of whoever was asked for the module, or the manifest of an image?); download the module again",
+        "the file is JSON (an error page in place of the module, or the manifest of an image?); download the module again",
     ),
     (b"#!", "the file is a script and no WebAssembly module; load the .wasm file"),
 ];
