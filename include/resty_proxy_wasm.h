@@ -1414,7 +1414,7 @@ int32_t rpw_listen_received(void);
 int32_t rpw_listen_wake(void);
 
 /**
- * There is no cosocket, or none any more: from now on the queues are looked at now and then.
+ * There is no cosocket, or none any more: from now on the queues are polled.
  *
  * # Arguments
  * `reason`: for the error log.

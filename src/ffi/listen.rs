@@ -129,7 +129,7 @@ pub extern "C" fn rpw_listen_wake() -> i32 {
     i32::from(sent.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock))
 }
 
-/// There is no cosocket, or none any more: from now on the queues are looked at now and then.
+/// There is no cosocket, or none any more: from now on the queues are polled.
 ///
 /// # Arguments
 /// `reason`: for the error log.
@@ -143,7 +143,7 @@ pub unsafe extern "C" fn rpw_listen_failed(reason: *const c_char, reason_length:
         // SAFETY: as promised by the caller.
         let reason = unsafe { types::bytes(reason, reason_length) };
         worker.queue.set_state(State::Polls);
-        let mut line = b"wasm: queues are looked at 20 times a second: ".to_vec();
+        let mut line = b"wasm: falling back to polling queues 20 times a second: ".to_vec();
         line.extend_from_slice(reason);
         nginx::log(None, LogLevel::Warn, &line);
         worker.announce_callbacks();

@@ -6,7 +6,7 @@ use super::boundary::boundary;
 use super::failure::Failure;
 use super::types::{self, RPW_CONTINUE, rpw_error_t};
 use super::{lua_vm, tls, upstreams};
-use crate::callout::{Own, Trust, Trusted};
+use crate::callout::{ClientCertificate, Trust, Trusted};
 
 /// Trusts these certificates from now on, until `rpw_setup` is called for another Lua VM.
 ///
@@ -79,7 +79,7 @@ pub unsafe extern "C" fn rpw_upstream_tls(
             Some(trust) => Trusted::Same(trust),
             None => return Err(Failure::new(tls::NONE)),
         };
-        let own = (!certificate.is_empty()).then_some(Own { certificate, key });
+        let own = (!certificate.is_empty()).then_some(ClientCertificate { certificate, key });
         let trust = Trust::new(trusted, own).map_err(Failure::new)?;
         upstreams::set_trust(name, trust)?;
         Ok(RPW_CONTINUE)

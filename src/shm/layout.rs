@@ -112,7 +112,7 @@ pub(super) enum Kind {
     /// A metric that a guest defined: plugin and name.
     Metric = 4,
     /// Metrics of our own: plugin and the number of the process that writes them.
-    Own = 5,
+    PluginCounters = 5,
     /// How many metrics a plugin has.
     Count = 6,
     /// What plugins of that name were replaced with.

@@ -106,7 +106,7 @@ impl Shared {
         let locked = self.lock()?;
         let mut all: Vec<Presence> = Vec::new();
         locked.for_each(|link, node| {
-            if node.is(Kind::Own)
+            if node.is(Kind::PluginCounters)
                 && let Some(block) = locked.value::<CounterBlock>(link)
             {
                 let process = Process::from_bits(block.process.load(Relaxed));
@@ -134,11 +134,17 @@ impl Shared {
         let me = self.region.number()?;
         let number = me.to_le_bytes();
         let me = self.region.process(me).to_bits();
-        let hash = self.hash(Kind::Own, plugin, &number);
-        let place = locked.find(Kind::Own, hash, plugin, &number);
+        let hash = self.hash(Kind::PluginCounters, plugin, &number);
+        let place = locked.find(Kind::PluginCounters, hash, plugin, &number);
         let link = match place.link {
             0 => locked.change(|| {
-                locked.add(Kind::Own, hash, plugin, &number, &[0; size_of::<CounterBlock>()])
+                locked.add(
+                    Kind::PluginCounters,
+                    hash,
+                    plugin,
+                    &number,
+                    &[0; size_of::<CounterBlock>()],
+                )
             })?,
             link => link,
         };
@@ -159,7 +165,7 @@ impl Locked<'_> {
     pub(super) fn own_metrics(&self) -> Vec<Series> {
         let mut blocks: Vec<(String, &CounterBlock)> = Vec::new();
         self.for_each(|link, node| {
-            if node.is(Kind::Own)
+            if node.is(Kind::PluginCounters)
                 && let Some(block) = self.value::<CounterBlock>(link)
             {
                 let plugin = String::from_utf8_lossy(self.space_of(link, node)).into_owned();

@@ -23,7 +23,7 @@ pub use response::Planned;
 pub struct Flow<'a> {
     chain: &'a mut Chain,
     id: RequestId,
-    seats: Vec<Seat>,
+    participations: Vec<Participation>,
     /// Which filters hold some of the response's body.
     holding: Vec<bool>,
     /// The request's body now.
@@ -33,7 +33,7 @@ pub struct Flow<'a> {
 /// A request that waits for its upstream, and holds no chain meanwhile.
 pub struct Parked {
     id: RequestId,
-    seats: Vec<Seat>,
+    participations: Vec<Participation>,
     holding: Vec<bool>,
     body: Vec<u8>,
 }
@@ -41,14 +41,14 @@ pub struct Parked {
 impl Parked {
     /// Continues, in the chain that it was in.
     pub fn resume(self, chain: &mut Chain) -> Flow<'_> {
-        let Self { id, seats, holding, body } = self;
-        Flow { chain, id, seats, holding, body }
+        let Self { id, participations, holding, body } = self;
+        Flow { chain, id, participations, holding, body }
     }
 }
 
 /// What a filter is to a request.
 #[derive(Clone, Copy)]
-enum Seat {
+enum Participation {
     /// It was told of nothing yet.
     Free,
     Stream(StreamRef),
@@ -144,7 +144,13 @@ impl<'a> Flow<'a> {
         request.body_bytes = body.len();
         let id = chain.server.add(request);
         let count = chain.len();
-        Self { chain, id, seats: vec![Seat::Free; count], holding: vec![false; count], body }
+        Self {
+            chain,
+            id,
+            participations: vec![Participation::Free; count],
+            holding: vec![false; count],
+            body,
+        }
     }
 
     /// The request as it is now.
@@ -159,8 +165,8 @@ impl<'a> Flow<'a> {
 
     /// Leaves the chain to others while the upstream works.
     pub fn park(self) -> Parked {
-        let Self { chain: _, id, seats, holding, body } = self;
-        Parked { id, seats, holding, body }
+        let Self { chain: _, id, participations, holding, body } = self;
+        Parked { id, participations, holding, body }
     }
 
     /// Takes a filter that failed out of the request. Returns whether the request continues without it.
@@ -168,15 +174,17 @@ impl<'a> Flow<'a> {
         let open = self.chain.plugin(index).module().fail_open();
         let line = format!("wasm plugin \"{}\": {cause}", self.chain.filters[index].name);
         self.chain.server.log(Some(self.id), LogLevel::Error, line.as_bytes());
-        let skipped = Seat::Skipped { drops_body: drops_body && !open };
-        let before = std::mem::replace(&mut self.seats[index], skipped);
+        let skipped = Participation::Skipped { drops_body: drops_body && !open };
+        let before = std::mem::replace(&mut self.participations[index], skipped);
         self.end_stream(index, before);
         self.chain.look();
         open
     }
 
-    fn end_stream(&mut self, index: usize, seat: Seat) {
-        let (Seat::Stream(stream) | Seat::LeftOut(stream)) = seat else { return };
+    fn end_stream(&mut self, index: usize, participation: Participation) {
+        let (Participation::Stream(stream) | Participation::LeftOut(stream)) = participation else {
+            return;
+        };
         let context = self.chain.context(index);
         let name = self.chain.filters[index].name.clone();
         let server = self.chain.server.clone();
@@ -228,19 +236,19 @@ impl<'a> Flow<'a> {
         let server = self.chain.server.clone();
         let of_request = matches!(callback, Callback::RequestHeaders | Callback::RequestBody);
         let calls_hold = of_request && context.plugin().module().calls_hold().unwrap_or(false);
-        let stream = match self.seats[index] {
-            Seat::Stream(stream) => stream,
-            Seat::LeftOut(_) => return Ok(Told::unchanged(Output::Unchanged)),
-            Seat::Skipped { drops_body } => {
+        let stream = match self.participations[index] {
+            Participation::Stream(stream) => stream,
+            Participation::LeftOut(_) => return Ok(Told::unchanged(Output::Unchanged)),
+            Participation::Skipped { drops_body } => {
                 let drops = drops_body && callback == Callback::ResponseBody;
                 return Ok(Told::unchanged(if drops { Output::Hold } else { Output::Unchanged }));
             }
-            Seat::Free => {
+            Participation::Free => {
                 let id = self.id;
                 let start = || context.start_stream(id, calls_hold);
                 let stream = self.chain.trace.step(&server, &name, start);
                 let stream = stream.map_err(|error| Failed { error, rescued: None })?;
-                self.seats[index] = Seat::Stream(stream);
+                self.participations[index] = Participation::Stream(stream);
                 stream
             }
         };
@@ -331,7 +339,7 @@ impl<'a> Flow<'a> {
         step: &str,
     ) -> Result<Told, (String, Option<u16>)> {
         let failed = |cause: String| (format!("failed to run {step}: {cause}"), None);
-        let Seat::Stream(stream) = self.seats[index] else {
+        let Participation::Stream(stream) = self.participations[index] else {
             return Err(failed("the filter's VM was lost".into()));
         };
         let context = self.chain.context(index);
@@ -368,10 +376,12 @@ impl<'a> Flow<'a> {
     /// The request is over: its streams end, and the server forgets it.
     pub fn end(mut self) {
         self.chain.server.with(self.id, |request| request.phase = Phase::Log);
-        for index in 0..self.seats.len() {
-            let seat =
-                std::mem::replace(&mut self.seats[index], Seat::Skipped { drops_body: false });
-            self.end_stream(index, seat);
+        for index in 0..self.participations.len() {
+            let participation = std::mem::replace(
+                &mut self.participations[index],
+                Participation::Skipped { drops_body: false },
+            );
+            self.end_stream(index, participation);
         }
         self.chain.trace.orphans(&self.chain.server.clone());
         self.chain.server.forget(self.id);

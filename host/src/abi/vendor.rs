@@ -10,8 +10,8 @@ pub static FOREIGN_FUNCTIONS: &[(&str, &str)] = &[
     ),
     ("compress", "zlib's compress; [limited](limits.md)"),
     ("uncompress", "zlib's uncompress; limited likewise"),
-    ("clear_route_cache", "nothing: nginx has none"),
-    ("set_global_max_requests_per_io_cycle", "nothing: nginx decides that itself"),
+    ("clear_route_cache", "nothing: the server has none"),
+    ("set_global_max_requests_per_io_cycle", "nothing: the server decides that itself"),
     ("expr_create", "NOT_FOUND and a warning, as the other `expr_*`"),
     ("declare_property", "NOT_FOUND and a warning"),
     ("set_envoy_filter_state", "NOT_FOUND and a warning"),
@@ -28,7 +28,7 @@ pub static COMMANDS: &[(&str, &str)] = &[
         "wasm_need_rebuild",
         "`true`: a new VM takes the place of this one when no stream and no call is left in it",
     ),
-    ("clear_route_cache", "nothing: nginx has none"),
+    ("clear_route_cache", "nothing: the server has none"),
     (
         "trace_span_tag.NAME",
         "`$trace_span_tag_NAME` is set, where a `set` makes that variable; other characters than letters and digits \

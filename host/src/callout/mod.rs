@@ -22,7 +22,7 @@ pub use pipe::Pipe;
 pub use request::{Malformed, Pairs, Request, server_name, wants_tls};
 pub use rules::{Rules, Verdict};
 pub use secure::Secure;
-pub use tls::{Own, Protocol, Tls, Trust, Trusted};
+pub use tls::{ClientCertificate, Protocol, Tls, Trust, Trusted};
 pub use upstream::{Speaks, Target, Upstream};
 
 use crate::snapshot::HeaderMap;

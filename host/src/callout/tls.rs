@@ -45,7 +45,7 @@ pub enum Trusted<'a> {
 
 /// Our own certificate, for servers that ask for it, as text (PEM).
 #[derive(Clone, Copy, Debug)]
-pub struct Own<'a> {
+pub struct ClientCertificate<'a> {
     /// With those that it is signed by.
     pub certificate: &'a [u8],
     /// The key of the first certificate.
@@ -81,7 +81,7 @@ impl Eq for Trust {}
 
 impl Trust {
     /// Reads certificates.
-    pub fn new(trusted: Trusted<'_>, own: Option<Own<'_>>) -> Result<Self, String> {
+    pub fn new(trusted: Trusted<'_>, own: Option<ClientCertificate<'_>>) -> Result<Self, String> {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ClientConfig::builder_with_provider(provider.clone())
@@ -100,7 +100,7 @@ impl Trust {
         };
         let mut config = match own {
             None => builder.with_no_client_auth(),
-            Some(Own { certificate, key }) => {
+            Some(ClientCertificate { certificate, key }) => {
                 let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
                     .collect::<Result<_, _>>()
                     .map_err(|error| format!("certificate: {error}"))?;

@@ -24,7 +24,7 @@ pub enum Trusted<'a> {
 
 /// See the module.
 #[derive(Clone, Copy, Debug)]
-pub struct Own<'a> {
+pub struct ClientCertificate<'a> {
     pub certificate: &'a [u8],
     pub key: &'a [u8],
 }
@@ -35,7 +35,7 @@ pub struct Trust;
 
 impl Trust {
     /// There is none.
-    pub fn new(_: Trusted<'_>, _: Option<Own<'_>>) -> Result<Self, String> {
+    pub fn new(_: Trusted<'_>, _: Option<ClientCertificate<'_>>) -> Result<Self, String> {
         Err(NONE.into())
     }
 

@@ -25,7 +25,7 @@ pub(super) fn call(state: &mut State, name: &[u8], arguments: &[u8]) -> Result<V
         b"inject_encoded_data_to_filter_chain_on_header" => inject::on_headers(state, arguments),
         b"compress" => compress(state, arguments),
         b"uncompress" => uncompress(state, arguments),
-        // There is no route to be chosen again, and nginx decides itself how many requests it takes at once.
+        // There is no route to be chosen again, and the server decides itself how many requests it takes at once.
         b"clear_route_cache" | b"set_global_max_requests_per_io_cycle" => Ok(Vec::new()),
         b"declare_property" | b"set_envoy_filter_state" => {
             state.warn_once("the host has neither declare_property nor set_envoy_filter_state");

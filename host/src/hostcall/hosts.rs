@@ -1,7 +1,7 @@
 //! The servers of a location's upstream, and the choice among them, as a vendor's ABI 0.2.100 has them.
 //!
-//! nginx shows neither without Lua that runs in its balancer, so variables of nginx stand between: the configuration says in
-//! one which servers there are, and its balancer_by_lua reads from another which one the filter chose.
+//! The host's server may show neither. Then variables stand between: the configuration says in one which servers there are, and
+//! its balancer reads from another which one the filter chose.
 
 use serde_json::{Map, Value};
 use wasmtime::Caller;

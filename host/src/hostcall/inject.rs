@@ -8,7 +8,7 @@ use crate::guest::State;
 use crate::limits;
 
 /// Has a piece continue to the filters behind and the client, before what becomes of the chunk that the guest is shown. One that
-/// comes between two chunks continues with the next one: nothing else makes nginx send.
+/// comes between two chunks continues with the next one: nothing else makes the server send.
 pub(super) fn proxy_inject_encoded_data_to_filter_chain(
     caller: &mut Caller<'_, State>,
     body: u32,

@@ -28,7 +28,7 @@ fn set_limit(state: &mut State, direction: usize, value: &[u8]) {
     }
 }
 
-/// The nginx variable of a tag, whose name may have what those of variables have not.
+/// The variable of a tag, whose name may have what those of variables have not.
 pub(super) fn variable_of_tag(tag: &[u8]) -> Vec<u8> {
     let word = |byte: &u8| if byte.is_ascii_alphanumeric() { *byte } else { b'_' };
     let mut name = b"trace_span_tag_".to_vec();

@@ -98,7 +98,7 @@ impl Filter {
 }
 
 impl Filter {
-    /// A stream that begins with an event of headers, as nginx begins one: both in one call. The stream is there unless it
+    /// A stream that begins with an event of headers, as a server begins one: both in one call. The stream is there unless it
     /// could not be created.
     pub fn begin(
         &self,

@@ -1,6 +1,6 @@
 //! The request's way: its headers, then its body, filter by filter.
 
-use super::{Access, Flow, Outcome, REQUEST_BODY, REQUEST_HEADERS, Seat, Told};
+use super::{Access, Flow, Outcome, Participation, REQUEST_BODY, REQUEST_HEADERS, Told};
 use crate::core::abi::Callback;
 use crate::core::event::Action;
 use crate::play::body::RequestBody;
@@ -18,7 +18,7 @@ impl Flow<'_> {
     fn go_through(&mut self) -> Result<(), Access> {
         let takes = self.takers();
         let mut next_with_body = 0;
-        for index in 0..self.seats.len() {
+        for index in 0..self.participations.len() {
             let takes_body = takes[index];
             match self.tell_request_headers(index, takes_body) {
                 Outcome::Held { expects_body } => {
@@ -28,7 +28,7 @@ impl Flow<'_> {
                 outcome => self.proceed(index, outcome)?,
             }
         }
-        self.give_body(&takes, next_with_body, self.seats.len())?;
+        self.give_body(&takes, next_with_body, self.participations.len())?;
         Ok(())
     }
 
@@ -45,7 +45,7 @@ impl Flow<'_> {
             let module = self.chain.plugin(index).module();
             module.exports(Callback::RequestBody) && (!is_grpc || module.rewrites_bodies())
         };
-        (0..self.seats.len()).map(takes).collect()
+        (0..self.participations.len()).map(takes).collect()
     }
 
     /// What comes after a request callback of a filter.
@@ -161,9 +161,9 @@ impl Flow<'_> {
 
     /// The filters behind one that answered are told of nothing, unless they know the request already.
     fn leave_out_behind(&mut self, index: usize) {
-        for seat in &mut self.seats[index + 1..] {
-            if matches!(seat, Seat::Free) {
-                *seat = Seat::Skipped { drops_body: false };
+        for participation in &mut self.participations[index + 1..] {
+            if matches!(participation, Participation::Free) {
+                *participation = Participation::Skipped { drops_body: false };
             }
         }
     }

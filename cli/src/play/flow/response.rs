@@ -1,6 +1,6 @@
 //! The response's way: headers, then pieces of the body, filter by filter in reverse.
 
-use super::{Access, Cut, Failed, Flow, Outcome, RESPONSE_BODY, RESPONSE_HEADERS, Seat};
+use super::{Access, Cut, Failed, Flow, Outcome, Participation, RESPONSE_BODY, RESPONSE_HEADERS};
 use crate::core::abi::Callback;
 use crate::core::error::Error;
 use crate::core::guest::Output;
@@ -67,7 +67,7 @@ impl Flow<'_> {
             request.response_headers = headers;
             request.upstream = upstream.map(|upstream| upstream.as_bytes().to_vec());
         });
-        for index in (0..self.seats.len()).rev() {
+        for index in (0..self.participations.len()).rev() {
             let told = self.tell(index, Callback::ResponseHeaders, b"", false, false);
             let rewrites = told.as_ref().is_ok_and(|told| told.rewrites_body);
             match self.finish(index, told, RESPONSE_HEADERS, None) {
@@ -105,13 +105,15 @@ impl Flow<'_> {
 
     /// The filter of that index answered in place of the response: that goes out as it is.
     fn leave_out_others(&mut self, index: usize) {
-        for (other, seat) in self.seats.iter_mut().enumerate() {
+        for (other, participation) in self.participations.iter_mut().enumerate() {
             if other == index {
                 continue;
             }
-            match *seat {
-                Seat::Stream(stream) => *seat = Seat::LeftOut(stream),
-                Seat::Free => *seat = Seat::Skipped { drops_body: false },
+            match *participation {
+                Participation::Stream(stream) => *participation = Participation::LeftOut(stream),
+                Participation::Free => {
+                    *participation = Participation::Skipped { drops_body: false }
+                }
                 _ => {}
             }
         }
@@ -128,7 +130,7 @@ impl Flow<'_> {
     /// A piece of the response's body passes the filters in reverse. Returns what is passed on of it.
     pub fn body_filter(&mut self, piece: &[u8], is_last: bool) -> Result<Vec<u8>, Cut> {
         let mut piece = piece.to_vec();
-        for index in (0..self.seats.len()).rev() {
+        for index in (0..self.participations.len()).rev() {
             let takes = self.chain.plugin(index).module().exports(Callback::ResponseBody);
             let (left, other) =
                 self.give_response_piece(index, if takes { &piece } else { b"" }, is_last)?;
