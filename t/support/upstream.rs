@@ -2,7 +2,7 @@
 
 use super::http::Connection;
 use std::io::{self, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -72,6 +72,9 @@ fn serve(stream: TcpStream, respond: &Respond, sender: &Sender<Incoming>) -> io:
     if let Some(incoming) = connection.incoming()? {
         respond(&incoming, connection.stream())?;
         let _ = sender.send(incoming);
+        // A client may use the connection again before it has seen the end. To close it with something unread would reset it.
+        connection.stream().shutdown(Shutdown::Write)?;
+        io::copy(connection.stream(), &mut io::sink())?;
     }
     Ok(())
 }
