@@ -192,7 +192,8 @@ fn times_are_nanoseconds() {
     assert!((before - 100 * MS..after).contains(&start), "{before} {start} {after}");
     assert!((start - number(&run, "log", time)).abs() <= MS);
     let late = number(&run, "log", duration);
-    assert!((200 * MS..=after - before + 100 * MS).contains(&late), "{late}");
+    // Its timers and its time are read from two clocks, each in whole milliseconds.
+    assert!((190 * MS..=after - before + 100 * MS).contains(&late), "{late}");
     assert!((0..late).contains(&number(&run, "request_headers", duration)));
 }
 
