@@ -41,7 +41,6 @@ local BODY_LOST = const.RPW_BODY_LOST
 
 local CHAINS_HOLD = stream.CHAINS_HOLD
 local HELD = stream.HELD
-local outcome = stream.outcome
 local tell_request_headers = stream.tell_request_headers
 local tell_response_headers = stream.tell_response_headers
 local tell_response_piece = stream.tell_response_piece
@@ -254,7 +253,8 @@ function Chain:header_filter()
     for i = #self, 1, -1 do
         local ok, what = tell_response_headers(self[i], 0)
         if ok then
-            if outcome.rewrites_body ~= 0 then
+            -- The filter may rewrite the body.
+            if what then
                 ngx_header["Content-Length"] = nil
             end
         elseif ok == false then
@@ -274,7 +274,7 @@ end
 -- Tells a filter of a piece of the response's body. Returns what is passed on of it, whether that is another, and
 -- whether the body ends with it.
 local function give_response_piece(ctx, piece, is_last)
-    local ok, what = tell_response_piece(ctx, piece, is_last)
+    local ok, what, outcome = tell_response_piece(ctx, piece, is_last)
     local action = outcome.body_action
     if ok then
         local ends = is_last or outcome.ends ~= 0

@@ -25,7 +25,6 @@ local BODY_LOST = clib.const.RPW_BODY_LOST
 local BODY_REPLACE = clib.const.RPW_BODY_REPLACE
 
 local has_no_body = response.has_no_body
-local outcome = stream.outcome
 local tell_waited_headers = stream.tell_waited_headers
 local tell_waited_piece = stream.tell_waited_piece
 
@@ -77,7 +76,7 @@ function Answer:tell_headers()
 end
 
 -- What is passed on of a piece whose event failed, and of what the filter held.
-local function rescued(piece, held, waited)
+local function rescued(piece, held, waited, outcome)
     local action = outcome.body_action
     if waited then
         return concat(held or {}) .. piece
@@ -94,7 +93,7 @@ end
 -- Tells a filter of a piece. Returns what is passed on, and whether the body ends with it.
 function Answer:tell(index, piece, is_last)
     local ctx, held = self.contexts[index], self.held
-    local left, ends, what, waited = tell_waited_piece(ctx, piece, is_last)
+    local left, ends, what, waited, outcome = tell_waited_piece(ctx, piece, is_last)
     if left then
         if not self.fails_open(ctx) then
             return left, ends
@@ -109,7 +108,7 @@ function Answer:tell(index, piece, is_last)
     elseif ends == false then
         return self:answer_instead(what)
     end
-    left = rescued(piece, held[index], waited)
+    left = rescued(piece, held[index], waited, outcome)
     self:skip(index, what)
     if not left then
         return self:cut_off("a filter is gone with what it held")

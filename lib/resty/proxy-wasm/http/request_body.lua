@@ -24,7 +24,6 @@ local BODY_HOLD = const.RPW_BODY_HOLD
 local BODY_PASS = const.RPW_BODY_PASS
 local BODY_REPLACE = const.RPW_BODY_REPLACE
 
-local outcome = stream.outcome
 local tell = stream.tell_request_piece
 local PAUSE = stream.PAUSE
 
@@ -169,7 +168,7 @@ function Body:set(data)
 end
 
 -- Does what an outcome says of the piece.
-function Body:apply()
+function Body:apply(outcome)
     local action = outcome.body_action
     if action == BODY_HOLD then
         return true
@@ -217,8 +216,8 @@ function Body:complete()
 end
 
 -- Does what an outcome says of the piece; `rc` is the action that comes with it.
-function Body:take(rc)
-    local ok, err = self:apply()
+function Body:take(rc, _, outcome)
+    local ok, err = self:apply(outcome)
     if ok and self.to >= self.source.size then
         if rc ~= PAUSE then
             ok, err = self:complete()
@@ -284,7 +283,7 @@ end
 -- What becomes of a body that turned out to be empty.
 local nothing = {}
 
-function nothing.take()
+function nothing.take(_, _, _, outcome)
     if outcome.body_action == BODY_REPLACE then
         ngx_req.set_body_data(ffi_str(outcome.body, outcome.body_length))
     end

@@ -219,11 +219,11 @@ end
 local whole_body = {}
 
 -- Called for each outcome, with the action that comes with it. Returns true; else nil and why not.
-function whole_body.take(_, _, step)
-    if outcome.body_action ~= BODY_REPLACE then
+function whole_body.take(_, _, step, of_event)
+    if of_event.body_action ~= BODY_REPLACE then
         return true
     end
-    return set_request_body(step, ffi_str(outcome.body, outcome.body_length))
+    return set_request_body(step, ffi_str(of_event.body, of_event.body_length))
 end
 
 -- Nothing more of the response goes out: the client sees that it is incomplete. body_filter has no other way to end a
@@ -247,7 +247,7 @@ local function finish(ctx, r, rc, step, body)
         end
         local local_response = effects.apply(outcome)
         if body then
-            local ok, err = body:take(rc, step)
+            local ok, err = body:take(rc, step, outcome)
             if not ok then
                 return nil, err
             end
@@ -287,8 +287,9 @@ local function conclude(ok, what)
     return nil, what
 end
 
--- Tells a filter of headers. Returns what `finish` does; or HELD, when one that `takes_body` paused and awaits no call,
--- and whether it was told that a body comes. `calls_hold`: 1 when a request waits for the filter's calls.
+-- Tells a filter of headers. Returns what `finish` does, and with true whether the filter rewrites bodies; or HELD, if
+-- one that `takes_body` paused and awaits no call, and whether it was told that a body comes. `calls_hold`: 1 when a
+-- request waits for the filter's calls.
 local function headers_event(callback, step)
     return function(ctx, calls_hold, takes_body)
         local r = get_request()
@@ -301,7 +302,7 @@ local function headers_event(callback, step)
             if outcome.effects_length ~= 0 then
                 effects.apply(outcome)
             end
-            return true
+            return true, outcome.rewrites_body ~= 0
         end
         if rc == PAUSE and takes_body and outcome.awaits_call == 0 then
             local expects_body = outcome.expects_body ~= 0
@@ -384,11 +385,11 @@ function _M.response_body(ctx)
     return conclude(finish(ctx, r, rc, RESPONSE_BODY_STEP))
 end
 
--- For chains, which end a request themselves: these return what `finish` does, and `outcome` is that of the event.
+-- For chains, which end a request themselves: these return what `finish` does. An outcome that is returned, or given to
+-- a `take`, is to be read before the next event.
 _M.HELD = HELD
 _M.CHAINS_HOLD = CHAINS_HOLD
 _M.PAUSE = PAUSE
-_M.outcome = outcome
 _M.stop = stop
 _M.tell_request_headers = tell_request_headers
 _M.tell_response_headers = tell_response_headers
@@ -429,7 +430,8 @@ function _M.tell_request_piece(ctx, piece, is_last, body)
     return finish(ctx, r, rc, REQUEST_BODY_STEP, body)
 end
 
--- Tells a filter of a piece of the response's body. Its outcome says what is passed on of it.
+-- Tells a filter of a piece of the response's body. Returns what `finish` does, and the outcome, which says what is
+-- passed on.
 function _M.tell_response_piece(ctx, piece, is_last)
     local r = get_request()
     event.callback = const.RPW_RESPONSE_BODY
@@ -437,9 +439,10 @@ function _M.tell_response_piece(ctx, piece, is_last)
     local rc = run(ctx, r)
     clear_body()
     if rc == CONTINUE then
-        return true
+        return true, nil, outcome
     end
-    return finish(ctx, r, rc, RESPONSE_BODY_STEP)
+    local ok, what = finish(ctx, r, rc, RESPONSE_BODY_STEP)
+    return ok, what, outcome
 end
 
 -- Tells a filter of the headers of a response of which nothing was sent, and waits as long as it does. Returns what
@@ -457,20 +460,20 @@ local waited_piece = {}
 waited_piece.__index = waited_piece
 
 -- Called for each outcome.
-function waited_piece:take()
-    local action = outcome.body_action
+function waited_piece:take(_, _, of_event)
+    local action = of_event.body_action
     if action == BODY_REPLACE then
-        self.piece = ffi_str(outcome.body, outcome.body_length)
+        self.piece = ffi_str(of_event.body, of_event.body_length)
     elseif action == BODY_HOLD then
         self.piece = ""
     end
-    self.holds = action == BODY_HOLD or outcome.still_holds ~= 0
+    self.holds = action == BODY_HOLD or of_event.still_holds ~= 0
     return true
 end
 
 -- Tells a filter of a piece of a response's body, and waits at its end as long as the filter does. Returns the piece
--- that continues, whether the body ends with it and whether the filter holds; or nil, and what `finish` returns: then
--- what was held is in `outcome`, unless the filter failed while it was waited for, which the fourth says.
+-- that continues, whether the body ends with it and whether the filter holds; or nil, what `finish` returns, if the
+-- filter failed while it was waited for, and the outcome: unless that was so, it has what was held.
 function _M.tell_waited_piece(ctx, piece, is_last)
     local r = get_request()
     local taker = setmetatable({ piece = piece }, waited_piece)
@@ -484,7 +487,7 @@ function _M.tell_waited_piece(ctx, piece, is_last)
     if ok then
         return taker.piece, ends, taker.holds
     end
-    return nil, ok, what, rc == PAUSE
+    return nil, ok, what, rc == PAUSE, outcome
 end
 
 return _M
