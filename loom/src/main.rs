@@ -35,7 +35,6 @@ mod store {
 mod limits {
     pub const QUEUE_NAMES: usize = 1;
     pub const SHARED_PROCESSES: usize = 4;
-    pub const SHARED_VALUE: usize = 1024 * 1024;
 }
 
 mod process {

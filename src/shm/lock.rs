@@ -2,8 +2,9 @@
 //!
 //! The upper half counts changes. The lower half is 0 while the lock is free, else the number of the process that has it,
 //! or [`BROKEN`] when a change was not brought to its end. A process that waits for one that has ended takes the lock from
-//! it and repairs. So to take it and to give it back are one instruction each. The count keeps a process that was about to take the
-//! lock from one that has ended from taking it from a later holder. docs/RATIONALE.md says why it is not a mutex of the system.
+//! it and repairs. So to take it and to give it back are one instruction each. Taking it from a process that has ended counts
+//! as a change: another process that was about to do the same then sees another word, and does not take it from the new holder.
+//! docs/RATIONALE.md says why it is not a mutex of the system.
 
 use std::ops::Deref;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};

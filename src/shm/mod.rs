@@ -6,8 +6,8 @@
 //!
 //! A worker may be killed at any instruction. Then its lock passes on, and what it changed is made whole
 //! by the next holder of the lock: each change is one store of a link, before which the new is complete and after which
-//! the old is not needed, or one of which the old value was written down (`fast::replace`); everything else (which room is taken, what was used last)
-//! follows from the nodes.
+//! the old is not needed, or one of which the old value was written down (`fast::replace`). Everything else (which room is
+//! taken, what was used last) follows from the nodes.
 
 mod data;
 mod fast;

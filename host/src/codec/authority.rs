@@ -1,8 +1,7 @@
 //! Authorities (`:authority`, `Host`): read as a strict server reads those of clients.
 //!
-//! The rules are those of RFC 3986 without a look into `%XX`, as servers have them that refuse other names. Older servers let
-//! more pass. The name becomes a part of paths where the configuration says so (`root /srv/$host`), so it
-//! must not lead out of them.
+//! The rules are those of RFC 3986, but `%XX` is not decoded. Some servers let more pass. The name becomes a part of paths where
+//! the configuration says so (`root /srv/$host`), so it must not lead out of them.
 
 /// Whether a client could have sent it.
 pub fn is_authority(value: &[u8]) -> bool {

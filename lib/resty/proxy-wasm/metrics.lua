@@ -1,7 +1,7 @@
 -- Metrics for Lua, and for Prometheus.
 
--- No request waits for these. LuaJIT of Debian 12 compiles the list of metrics into code that ends with an illegal
--- instruction on arm64.
+-- Interpreted: metrics are read now and then, and no filter waits for them. LuaJIT of Debian 12 compiles the list of
+-- metrics into code that ends with an illegal instruction on arm64.
 jit.off(true, true)
 
 local ffi = require("ffi")

@@ -4,8 +4,9 @@
 //! each other's caches all the time. So the one that came too late waits for a moment. While that continues the wait grows
 //! to some 50 µs, in which the other one makes a few hundred changes.
 
-use super::super::sync::{AtomicU32, spin};
 use std::sync::atomic::Ordering::Relaxed;
+
+use super::super::sync::{AtomicU32, spin};
 
 /// What a set that came too late counts for; one that did not takes 1 away.
 const MISS: u32 = 256;
@@ -16,7 +17,7 @@ const SHORTEST: u32 = 64;
 /// How often it is doubled.
 const DOUBLINGS: u32 = 5;
 
-/// How often of late an entry had another version than the one that a set was for.
+/// How often an entry had another version, in the last sets, than the one that a set was for.
 #[derive(Default)]
 pub(in super::super) struct BackOff {
     misses: AtomicU32,
