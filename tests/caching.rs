@@ -2,9 +2,11 @@
 
 use crate::alone::alone;
 use crate::world::{Filter, guest, sim_host};
+use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::ports::Host;
 use resty_proxy_wasm::vm::{
-    Cache, CodeStore, Loaded, Module, Options, Origin, Plugin, Progress, Sources, Stage, StoreError,
+    Cache, Code, CodeStore, Loaded, Module, Options, Origin, Plugin, Progress, Sources, Stage,
+    StoreError,
 };
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -231,4 +233,45 @@ fn a_store_that_fails_keeps_no_module_from_loading() {
     let odd = load(&shelf, &bytes);
     assert_eq!((odd.unusable.as_deref(), odd.bad_entry.as_deref()), (None, Some("x is odd")));
     assert_eq!(shelf.entries().len(), 1);
+}
+
+#[test]
+fn calls_of_small_modules_are_inlined() {
+    let trace = |padding: usize, inlines: bool| {
+        let text = format!(
+            r#"(module $m (memory (export "memory") 2)
+            (global $n (mut i32) (i32.const 0))
+            (data (i32.const 0) "{}")
+            (func $inner (if (global.get $n) (then unreachable)) (global.set $n (i32.const 1)))
+            (func $outer (call $inner))
+            (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+                (call $outer) (call $outer) (i32.const 0)))"#,
+            "x".repeat(padding)
+        );
+        let bytes = wat::parse_str(text).expect("WebAssembly text");
+        let shelf = Shelf::default();
+        let code = if inlines {
+            load(&shelf, &bytes).code
+        } else {
+            Code::compile(&bytes).expect("code").into()
+        };
+        if inlines {
+            assert_eq!(load(&shelf, &bytes).origin, Origin::Store);
+        }
+        let world = sim_host();
+        let host: Arc<dyn Host> = world.clone();
+        let module = Module::new(code, Options::new("filter"), &host).expect("a module");
+        let filter = Filter::of_module(&world, module).expect("a filter");
+        let stream = filter.open(&filter.context(""));
+        stream.run(Callback::RequestHeaders, b"", false).expect_err("a trap").to_string()
+    };
+    let all = "(in m!inner < m!outer < m!<wasm function 2>)";
+    let small = trace(0, true);
+    assert!(
+        small.ends_with("unreachable` instruction executed (in m!<wasm function 2>)"),
+        "{small}"
+    );
+    for text in [trace(64 * 1024, true), trace(0, false)] {
+        assert!(text.ends_with(all), "{text}");
+    }
 }

@@ -30,6 +30,7 @@ mod grpc_pool;
 #[cfg(feature = "grpc")]
 mod h2_frames;
 mod handover;
+mod header_look_up;
 mod headers;
 mod hostile;
 mod lifecycle;

@@ -13,10 +13,13 @@ pub struct HeaderMap {
     given: (usize, usize),
 }
 
+/// Where a header is in the bytes of a map.
 #[derive(Clone, Copy, Debug)]
-struct Field {
-    name: (u32, u32),
-    value: (u32, u32),
+pub struct Field {
+    /// Where its name begins in the bytes of the map, and how long that is.
+    pub name: (u32, u32),
+    /// The same of its value.
+    pub value: (u32, u32),
 }
 
 impl HeaderMap {
@@ -76,6 +79,11 @@ impl HeaderMap {
         let value_at = self.store(value);
         self.fields.push(Field { name: name_at, value: value_at });
         self.used += name.len() + value.len();
+    }
+
+    /// Where the headers are in its bytes, in order, and these bytes.
+    pub fn parts(&self) -> (&[Field], &[u8]) {
+        (&self.fields, &self.bytes)
     }
 
     /// The headers in order.
@@ -149,12 +157,40 @@ impl HeaderMap {
     }
 
     fn lower_case(&mut self, (at, len): (u32, u32)) {
-        self.bytes[at as usize..(at + len) as usize].make_ascii_lowercase();
+        make_lower_case(&mut self.bytes[at as usize..(at + len) as usize]);
     }
 
     fn slice(&self, range: (u32, u32)) -> &[u8] {
         slice_of(&self.bytes, range)
     }
+}
+
+/// `make_ascii_lowercase`, eight bytes at a time: names are short.
+#[inline]
+fn make_lower_case(name: &mut [u8]) {
+    let convert = |word: &mut [u8; 8]| *word = lower_case(u64::from_le_bytes(*word)).to_le_bytes();
+    if name.len() < 8 {
+        return name.make_ascii_lowercase();
+    }
+    name.as_chunks_mut().0.iter_mut().for_each(convert);
+    // Some of it a second time, which changes nothing.
+    if let Some(end) = name.last_chunk_mut() {
+        convert(end);
+    }
+}
+
+/// Eight bytes in lower case.
+const fn lower_case(word: u64) -> u64 {
+    const fn each(byte: u8) -> u64 {
+        u64::from_le_bytes([byte; 8])
+    }
+    let high = each(0x80);
+    let low_bits = word & !high;
+    // The highest bit of each byte says whether it is at least that, or past it.
+    let at_least_a = low_bits + each(0x80 - b'A');
+    let past_z = low_bits + each(0x7f - b'Z');
+    let is_capital = (at_least_a ^ past_z) & !word & high;
+    word | is_capital >> 2
 }
 
 #[inline(never)]
@@ -193,6 +229,19 @@ mod tests {
         assert_eq!(map.remove(b"X-ONE"), 1);
         assert_eq!(map.remove(b"x-one"), 0);
         assert_eq!(map.byte_size(), 7);
+    }
+
+    #[test]
+    fn names_are_kept_in_lower_case() {
+        let all: Vec<u8> = (0..=255).collect();
+        for size in [1, 7, 8, 9, 15, 16, 17, 256] {
+            for from in 0..=256 - size {
+                let name = &all[from..from + size];
+                let mut ours = name.to_vec();
+                make_lower_case(&mut ours);
+                assert_eq!(ours, name.to_ascii_lowercase());
+            }
+        }
     }
 
     #[test]

@@ -31,10 +31,20 @@ pub fn is_value(value: &[u8]) -> bool {
 /// True when some byte is a control character: one below a space, or DEL.
 #[inline]
 pub fn has_control(text: &[u8]) -> bool {
-    let Some(last) = text.last_chunk() else { return text.iter().any(u8::is_ascii_control) };
+    let Some(last) = text.last_chunk() else { return short_has_control(text) };
     // Eight at a time. The last ones may be among those before.
     let (words, _) = text.as_chunks();
     words.iter().chain([last]).any(|word| word_has_control(u64::from_le_bytes(*word)))
+}
+
+/// The same of a text of less than eight bytes.
+#[inline]
+fn short_has_control(text: &[u8]) -> bool {
+    let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) else {
+        return text.iter().any(u8::is_ascii_control);
+    };
+    let [first, last] = [first, last].map(|half| u64::from(u32::from_le_bytes(*half)));
+    word_has_control(first | last << 32)
 }
 
 #[inline]

@@ -18,6 +18,12 @@ impl CachedMemory {
         self.0 = Some(NonNull::from(bytes));
     }
 
+    /// Whether that is known.
+    #[inline]
+    pub fn is_kept(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// It is about to grow, and may move.
     pub fn forget(&mut self) {
         self.0 = None;

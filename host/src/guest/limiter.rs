@@ -12,6 +12,8 @@ use crate::store::{Count, Counters};
 pub struct Limiter {
     limits: StoreLimits,
     own: Arc<dyn Counters>,
+    /// The memory that is made now is one of our own beside the guest.
+    pub makes_own_memory: bool,
     /// Bytes of memory.
     memory: usize,
     /// Plugin contexts and streams.
@@ -21,17 +23,24 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// For a guest that may have that many bytes of memory, and for the instances of our own beside it: one without tables,
-    /// and that many which have a table each and one behind them without.
+    /// For a guest that may have that many bytes of memory, and for the instances of our own beside it: one,
+    /// and that many of which each has two behind it, one with a memory.
     pub fn new(memory_limit: usize, beside: usize, own: Arc<dyn Counters>) -> Self {
         let limits = StoreLimitsBuilder::new()
             .memory_size(memory_limit)
             .table_elements(limits::TABLE_ELEMENTS)
-            .tables(limits::TABLES + beside)
-            .instances(2 + 2 * beside)
-            .memories(1)
+            .tables(limits::TABLES)
+            .instances(2 + 3 * beside)
+            .memories(1 + beside)
             .build();
-        Self { limits, own, memory: 0, alive: (0, 0), cached: CachedMemory::default() }
+        Self {
+            limits,
+            own,
+            makes_own_memory: false,
+            memory: 0,
+            alive: (0, 0),
+            cached: CachedMemory::default(),
+        }
     }
 
     /// Where it counts.
@@ -68,6 +77,9 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        if self.makes_own_memory {
+            return Ok(true);
+        }
         self.cached.forget();
         let allowed = self.limits.memory_growing(current, desired, maximum)?;
         if allowed && maximum.is_none_or(|maximum| desired <= maximum) {

@@ -14,6 +14,8 @@ mod lent;
 mod limiter;
 mod properties;
 mod root;
+#[allow(unsafe_code, reason = "a memory of our own is kept by its address")]
+pub mod shown_headers;
 mod state;
 mod stream;
 
@@ -26,6 +28,7 @@ pub use handover::{Handovers, Return};
 pub use limiter::Limiter;
 pub use properties::Properties;
 pub use root::{Listener, Root};
+pub use shown_headers::ShownHeaders;
 pub use state::{Call, PluginInfo, State, StdioLines};
 pub use stream::Stream;
 

@@ -7,7 +7,9 @@ use wasmtime::{Func, Memory, TypedFunc};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use super::deadline::TimeLimits;
-use super::{CallOf, Calls, ContextId, Contexts, Deadline, Handovers, Limiter, Stream, Token};
+use super::{
+    CallOf, Calls, ContextId, Contexts, Deadline, Handovers, Limiter, ShownHeaders, Stream, Token,
+};
 use crate::abi::{Callback, LogLevel, Version};
 use crate::callout::Rules;
 use crate::limits;
@@ -112,6 +114,8 @@ pub struct State {
     pub metrics: Vec<Metric>,
     /// What it does is counted here.
     pub own: Arc<dyn Counters>,
+    /// Headers that it looks up without a call of the host.
+    pub shown: ShownHeaders,
     /// Values on their way to it.
     pub handovers: Handovers,
     /// The guest asked for another VM in place of its own.

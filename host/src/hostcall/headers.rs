@@ -65,6 +65,9 @@ pub(super) fn proxy_get_header_map_value(
     let (memory, state) = split(caller)?;
     to.check(memory)?;
     let key = slice(memory, key, key_size)?;
+    if state.shown.ask(map) {
+        show(state, map);
+    }
     if let Some(found) = value(state, map, key) {
         return match Short::pack(found) {
             Some(short) => Err(Stop::ShortNeedsAllocation(short, to)),
@@ -81,6 +84,26 @@ pub(super) fn proxy_get_header_map_value(
         }
         None => Err(Status::NotFound.into()),
     }
+}
+
+/// Has the guest look headers up without the host from now on, until something changes.
+#[inline(never)]
+pub fn show(state: &mut State, map: MapType) {
+    let missing = match state.plugin.version {
+        // See `proxy_get_header_map_value`: that answers an empty value.
+        Version::V0_1_0 => -1,
+        _ => Status::NotFound as i32,
+    };
+    if load(state, map).is_none() {
+        return;
+    }
+    let State { shown, contexts, call, .. } = state;
+    let Some(stream) = contexts.streams.get_mut(&call.effective) else { return };
+    let headers = match map {
+        MapType::RequestHeaders => &stream.request_headers,
+        _ => &stream.response_headers,
+    };
+    shown.show(map, headers, missing);
 }
 
 /// The first value of a header.

@@ -26,6 +26,7 @@ mod timer;
 pub mod trailers;
 mod vendor;
 
+pub use headers::show;
 use wasmtime::Linker;
 
 use crate::abi::{HostFunction, for_each_hostcall};
@@ -41,11 +42,32 @@ fn shown(name: &[u8]) -> String {
     }
 }
 
+/// Whether the guest may see other headers after a function than before. Then those that it looks up by itself are hidden.
+/// The compiler knows it for each function.
+const fn changes_headers(family: &str, name: &str) -> bool {
+    let name = name.as_bytes();
+    match family.as_bytes() {
+        b"buffer" | b"dispatch" | b"grpc" | b"log" | b"metric" | b"queue" | b"redis"
+        | b"shared_data" | b"time" | b"timer" => false,
+        b"headers" => !matches!(
+            name,
+            b"proxy_get_header_map_value"
+                | b"proxy_get_header_map_pairs"
+                | b"proxy_get_header_map_size"
+        ),
+        b"property" => !matches!(name, b"proxy_get_property"),
+        _ => !matches!(name, b"proxy_clear_route_cache"),
+    }
+}
+
 macro_rules! answer {
     ($caller:ident, $family:ident::$name:ident($($param:ident),*)) => {{
         // A foreign function says so itself: one is asked before each line of some logs.
         if !matches!(stringify!($family), "log" | "foreign") {
             $caller.data().call.asked.set(true);
+        }
+        if const { changes_headers(stringify!($family), stringify!($name)) } {
+            $caller.data_mut().shown.hide();
         }
         $family::$name(&mut $caller, $($param),*)
     }};

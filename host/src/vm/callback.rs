@@ -3,9 +3,10 @@
 use wasmtime::{AsContextMut, Trap};
 
 use super::{deadline, stopwatch};
-use crate::abi::Callback;
+use crate::abi::{Callback, MapType};
 use crate::error::{frames, one_line};
 use crate::guest::{ContextId, State};
+use crate::hostcall::show;
 
 /// A callback begins.
 #[inline]
@@ -23,8 +24,25 @@ pub(super) fn begin_callback(
     call.logged.set(0);
     call.asked.set(false);
     stopwatch::start(state);
+    if state.shown.is_there() {
+        show_headers(state);
+    }
     let limit = state.plugin.time_limits.of(callback);
     deadline::set(store, limit);
+}
+
+/// Shows the headers that the callback which begins is likely to look up, and no others.
+#[inline(never)]
+fn show_headers(state: &mut State) {
+    state.shown.hide();
+    let map = match state.call.callback {
+        Callback::RequestHeaders => MapType::RequestHeaders,
+        Callback::ResponseHeaders => MapType::ResponseHeaders,
+        _ => return,
+    };
+    if state.shown.expects(map) {
+        show(state, map);
+    }
 }
 
 /// The callback that runs has ended.

@@ -6,14 +6,14 @@
 
 use wasmtime::AsContextMut;
 
-use super::load::engine::engine;
+use super::load::engine;
 pub use crate::guest::deadline::{TICK_MS, TimeLimits};
 use crate::guest::{Deadline, State, deadline};
 
 /// Lets one tick pass for all guests of the process. Any thread may call it.
 pub fn tick() {
     deadline::tick();
-    if let Ok(engine) = engine() {
+    for engine in engine::made() {
         engine.increment_epoch();
     }
 }

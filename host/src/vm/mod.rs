@@ -39,7 +39,7 @@ pub use load::baseline::{BASELINES, Baseline, EntryState, KeepError, Kept, exami
 pub use load::cache::{Cache, Images, Loaded, Origin, Sources};
 pub use load::code::Code;
 pub use load::code_store::{CodeStore, StoreError, Turn};
-pub use load::compiling::{Progress, Stage};
+pub use load::watch::{Progress, Stage};
 pub use module::{Module, Options, host_functions};
 pub use plugin::{Context, Plugin, StreamRef};
 pub use queues::Queues;

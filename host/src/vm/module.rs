@@ -7,7 +7,7 @@ use wasmtime::{ExternType, FuncType, Store};
 
 use super::deadline::TimeLimits;
 use super::exports::{Exports, allocator};
-use super::load::engine::engine;
+use super::load::engine::EngineKind;
 use super::load::{linker, process_limits};
 use super::sequences::Sequences;
 use super::shim::linked::Linked;
@@ -17,7 +17,8 @@ use crate::abi::{Callback, Version};
 use crate::callout::Rules;
 use crate::error::{Error, one_line};
 use crate::guest::{
-    Call, Calls, Contexts, Deadline, Handovers, Limiter, PluginInfo, State, StdioLines,
+    Call, Calls, Contexts, Deadline, Handovers, Limiter, PluginInfo, ShownHeaders, State,
+    StdioLines,
 };
 use crate::limits;
 use crate::ports::Host;
@@ -118,7 +119,8 @@ impl Module {
             fail_open: options.fail_open,
             time_limits: options.time_limits,
         });
-        let mut store = store(&info, host, Limiter::new(memory_limit, 0, Arc::new(NoCounters)))?;
+        let limiter = Limiter::new(memory_limit, 0, Arc::new(NoCounters));
+        let mut store = store(code.engine, &info, host, limiter)?;
         let (linked, stand_ins) = Linked::new(&code, &mut store)?;
         warnings.extend(stand_ins);
         let imports = |name: &str| module.imports().any(|import| import.name() == name);
@@ -210,21 +212,23 @@ impl Module {
         }
         let began = host.monotonic_clock();
         let beside = usize::from(self.linked.has_shim());
-        let mut store = store(&self.info, host, Limiter::new(self.memory_limit, beside, own))?;
+        let limiter = Limiter::new(self.memory_limit, beside, own);
+        let mut store = store(self.code.engine, &self.info, host, limiter)?;
         let start = StartCode { limit_ms: self.info.time_limits.of(Callback::Start) };
         let (instance, shim) = start.instantiate(&self.linked, &mut store)?;
         let exports = Exports::find(&instance, &mut store, &self.code.profile)?;
         let allocate = allocator(&instance, &mut store)?;
         let memory = instance.get_memory(&mut store, "memory");
         if let (Some(shim), Some(memory), Some(allocate)) = (shim, memory, &allocate) {
-            shim.set_guest(&mut store, memory, *allocate.func())
+            let reads_headers = self.linked.reads_headers();
+            shim.set_guest(&mut store, memory, *allocate.func(), reads_headers)
                 .map_err(|e| Error::Module(one_line(&e)))?;
         }
         let state = store.data_mut();
         state.memory = memory;
         state.allocator = allocate.as_ref().map(|function| *function.func());
         state.allocate = allocate.map(Box::new);
-        let sequences = Sequences::new(&instance, &exports, &mut store)?;
+        let sequences = Sequences::new(self.code.engine, &instance, &exports, &mut store)?;
         start.run(&instance, &mut store)?;
         if let Some(presence) = store.data().own.presence() {
             presence.started(host.monotonic_clock().saturating_sub(began));
@@ -257,10 +261,12 @@ pub fn host_functions(host: &Arc<dyn Host>) -> Result<Vec<(String, String, FuncT
         fail_open: false,
         time_limits: TimeLimits::default(),
     });
-    linker::functions(&mut store(&info, host, Limiter::new(0, 0, Arc::new(NoCounters)))?)
+    let limiter = Limiter::new(0, 0, Arc::new(NoCounters));
+    linker::functions(&mut store(EngineKind::Plain, &info, host, limiter)?)
 }
 
 fn store(
+    engine: EngineKind,
     info: &Arc<PluginInfo>,
     host: &Arc<dyn Host>,
     limits: Limiter,
@@ -292,12 +298,13 @@ fn store(
         metrics: Vec::new(),
         own: limits.own().clone(),
         limits,
+        shown: ShownHeaders::default(),
         handovers: Handovers::default(),
         wants_new_vm: false,
         refused_calls: Vec::new(),
         warned: Vec::new(),
     };
-    let mut store = Store::new(engine()?, state);
+    let mut store = Store::new(engine.engine()?, state);
     store.limiter(|state| &mut state.limits);
     Ok(store)
 }

@@ -14,7 +14,6 @@
 //!   proxy_on_request_headers($id, $count, $ends))
 //! ```
 
-use once_cell::sync::OnceCell;
 use parking_lot::{Mutex, const_mutex};
 use rustc_hash::FxHashMap;
 use wasm_encoder::{
@@ -25,8 +24,9 @@ use wasmtime::{Caller, Extern, Instance, Linker, Store, TypedFunc};
 
 use super::callback::{begin_callback, end_callback};
 use super::exports::{Exports, OnHeaders, typed};
-use super::load::compiling::Means;
-use super::load::engine::{compile, engine};
+use super::load::compile::compile;
+use super::load::engine::{EngineKind, PerEngine};
+use super::load::watch::Means;
 use crate::abi::Callback;
 use crate::error::{Error, HIDDEN_MODULE, one_line};
 use crate::guest::State;
@@ -54,6 +54,7 @@ pub(super) struct Sequences {
 impl Sequences {
     /// Those of a guest.
     pub(super) fn new(
+        engine: EngineKind,
         guest: &Instance,
         exports: &Exports,
         store: &mut Store<State>,
@@ -63,8 +64,8 @@ impl Sequences {
             return Ok(Self::default());
         }
         let failed = |e: wasmtime::Error| Error::Import(one_line(&e));
-        let module = module(shape)?;
-        let next = linker()?.get(&mut *store, "host", "next");
+        let module = module(engine, shape)?;
+        let next = linker(engine)?.get(&mut *store, "host", "next");
         let mut imports = vec![next.map_err(failed)?];
         for (callback, _) in shape.callbacks() {
             let function = guest.get_func(&mut *store, callback.name()).map(Extern::Func);
@@ -211,23 +212,24 @@ impl Shape {
     }
 }
 
-/// The module for guests of that shape, compiled once in a process.
-fn module(shape: Shape) -> Result<wasmtime::Module, Error> {
-    static MODULES: Mutex<Option<FxHashMap<Shape, wasmtime::Module>>> = const_mutex(None);
+/// The module for guests of that shape, compiled once for each engine.
+fn module(engine: EngineKind, shape: Shape) -> Result<wasmtime::Module, Error> {
+    static MODULES: Mutex<Option<FxHashMap<(EngineKind, Shape), wasmtime::Module>>> =
+        const_mutex(None);
     let mut modules = MODULES.lock();
     let modules = modules.get_or_insert_default();
-    if let Some(known) = modules.get(&shape) {
+    if let Some(known) = modules.get(&(engine, shape)) {
         return Ok(known.clone());
     }
-    let made = compile(&Builder::new(shape).binary(), &Means::default())?;
-    modules.insert(shape, made.clone());
+    let made = compile(engine, &Builder::new(shape).binary(), &Means::default())?;
+    modules.insert((engine, shape), made.clone());
     Ok(made)
 }
 
-fn linker() -> Result<&'static Linker<State>, Error> {
-    static LINKER: OnceCell<Linker<State>> = OnceCell::new();
-    LINKER.get_or_try_init(|| {
-        let mut linker = Linker::new(engine()?);
+fn linker(engine: EngineKind) -> Result<&'static Linker<State>, Error> {
+    static LINKERS: PerEngine<Linker<State>> = PerEngine::new();
+    LINKERS.get_or_try_init(engine, || {
+        let mut linker = Linker::new(engine.engine()?);
         link_between(&mut linker, ("host", "next"), next)
             .map_err(|e| Error::Import(one_line(&e)))?;
         Ok(linker)

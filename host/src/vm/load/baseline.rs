@@ -1,12 +1,11 @@
 //! Compiling for the module cache ahead of time: for processors that are not this one, and without loading anything.
 
-use std::sync::OnceLock;
-
 use sha2::{Digest as _, Sha256};
 use wasmtime::{Config, Engine};
 
 use super::code_store::{CodeStore, StoreError};
-use super::{engine, entry};
+use super::engine::{EngineKind, PerEngine};
+use super::{compile, entry};
 use crate::codec::hex;
 use crate::error::{Error, one_line};
 use crate::vm::analysis::profile::Profile;
@@ -18,7 +17,7 @@ pub struct Baseline {
     pub name: &'static str,
     /// The features, as Cranelift names them.
     features: &'static [&'static str],
-    engine: OnceLock<Result<Engine, String>>,
+    engines: PerEngine<Engine>,
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -74,14 +73,14 @@ pub enum EntryState {
 
 impl Baseline {
     const fn new(name: &'static str, features: &'static [&'static str]) -> Self {
-        Self { name, features, engine: OnceLock::new() }
+        Self { name, features, engines: PerEngine::new() }
     }
 
-    /// The engine that compiles for it. It runs nothing.
+    /// What compiles for it. It runs nothing.
     #[allow(unsafe_code, reason = "the features of a processor are told by name")]
-    fn engine(&self) -> Result<&Engine, Error> {
+    fn engine(&self, kind: EngineKind) -> Result<&Engine, Error> {
         let make = || {
-            let mut config: Config = engine::config()?;
+            let mut config: Config = kind.config()?;
             let triple = triple();
             config.target(triple).map_err(|e| one_line(&e))?;
             for feature in self.features {
@@ -91,24 +90,26 @@ impl Baseline {
             }
             Engine::new(&config).map_err(|e| one_line(&e))
         };
-        let made = self.engine.get_or_init(make).as_ref();
-        made.map_err(|cause| Error::Module(format!("{}: {cause}", self.name)))
+        self.engines
+            .get_or_try_init(kind, make)
+            .map_err(|cause: String| Error::Module(format!("{}: {cause}", self.name)))
     }
 
     /// The name of a module's entry.
-    pub(super) fn entry_name(&self, digest: &[u8; 32]) -> Result<String, Error> {
-        Ok(entry::name(digest, self.engine()?))
+    pub(super) fn entry_name(&self, kind: EngineKind, digest: &[u8; 32]) -> Result<String, Error> {
+        Ok(entry::name(digest, self.engine(kind)?))
     }
 
     /// Compiles a module for a store that has no good entry of it.
     pub fn keep(&self, bytes: &[u8], store: &dyn CodeStore) -> Result<Kept, KeepError> {
-        let name = self.entry_name(&Sha256::digest(bytes).into())?;
+        let kind = EngineKind::of(bytes);
+        let name = self.entry_name(kind, &Sha256::digest(bytes).into())?;
         if let Ok(Some(found)) = store.read(&name)
             && entry::parse(&name, &found).is_ok()
         {
             return Ok(Kept::There);
         }
-        let artifact = engine::precompile(self.engine()?, bytes)?;
+        let artifact = compile::precompile(self.engine(kind)?, bytes)?;
         let header = entry::header(&name, Profile::of(bytes), &artifact);
         store.write(&name, [&header, &artifact]).map_err(KeepError::Store)?;
         Ok(Kept::Compiled)
@@ -137,24 +138,26 @@ pub fn examine(name: &str, content: &[u8]) -> Result<EntryState, Error> {
     if is_alien || !name.is_ascii() {
         return Ok(EntryState::Alien);
     }
-    let state = if name == entry::name(&digest, engine::engine()?) {
-        EntryState::Own
-    } else {
-        let mut of = None;
-        for baseline in &BASELINES {
-            if name == baseline.entry_name(&digest)? {
-                of = Some(baseline.name);
-            }
-        }
-        match of {
-            Some(name) => EntryState::Of(name),
-            None => return Ok(EntryState::Other),
-        }
-    };
+    let Some(state) = state_of(name, &digest)? else { return Ok(EntryState::Other) };
     Ok(match entry::parse(name, content) {
         Ok(_) => state,
         Err(cause) => EntryState::Broken(cause.into()),
     })
+}
+
+/// Whom the entry of that name is for; `None` when another version of this library made it, or it is for another processor.
+fn state_of(name: &str, digest: &[u8; 32]) -> Result<Option<EntryState>, Error> {
+    for kind in EngineKind::ALL {
+        if name == entry::name(digest, kind.engine()?) {
+            return Ok(Some(EntryState::Own));
+        }
+        for baseline in &BASELINES {
+            if name == baseline.entry_name(kind, digest)? {
+                return Ok(Some(EntryState::Of(baseline.name)));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn digest_of(text: &str) -> Option<[u8; 32]> {

@@ -14,9 +14,9 @@ use sha2::{Digest as _, Sha256};
 use super::baseline::BASELINES;
 use super::code::{Code, Digest};
 use super::code_store::{CodeStore, StoreError, Turn};
-use super::compiling::{Means, Progress, Stage};
-use super::engine::engine;
+use super::engine::EngineKind;
 use super::entry;
+use super::watch::{Means, Progress, Stage};
 use crate::error::Error;
 use crate::vm::analysis::profile::Profile;
 use crate::vm::shim::allocator_shim;
@@ -94,7 +94,7 @@ impl Cache {
     pub fn load(&self, bytes: &[u8], sources: Sources<'_>) -> Result<Loaded, Error> {
         if sources.threads.is_some() {
             // What the first plugin of a process needs besides, so that its start compiles nothing.
-            let _ = allocator_shim::parts();
+            let _ = allocator_shim::parts(EngineKind::of(bytes));
         }
         if let Some(progress) = sources.progress {
             progress.enter(Stage::Waiting);
@@ -103,7 +103,9 @@ impl Cache {
         if let Some(code) = self.living(&digest) {
             return Ok(Loaded::from(code, Origin::Memory));
         }
-        let search = Search { name: entry_name(&digest)?, digest, sources };
+        let engine = EngineKind::of(bytes);
+        let name = entry::name(&digest, engine.engine()?);
+        let search = Search { name, digest, engine, sources };
         let mut seen = Seen::default();
         if let Some(loaded) = search.find(&mut seen) {
             return Ok(self.keep(digest, loaded.and(seen)));
@@ -171,6 +173,7 @@ impl Seen {
 struct Search<'a> {
     name: String,
     digest: Digest,
+    engine: EngineKind,
     sources: Sources<'a>,
 }
 
@@ -200,7 +203,7 @@ impl Search<'_> {
     /// The code of an entry for a baseline that this processor has. Others, which it cannot run, are no error.
     fn of_baseline(&self, store: &dyn CodeStore) -> Option<Code> {
         BASELINES.iter().find_map(|baseline| {
-            let name = baseline.entry_name(&self.digest).ok()?;
+            let name = baseline.entry_name(self.engine, &self.digest).ok()?;
             let found = store.read(&name).ok()??;
             self.restore(&name, &found).ok()
         })
@@ -217,6 +220,7 @@ impl Search<'_> {
 
     fn compile(&self, bytes: &[u8], seen: &mut Seen) -> Result<Code, Error> {
         let code = Code::compile_by(
+            self.engine,
             bytes,
             self.digest,
             &Means {
@@ -259,7 +263,7 @@ impl Search<'_> {
         }
         // SAFETY: `compile` wrote the entry, under the name of this module, this wasmtime and these settings: the store
         // vouches that no other user could, and the digest in the entry that it is as it was written.
-        unsafe { Code::restore(artifact, profile, self.digest) }
+        unsafe { Code::restore(self.engine, artifact, profile, self.digest) }
             .map_err(|e| bad(&format!("was refused: {e}")))
     }
 
@@ -278,10 +282,6 @@ impl Search<'_> {
         let profile = entry::parse_trailer(&trailer, size)?;
         // SAFETY: `share` made the file, under the name of this module, this wasmtime and these settings: `Images` vouches
         // that no other user could, and that nothing changes it.
-        unsafe { Code::map(file, profile, self.digest) }.ok()
+        unsafe { Code::map(self.engine, file, profile, self.digest) }.ok()
     }
-}
-
-fn entry_name(digest: &Digest) -> Result<String, Error> {
-    Ok(entry::name(digest, engine()?))
 }

@@ -4,11 +4,13 @@ use std::fs::File;
 
 use sha2::{Digest as _, Sha256};
 
-use super::compiling::Means;
-use super::engine::{compile, engine};
+use super::compile::compile;
+use super::engine::EngineKind;
+use super::watch::Means;
 use crate::abi::{Marker, VERSION_MARKER, Version};
 use crate::error::{Error, one_line, shown};
 use crate::vm::analysis::profile::Profile;
+use crate::vm::analysis::proposals;
 
 /// SHA-256.
 pub(crate) type Digest = [u8; 32];
@@ -17,6 +19,8 @@ pub(crate) type Digest = [u8; 32];
 pub struct Code {
     /// SHA-256 of the module.
     pub digest: Digest,
+    /// What runs it.
+    pub(in crate::vm) engine: EngineKind,
     pub(in crate::vm) module: wasmtime::Module,
     pub(in crate::vm) profile: Profile,
     pub(in crate::vm) version: Version,
@@ -27,20 +31,28 @@ pub struct Code {
 }
 
 impl Code {
-    /// Compiles a module and checks what is the same for all plugins.
+    /// Compiles a module and checks what is the same for all plugins. No calls are inlined, so that the trace of a filter that
+    /// fails shows each of its functions. [`Cache::load`](crate::vm::Cache::load) inlines those of small modules.
     pub fn compile(bytes: &[u8]) -> Result<Self, Error> {
-        Self::compile_by(bytes, Sha256::digest(bytes).into(), &Means::default())
+        let digest = Sha256::digest(bytes).into();
+        Self::compile_by(EngineKind::Plain, bytes, digest, &Means::default())
     }
 
-    /// The same by these means, of a module with that digest.
+    /// The same by these means and for that engine, of a module with that digest.
     pub(in crate::vm) fn compile_by(
+        engine: EngineKind,
         bytes: &[u8],
         digest: Digest,
         means: &Means,
     ) -> Result<Self, Error> {
-        let module = compile(bytes, means)?;
+        let module = compile(engine, bytes, means)?;
+        if module.resources_required().num_memories > 1
+            && let Some(missing) = proposals::missing(bytes)
+        {
+            return Err(Error::Module(missing));
+        }
         let profile = Profile::of(bytes);
-        Self::of(module, profile, digest)
+        Self::of(engine, module, profile, digest)
     }
 
     /// The code as bytes, from which [`Code::restore`] makes it again.
@@ -48,19 +60,20 @@ impl Code {
         self.module.serialize().map_err(|e| Error::Module(one_line(&e)))
     }
 
-    /// Makes code of an artifact again; fails when another version or setting of wasmtime made it.
+    /// Makes code of an artifact again, for that engine; fails when another version or setting of wasmtime made it.
     ///
     /// # Safety
     /// The artifact and the profile come from [`Code::artifact`] and the same code, unchanged: what they hold is run.
     #[allow(unsafe_code, reason = "machine code is taken from bytes; the caller vouches for them")]
     pub(in crate::vm) unsafe fn restore(
+        engine: EngineKind,
         artifact: &[u8],
         profile: Profile,
         digest: Digest,
     ) -> Result<Self, Error> {
         // SAFETY: as promised by the caller.
-        let module = unsafe { wasmtime::Module::deserialize(engine()?, artifact) };
-        Self::of(module.map_err(|e| Error::Module(one_line(&e)))?, profile, digest)
+        let module = unsafe { wasmtime::Module::deserialize(engine.engine()?, artifact) };
+        Self::of(engine, module.map_err(|e| Error::Module(one_line(&e)))?, profile, digest)
     }
 
     /// Makes code of an artifact in a file, which stays where it is: processes that map the same file share its memory.
@@ -70,19 +83,25 @@ impl Code {
     /// As for [`Code::restore`], and nothing can change the file any more, or cut it.
     #[allow(unsafe_code, reason = "machine code is taken from a file; the caller vouches for it")]
     pub(in crate::vm) unsafe fn map(
+        engine: EngineKind,
         file: File,
         profile: Profile,
         digest: Digest,
     ) -> Result<Self, Error> {
         // SAFETY: as promised by the caller.
-        let module = unsafe { wasmtime::Module::deserialize_open_file(engine()?, file) };
-        Self::of(module.map_err(|e| Error::Module(one_line(&e)))?, profile, digest)
+        let module = unsafe { wasmtime::Module::deserialize_open_file(engine.engine()?, file) };
+        Self::of(engine, module.map_err(|e| Error::Module(one_line(&e)))?, profile, digest)
     }
 
-    fn of(module: wasmtime::Module, profile: Profile, digest: Digest) -> Result<Self, Error> {
+    fn of(
+        engine: EngineKind,
+        module: wasmtime::Module,
+        profile: Profile,
+        digest: Digest,
+    ) -> Result<Self, Error> {
         let mut warnings = Vec::new();
         let (version, vendor) = version(&module, &mut warnings)?;
-        Ok(Self { digest, module, profile, version, vendor, warnings })
+        Ok(Self { digest, engine, module, profile, version, vendor, warnings })
     }
 }
 

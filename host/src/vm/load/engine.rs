@@ -1,137 +1,97 @@
-//! The one wasmtime engine of the process, and compiling with it.
+//! The wasmtime engines of the process.
+//!
+//! There are two. One inlines calls between the functions of a module. Small filters gain by it, those above all whose
+//! compiler does not do it, such as that of AssemblyScript. But while wasmtime inlines, it holds all functions of a module in
+//! memory at once: 0.5 GB for a module of 2 MB. So larger modules are compiled with the other one. wasmtime runs a module only
+//! in the engine that it was compiled with, or in one of the same settings.
 
 use once_cell::sync::OnceCell;
-use std::num::NonZeroUsize;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use wasmparser::{Chunk, Parser, Payload};
-use wasmtime::{Config, Engine, WasmBacktraceDetails};
+use wasmtime::{Config, Engine, Inlining, WasmBacktraceDetails};
 
-use super::compiling::{Means, TooMuchMemory, Watch};
-use super::{magic, process_limits};
-use crate::error::{Error, is_out_of_memory, one_line};
-use crate::vm::analysis::proposals;
+use super::process_limits;
+use crate::error::{Error, one_line};
 
-/// The engine; workers inherit it by fork, with all code that was compiled before.
-pub(crate) fn engine() -> Result<&'static Engine, Error> {
-    static ENGINE: OnceCell<Engine> = OnceCell::new();
-    ENGINE.get_or_try_init(|| {
-        Engine::new(&config().map_err(Error::Module)?)
-            .map_err(|e| Error::Module(format!("wasmtime cannot start here: {}", one_line(&e))))
-    })
+/// The largest module whose calls are inlined, in bytes. Compiling it takes some 60 MB more of memory.
+const INLINED_MODULE: usize = 64 * 1024;
+
+/// How large a function may become, in instructions of Cranelift's. With larger ones compiled code grows to three times its size.
+const INLINED_FUNCTION: &str = "500";
+
+/// What a module is compiled with, and runs in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum EngineKind {
+    /// Calls between the functions of a module are inlined.
+    Inlining,
+    /// They are not.
+    Plain,
 }
 
-/// The settings of all engines, but for the processor that they compile for.
-pub(super) fn config() -> Result<Config, String> {
-    let mut config = Config::new();
-    process_limits::apply(&mut config)?;
-    config
-        .wasm_backtrace_details(WasmBacktraceDetails::Disable)
-        .wasm_memory64(false)
-        .wasm_multi_memory(false)
-        .concurrency_support(false)
-        // Time limits, see `deadline`.
-        .epoch_interruption(true)
-        // Always inside a pool of our own, see `compile`.
-        .parallel_compilation(true);
-    Ok(config)
-}
+impl EngineKind {
+    /// All of them.
+    pub(super) const ALL: [Self; 2] = [Self::Inlining, Self::Plain];
 
-/// Compiles a module by these means.
-pub(crate) fn compile(bytes: &[u8], means: &Means) -> Result<wasmtime::Module, Error> {
-    let engine = engine()?;
-    compiled(bytes, means, || wasmtime::Module::from_binary(engine, bytes))
-}
-
-/// Compiles a module for another processor, as the bytes that are kept of it.
-pub(super) fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Error> {
-    compiled(bytes, &Means::default(), || engine.precompile_module(bytes))
-}
-
-fn compiled<T: Send>(
-    bytes: &[u8],
-    means: &Means,
-    compile: impl FnOnce() -> wasmtime::Result<T> + Send,
-) -> Result<T, Error> {
-    magic::check(bytes).map_err(|what| Error::Module(what.into()))?;
-    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let most = means.threads.map_or_else(cores, NonZeroUsize::get);
-    let threads = if bytes.len() < SMALL { 1 } else { most };
-    let watch = Watch::begin(bytes, means).map_err(|error| {
-        Error::Module(format!("the memory that compiling takes cannot be told: {error}"))
-    })?;
-    let made = in_pool(threads, &watch, compile)
-        .map_err(|e| Error::Module(format!("no threads to compile with: {e}")))?;
-    watch.end();
-    made.or_else(|panic| match (panic.downcast_ref::<TooMuchMemory>(), means.memory) {
-        (Some(TooMuchMemory), Some(memory)) => Err(Error::Module(format!(
-            "compiling the module takes more memory than the option compile_memory allows, {memory} bytes"
-        ))),
-        _ => resume_unwind(panic),
-    })?
-    .map_err(|e| {
-        Error::Module(if is_out_of_memory(&e) {
-            format!("the module cannot be compiled: {}", one_line(&e))
-        } else if is_cut_off(bytes) {
-            magic::CUT_OFF.into()
-        } else if let Some(missing) = proposals::missing(bytes) {
-            missing
-        } else {
-            format!("not a valid WebAssembly module: {}", one_line(&e))
-        })
-    })
-}
-
-/// Runs `work` in a rayon pool of its own, all threads of which are gone when this returns, also when it panics.
-///
-/// wasmtime hands functions to rayon. Its global pool would lose its threads at the next fork and hang
-/// the compile after that. The threads are joined, which rayon's own ways of ending a pool do not do: one
-/// that is still about to exit takes a signal that was meant for the embedder, which then sleeps on.
-#[allow(clippy::disallowed_methods, reason = "the threads end before the process can fork")]
-fn in_pool<R: Send>(
-    threads: usize,
-    watch: &Watch,
-    work: impl FnOnce() -> R + Send,
-) -> Result<std::thread::Result<R>, rayon::ThreadPoolBuildError> {
-    let mut handles = Vec::with_capacity(threads);
-    let built = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .spawn_handler(|thread| {
-            let watch = watch.clone();
-            let run = || {
-                watch.install();
-                thread.run();
-            };
-            handles.push(std::thread::Builder::new().spawn(run)?);
-            Ok(())
-        })
-        .build();
-    // Dropping the pool tells its threads to end.
-    let result = built.map(|pool| pool.install(|| catch_unwind(AssertUnwindSafe(work))));
-    for handle in handles {
-        let _ = handle.join();
+    /// The one for a module.
+    pub(super) fn of(bytes: &[u8]) -> Self {
+        if bytes.len() <= INLINED_MODULE { Self::Inlining } else { Self::Plain }
     }
-    result
+
+    /// That engine; workers inherit it by fork, with all code that was compiled before.
+    pub(crate) fn engine(self) -> Result<&'static Engine, Error> {
+        ENGINES.get_or_try_init(self, || {
+            Engine::new(&self.config().map_err(Error::Module)?)
+                .map_err(|e| Error::Module(format!("wasmtime cannot start here: {}", one_line(&e))))
+        })
+    }
+
+    /// The settings of all engines of that kind, but for the processor that they compile for.
+    #[allow(unsafe_code, reason = "a setting that wasmtime has no function for")]
+    pub(super) fn config(self) -> Result<Config, String> {
+        let mut config = Config::new();
+        process_limits::apply(&mut config)?;
+        config
+            .wasm_backtrace_details(WasmBacktraceDetails::Disable)
+            .wasm_memory64(false)
+            // For modules of our own: one that looks headers up has a memory beside the guest's. Guests may not have two.
+            .wasm_multi_memory(true)
+            .concurrency_support(false)
+            // Time limits, see `deadline`.
+            .epoch_interruption(true)
+            // Always inside a pool of our own, see `compile`.
+            .parallel_compilation(true);
+        if self == Self::Inlining {
+            config.compiler_inlining(Inlining::Yes);
+            // SAFETY: it changes how much is inlined, and not what code does.
+            unsafe {
+                config.cranelift_flag_set("wasmtime_inlining_sum_size_threshold", INLINED_FUNCTION)
+            };
+        }
+        Ok(config)
+    }
 }
 
-/// Below this many bytes more threads cost more than they save.
-const SMALL: usize = 64 * 1024;
+static ENGINES: PerEngine<Engine> = PerEngine::new();
 
-/// True when a section, or the function that a section announced, is not there any more.
-fn is_cut_off(mut bytes: &[u8]) -> bool {
-    let mut parser = Parser::new(0);
-    let mut functions = 0;
-    loop {
-        match parser.parse(bytes, false) {
-            Ok(Chunk::NeedMoreData(_)) => return !bytes.is_empty() || functions > 0,
-            Ok(Chunk::Parsed { consumed, payload }) => {
-                match payload {
-                    Payload::FunctionSection(section) => functions = section.count(),
-                    Payload::CodeSectionEntry(_) => functions = functions.saturating_sub(1),
-                    _ => {}
-                }
-                bytes = &bytes[consumed..];
-            }
-            Err(_) => return false,
-        }
+/// The engines that have been asked for so far.
+pub(crate) fn made() -> impl Iterator<Item = &'static Engine> {
+    ENGINES.0.iter().filter_map(OnceCell::get)
+}
+
+/// What is made once for each engine, when it is asked for first.
+#[derive(Debug)]
+pub(crate) struct PerEngine<T>([OnceCell<T>; EngineKind::ALL.len()]);
+
+impl<T> PerEngine<T> {
+    /// Nothing was made yet.
+    pub(crate) const fn new() -> Self {
+        Self([const { OnceCell::new() }; EngineKind::ALL.len()])
+    }
+
+    /// That of an engine.
+    pub(crate) fn get_or_try_init<E>(
+        &self,
+        kind: EngineKind,
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<&T, E> {
+        self.0[kind as usize].get_or_try_init(make)
     }
 }

@@ -3,15 +3,15 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use once_cell::sync::OnceCell;
 use wasmtime::{ExternType, FuncType, ImportType, Linker, Store, Val, ValType};
 
-use super::engine::engine;
+use super::engine::{EngineKind, PerEngine};
 use crate::abi::Status;
 use crate::error::{Error, one_line, printable, shown};
 use crate::guest::State;
 use crate::hostcall::link::link_any;
 use crate::store::Count;
+use crate::vm::Code;
 use crate::vm::exports::signature;
 use crate::{hostcall, limits, wasi};
 
@@ -21,13 +21,13 @@ const ENOSYS: i32 = 52;
 /// A linker for one module: every import has a function of its own type. The texts name what was stood in
 /// for, once each.
 pub(crate) fn for_module(
-    module: &wasmtime::Module,
+    code: &Code,
     store: &mut Store<State>,
 ) -> Result<(Linker<State>, Vec<String>), Error> {
-    let mut linker = base()?.clone();
+    let mut linker = base(code.engine)?.clone();
     linker.allow_shadowing(true);
     let mut warnings = Vec::new();
-    for import in module.imports() {
+    for import in code.module.imports() {
         let ExternType::Func(wanted) = import.ty() else {
             return Err(Error::Import(format!(
                 "the module imports {} \"{}.{}\"; a host gives functions only (link the filter without imported memory and tables)",
@@ -59,17 +59,17 @@ pub(crate) fn for_module(
 pub(crate) fn functions(
     store: &mut Store<State>,
 ) -> Result<Vec<(String, String, FuncType)>, Error> {
-    let all: Vec<_> = base()?.iter(&mut *store).collect();
+    let all: Vec<_> = base(EngineKind::Plain)?.iter(&mut *store).collect();
     let functions = all.into_iter().filter_map(|(module, name, item)| {
         Some((module.into(), name.into(), item.into_func()?.ty(&*store)))
     });
     Ok(functions.collect())
 }
 
-fn base() -> Result<&'static Linker<State>, Error> {
-    static BASE: OnceCell<Linker<State>> = OnceCell::new();
-    BASE.get_or_try_init(|| {
-        let mut linker = Linker::new(engine()?);
+fn base(engine: EngineKind) -> Result<&'static Linker<State>, Error> {
+    static BASES: PerEngine<Linker<State>> = PerEngine::new();
+    BASES.get_or_try_init(engine, || {
+        let mut linker = Linker::new(engine.engine()?);
         hostcall::add_to_linker(&mut linker)
             .and_then(|()| wasi::add_to_linker(&mut linker))
             .map_err(|e| Error::Import(one_line(&e)))?;

@@ -6,34 +6,43 @@
 //! (func (export "proxy_get_property") (param i32 i32 i32 i32) (result i32)
 //!   answer, value = begin.proxy_get_property(all parameters)
 //!   if answer is a size:
-//!     give[0](answer, where it is told where the value is, value)
+//!     give(answer, where it is told where the value is, value)
 //!   else:
 //!     the status)
 //! ```
 //!
+//! A header is looked up first without the host, see [`look_up`].
+//!
 //! with the host's parts from `hostcall`, and `give` from the module [`give`]. The [folder](super) has the whole way.
 
-use once_cell::sync::OnceCell;
 use wasm_encoder::{
-    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
-    ImportSection, NameMap, NameSection, RefType, TableSection, TableType, TypeSection, ValType,
+    BlockType, CodeSection, ConstExpr, EntityType, ExportKind, ExportSection, Function,
+    FunctionSection, GlobalSection, GlobalType, HeapType, ImportSection, NameMap, NameSection,
+    RefType, TypeSection, ValType,
 };
 use wasmtime::{
-    ExternType, Func, FuncType, ImportType, Instance, InstancePre, Linker, Memory, Module, Ref,
-    Store,
+    ExternType, Func, FuncType, ImportType, Instance, InstancePre, Linker, Memory, Module, Store,
+    Val,
 };
 
-use super::give;
+use super::{give, look_up};
 use crate::abi::{HOST_FUNCTIONS, HostFunction};
 use crate::error::{Error, one_line};
 use crate::guest::State;
 use crate::hostcall;
 use crate::hostcall::memory::{WANTS_ROOM, WORDS};
-use crate::vm::load::compiling::Means;
-use crate::vm::load::engine::{compile, engine};
+use crate::vm::load::compile::compile;
+use crate::vm::load::engine::{EngineKind, PerEngine};
+use crate::vm::load::watch::Means;
 
-/// Name of the table that holds the function that gives the guest a value.
-const GIVE: &str = "give";
+/// The functions that belong to one guest: names of the globals that refer to them, and the numbers of the globals, which are
+/// those of the functions' types.
+const GIVE: (&str, u32) = ("give", 0);
+const LOOK_UP: (&str, u32) = ("look_up", 1);
+/// The type of all beginnings.
+const BEGINNING: u32 = 2;
+/// The types of the functions, from this one on.
+const FUNCTIONS: u32 = 3;
 
 /// The shim of one guest.
 pub(crate) struct AllocatorShim {
@@ -45,6 +54,7 @@ pub(crate) struct AllocatorShim {
 pub(crate) struct Parts {
     shim: InstancePre<State>,
     give: Module,
+    look_up: Module,
     linker: Linker<State>,
 }
 
@@ -59,19 +69,38 @@ impl AllocatorShim {
         self.instance.get_func(store, name)
     }
 
-    /// From now on its functions can be called, by the guest with that memory and that allocator.
+    /// From now on its functions can be called, by the guest with that memory and that allocator, which asks for headers or does
+    /// not.
     pub(crate) fn set_guest(
         &self,
         store: &mut Store<State>,
         memory: Memory,
         allocator: Func,
+        reads_headers: bool,
     ) -> wasmtime::Result<()> {
-        let Parts { give, linker, .. } = self.parts;
+        let Parts { give, look_up, linker, .. } = self.parts;
         let give = give::give(give, linker, store, memory, allocator)?;
-        match self.instance.get_table(&mut *store, GIVE) {
-            Some(table) => table.set(store, 0, Ref::Func(Some(give))),
-            None => Err(wasmtime::Error::msg("a shim without a table")),
+        self.refer(store, GIVE.0, give)?;
+        if reads_headers {
+            let ask_host = self.function(store, look_up::ASK_HOST);
+            let ask_host = ask_host.ok_or_else(|| wasmtime::Error::msg("a shim without a host"))?;
+            let parts = look_up::Parts { memory, allocator, ask_host };
+            let look_up = look_up::look_up(look_up, store, parts)?;
+            self.refer(store, LOOK_UP.0, look_up)?;
         }
+        Ok(())
+    }
+
+    /// Has a global refer to a function.
+    fn refer(
+        &self,
+        store: &mut Store<State>,
+        global: &str,
+        function: Func,
+    ) -> wasmtime::Result<()> {
+        let global = self.instance.get_global(&mut *store, global);
+        let global = global.ok_or_else(|| wasmtime::Error::msg("a shim without a global"))?;
+        global.set(store, Val::FuncRef(Some(function)))
     }
 }
 
@@ -80,6 +109,11 @@ pub(crate) fn has(import: &ImportType<'_>) -> bool {
     let ExternType::Func(wanted) = import.ty() else { return false };
     import.module() == "env"
         && functions().any(|function| function.name == import.name() && is_of(function, &wanted))
+}
+
+/// Whether an import is the function of the shim that looks headers up.
+pub(crate) fn looks_up(import: &ImportType<'_>) -> bool {
+    has(import) && import.name() == look_up::NAME
 }
 
 /// All of these functions have numbers of 32 bits only, see [`hostcall::BEGIN`].
@@ -94,15 +128,15 @@ fn functions() -> impl Iterator<Item = &'static HostFunction> {
 }
 
 /// Compiled when they are asked for first.
-pub(crate) fn parts() -> Result<&'static Parts, Error> {
-    static PARTS: OnceCell<Parts> = OnceCell::new();
-    PARTS.get_or_try_init(|| {
-        let module = compile(&binary(), &Means::default())?;
-        let mut linker = Linker::new(engine()?);
+pub(crate) fn parts(engine: EngineKind) -> Result<&'static Parts, Error> {
+    static PARTS: PerEngine<Parts> = PerEngine::new();
+    PARTS.get_or_try_init(engine, || {
+        let module = compile(engine, &binary(), &Means::default())?;
+        let mut linker = Linker::new(engine.engine()?);
         let shim = hostcall::add_beginnings_to_linker(&mut linker, functions())
             .and_then(|()| linker.instantiate_pre(&module))
             .map_err(|e| Error::Import(one_line(&e)))?;
-        Ok(Parts { shim, give: give::module()?, linker })
+        Ok(Parts { shim, give: give::module(engine)?, look_up: look_up::module(engine)?, linker })
     })
 }
 
@@ -113,37 +147,58 @@ fn binary() -> Vec<u8> {
     let (mut exports, mut code) = (ExportSection::new(), CodeSection::new());
     let mut names = NameMap::new();
 
-    // Type 0 is that of what gives, type 1 that of all beginnings.
     types.ty().function(give::GIVE, [ValType::I32]);
+    types.ty().function([ValType::I32; look_up::PARAMS as usize], [ValType::I32]);
     types.ty().function([ValType::I64; hostcall::PAIRS], [ValType::I64; 1 + WORDS]);
     let count = functions().count() as u32;
     for (n, function) in (0..).zip(functions()) {
-        imports.import(hostcall::BEGIN, function.name, EntityType::Function(1));
+        imports.import(hostcall::BEGIN, function.name, EntityType::Function(BEGINNING));
         types.ty().function(function.params.iter().map(|_| ValType::I32), [ValType::I32]);
-        declared.function(2 + n);
+        declared.function(FUNCTIONS + n);
         let index = count + n;
-        exports.export(function.name, ExportKind::Func, index);
         names.append(index, function.name);
         code.function(&body(n, function));
+        if function.name != look_up::NAME {
+            exports.export(function.name, ExportKind::Func, index);
+            continue;
+        }
+        // What looks headers up stands in front of this one, and calls it where it cannot answer.
+        exports.export(look_up::ASK_HOST, ExportKind::Func, index);
     }
-    let mut tables = TableSection::new();
-    tables.table(TableType {
-        element_type: RefType::FUNCREF,
-        minimum: 1,
-        maximum: Some(1),
-        table64: false,
-        shared: false,
-    });
-    exports.export(GIVE, ExportKind::Table, 0);
+    let last = 2 * count;
+    declared.function(LOOK_UP.1);
+    exports.export(look_up::NAME, ExportKind::Func, last);
+    code.function(&front_of_look_up());
+    let mut globals = GlobalSection::new();
+    for (name, number) in [GIVE, LOOK_UP] {
+        let heap_type = HeapType::Concrete(number);
+        let val_type = ValType::Ref(RefType { nullable: true, heap_type });
+        globals.global(
+            GlobalType { val_type, mutable: true, shared: false },
+            &ConstExpr::ref_null(heap_type),
+        );
+        exports.export(name, ExportKind::Global, number);
+    }
     // What a backtrace shows.
     let mut shown = NameSection::new();
     shown.module("host");
     shown.functions(&names);
 
     let mut module = wasm_encoder::Module::new();
-    module.section(&types).section(&imports).section(&declared).section(&tables);
+    module.section(&types).section(&imports).section(&declared).section(&globals);
     module.section(&exports).section(&code).section(&shown);
     module.finish()
+}
+
+/// Continues in the function of the guest that looks headers up; parameters and answer are the same.
+fn front_of_look_up() -> Function {
+    let mut body = Function::new([]);
+    let mut code = body.instructions();
+    (0..look_up::PARAMS).for_each(|param| {
+        code.local_get(param);
+    });
+    code.global_get(LOOK_UP.1).return_call_ref(LOOK_UP.1).end();
+    body
 }
 
 fn body(begin: u32, function: &HostFunction) -> Function {
@@ -173,7 +228,7 @@ fn body(begin: u32, function: &HostFunction) -> Function {
     for word in 1..=WORDS as u32 {
         code.local_get(answer + word);
     }
-    code.i32_const(0).call_indirect(0, 0).end().end();
+    code.global_get(GIVE.1).call_ref(GIVE.1).end().end();
     body
 }
 
@@ -189,7 +244,7 @@ mod tests {
 
     #[test]
     fn it_has_the_functions_that_hand_over_values() {
-        let shim = &parts().expect("modules").shim;
+        let shim = &parts(EngineKind::Plain).expect("modules").shim;
         for function in functions() {
             assert!(function.params.len() <= 2 * hostcall::PAIRS, "{}", function.name);
             assert!(function.params.iter().all(|(_, ty)| *ty == "u32"), "{}", function.name);

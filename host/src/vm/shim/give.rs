@@ -23,8 +23,9 @@ use crate::abi::Status;
 use crate::error::{Error, HIDDEN_MODULE};
 use crate::guest::State;
 use crate::hostcall::memory::{BY_HOST, WORDS};
-use crate::vm::load::compiling::Means;
-use crate::vm::load::engine::compile;
+use crate::vm::load::compile::compile;
+use crate::vm::load::engine::EngineKind;
+use crate::vm::load::watch::Means;
 use crate::{hostcall, limits};
 
 /// Its parameters.
@@ -66,9 +67,13 @@ pub(super) fn give(
 }
 
 /// The module.
-pub(super) fn module() -> Result<Module, Error> {
-    compile(&binary(), &Means::default())
+pub(super) fn module(engine: EngineKind) -> Result<Module, Error> {
+    compile(engine, &binary(), &Means::default())
 }
+
+/// That of a guest.
+pub(super) const ANY_MEMORY: MemoryType =
+    MemoryType { minimum: 0, maximum: None, memory64: false, shared: false, page_size_log2: None };
 
 fn binary() -> Vec<u8> {
     let mut types = TypeSection::new();
@@ -79,14 +84,7 @@ fn binary() -> Vec<u8> {
     imports.import("guest", "allocate", EntityType::Function(0));
     imports.import(hostcall::FINISH.0, hostcall::FINISH.1, EntityType::Function(0));
     imports.import(hostcall::TOO_MANY.0, hostcall::TOO_MANY.1, EntityType::Function(1));
-    let any_memory = MemoryType {
-        minimum: 0,
-        maximum: None,
-        memory64: false,
-        shared: false,
-        page_size_log2: None,
-    };
-    imports.import("guest", "memory", any_memory);
+    imports.import("guest", "memory", ANY_MEMORY);
     let mut declared = FunctionSection::new();
     declared.function(2);
     let mut globals = GlobalSection::new();
@@ -120,17 +118,28 @@ fn body() -> Function {
 
     code.local_get(ANSWER).i64_const(BY_HOST).i64_and().i64_eqz().i32_eqz().if_(BlockType::Empty);
     code.local_get(ROOM).call(FINISH).return_().end();
-    code.local_get(ROOM).i32_eqz().if_(BlockType::Empty);
+    check_room(&mut code, ROOM, SIZE);
+    write_value(&mut code);
+    write_parts(&mut code, (DATA, ROOM), (SIZE_AT, SIZE));
+    code.end();
+    body
+}
+
+/// Returns when the allocator made no room, or what is none.
+pub(super) fn check_room(code: &mut InstructionSink<'_>, room: u32, size: u32) {
+    code.local_get(room).i32_eqz().if_(BlockType::Empty);
     code.i32_const(Status::InternalFailure as i32).return_().end();
-    code.local_get(ROOM).i64_extend_i32_u().local_get(SIZE).i64_extend_i32_u().i64_add();
+    code.local_get(room).i64_extend_i32_u().local_get(size).i64_extend_i32_u().i64_add();
     code.memory_size(0).i64_extend_i32_u().i64_const(16).i64_shl().i64_gt_u();
     code.if_(BlockType::Empty).i32_const(Status::InvalidMemoryAccess as i32).return_().end();
+}
 
-    write_value(&mut code);
-    code.local_get(DATA).local_get(ROOM).i32_store(at(0));
-    code.local_get(SIZE_AT).local_get(SIZE).i32_store(at(0));
-    code.i32_const(Status::Ok as i32).end();
-    body
+/// Tells the guest where its value is, and how large: in variables, each behind the one with the address to write it to.
+pub(super) fn write_parts(code: &mut InstructionSink<'_>, room: (u32, u32), size: (u32, u32)) {
+    for (address, number) in [room, size] {
+        code.local_get(address).local_get(number).i32_store(at(0));
+    }
+    code.i32_const(Status::Ok as i32);
 }
 
 /// Writes what [`hostcall::memory`] has packed: pieces from the beginning and pieces from the end, which meet or overlap.

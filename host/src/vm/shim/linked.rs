@@ -20,19 +20,25 @@ impl Linked {
     /// Links code. The texts are warnings for the log.
     pub(crate) fn new(code: &Code, store: &mut Store<State>) -> Result<(Self, Vec<String>), Error> {
         let module = &code.module;
-        let (linker, warnings) = linker::for_module(module, store)?;
+        let (linker, warnings) = linker::for_module(code, store)?;
         let pre = linker.instantiate_pre(module).map_err(|e| Error::Import(one_line(&e)))?;
         let allocates = ALLOCATORS.iter().any(|name| module.get_export(name).is_some());
         // A start section runs before there is an allocator that its shim could call.
         let has_shim =
             allocates && !code.profile.starts && module.imports().any(|i| allocator_shim::has(&i));
-        let shim = if has_shim { Some((allocator_shim::parts()?, linker)) } else { None };
+        let shim =
+            if has_shim { Some((allocator_shim::parts(code.engine)?, linker)) } else { None };
         Ok((Self { pre, shim }, warnings))
     }
 
     /// Whether each instance has a shim. That takes two more instances: the shim, and what it calls.
     pub(crate) fn has_shim(&self) -> bool {
         self.shim.is_some()
+    }
+
+    /// Whether it asks for headers by their names.
+    pub(crate) fn reads_headers(&self) -> bool {
+        self.pre.module().imports().any(|import| allocator_shim::looks_up(&import))
     }
 
     /// An instance, and its shim.

@@ -23,3 +23,4 @@
 pub(super) mod allocator_shim;
 mod give;
 pub(super) mod linked;
+mod look_up;

@@ -1,0 +1,118 @@
+//! Compiling modules.
+
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use wasmparser::{Chunk, Parser, Payload};
+use wasmtime::Engine;
+
+use super::engine::EngineKind;
+use super::magic;
+use super::watch::{Means, TooMuchMemory, Watch};
+use crate::error::{Error, is_out_of_memory, one_line};
+use crate::vm::analysis::proposals;
+
+/// Compiles a module by these means, for an engine of that kind.
+pub(crate) fn compile(
+    kind: EngineKind,
+    bytes: &[u8],
+    means: &Means,
+) -> Result<wasmtime::Module, Error> {
+    let engine = kind.engine()?;
+    let inlines = kind == EngineKind::Inlining;
+    compiled(bytes, means, inlines, || wasmtime::Module::from_binary(engine, bytes))
+}
+
+/// Compiles a module for another processor, as the bytes that are kept of it.
+pub(super) fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    compiled(bytes, &Means::default(), false, || engine.precompile_module(bytes))
+}
+
+fn compiled<T: Send>(
+    bytes: &[u8],
+    means: &Means,
+    inlines: bool,
+    compile: impl FnOnce() -> wasmtime::Result<T> + Send,
+) -> Result<T, Error> {
+    magic::check(bytes).map_err(|what| Error::Module(what.into()))?;
+    let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let most = means.threads.map_or_else(cores, NonZeroUsize::get);
+    let threads = if bytes.len() < SMALL { 1 } else { most };
+    let watch = Watch::begin(bytes, means, inlines).map_err(|error| {
+        Error::Module(format!("the memory that compiling takes cannot be told: {error}"))
+    })?;
+    let made = in_pool(threads, &watch, compile)
+        .map_err(|e| Error::Module(format!("no threads to compile with: {e}")))?;
+    watch.end();
+    made.or_else(|panic| match (panic.downcast_ref::<TooMuchMemory>(), means.memory) {
+        (Some(TooMuchMemory), Some(memory)) => Err(Error::Module(format!(
+            "compiling the module takes more memory than the option compile_memory allows, {memory} bytes"
+        ))),
+        _ => resume_unwind(panic),
+    })?
+    .map_err(|e| {
+        Error::Module(if is_out_of_memory(&e) {
+            format!("the module cannot be compiled: {}", one_line(&e))
+        } else if is_cut_off(bytes) {
+            magic::CUT_OFF.into()
+        } else if let Some(missing) = proposals::missing(bytes) {
+            missing
+        } else {
+            format!("not a valid WebAssembly module: {}", one_line(&e))
+        })
+    })
+}
+
+/// Runs `work` in a rayon pool of its own, all threads of which are gone when this returns, also when it panics.
+///
+/// wasmtime hands functions to rayon. Its global pool would lose its threads at the next fork and hang
+/// the compile after that. The threads are joined, which rayon's own ways of ending a pool do not do: one
+/// that is still about to exit takes a signal that was meant for the embedder, which then sleeps on.
+#[allow(clippy::disallowed_methods, reason = "the threads end before the process can fork")]
+fn in_pool<R: Send>(
+    threads: usize,
+    watch: &Watch,
+    work: impl FnOnce() -> R + Send,
+) -> Result<std::thread::Result<R>, rayon::ThreadPoolBuildError> {
+    let mut handles = Vec::with_capacity(threads);
+    let built = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .spawn_handler(|thread| {
+            let watch = watch.clone();
+            let run = || {
+                watch.install();
+                thread.run();
+            };
+            handles.push(std::thread::Builder::new().spawn(run)?);
+            Ok(())
+        })
+        .build();
+    // Dropping the pool tells its threads to end.
+    let result = built.map(|pool| pool.install(|| catch_unwind(AssertUnwindSafe(work))));
+    for handle in handles {
+        let _ = handle.join();
+    }
+    result
+}
+
+/// Below this many bytes more threads cost more than they save.
+const SMALL: usize = 64 * 1024;
+
+/// True when a section, or the function that a section announced, is not there any more.
+fn is_cut_off(mut bytes: &[u8]) -> bool {
+    let mut parser = Parser::new(0);
+    let mut functions = 0;
+    loop {
+        match parser.parse(bytes, false) {
+            Ok(Chunk::NeedMoreData(_)) => return !bytes.is_empty() || functions > 0,
+            Ok(Chunk::Parsed { consumed, payload }) => {
+                match payload {
+                    Payload::FunctionSection(section) => functions = section.count(),
+                    Payload::CodeSectionEntry(_) => functions = functions.saturating_sub(1),
+                    _ => {}
+                }
+                bytes = &bytes[consumed..];
+            }
+            Err(_) => return false,
+        }
+    }
+}

@@ -1,0 +1,290 @@
+//! WebAssembly that looks a header up by its name, gives the guest its value, and calls the host for neither.
+//!
+//! The host puts headers into a memory of this module, see [`shown_headers`]. The guest's own memory is the other one.
+//!
+//! ```text
+//! (func (export "look_up") (param $map $key $key_size $data $size i32) (result i32)
+//!   if $map is not shown, or a parameter is not good, or the key may have capital letters: return ask_host(all parameters)
+//!   for each header that is shown, if its name is the key:
+//!     room = allocate(the value's size)
+//!     write the value to room, room to $data, the size to $size
+//!     return OK
+//!   return what is answered for a name that is not there)
+//! ```
+
+use wasm_encoder::{
+    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
+    ImportSection, InstructionSink, MemArg, MemorySection, MemoryType, NameMap, NameSection,
+    TypeSection, ValType,
+};
+use wasmtime::{Extern, Func, Instance, Memory, Module, Store};
+
+use super::give::{ANY_MEMORY, check_room, write_parts};
+use crate::error::Error;
+use crate::guest::State;
+use crate::guest::shown_headers::{
+    BYTES, COUNT, FIELD, FIELDS, FIRST, LAST, LEAST, MAP, MISSING, NAME_AT, NAME_SIZE, RUNNING,
+    USED, VALUE_AT, VALUE_SIZE,
+};
+use crate::limits;
+use crate::vm::load::compile::compile;
+use crate::vm::load::engine::EngineKind;
+use crate::vm::load::watch::Means;
+
+/// The host function that this stands in for.
+pub(super) const NAME: &str = "proxy_get_header_map_value";
+
+/// Name of what a shim has for the cases in which this cannot answer.
+pub(super) const ASK_HOST: &str = "ask_host";
+
+const MEMORY: &str = "headers";
+
+/// The guest's memory, and that of this module.
+const GUEST: u32 = 0;
+const SHOWN: u32 = 1;
+
+const ALLOCATE: u32 = 0;
+const ASK: u32 = 1;
+const LOOK_UP: u32 = 2;
+
+// Its parameters, and variables behind them.
+const OF_MAP: u32 = 0;
+const KEY: u32 = 1;
+const KEY_SIZE: u32 = 2;
+const DATA: u32 = 3;
+const SIZE_AT: u32 = 4;
+/// How many they are.
+pub(super) const PARAMS: u32 = 5;
+const HEADER: u32 = 5;
+const END: u32 = 6;
+const OFFSET: u32 = 7;
+const VALUE: u32 = 8;
+const SIZE: u32 = 9;
+const ROOM: u32 = 10;
+const NUMBERS: u32 = 6;
+const KEY_FIRST: u32 = 11;
+const KEY_LAST: u32 = 12;
+
+/// A bit that capital letters do not have. Lower-case letters, digits and hyphens have it.
+const LOWER: i64 = 0x2020_2020_2020_2020;
+
+/// What it works with.
+pub(super) struct Parts {
+    /// That of the guest.
+    pub memory: Memory,
+    /// That of the guest.
+    pub allocator: Func,
+    /// Answers where this function cannot.
+    pub ask_host: Func,
+}
+
+/// The function for a guest.
+pub(super) fn look_up(
+    module: &Module,
+    store: &mut Store<State>,
+    parts: Parts,
+) -> wasmtime::Result<Func> {
+    let Parts { memory, allocator, ask_host } = parts;
+    let imports: [Extern; 3] = [allocator.into(), ask_host.into(), memory.into()];
+    store.data_mut().limits.makes_own_memory = true;
+    let made = Instance::new(&mut *store, module, &imports);
+    store.data_mut().limits.makes_own_memory = false;
+    let made = made?;
+    let missing = || wasmtime::Error::msg("nothing that looks headers up");
+    let shown = made.get_memory(&mut *store, MEMORY).ok_or_else(missing)?;
+    let (bytes, state) = shown.data_and_store_mut(&mut *store);
+    state.shown.set_memory(bytes);
+    made.get_func(&mut *store, NAME).ok_or_else(missing)
+}
+
+/// The module.
+pub(super) fn module(engine: EngineKind) -> Result<Module, Error> {
+    compile(engine, &binary(), &Means::default())
+}
+
+fn binary() -> Vec<u8> {
+    let mut types = TypeSection::new();
+    types.ty().function([ValType::I32], [ValType::I32]);
+    types.ty().function([ValType::I32; PARAMS as usize], [ValType::I32]);
+    let mut imports = ImportSection::new();
+    imports.import("guest", "allocate", EntityType::Function(0));
+    imports.import("shim", ASK_HOST, EntityType::Function(1));
+    imports.import("guest", "memory", ANY_MEMORY);
+    let mut declared = FunctionSection::new();
+    declared.function(1);
+    let mut memories = MemorySection::new();
+    memories.memory(MemoryType { minimum: 1, maximum: Some(1), ..ANY_MEMORY });
+    let mut exports = ExportSection::new();
+    exports.export(MEMORY, ExportKind::Memory, SHOWN);
+    exports.export(NAME, ExportKind::Func, LOOK_UP);
+    let mut code = CodeSection::new();
+    code.function(&body());
+    // What a backtrace shows.
+    let mut function = NameMap::new();
+    function.append(LOOK_UP, NAME);
+    let mut names = NameSection::new();
+    names.module("host");
+    names.functions(&function);
+
+    let mut module = wasm_encoder::Module::new();
+    module.section(&types).section(&imports).section(&declared).section(&memories);
+    module.section(&exports).section(&code).section(&names);
+    module.finish()
+}
+
+fn body() -> Function {
+    let mut body = Function::new([(NUMBERS, ValType::I32), (2, ValType::I64)]);
+    let mut code = body.instructions();
+    check(&mut code);
+    take_key(&mut code);
+
+    code.i32_const(FIELDS as i32).local_tee(HEADER);
+    code.i32_const(0).i32_load(shown(COUNT)).i32_const(FIELD.trailing_zeros() as i32);
+    code.i32_shl().i32_add().local_set(END);
+    code.block(BlockType::Empty).loop_(BlockType::Empty);
+    code.local_get(HEADER).local_get(END).i32_eq().br_if(1);
+    code.local_get(HEADER).i64_load(shown(FIRST)).local_get(KEY_FIRST).i64_eq();
+    code.if_(BlockType::Empty);
+    code.local_get(HEADER).i64_load(shown(LAST)).local_get(KEY_LAST).i64_eq();
+    code.local_get(HEADER).i32_load(shown(NAME_SIZE)).local_get(KEY_SIZE).i32_eq().i32_and();
+    code.if_(BlockType::Empty);
+    compare_middle(&mut code);
+    give(&mut code);
+    code.end().end();
+    code.local_get(HEADER).i32_const(FIELD as i32).i32_add().local_set(HEADER).br(0);
+    code.end().end();
+    code.i32_const(0).i32_const(1).i32_store(shown(USED));
+    code.i32_const(0).i32_load(shown(MISSING)).local_tee(SIZE).i32_const(0).i32_lt_s();
+    ask_host_if(&mut code);
+    code.local_get(SIZE).end();
+    body
+}
+
+/// Asks the host when that is so.
+fn ask_host_if(code: &mut InstructionSink<'_>) {
+    code.if_(BlockType::Empty);
+    (0..PARAMS).for_each(|param| {
+        code.local_get(param);
+    });
+    code.return_call(ASK).end();
+}
+
+/// Asks the host when a parameter is not good.
+fn check(code: &mut InstructionSink<'_>) {
+    code.i32_const(0).i32_load(shown(MAP)).local_get(OF_MAP).i32_ne();
+    code.local_get(KEY_SIZE).i32_const(0).i32_load(shown(LEAST)).i32_lt_u().i32_or();
+    // What has all of their bits is not less than any of them.
+    code.local_get(KEY).i64_extend_i32_u().local_get(KEY_SIZE).i64_extend_i32_u().i64_add();
+    code.local_get(DATA).local_get(SIZE_AT).i32_or().i64_extend_i32_u().i64_or();
+    code.i64_const(4).i64_add();
+    code.memory_size(GUEST).i64_extend_i32_u().i64_const(16).i64_shl().i64_gt_u().i32_or();
+    ask_host_if(code);
+}
+
+/// Takes both ends of the key, and asks the host when there may be a capital letter in them.
+fn take_key(code: &mut InstructionSink<'_>) {
+    let at_end = |code: &mut InstructionSink<'_>, less: i32| {
+        code.local_get(KEY).local_get(KEY_SIZE).i32_add().i32_const(less).i32_sub();
+    };
+    code.local_get(KEY_SIZE).i32_const(8).i32_ge_u().if_(BlockType::Empty);
+    code.local_get(KEY).i64_load(guest(0)).local_set(KEY_FIRST);
+    at_end(code, 8);
+    code.i64_load(guest(0)).local_set(KEY_LAST);
+    code.else_();
+    code.local_get(KEY).i64_load32_u(guest(0));
+    at_end(code, 4);
+    code.i64_load32_u(guest(0)).i64_const(32).i64_shl().i64_or();
+    code.local_tee(KEY_FIRST).local_set(KEY_LAST).end();
+    code.local_get(KEY_FIRST).local_get(KEY_LAST).i64_and().i64_const(LOWER).i64_and();
+    code.i64_const(LOWER).i64_ne();
+    ask_host_if(code);
+}
+
+/// Compares what is between the ends of the key, and asks the host when that is not the same.
+fn compare_middle(code: &mut InstructionSink<'_>) {
+    code.local_get(KEY_SIZE).i32_const(16).i32_gt_u().if_(BlockType::Empty);
+    code.local_get(HEADER).i32_load(shown(NAME_AT)).local_set(VALUE);
+    code.i32_const(8).local_set(OFFSET);
+    code.loop_(BlockType::Empty);
+    for (base, memory) in [(KEY, guest(0)), (VALUE, shown(BYTES))] {
+        code.local_get(base).local_get(OFFSET).i32_add().i64_load(memory);
+    }
+    code.i64_ne();
+    ask_host_if(code);
+    code.local_get(OFFSET).i32_const(8).i32_add().local_tee(OFFSET);
+    code.i32_const(8).i32_add().local_get(KEY_SIZE).i32_lt_u().br_if(0);
+    code.end().end();
+}
+
+/// Gives the guest the value of the header, and returns.
+fn give(code: &mut InstructionSink<'_>) {
+    code.i32_const(0).i32_const(1).i32_store(shown(USED));
+    code.local_get(HEADER).i32_load(shown(VALUE_AT)).local_set(VALUE);
+    code.local_get(HEADER).i32_load(shown(VALUE_SIZE)).local_tee(SIZE).if_(BlockType::Empty);
+    // The allocator may ask for values itself, and for each of them run once more.
+    let running = |code: &mut InstructionSink<'_>| {
+        code.i32_const(0).i32_load(shown(RUNNING));
+    };
+    running(code);
+    code.i32_const(limits::HANDOVERS as i32).i32_ge_u();
+    ask_host_if(code);
+    code.i32_const(0);
+    running(code);
+    code.i32_const(1).i32_add().i32_store(shown(RUNNING));
+    code.local_get(SIZE).call(ALLOCATE).local_set(ROOM);
+    code.i32_const(0);
+    running(code);
+    code.i32_const(1).i32_sub().i32_store(shown(RUNNING));
+    check_room(code, ROOM, SIZE);
+    copy(code);
+    code.end();
+    write_parts(code, (DATA, ROOM), (SIZE_AT, SIZE));
+    code.return_();
+}
+
+/// Copies the value to its room: words from the beginning, and one before the end, which meet or overlap.
+fn copy(code: &mut InstructionSink<'_>) {
+    /// Addresses of a word in both, so many bytes before the end.
+    fn at_end(code: &mut InstructionSink<'_>, less: i32) {
+        for base in [ROOM, VALUE] {
+            code.local_get(base).local_get(SIZE).i32_add().i32_const(less).i32_sub();
+        }
+    }
+    code.local_get(SIZE).i32_const(8).i32_ge_u().if_(BlockType::Empty);
+    code.local_get(ROOM).local_get(VALUE).i64_load(shown(BYTES)).i64_store(guest(0));
+    at_end(code, 8);
+    code.i64_load(shown(BYTES)).i64_store(guest(0));
+    code.local_get(SIZE).i32_const(16).i32_gt_u().if_(BlockType::Empty);
+    code.i32_const(8).local_set(OFFSET);
+    code.loop_(BlockType::Empty);
+    for base in [ROOM, VALUE] {
+        code.local_get(base).local_get(OFFSET).i32_add();
+    }
+    code.i64_load(shown(BYTES)).i64_store(guest(0));
+    code.local_get(OFFSET).i32_const(8).i32_add().local_tee(OFFSET);
+    code.i32_const(8).i32_add().local_get(SIZE).i32_lt_u().br_if(0);
+    code.end().end();
+    code.else_();
+    code.local_get(SIZE).i32_const(4).i32_ge_u().if_(BlockType::Empty);
+    code.local_get(ROOM).local_get(VALUE).i32_load(shown(BYTES)).i32_store(guest(0));
+    at_end(code, 4);
+    code.i32_load(shown(BYTES)).i32_store(guest(0));
+    code.else_();
+    // 1 to 3 bytes: the first, the one in the middle, the last.
+    code.local_get(ROOM).local_get(VALUE).i32_load8_u(shown(BYTES)).i32_store8(guest(0));
+    for base in [ROOM, VALUE] {
+        code.local_get(base).local_get(SIZE).i32_const(1).i32_shr_u().i32_add();
+    }
+    code.i32_load8_u(shown(BYTES)).i32_store8(guest(0));
+    at_end(code, 1);
+    code.i32_load8_u(shown(BYTES)).i32_store8(guest(0));
+    code.end().end();
+}
+
+fn guest(offset: u32) -> MemArg {
+    MemArg { offset: offset.into(), align: 0, memory_index: GUEST }
+}
+
+fn shown(offset: u32) -> MemArg {
+    MemArg { offset: offset.into(), align: 0, memory_index: SHOWN }
+}
