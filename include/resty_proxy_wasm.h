@@ -661,7 +661,7 @@ typedef struct rpw_flags_t {
 /**
  * Functions of nginx and ngx_lua, each named as there. All are required.
  *
- * Sources: nginx `src/http/ngx_http_request.c`; ngx_lua `src/ngx_http_lua_{variable,log,headers,phase,
+ * Sources: nginx `src/http/ngx_http_{request,variables}.c`; ngx_lua `src/ngx_http_lua_{variable,log,headers,phase,
  * misc,semaphore,
  * worker}.c`.
  */
@@ -741,6 +741,10 @@ typedef struct rpw_nginx_t {
                                size_t,
                                int,
                                const char**);
+    /**
+     * `ngx_http_get_variable`
+     */
+    void *(*get_variable)(void*, const void*, size_t);
     /**
      * `ngx_list_push`
      */

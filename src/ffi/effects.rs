@@ -50,7 +50,7 @@ pub(super) fn number(effect: &Effect<'_>) -> i32 {
 }
 
 /// Does what an effect says, when nginx or ngx_lua has a function that does it all; false when it is left to Lua.
-pub(super) fn apply(request: RequestId, effect: &Effect<'_>) -> bool {
+pub(super) fn apply(request: RequestId, phase: Option<Phase>, effect: &Effect<'_>) -> bool {
     let (value, alone) = match effect.kind {
         EffectKind::SetResponseHeader => (Some(effect.value), true),
         EffectKind::AddResponseHeader => (Some(effect.value), false),
@@ -61,14 +61,14 @@ pub(super) fn apply(request: RequestId, effect: &Effect<'_>) -> bool {
         return false;
     }
     let adds = effect.kind == EffectKind::AddResponseHeader;
-    adds && add_line(request, effect)
+    adds && add_line(request, phase, effect)
         || nginx::set_response_header(request, effect.name, value, alone)
 }
 
 /// Adds a line as ngx_lua does, which looks for a field of nginx's first and for characters to escape, where there are none.
 /// Before the headers' own phase ngx_lua must know that there are headers.
-fn add_line(request: RequestId, effect: &Effect<'_>) -> bool {
+fn add_line(request: RequestId, phase: Option<Phase>, effect: &Effect<'_>) -> bool {
     !header::has_control(effect.value)
-        && nginx::phase_of_real(request) == Some(Phase::ResponseHeaders)
+        && phase.or_else(|| nginx::phase_of_real(request)) == Some(Phase::ResponseHeaders)
         && header_lines::add_to_response(request, effect.name, effect.value)
 }

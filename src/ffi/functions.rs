@@ -11,7 +11,7 @@ use super::types::rpw_pair_t;
 
 /// Functions of nginx and ngx_lua, each named as there. All are required.
 ///
-/// Sources: nginx `src/http/ngx_http_request.c`; ngx_lua `src/ngx_http_lua_{variable,log,headers,phase,
+/// Sources: nginx `src/http/ngx_http_{request,variables}.c`; ngx_lua `src/ngx_http_lua_{variable,log,headers,phase,
 /// misc,semaphore,
 /// worker}.c`.
 #[allow(non_camel_case_types, reason = "the name that C and Lua see")]
@@ -89,6 +89,9 @@ pub struct rpw_nginx_t {
             *mut *const c_char,
         ) -> c_int,
     >,
+    /// `ngx_http_get_variable`
+    pub get_variable:
+        Option<unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> *mut c_void>,
     /// `ngx_list_push`
     pub list_push: Option<unsafe extern "C" fn(*mut c_void) -> *mut c_void>,
     /// `ngx_palloc`
@@ -142,6 +145,7 @@ functions! {
     semaphore_post: unsafe extern "C" fn(*mut c_void, c_int) -> c_int,
     response_header: unsafe extern "C" fn(*mut c_void, *const u8, usize, *mut u8, *mut c_void, c_int, *mut *const c_char) -> c_int,
     set_response_header: unsafe extern "C" fn(*mut c_void, *const u8, usize, c_int, *const u8, usize, *mut c_void, usize, c_int, *mut *const c_char) -> c_int,
+    get_variable: unsafe extern "C" fn(*mut c_void, *const c_void, usize) -> *mut c_void,
     list_push: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
     palloc: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
     worker_exiting: unsafe extern "C" fn() -> c_int,

@@ -14,25 +14,10 @@ use std::num::NonZeroUsize;
 use super::functions::Functions;
 use super::header_lists::ListPlace;
 use super::lua_vm::functions;
+use super::nginx::Str;
 use super::types::{self, RPW_HEADERS_OF_REQUEST, RPW_LINE_FIELD, RPW_LINE_UNKNOWN, rpw_pair_t};
-use super::{header_fields, nginx};
+use super::{header_fields, nginx, variables};
 use crate::ports::RequestId;
-
-/// `ngx_str_t`
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Str {
-    length: usize,
-    data: *const u8,
-}
-
-impl Str {
-    /// The bytes. They live as long as the request, unless something changes it.
-    unsafe fn bytes<'a>(&self) -> &'a [u8] {
-        // SAFETY: nginx has them there.
-        unsafe { types::bytes(self.data.cast(), self.length) }
-    }
-}
 
 /// `ngx_table_elt_t`; nginx 1.23 and later have one more pointer behind it.
 #[repr(C)]
@@ -244,10 +229,12 @@ pub(super) fn response_header<'a>(request: RequestId, name: &[u8]) -> Option<&'a
 pub(super) fn add_to_response(request: RequestId, name: &[u8], value: &[u8]) -> bool {
     let Some(functions) = functions() else { return false };
     let pointer = nginx::pointer(request);
-    // SAFETY: it is a request of nginx's, and so is the list.
+    // SAFETY: it is a request of nginx's, and so is the list. Nothing finds lines of a response by their hash.
     unsafe {
         (functions.headers_sent)(pointer) == 0
-            && response_list(pointer).and_then(|list| push(functions, list, name, value)).is_some()
+            && response_list(pointer)
+                .and_then(|list| push(functions, list, 1, name, value))
+                .is_some()
     }
 }
 
@@ -323,13 +310,21 @@ unsafe fn add(
     if header_fields::has(fields, name) && change(Some(list), |line| is_there(line, name)) == 0 {
         return RPW_LINE_FIELD;
     }
+    // By that nginx finds the headers of a request that it does not pass on, or not as they are. 0 is a line that is not there.
+    let hash = variables::hash(name).max(1);
     // SAFETY: the list is nginx's, and so is the memory.
-    let added = unsafe { push(functions, list, name, value) };
+    let added = unsafe { push(functions, list, hash, name, value) };
     if added.is_some() { 0 } else { RPW_LINE_UNKNOWN }
 }
 
 /// `None` when there is no memory.
-unsafe fn push(functions: &Functions, list: *mut List, name: &[u8], value: &[u8]) -> Option<()> {
+unsafe fn push(
+    functions: &Functions,
+    list: *mut List,
+    hash: usize,
+    name: &[u8],
+    value: &[u8],
+) -> Option<()> {
     // SAFETY: as promised by the caller; each piece of memory is as large as what is written to it.
     unsafe {
         let pool = (*list).pool;
@@ -339,12 +334,8 @@ unsafe fn push(functions: &Functions, list: *mut List, name: &[u8], value: &[u8]
         let value_at = lower_case.add(name.len());
         bytes.copy_from_nonoverlapping(name.as_ptr(), name.len());
         *bytes.add(name.len()) = 0;
-        // `ngx_hash`, by which nginx finds the headers of a request that it does not pass on, or not as they are.
-        let mut hash = 0_usize;
         for (index, byte) in name.iter().enumerate() {
-            let byte = byte.to_ascii_lowercase();
-            *lower_case.add(index) = byte;
-            hash = hash.wrapping_mul(31).wrapping_add(usize::from(byte));
+            *lower_case.add(index) = byte.to_ascii_lowercase();
         }
         value_at.copy_from_nonoverlapping(value.as_ptr(), value.len());
         *value_at.add(value.len()) = 0;
@@ -366,8 +357,7 @@ unsafe fn push(functions: &Functions, list: *mut List, name: &[u8], value: &[u8]
             return None;
         }
         line.write(Line {
-            // 0 is a line that is not there.
-            hash: hash.max(1),
+            hash,
             name: Str { length: name.len(), data: bytes },
             value: Str { length: value.len(), data: value_at },
             lower_case,

@@ -19,6 +19,22 @@ mod context {
     pub(super) const SERVER_REWRITE: i32 = 0x8000;
 }
 
+/// `ngx_str_t`
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(super) struct Str {
+    pub length: usize,
+    pub data: *const u8,
+}
+
+impl Str {
+    /// The bytes. They live as long as the request, unless something changes it.
+    pub(super) unsafe fn bytes<'a>(&self) -> &'a [u8] {
+        // SAFETY: nginx has them there.
+        unsafe { types::bytes(self.data.cast(), self.length) }
+    }
+}
+
 pub(super) const NGX_OK: c_int = 0;
 const NGX_LOG_CRIT: c_int = 3;
 const NGX_LOG_ERR: c_int = 4;

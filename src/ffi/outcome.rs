@@ -8,7 +8,7 @@ use super::types::{
 };
 use crate::effect::Effects;
 use crate::guest::Output;
-use crate::ports::RequestId;
+use crate::ports::{Phase, RequestId};
 use crate::vm::{Outcome, StreamRef, Vm};
 
 /// What the last outcome points to.
@@ -23,12 +23,13 @@ struct Lent {
 }
 
 impl LastOutcome {
-    /// Writes the outcome of an event of a stream, whose effects Lua gets.
+    /// Writes the outcome of an event of a stream, whose effects Lua gets. The phase of its request is told where that is known.
     pub(super) fn export(
         &self,
         vm: &mut Vm,
         stream: StreamRef,
         result: Outcome,
+        phase: Option<Phase>,
         outcome: &mut rpw_outcome_t,
     ) {
         let mut lent = self.0.borrow_mut();
@@ -36,7 +37,7 @@ impl LastOutcome {
         if let Some(s) = vm.state_mut().contexts.streams.get_mut(&stream.id)
             && !s.effects.is_empty()
         {
-            lent.apply(s.request, &mut s.effects, outcome);
+            lent.apply((s.request, phase), &mut s.effects, outcome);
         }
         lent.finish(result, outcome);
     }
@@ -52,9 +53,15 @@ impl LastOutcome {
 impl Lent {
     /// Does what needs no Lua, and moves the other effects to where Lua reads them. The buffers change places, so that none is
     /// allocated again.
-    fn apply(&mut self, request: RequestId, effects: &mut Effects, outcome: &mut rpw_outcome_t) {
+    fn apply(
+        &mut self,
+        (request, phase): (RequestId, Option<Phase>),
+        effects: &mut Effects,
+        outcome: &mut rpw_outcome_t,
+    ) {
         // In order: what comes behind one that Lua does is left to Lua, too.
-        let Some(done) = effects.iter().position(|effect| !effects::apply(request, &effect)) else {
+        let Some(done) = effects.iter().position(|effect| !effects::apply(request, phase, &effect))
+        else {
             return effects.drop_waiting();
         };
         effects.take_into(&mut self.effects);

@@ -15,13 +15,12 @@ use super::types::{
     rpw_event_t, rpw_outcome_t,
 };
 use super::worker::Worker;
-use super::{cleanup, foreign, handle, nginx, response_headers, upstreams, variables};
+use super::{cleanup, foreign, handle, nginx, response_headers, upstreams};
 use crate::abi::{Callback, LogLevel};
 use crate::error::Error;
 use crate::event::{Action, Event};
 use crate::guest::Output;
 use crate::ports::{Phase, RequestId};
-use crate::snapshot::HeaderMap;
 use crate::vm::{BeginError, Context, Outcome, StreamRef, Vm};
 
 /// Tells a filter of an event of a request; the stream starts with its first event.
@@ -80,8 +79,7 @@ pub unsafe extern "C" fn rpw_stream_run(
         if looks && must_be_lent(request, lent) {
             return Ok(RPW_NEED_RESPONSE_HEADERS);
         }
-        // nginx runs cleanup handlers before the log phase, so a stream that starts there ends at once.
-        let ends_at_once = phase == Phase::Log;
+        let ends_at_once = ends_at_once(phase);
         if !ends_at_once {
             cleanup::watch(worker, request)?;
         }
@@ -89,7 +87,7 @@ pub unsafe extern "C" fn rpw_stream_run(
             worker.signal.expect_calls();
         }
         if of_headers {
-            return begin(worker, &context, request, event, lent, outcome, ends_at_once);
+            return begin(worker, &context, (request, phase), event, lent, outcome);
         }
         let stream = context.start_stream(request, event.calls_hold)?;
         if !ends_at_once {
@@ -164,7 +162,7 @@ pub unsafe extern "C" fn rpw_stream_resume(
             vm.keep_wakers(stream.id, |token| worker.wakers.is_known(token));
             let result = vm.resume(stream.id)?;
             let action = result.action;
-            worker.outcome.export(vm, stream, result, outcome);
+            worker.outcome.export(vm, stream, result, None, outcome);
             Ok(code(action))
         })?;
         Ok(code)
@@ -265,7 +263,7 @@ fn run(
         }
         let result = result?;
         let action = result.action;
-        worker.outcome.export(vm, stream, result, outcome);
+        worker.outcome.export(vm, stream, result, None, outcome);
         Ok(code(action))
     })?;
     if code == RPW_CLOSE {
@@ -274,28 +272,16 @@ fn run(
     Ok(code)
 }
 
-/// nginx keeps the time of a file that it serves apart from the headers.
-fn push_last_modified(request: RequestId, map: &mut HeaderMap) {
-    const NAME: &[u8] = b"last-modified";
-    let mut time = Vec::new();
-    if map.get(NAME).is_none()
-        && variables::read(request, b"sent_http_last_modified", &mut time)
-        && !time.is_empty()
-    {
-        map.push(NAME, &time);
-    }
-}
-
 /// Starts a stream with an event of headers.
 fn begin(
     worker: &Worker,
     context: &Rc<Context>,
-    request: RequestId,
+    (request, phase): (RequestId, Phase),
     event: Event<'_>,
     lent: &rpw_event_t,
     outcome: &mut rpw_outcome_t,
-    ends_at_once: bool,
 ) -> Result<i32, Failure> {
+    let ends_at_once = ends_at_once(phase);
     let mut begun = None;
     let looks = event.callback == Callback::ResponseHeaders
         && context.plugin().module().looks_at_response();
@@ -311,7 +297,7 @@ fn begin(
                 if action == Action::Close {
                     worker.requests.set_closed(request);
                 }
-                worker.outcome.export(vm, stream, result, outcome);
+                worker.outcome.export(vm, stream, result, Some(phase), outcome);
                 Ok(code(action))
             }
             Err(BeginError::Failed(error)) => Err(error),
@@ -328,6 +314,11 @@ fn begin(
         worker.endings.end_stream(Some(request), context, stream);
     }
     Ok(result?)
+}
+
+/// nginx runs cleanup handlers before the log phase, so a stream that starts there ends at once.
+fn ends_at_once(phase: Phase) -> bool {
+    phase == Phase::Log
 }
 
 /// Whether a snapshot of the response's headers must come with an event, and has not.
@@ -353,7 +344,7 @@ fn show_headers(
         // SAFETY: the caller lends the headers for the call.
         unsafe { types::push_pairs(map, lent.headers, lent.headers_length) };
     }
-    push_last_modified(request, map);
+    response_headers::add_last_modified(request, map);
 }
 
 /// Like [`run`]; whatever happens, the outcome says what becomes of what the filter held of a response.

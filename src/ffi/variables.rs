@@ -3,20 +3,82 @@
 use smallvec::SmallVec;
 
 use super::lua_vm::functions;
-use super::nginx::{NGX_OK, pointer};
+use super::nginx::{NGX_OK, Str, pointer};
 use super::types;
 use crate::ports::{RequestId, SetPropertyError};
 
 /// No name of nginx's own variables is as long.
 const SHORT: usize = 48;
 
+/// `ngx_variable_value_t`
+#[repr(C)]
+struct Value {
+    /// 28 bits of the length, then four flags.
+    length_and_flags: u32,
+    data: *const u8,
+}
+
+const LENGTH: u32 = (1 << 28) - 1;
+/// `not_found`, the third flag.
+const NOT_FOUND_FLAG: u32 = 1 << 30;
+
 /// Where nginx has the value of a variable, and its length; `None` when it has none.
 pub(super) fn lend(request: RequestId, name: &[u8]) -> Option<(*const u8, usize)> {
+    if name.eq_ignore_ascii_case(b"http_host") {
+        return lend_by_lua(request, name);
+    }
+    let hash = hash(name);
+    if name.iter().any(u8::is_ascii_uppercase) {
+        let lower = SmallVec::<[u8; SHORT]>::from_iter(name.iter().map(u8::to_ascii_lowercase));
+        return lend_hashed(request, &lower, hash);
+    }
+    lend_hashed(request, name, hash)
+}
+
+/// The hash by which nginx finds a name, in whatever case that is.
+pub(super) fn hash(name: &[u8]) -> usize {
+    name.iter().fold(0, |hash, byte| hash_with(hash, byte.to_ascii_lowercase()))
+}
+
+/// `ngx_hash`
+const fn hash_with(hash: usize, byte: u8) -> usize {
+    hash.wrapping_mul(31).wrapping_add(byte as usize)
+}
+
+/// The name of a variable that is known when the library is compiled, in lower case, and its hash.
+#[derive(Clone, Copy)]
+pub(super) struct Known(&'static [u8], usize);
+
+impl Known {
+    /// See [`Known`].
+    pub(super) const fn new(name: &'static [u8]) -> Self {
+        let (mut hash, mut at) = (0, 0);
+        while at < name.len() {
+            hash = hash_with(hash, name[at]);
+            at += 1;
+        }
+        Self(name, hash)
+    }
+}
+
+fn lend_hashed(request: RequestId, name: &[u8], hash: usize) -> Option<(*const u8, usize)> {
     let functions = functions()?;
-    // Zeroes cost less than an allocation.
-    let mut lower = SmallVec::<[u8; SHORT]>::from_elem(0, name.len());
+    let name = Str { length: name.len(), data: name.as_ptr() };
+    // SAFETY: nginx reads the name, and answers where it has the value, or NULL.
+    let found = unsafe {
+        let value = (functions.get_variable)(pointer(request), (&raw const name).cast(), hash);
+        value.cast::<Value>().as_ref()?
+    };
+    let is_found = found.length_and_flags & NOT_FOUND_FLAG == 0;
+    is_found.then_some((found.data, (found.length_and_flags & LENGTH) as usize))
+}
+
+/// The same by ngx_lua, which knows where a request of HTTP/3 has its host.
+fn lend_by_lua(request: RequestId, name: &[u8]) -> Option<(*const u8, usize)> {
+    let functions = functions()?;
     let (mut value, mut length) = (std::ptr::null::<u8>(), 0);
     let mut error = std::ptr::null();
+    let mut lower = name.to_vec();
     // SAFETY: `lower` has room for the name.
     let rc = unsafe {
         (functions.var_get)(
@@ -46,6 +108,14 @@ pub(super) fn read(request: RequestId, name: &[u8], out: &mut Vec<u8>) -> bool {
 /// The request does not change while the value is in use.
 pub(super) unsafe fn borrow<'a>(request: RequestId, name: &[u8]) -> Option<&'a [u8]> {
     let (value, length) = lend(request, name)?;
+    // SAFETY: nginx lends the value until the request changes.
+    Some(unsafe { types::bytes(value.cast(), length) })
+}
+
+/// # Safety
+/// As for [`borrow`].
+pub(super) unsafe fn borrow_known<'a>(request: RequestId, name: Known) -> Option<&'a [u8]> {
+    let (value, length) = lend_hashed(request, name.0, name.1)?;
     // SAFETY: nginx lends the value until the request changes.
     Some(unsafe { types::bytes(value.cast(), length) })
 }

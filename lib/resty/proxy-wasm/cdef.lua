@@ -135,6 +135,7 @@ typedef struct rpw_nginx_t {
                                size_t,
                                int,
                                const char**);
+    void *(*get_variable)(void*, const void*, size_t);
     void *(*list_push)(void*);
     void *(*palloc)(void*, size_t);
     int (*worker_exiting)(void);

@@ -27,6 +27,7 @@ void rpw_sym_response_status(void) __asm__("ngx_http_lua_ffi_get_resp_status");
 void rpw_sym_semaphore_post(void) __asm__("ngx_http_lua_ffi_sema_post");
 void rpw_sym_response_header(void) __asm__("ngx_http_lua_ffi_get_resp_header");
 void rpw_sym_set_response_header(void) __asm__("ngx_http_lua_ffi_set_resp_header");
+void rpw_sym_get_variable(void) __asm__("ngx_http_get_variable");
 void rpw_sym_list_push(void) __asm__("ngx_list_push");
 void rpw_sym_palloc(void) __asm__("ngx_palloc");
 void rpw_sym_worker_exiting(void) __asm__("ngx_http_lua_ffi_worker_exiting");
@@ -38,7 +39,7 @@ int rpw_sym_statx(int, const char *, int, unsigned int, uint64_t *) __asm__("sta
 local FUNCTIONS = {
     "cleanup_add", "raw_log", "log_level", "var_get", "var_set", "headers_count", "headers", "phase",
     "headers_sent", "response_status", "semaphore_post",
-    "response_header", "set_response_header", "list_push", "palloc", "worker_exiting", "core_module",
+    "response_header", "set_response_header", "get_variable", "list_push", "palloc", "worker_exiting", "core_module",
 }
 
 local AT_FDCWD = -100
