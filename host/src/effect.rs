@@ -7,13 +7,13 @@ use crate::limits;
 pub enum EffectKind {
     /// Request header `name` gets `value` and no other.
     SetRequestHeader,
-    /// One more request header line.
+    /// One more request header line; `number` as of [`EffectKind::AddResponseHeader`].
     AddRequestHeader,
     /// Every request header of that name goes.
     RemoveRequestHeader,
     /// Response header `name` gets `value` and no other.
     SetResponseHeader,
-    /// One more response header line.
+    /// One more response header line; `number` may be 1 when it is [plain](crate::codec::header::is_plain).
     AddResponseHeader,
     /// Every response header of that name goes.
     RemoveResponseHeader,

@@ -30,17 +30,17 @@ pub(super) fn code(kind: EffectKind) -> i32 {
 /// The number that Lua gets with an effect: its own, or 1 for a change of a header that ngx_lua's functions would make in
 /// another way (see `header_lines.rs`).
 pub(super) fn number(effect: &Effect<'_>) -> i32 {
-    let is_of_response =
-        || effect.name.contains(&b'_') || header_fields::is_of_response(effect.name);
+    let is_of_response = || header_fields::is_of_response(effect.name);
+    let has_underscore = || effect.name.contains(&b'_');
     match effect.kind {
         EffectKind::SetRequestHeader
         | EffectKind::AddRequestHeader
         | EffectKind::RemoveRequestHeader => header_fields::is_of_request(effect.name).into(),
         EffectKind::SetResponseHeader | EffectKind::AddResponseHeader => {
-            let is_special = effect.value.is_empty() || header::is_of_http1(effect.name);
-            (is_special || is_of_response()).into()
+            let is_odd = !is_plain(effect) && (effect.value.is_empty() || has_underscore());
+            (is_odd || header::is_of_http1(effect.name) || is_of_response()).into()
         }
-        EffectKind::RemoveResponseHeader => is_of_response().into(),
+        EffectKind::RemoveResponseHeader => (has_underscore() || is_of_response()).into(),
         EffectKind::SetMethod
         | EffectKind::SetPath
         | EffectKind::SetStatus
@@ -68,7 +68,12 @@ pub(super) fn apply(request: RequestId, phase: Option<Phase>, effect: &Effect<'_
 /// Adds a line as ngx_lua does, which looks for a field of nginx's first and for characters to escape, where there are none.
 /// Before the headers' own phase ngx_lua must know that there are headers.
 fn add_line(request: RequestId, phase: Option<Phase>, effect: &Effect<'_>) -> bool {
-    !header::has_control(effect.value)
+    (is_plain(effect) || !header::has_control(effect.value))
         && phase.or_else(|| nginx::phase_of_real(request)) == Some(Phase::ResponseHeaders)
-        && header_lines::add_to_response(request, effect.name, effect.value)
+        && header_lines::add_to_response(request, effect.name, effect.value, is_plain(effect))
+}
+
+/// Whether it is known to add a header that is [plain](header::is_plain).
+fn is_plain(effect: &Effect<'_>) -> bool {
+    effect.kind == EffectKind::AddResponseHeader && effect.number != 0
 }

@@ -225,15 +225,20 @@ pub(super) fn response_header<'a>(request: RequestId, name: &[u8]) -> Option<&'a
 }
 
 /// Adds a line to a response that nginx is about to send, of a header that it has no field for. False when that is not so,
-/// or its list is not known.
-pub(super) fn add_to_response(request: RequestId, name: &[u8], value: &[u8]) -> bool {
+/// or its list is not known. `is_lower`: the name is known to be in lower case.
+pub(super) fn add_to_response(
+    request: RequestId,
+    name: &[u8],
+    value: &[u8],
+    is_lower: bool,
+) -> bool {
     let Some(functions) = functions() else { return false };
     let pointer = nginx::pointer(request);
     // SAFETY: it is a request of nginx's, and so is the list. Nothing finds lines of a response by their hash.
     unsafe {
         (functions.headers_sent)(pointer) == 0
             && response_list(pointer)
-                .and_then(|list| push(functions, list, 1, name, value))
+                .and_then(|list| push(functions, list, (name, 1, is_lower), value))
                 .is_some()
     }
 }
@@ -313,16 +318,15 @@ unsafe fn add(
     // By that nginx finds the headers of a request that it does not pass on, or not as they are. 0 is a line that is not there.
     let hash = variables::hash(name).max(1);
     // SAFETY: the list is nginx's, and so is the memory.
-    let added = unsafe { push(functions, list, hash, name, value) };
+    let added = unsafe { push(functions, list, (name, hash, false), value) };
     if added.is_some() { 0 } else { RPW_LINE_UNKNOWN }
 }
 
-/// `None` when there is no memory.
+/// Adds a line of that name, with a hash of it, which is known to be in lower case or is not. `None` when there is no memory.
 unsafe fn push(
     functions: &Functions,
     list: *mut List,
-    hash: usize,
-    name: &[u8],
+    (name, hash, is_lower): (&[u8], usize, bool),
     value: &[u8],
 ) -> Option<()> {
     // SAFETY: as promised by the caller; each piece of memory is as large as what is written to it.
@@ -330,12 +334,16 @@ unsafe fn push(
         let pool = (*list).pool;
         let with_next = (*list).line_size == LINE_SIZE_WITH_NEXT;
         let bytes = allocate(functions, pool, 2 * name.len() + value.len() + 2)?;
-        let lower_case = bytes.add(name.len() + 1);
-        let value_at = lower_case.add(name.len());
         bytes.copy_from_nonoverlapping(name.as_ptr(), name.len());
         *bytes.add(name.len()) = 0;
-        for (index, byte) in name.iter().enumerate() {
-            *lower_case.add(index) = byte.to_ascii_lowercase();
+        let mut value_at = bytes.add(name.len() + 1);
+        let mut lower_case = bytes;
+        if !is_lower {
+            lower_case = value_at;
+            for (index, byte) in name.iter().enumerate() {
+                *lower_case.add(index) = byte.to_ascii_lowercase();
+            }
+            value_at = lower_case.add(name.len());
         }
         value_at.copy_from_nonoverlapping(value.as_ptr(), value.len());
         *value_at.add(value.len()) = 0;

@@ -3,19 +3,37 @@
 /// True for a name that is a token of RFC 9110 (section 5.6.2).
 #[inline]
 pub fn is_token(name: &[u8]) -> bool {
-    !name.is_empty() && name.iter().all(|&b| TOKEN[usize::from(b)])
+    token(name).is_some()
 }
 
-/// By byte: whether a token may hold it.
-static TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
+/// `None` for a name that is no token; true for one that has neither capital letters nor underscores.
+#[inline]
+pub fn token(name: &[u8]) -> Option<bool> {
+    let (all, any) = name.iter().fold((ALLOWED, 0), |(all, any), &b| {
+        let class = CLASS[usize::from(b)];
+        (all & class, any | class)
+    });
+    (all != 0 && !name.is_empty()).then_some(any & ODD == 0)
+}
+
+/// A token may hold it.
+const ALLOWED: u8 = 1;
+/// It is a capital letter or an underscore.
+const ODD: u8 = 2;
+
+/// By byte: what it is to a token.
+static CLASS: [u8; 256] = {
+    let mut table = [0; 256];
     let mut byte = 0;
     while byte < table.len() {
-        table[byte] = matches!(
-            byte as u8,
-            b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-'
-                | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
-        );
+        table[byte] = match byte as u8 {
+            b'A'..=b'Z' | b'_' => ALLOWED | ODD,
+            b'0'..=b'9' | b'a'..=b'z' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' => {
+                ALLOWED
+            }
+            b'-' | b'.' | b'^' | b'`' | b'|' | b'~' => ALLOWED,
+            _ => 0,
+        };
         byte += 1;
     }
     table
@@ -25,7 +43,22 @@ static TOKEN: [bool; 256] = {
 #[inline]
 pub fn is_value(value: &[u8]) -> bool {
     // Most values have no control character at all, which takes less to see.
-    !has_control(value) || !value.iter().any(|&b| matches!(b, b'\r' | b'\n' | 0))
+    !has_control(value) || !ends_line(value)
+}
+
+/// True when a header of that name and value may be sent, and nothing of it needs a closer look: the name is in lower case and
+/// without underscores, and the value is not empty and without control characters. `None` when it may not.
+#[inline]
+pub fn is_plain(name: &[u8], value: &[u8]) -> Option<bool> {
+    let plain = token(name)?;
+    if has_control(value) {
+        return (!ends_line(value)).then_some(false);
+    }
+    Some(plain && !value.is_empty())
+}
+
+fn ends_line(value: &[u8]) -> bool {
+    value.iter().any(|&b| matches!(b, b'\r' | b'\n' | 0))
 }
 
 /// True when some byte is a control character: one below a space, or DEL.
@@ -103,8 +136,16 @@ mod tests {
     fn nothing_that_splits_a_response_passes() {
         assert!(is_token(b"X-Forwarded-For") && is_token(b"a_b"));
         for name in [&b""[..], b"a b", b"a:", b"a\r\nb", b"a\0", "\u{e4}".as_bytes()] {
-            assert!(!is_token(name), "{name:?}");
+            assert!(!is_token(name) && is_plain(name, b"v").is_none(), "{name:?}");
         }
+        for name in [&b"X"[..], b"a_b", b"aB"] {
+            assert_eq!(is_plain(name, b"v"), Some(false), "{name:?}");
+        }
+        for value in [&b""[..], b"\t", b"a\x7f"] {
+            assert_eq!(is_plain(b"a-1", value), Some(false), "{value:?}");
+        }
+        assert_eq!(is_plain(b"a-1", "caf\u{e9}".as_bytes()), Some(true));
+        assert_eq!(is_plain(b"a", b"\n"), None);
         assert!(is_value(b"") && is_value("caf\u{e9}\t".as_bytes()));
         for value in [&b"a\r\nSet-Cookie: x"[..], b"\n", b"\0"] {
             assert!(!is_value(value), "{value:?}");

@@ -210,10 +210,10 @@ fn write(
     if key.len() + value.len() > limits::HEADER_MAP_BYTES {
         return Err(too_much(state).into());
     }
-    check_pair(state, map, key, value)?;
+    let is_plain = check_pair(state, map, key, value)?;
     check_room(state, map, key, value, how)?;
     match how {
-        How::Add => Ok(add(state, map, key, value)?),
+        How::Add => Ok(add(state, map, key, value, is_plain)?),
         How::Replace => Ok(replace(state, map, key, value)?),
     }
 }
@@ -230,26 +230,32 @@ fn check_room(
     // They are always there.
     const PSEUDO: usize = 4;
     let stream = stream_to_change(state, map).ok_or(Status::BadArgument)?;
-    let mut effects = stream.effects.size();
+    let Some(headers) = view(stream, map) else {
+        // Then the effect is all that there is, and that is judged by itself; a path has two.
+        return if name == PATH { check_effects_of(state, name, value, how) } else { Ok(()) };
+    };
+    let grows = how == How::Add || headers.get(name).is_none();
+    let (count, size) = (headers.len() + usize::from(grows), headers.byte_size());
+    let given = headers.given();
+    if count > limits::HEADER_MAP_PAIRS + PSEUDO + given.0
+        || size + name.len() + value.len() > limits::HEADER_MAP_BYTES + given.1
+    {
+        return Err(too_much(state));
+    }
+    check_effects_of(state, name, value, how)
+}
+
+fn check_effects_of(state: &mut State, name: &[u8], value: &[u8], how: How) -> Result<(), Status> {
     let kind = match how {
         How::Add => EffectKind::AddRequestHeader,
         How::Replace => EffectKind::SetRequestHeader,
     };
-    effects.add(kind, name, value);
-    if name == PATH {
-        effects.add(EffectKind::SetPath, value, b"");
-    }
-    if let Some(headers) = view(stream, map) {
-        let grows = how == How::Add || headers.get(name).is_none();
-        let (count, size) = (headers.len() + usize::from(grows), headers.byte_size());
-        let given = headers.given();
-        if count > limits::HEADER_MAP_PAIRS + PSEUDO + given.0
-            || size + name.len() + value.len() > limits::HEADER_MAP_BYTES + given.1
-        {
-            return Err(too_much(state));
+    check_effects(state, |size| {
+        size.add(kind, name, value);
+        if name == PATH {
+            size.add(EffectKind::SetPath, value, b"");
         }
-    }
-    if effects.fits() { Ok(()) } else { Err(too_many_effects(state)) }
+    })
 }
 
 #[cold]
@@ -321,15 +327,18 @@ fn is_response_held(state: &State, stream: &Stream, map: MapType) -> bool {
     map == MapType::ResponseHeaders && stream.response_waits && (own_body || stream.paused)
 }
 
+/// Whether it is plain, see [`header::is_plain`].
 #[inline(always)]
-fn check_pair(state: &State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {
-    let refusal = if is_pseudo(map, name) {
-        check_pseudo(state, map, name, value).err()
+fn check_pair(state: &State, map: MapType, name: &[u8], value: &[u8]) -> Result<bool, Status> {
+    let checked = if is_pseudo(map, name) {
+        check_pseudo(state, map, name, value).map(|()| false)
     } else {
-        let sound = header::is_token(name) && header::is_value(value);
-        (!sound).then_some("")
+        header::is_plain(name, value).ok_or("")
     };
-    let Some(why) = refusal else { return Ok(()) };
+    let why = match checked {
+        Ok(is_plain) => return Ok(is_plain),
+        Err(why) => why,
+    };
     let name = shown(name);
     state.warn(&format!("header \"{name}\" is refused: its name or value is not allowed{why}"));
     Err(Status::BadArgument)
@@ -343,7 +352,13 @@ fn is_framing(name: &[u8]) -> bool {
         .any(|f| name.eq_ignore_ascii_case(f))
 }
 
-fn add(state: &mut State, map: MapType, name: &[u8], value: &[u8]) -> Result<(), Status> {
+fn add(
+    state: &mut State,
+    map: MapType,
+    name: &[u8],
+    value: &[u8],
+    is_plain: bool,
+) -> Result<(), Status> {
     if is_single(map, name) {
         return replace(state, map, name, value);
     }
@@ -354,7 +369,7 @@ fn add(state: &mut State, map: MapType, name: &[u8], value: &[u8]) -> Result<(),
     if header::is_of_connection(name) {
         return queue_removal(state, map, name);
     }
-    let added = stream.effects.push(addition_to(map), 0, name, value);
+    let added = stream.effects.push(addition_to(map), is_plain.into(), name, value);
     added.map_err(|_| too_many_effects(state))
 }
 

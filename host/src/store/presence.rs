@@ -106,7 +106,9 @@ impl PresenceBlock {
     /// Another number of plugin contexts and streams is alive in a VM.
     #[inline]
     pub fn alive(&self, before: (usize, usize), now: (usize, usize)) {
-        change(&self.contexts, before.0, now.0);
+        if before.0 != now.0 {
+            change(&self.contexts, before.0, now.0);
+        }
         change(&self.streams, before.1, now.1);
     }
 
