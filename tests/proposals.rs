@@ -1,8 +1,10 @@
 //! Proposals of WebAssembly: what is on works, and of what is off the error says so.
 
 use crate::world::{Filter, sim_host};
-use resty_proxy_wasm::vm::Options;
 use resty_proxy_wasm::vm::proposals::PROPOSALS;
+use resty_proxy_wasm::vm::{
+    BASELINES, Cache, CodeStore, KeepError, Kept, Options, Sources, StoreError,
+};
 
 /// A module that needs a proposal: what it declares beside its memory.
 fn sample(proposal: &str) -> &'static str {
@@ -53,7 +55,34 @@ fn load(text: &str, legacy: bool) -> Result<(), String> {
         bytes[block.expect("a block")] = 0x06;
     }
     let loaded = Filter::load(&sim_host(), &bytes, Options::new("filter"));
-    loaded.map(|_| ()).map_err(|error| error.to_string())
+    let loaded = loaded.map(|_| ()).map_err(|error| error.to_string());
+    // The other ways to compile a module, as far as they tell.
+    let cached = Cache::default().load(&bytes, Sources::default());
+    let kept = BASELINES[0].keep(&bytes, &Nothing);
+    if let Err(error) = &loaded {
+        assert_eq!(cached.map(|_| ()).expect_err(error).to_string(), *error);
+        match kept {
+            Err(KeepError::Module(kept)) => assert_eq!(kept.to_string(), *error),
+            other => panic!("{error}: {other:?}"),
+        }
+    } else {
+        assert!(cached.is_ok() && matches!(kept, Ok(Kept::Compiled)), "{text}");
+    }
+    loaded
+}
+
+/// A store that keeps nothing.
+struct Nothing;
+
+// SAFETY: nothing of it is run.
+unsafe impl CodeStore for Nothing {
+    fn read(&self, _: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(None)
+    }
+
+    fn write(&self, _: &str, _: [&[u8]; 2]) -> Result<(), StoreError> {
+        Ok(())
+    }
 }
 
 #[test]

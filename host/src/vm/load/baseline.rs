@@ -109,7 +109,7 @@ impl Baseline {
         {
             return Ok(Kept::There);
         }
-        let artifact = compile::precompile(self.engine(kind)?, bytes)?;
+        let artifact = compile::precompile_guest(self.engine(kind)?, bytes)?;
         let header = entry::header(&name, Profile::of(bytes), &artifact);
         store.write(&name, [&header, &artifact]).map_err(KeepError::Store)?;
         Ok(Kept::Compiled)

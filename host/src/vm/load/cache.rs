@@ -92,9 +92,10 @@ impl Cache {
     /// has. Else it is compiled now, by one process at a time, and then kept in the store and in memory that processes
     /// share.
     pub fn load(&self, bytes: &[u8], sources: Sources<'_>) -> Result<Loaded, Error> {
+        let engine = EngineKind::of(bytes);
         if sources.threads.is_some() {
             // What the first plugin of a process needs besides, so that its start compiles nothing.
-            let _ = allocator_shim::parts(EngineKind::of(bytes));
+            let _ = allocator_shim::parts(engine);
         }
         if let Some(progress) = sources.progress {
             progress.enter(Stage::Waiting);
@@ -103,7 +104,6 @@ impl Cache {
         if let Some(code) = self.living(&digest) {
             return Ok(Loaded::from(code, Origin::Memory));
         }
-        let engine = EngineKind::of(bytes);
         let name = entry::name(&digest, engine.engine()?);
         let search = Search { name, digest, engine, sources };
         let mut seen = Seen::default();

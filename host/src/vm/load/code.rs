@@ -4,13 +4,12 @@ use std::fs::File;
 
 use sha2::{Digest as _, Sha256};
 
-use super::compile::compile;
+use super::compile::compile_guest;
 use super::engine::EngineKind;
 use super::watch::Means;
 use crate::abi::{Marker, VERSION_MARKER, Version};
 use crate::error::{Error, one_line, shown};
 use crate::vm::analysis::profile::Profile;
-use crate::vm::analysis::proposals;
 
 /// SHA-256.
 pub(crate) type Digest = [u8; 32];
@@ -45,12 +44,7 @@ impl Code {
         digest: Digest,
         means: &Means,
     ) -> Result<Self, Error> {
-        let module = compile(engine, bytes, means)?;
-        if module.resources_required().num_memories > 1
-            && let Some(missing) = proposals::missing(bytes)
-        {
-            return Err(Error::Module(missing));
-        }
+        let module = compile_guest(engine, bytes, means)?;
         let profile = Profile::of(bytes);
         Self::of(engine, module, profile, digest)
     }

@@ -11,19 +11,38 @@ use super::watch::{Means, TooMuchMemory, Watch};
 use crate::error::{Error, is_out_of_memory, one_line};
 use crate::vm::analysis::proposals;
 
-/// Compiles a module by these means, for an engine of that kind.
+/// Compiles a guest by these means, for an engine of that kind.
+pub(super) fn compile_guest(
+    kind: EngineKind,
+    bytes: &[u8],
+    means: &Means,
+) -> Result<wasmtime::Module, Error> {
+    refuse_memories(bytes)?;
+    compile(kind, bytes, means)
+}
+
+/// The same for a module of our own. It may have several memories.
+#[allow(unsafe_code, reason = "machine code is taken from bytes that were made here")]
 pub(crate) fn compile(
     kind: EngineKind,
     bytes: &[u8],
     means: &Means,
 ) -> Result<wasmtime::Module, Error> {
-    let engine = kind.engine()?;
-    let inlines = kind == EngineKind::Inlining;
-    compiled(bytes, means, inlines, || wasmtime::Module::from_binary(engine, bytes))
+    let compiler = kind.compiler()?;
+    if kind == EngineKind::Plain {
+        return compiled(bytes, means, false, || wasmtime::Module::from_binary(&compiler, bytes));
+    }
+    let artifact = compiled(bytes, means, true, || compiler.precompile_module(bytes))?;
+    drop(compiler);
+    give_memory_back();
+    // SAFETY: these bytes were made just now, by an engine of the same settings.
+    let module = unsafe { wasmtime::Module::deserialize(kind.engine()?, artifact) };
+    module.map_err(|e| Error::Module(one_line(&e)))
 }
 
-/// Compiles a module for another processor, as the bytes that are kept of it.
-pub(super) fn precompile(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+/// Compiles a guest for another processor, as the bytes that are kept of it.
+pub(super) fn precompile_guest(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+    refuse_memories(bytes)?;
     compiled(bytes, &Means::default(), false, || engine.precompile_module(bytes))
 }
 
@@ -62,6 +81,16 @@ fn compiled<T: Send>(
     })
 }
 
+/// Has the allocator give back what compiling took. Else it stays with the process, and with all that it forks.
+#[allow(unsafe_code, reason = "a call of the C library")]
+fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it touches nothing that is in use.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// Runs `work` in a rayon pool of its own, all threads of which are gone when this returns, also when it panics.
 ///
 /// wasmtime hands functions to rayon. Its global pool would lose its threads at the next fork and hang
@@ -92,6 +121,19 @@ fn in_pool<R: Send>(
         let _ = handle.join();
     }
     result
+}
+
+/// wasmtime takes several memories, for the sake of modules of our own.
+fn refuse_memories(bytes: &[u8]) -> Result<(), Error> {
+    let payloads = Parser::new(0).parse_all(bytes).map_while(Result::ok);
+    let of = |payload| match payload {
+        Payload::MemorySection(memories) => memories.count(),
+        _ => 0,
+    };
+    match payloads.map(of).sum() {
+        0..=1 => Ok(()),
+        _ => proposals::missing(bytes).map_or(Ok(()), |missing| Err(Error::Module(missing))),
+    }
 }
 
 /// Below this many bytes more threads cost more than they save.

@@ -11,11 +11,13 @@ use wasmtime::{Config, Engine, Inlining, WasmBacktraceDetails};
 use super::process_limits;
 use crate::error::{Error, one_line};
 
-/// The largest module whose calls are inlined, in bytes. Compiling it takes some 60 MB more of memory.
+/// The largest module whose calls are inlined, in bytes. Compiling one of half that size takes 40 MB more of memory meanwhile,
+/// and 0.2 s.
 const INLINED_MODULE: usize = 64 * 1024;
 
-/// How large a function may become, in instructions of Cranelift's. With larger ones compiled code grows to three times its size.
-const INLINED_FUNCTION: &str = "500";
+/// How large a function may become, in instructions of Cranelift's. Compiled code grows to three times its size with it, and to four
+/// times with twice as many.
+const INLINED_FUNCTION: &str = "1000";
 
 /// What a module is compiled with, and runs in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,9 +39,23 @@ impl EngineKind {
 
     /// That engine; workers inherit it by fork, with all code that was compiled before.
     pub(crate) fn engine(self) -> Result<&'static Engine, Error> {
+        Ok(&self.made()?.engine)
+    }
+
+    /// What compiles for that engine. For one that inlines it is another one of the same settings, to be dropped: an engine keeps
+    /// for the next module what it took to compile the functions of the last one, which are all at work at once there.
+    pub(super) fn compiler(self) -> Result<Engine, Error> {
+        let made = self.made()?;
+        match self {
+            Self::Inlining => Engine::new(&made.config).map_err(cannot_start),
+            Self::Plain => Ok(made.engine.clone()),
+        }
+    }
+
+    fn made(self) -> Result<&'static Made, Error> {
         ENGINES.get_or_try_init(self, || {
-            Engine::new(&self.config().map_err(Error::Module)?)
-                .map_err(|e| Error::Module(format!("wasmtime cannot start here: {}", one_line(&e))))
+            let config = self.config().map_err(Error::Module)?;
+            Ok(Made { engine: Engine::new(&config).map_err(cannot_start)?, config })
         })
     }
 
@@ -69,11 +85,20 @@ impl EngineKind {
     }
 }
 
-static ENGINES: PerEngine<Engine> = PerEngine::new();
+struct Made {
+    engine: Engine,
+    config: Config,
+}
+
+static ENGINES: PerEngine<Made> = PerEngine::new();
+
+fn cannot_start(error: wasmtime::Error) -> Error {
+    Error::Module(format!("wasmtime cannot start here: {}", one_line(&error)))
+}
 
 /// The engines that have been asked for so far.
 pub(crate) fn made() -> impl Iterator<Item = &'static Engine> {
-    ENGINES.0.iter().filter_map(OnceCell::get)
+    ENGINES.0.iter().filter_map(OnceCell::get).map(|made| &made.engine)
 }
 
 /// What is made once for each engine, when it is asked for first.
