@@ -1,7 +1,7 @@
 //! Values on their way to a guest, which makes room for them: through WebAssembly of the host's own in front of host
 //! functions, or from these themselves where a module has a start section.
 
-use crate::world::{Filter, sim_host};
+use crate::world::{Filter, allocator, sim_host};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::limits;
 use resty_proxy_wasm::vm::Options;
@@ -9,21 +9,15 @@ use resty_proxy_wasm::vm::Options;
 /// A filter that asks for a property and logs it; `allocate` is its allocator's body, after which its memory's first free
 /// byte is the answer.
 fn text(start: bool, allocate: &str) -> String {
-    let start = if start { "(func $start) (start $start)" } else { "" };
+    let allocator = allocator(start, allocate);
     format!(
         r#"(module $filter
         (import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))
         (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
         (memory (export "memory") 1)
-        (global $free (mut i32) (i32.const 1024))
         (data (i32.const 0) "plugin_nameplugin_vm_idno such thing")
-        {start}
         (func (export "proxy_abi_version_0_2_1"))
-        (func $allocate (export "proxy_on_memory_allocate") (param $size i32) (result i32) (local $at i32)
-            {allocate}
-            (local.set $at (global.get $free))
-            (global.set $free (i32.add (global.get $free) (local.get $size)))
-            (local.get $at))
+        {allocator}
         ;; Logs the value, or the status as a digit.
         (func $show (param $path i32) (param $size i32) (local $status i32)
             (local.set $status

@@ -1,7 +1,7 @@
 //! Headers by their names: the first one is asked for in the host, the others are looked up in WebAssembly of the host's own
 //! (`host/src/vm/shim/look_up.rs`) until something changes. A filter cannot tell one from the other.
 
-use crate::world::{Filter, Probe, Request, sim_host};
+use crate::world::{Filter, Probe, Request, allocator, sim_host};
 use resty_proxy_wasm::vm::Options;
 
 /// A script that asks for these headers of a map in `callback`.
@@ -146,23 +146,17 @@ fn headers_without_number_or_end_are_looked_up_in_the_host() {
 /// A filter that asks for headers with these parameters (map, key, its size, where to write) and logs what it is told. With
 /// `start` it has a start section, and so the host looks its headers up.
 fn filter(start: bool, allocate: &str, asks: &str) -> Filter {
-    let start = if start { "(func $start) (start $start)" } else { "" };
+    let allocator = allocator(start, allocate);
     let text = format!(
         r#"(module $filter
         (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
         (import "env" "proxy_add_header_map_value" (func $add (param i32 i32 i32 i32 i32) (result i32)))
         (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
         (memory (export "memory") 1)
-        (global $free (mut i32) (i32.const 1024))
         (data (i32.const 0) "x-onex-two")
         (data (i32.const 65526) "x-one")
-        {start}
         (func (export "proxy_abi_version_0_2_1"))
-        (func $allocate (export "proxy_on_memory_allocate") (param $size i32) (result i32) (local $at i32)
-            {allocate}
-            (local.set $at (global.get $free))
-            (global.set $free (i32.add (global.get $free) (local.get $size)))
-            (local.get $at))
+        {allocator}
         (func $show (param $key i32) (param $size i32) (param $to i32) (local $status i32)
             (local.set $status (call $get (i32.const 0) (local.get $key) (local.get $size)
                 (local.get $to) (i32.add (local.get $to) (i32.const 4))))

@@ -78,7 +78,7 @@ fn lend_by_lua(request: RequestId, name: &[u8]) -> Option<(*const u8, usize)> {
     let functions = functions()?;
     let (mut value, mut length) = (std::ptr::null::<u8>(), 0);
     let mut error = std::ptr::null();
-    let mut lower = name.to_vec();
+    let mut lower = SmallVec::<[u8; SHORT]>::from_slice(name);
     // SAFETY: `lower` has room for the name.
     let rc = unsafe {
         (functions.var_get)(

@@ -23,8 +23,8 @@ pub struct Limiter {
 }
 
 impl Limiter {
-    /// For a guest that may have that many bytes of memory, and for the instances of our own beside it: one,
-    /// and that many of which each has two behind it, one with a memory.
+    /// For a guest that may have that many bytes of memory. Beside it is one instance of our own, and for each of `beside`
+    /// there are three more, of which one has a memory.
     pub fn new(memory_limit: usize, beside: usize, own: Arc<dyn Counters>) -> Self {
         let limits = StoreLimitsBuilder::new()
             .memory_size(memory_limit)

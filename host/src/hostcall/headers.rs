@@ -66,7 +66,7 @@ pub(super) fn proxy_get_header_map_value(
     to.check(memory)?;
     let key = slice(memory, key, key_size)?;
     if state.shown.ask(map) {
-        show(state, map);
+        show_headers(state, map);
     }
     if let Some(found) = value(state, map, key) {
         return match Short::pack(found) {
@@ -88,7 +88,7 @@ pub(super) fn proxy_get_header_map_value(
 
 /// Has the guest look headers up without the host from now on, until something changes.
 #[inline(never)]
-pub fn show(state: &mut State, map: MapType) {
+pub fn show_headers(state: &mut State, map: MapType) {
     let missing = match state.plugin.version {
         // See `proxy_get_header_map_value`: that answers an empty value.
         Version::V0_1_0 => -1,

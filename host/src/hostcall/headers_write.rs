@@ -230,32 +230,26 @@ fn check_room(
     // They are always there.
     const PSEUDO: usize = 4;
     let stream = stream_to_change(state, map).ok_or(Status::BadArgument)?;
-    let Some(headers) = view(stream, map) else {
-        // Then the effect is all that there is, and that is judged by itself; a path has two.
-        return if name == PATH { check_effects_of(state, name, value, how) } else { Ok(()) };
-    };
-    let grows = how == How::Add || headers.get(name).is_none();
-    let (count, size) = (headers.len() + usize::from(grows), headers.byte_size());
-    let given = headers.given();
-    if count > limits::HEADER_MAP_PAIRS + PSEUDO + given.0
-        || size + name.len() + value.len() > limits::HEADER_MAP_BYTES + given.1
-    {
-        return Err(too_much(state));
-    }
-    check_effects_of(state, name, value, how)
-}
-
-fn check_effects_of(state: &mut State, name: &[u8], value: &[u8], how: How) -> Result<(), Status> {
+    let mut effects = stream.effects.size();
     let kind = match how {
         How::Add => EffectKind::AddRequestHeader,
         How::Replace => EffectKind::SetRequestHeader,
     };
-    check_effects(state, |size| {
-        size.add(kind, name, value);
-        if name == PATH {
-            size.add(EffectKind::SetPath, value, b"");
+    effects.add(kind, name, value);
+    if name == PATH {
+        effects.add(EffectKind::SetPath, value, b"");
+    }
+    if let Some(headers) = view(stream, map) {
+        let grows = how == How::Add || headers.get(name).is_none();
+        let (count, size) = (headers.len() + usize::from(grows), headers.byte_size());
+        let given = headers.given();
+        if count > limits::HEADER_MAP_PAIRS + PSEUDO + given.0
+            || size + name.len() + value.len() > limits::HEADER_MAP_BYTES + given.1
+        {
+            return Err(too_much(state));
         }
-    })
+    }
+    if effects.fits() { Ok(()) } else { Err(too_many_effects(state)) }
 }
 
 #[cold]

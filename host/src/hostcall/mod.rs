@@ -26,12 +26,12 @@ mod timer;
 pub mod trailers;
 mod vendor;
 
-pub use headers::show;
 use wasmtime::Linker;
 
 use crate::abi::{HostFunction, for_each_hostcall};
 use crate::guest::State;
 use crate::limits;
+pub use headers::show_headers;
 use link::link_function;
 
 /// What a guest calls something, for a warning about it.

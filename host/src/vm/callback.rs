@@ -6,7 +6,7 @@ use super::{deadline, stopwatch};
 use crate::abi::{Callback, MapType};
 use crate::error::{frames, one_line};
 use crate::guest::{ContextId, State};
-use crate::hostcall::show;
+use crate::hostcall::show_headers;
 
 /// A callback begins.
 #[inline]
@@ -25,7 +25,7 @@ pub(super) fn begin_callback(
     call.asked.set(false);
     stopwatch::start(state);
     if state.shown.is_there() {
-        show_headers(state);
+        show_expected_headers(state);
     }
     let limit = state.plugin.time_limits.of(callback);
     deadline::set(store, limit);
@@ -33,7 +33,7 @@ pub(super) fn begin_callback(
 
 /// Shows the headers that the callback which begins is likely to look up, and no others.
 #[inline(never)]
-fn show_headers(state: &mut State) {
+fn show_expected_headers(state: &mut State) {
     state.shown.hide();
     let map = match state.call.callback {
         Callback::RequestHeaders => MapType::RequestHeaders,
@@ -41,7 +41,7 @@ fn show_headers(state: &mut State) {
         _ => return,
     };
     if state.shown.expects(map) {
-        show(state, map);
+        show_headers(state, map);
     }
 }
 

@@ -11,9 +11,8 @@
 //!     the status)
 //! ```
 //!
-//! A header is looked up first without the host, see [`look_up`].
-//!
-//! with the host's parts from `hostcall`, and `give` from the module [`give`]. The [folder](super) has the whole way.
+//! with the host's parts from `hostcall`, and `give` from the module [`give`]. The [folder](super) has the whole way. In front of
+//! the function for the value of a header is one that continues in [`look_up`].
 
 use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, EntityType, ExportKind, ExportSection, Function,
