@@ -74,10 +74,19 @@ impl HeaderMap {
 
     /// Appends a header; the name is stored in lower case.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        let name_at = self.store(name);
-        self.lower_case(name_at);
-        let value_at = self.store(value);
-        self.fields.push(Field { name: name_at, value: value_at });
+        let at = self.bytes.len();
+        self.push_lower(name, value);
+        make_lower_case(&mut self.bytes[at..at + name.len()]);
+    }
+
+    /// The same for a name that is in lower case.
+    pub fn push_lower(&mut self, name: &[u8], value: &[u8]) {
+        let at = self.bytes.len() as u32;
+        let (name_size, value_size) = (name.len() as u32, value.len() as u32);
+        self.bytes.reserve(name.len() + value.len());
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(value);
+        self.fields.push(Field { name: (at, name_size), value: (at + name_size, value_size) });
         self.used += name.len() + value.len();
     }
 
@@ -154,10 +163,6 @@ impl HeaderMap {
         let at = self.bytes.len() as u32;
         self.bytes.extend_from_slice(part);
         (at, part.len() as u32)
-    }
-
-    fn lower_case(&mut self, (at, len): (u32, u32)) {
-        make_lower_case(&mut self.bytes[at as usize..(at + len) as usize]);
     }
 
     fn slice(&self, range: (u32, u32)) -> &[u8] {

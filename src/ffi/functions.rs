@@ -6,6 +6,7 @@ use std::ffi::{c_char, c_int, c_void};
 
 use super::header_lists::ListPlaces;
 use super::line_place::LinePlace;
+use super::response_fields::FieldPlace;
 use super::server_flag::ServerFlag;
 use super::types::rpw_pair_t;
 
@@ -113,6 +114,8 @@ macro_rules! functions {
             pub line_place: LinePlace,
             /// Where a request has the lists of its header lines.
             pub list_places: ListPlaces,
+            /// Where a response has its fields behind them.
+            pub field_place: FieldPlace,
         }
 
         impl Functions {
@@ -125,6 +128,7 @@ macro_rules! functions {
                     merge_slashes,
                     line_place: LinePlace::unknown(),
                     list_places: ListPlaces::unknown(),
+                    field_place: FieldPlace::unknown(),
                 })
             }
         }

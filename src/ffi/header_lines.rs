@@ -15,6 +15,7 @@ use super::functions::Functions;
 use super::header_lists::ListPlace;
 use super::lua_vm::functions;
 use super::nginx::Str;
+use super::response_fields::{Fields, Response};
 use super::types::{self, RPW_HEADERS_OF_REQUEST, RPW_LINE_FIELD, RPW_LINE_UNKNOWN, rpw_pair_t};
 use super::{header_fields, nginx, variables};
 use crate::ports::RequestId;
@@ -56,7 +57,8 @@ const TRAILERS_AT_ONCE: usize = 4;
 const SEARCHED: usize = 110;
 /// How far `content_type` is looked for behind the lists of the response.
 const SEARCHED_BEHIND: usize = 48;
-const LIST_WORDS: usize = size_of::<List>() / WORD;
+/// Words of `ngx_list_t`.
+pub(super) const LIST_WORDS: usize = size_of::<List>() / WORD;
 
 /// Takes every line of a response header away.
 ///
@@ -251,6 +253,27 @@ impl Lines {
     pub(super) fn of_response(request: RequestId) -> Option<Self> {
         // SAFETY: it is a request of nginx's.
         unsafe { response_list(nginx::pointer(request)) }.map(Self)
+    }
+
+    /// What nginx has beside them; `None` while it is not known where. It is to be used before anything happens to the request.
+    #[inline]
+    pub(super) fn fields(&self) -> Option<Fields<'_>> {
+        // SAFETY: the list is one of nginx's.
+        unsafe { functions()?.field_place.get(self.place()) }
+    }
+
+    /// The same as ngx_lua says it.
+    pub(super) fn learn_fields(&self, said: Fields<'_>) {
+        if let Some(functions) = functions() {
+            // SAFETY: the list is one of nginx's.
+            unsafe { functions.field_place.learn(self.place(), said) };
+        }
+    }
+
+    fn place(&self) -> Response {
+        // SAFETY: as for `iter`.
+        let line_size = unsafe { (*self.0).line_size };
+        Response { words: self.0.cast(), is_new: line_size == LINE_SIZE_WITH_NEXT }
     }
 
     /// Name and value of each. They are to be used before anything happens to the request.

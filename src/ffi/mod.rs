@@ -54,6 +54,7 @@ mod replace;
 mod request;
 mod request_line;
 mod resolved;
+mod response_fields;
 mod response_headers;
 mod semaphores;
 mod server_flag;

@@ -3,8 +3,10 @@
 //! `ngx.resp.get_headers` is a function for Lua's interpreter: it makes a string of each name and each value and takes longer
 //! than most filters. Where the list is not known, Lua has to call it all the same (`snapshot.lua`).
 
+use super::header_lines::{self, Lines};
+use super::response_fields::Fields;
 use super::variables::Known;
-use super::{header_lines, nginx, variables};
+use super::{nginx, variables};
 use crate::ports::{Phase, RequestId};
 use crate::snapshot::HeaderMap;
 
@@ -18,52 +20,66 @@ const TRANSFER_ENCODING: (&[u8], Known) =
 /// The time of a file that it serves, which it keeps apart from the headers.
 const LAST_MODIFIED: (&[u8], Known) = (b"last-modified", Known::new(b"sent_http_last_modified"));
 
-/// Whether [`read`] can read them.
-pub(super) fn can_read(request: RequestId) -> bool {
-    header_lines::Lines::of_response(request).is_some()
-}
-
-/// Puts the headers into a map, those that `ngx.resp.get_headers` gives.
-pub(super) fn read(request: RequestId, map: &mut HeaderMap) {
-    let Some(lines) = header_lines::Lines::of_response(request) else { return };
-    let mut add = |name: &[u8], value: &[u8]| map.push(name, value);
+/// Puts the headers into a map, those that `ngx.resp.get_headers` gives, and the time of a file that nginx serves.
+pub(super) fn read(request: RequestId, lines: &Lines, map: &mut HeaderMap) {
+    // SAFETY: they are copied before anything happens to the request.
+    let made =
+        |(_, variable): (&[u8], Known)| unsafe { variables::borrow_known(request, variable) };
+    let known = lines.fields();
     // ngx_lua gives the lines of the list for a header without a field.
     let in_field = |name: &[u8]| {
         header_lines::response_header(request, name)
             .filter(|value| lines.iter().all(|(_, line)| line.as_ptr() != value.as_ptr()))
     };
-    if let Some(value) = in_field(CONTENT_TYPE) {
-        add(CONTENT_TYPE, value);
+    let content_type = known.map(|fields| fields.content_type);
+    let content_type = content_type.or_else(|| in_field(CONTENT_TYPE)).unwrap_or_default();
+    if !content_type.is_empty() {
+        map.push_lower(CONTENT_TYPE, content_type);
     }
-    let mut made = |(name, variable): (&[u8], Known)| {
-        // SAFETY: it is copied before anything happens to the request.
-        if let Some(value) = unsafe { variables::borrow_known(request, variable) } {
-            add(name, value);
-        }
-    };
-    made(CONNECTION);
+    if let Some(value) = made(CONNECTION) {
+        map.push_lower(CONNECTION.0, value);
+    }
     // nginx decides on it behind the filters of ngx_lua. What it has not decided must not be asked: it would keep the answer.
-    if nginx::phase_of_real(request) != Some(Phase::ResponseHeaders) {
-        made(TRANSFER_ENCODING);
+    if nginx::phase_of_real(request) != Some(Phase::ResponseHeaders)
+        && let Some(value) = made(TRANSFER_ENCODING)
+    {
+        map.push_lower(TRANSFER_ENCODING.0, value);
     }
     for (name, value) in lines.iter() {
-        add(name, value);
+        map.push(name, value);
     }
-    // Behind the lines: ngx_lua completes one of them when it is asked.
-    if let Some(value) = in_field(CONTENT_LENGTH) {
-        add(CONTENT_LENGTH, value);
+    let Some(fields) = known else {
+        // Behind the lines: ngx_lua completes one of them when it is asked.
+        let length = in_field(CONTENT_LENGTH);
+        if let Some(value) = length {
+            map.push_lower(CONTENT_LENGTH, value);
+        }
+        if map.get(LAST_MODIFIED.0).is_none() {
+            let has_time = add_last_modified(request, map);
+            let length = length.and_then(|length| std::str::from_utf8(length).ok()?.parse().ok());
+            lines.learn_fields(Fields { content_type, content_length: length, has_time });
+        }
+        return;
+    };
+    if let Some(length) = fields.content_length {
+        map.push_lower(CONTENT_LENGTH, itoa::Buffer::new().format(length).as_bytes());
+    }
+    if fields.has_time {
+        add_last_modified(request, map);
     }
 }
 
-/// Puts the time of a file that nginx serves into a map that has none.
-pub(super) fn add_last_modified(request: RequestId, map: &mut HeaderMap) {
+/// Puts the time of a file that nginx serves into a map that has none. False when there was none to put.
+pub(super) fn add_last_modified(request: RequestId, map: &mut HeaderMap) -> bool {
     let (name, variable) = LAST_MODIFIED;
     if map.get(name).is_some() {
-        return;
+        return false;
     }
     // SAFETY: it is copied before anything happens to the request.
     let time = unsafe { variables::borrow_known(request, variable) };
-    if let Some(time) = time.filter(|time| !time.is_empty()) {
-        map.push(name, time);
+    let time = time.filter(|time| !time.is_empty());
+    if let Some(time) = time {
+        map.push_lower(name, time);
     }
+    time.is_some()
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use super::boundary::{guest_boundary, with_worker};
 use super::failure::Failure;
+use super::header_lines::Lines;
 use super::objects::rpw_context_t;
 use super::request::{self, Participation};
 use super::ticker::Entry;
@@ -76,9 +77,9 @@ pub unsafe extern "C" fn rpw_stream_run(
         let of_headers =
             matches!(event.callback, Callback::RequestHeaders | Callback::ResponseHeaders);
         let looks = event.callback == Callback::ResponseHeaders && module.looks_at_response();
-        if looks && must_be_lent(request, lent) {
+        let Some(headers) = ResponseHeaders::new(request, lent, looks) else {
             return Ok(RPW_NEED_RESPONSE_HEADERS);
-        }
+        };
         let ends_at_once = ends_at_once(phase);
         if !ends_at_once {
             cleanup::watch(worker, request)?;
@@ -87,7 +88,7 @@ pub unsafe extern "C" fn rpw_stream_run(
             worker.signal.expect_calls();
         }
         if of_headers {
-            return begin(worker, &context, (request, phase), event, lent, outcome);
+            return begin(worker, &context, (request, phase), event, headers, outcome);
         }
         let stream = context.start_stream(request, event.calls_hold)?;
         if !ends_at_once {
@@ -252,10 +253,10 @@ fn run(
 ) -> Result<i32, Failure> {
     let code = context.with_stream(stream, |vm| {
         let looks = vm.wants_response_headers(stream.id, event.callback);
-        if looks && must_be_lent(request, lent) {
+        let Some(headers) = ResponseHeaders::new(request, lent, looks) else {
             return Ok(RPW_NEED_RESPONSE_HEADERS);
-        }
-        show_headers(vm, request, stream, lent, looks);
+        };
+        headers.show(vm, request, stream);
         let result = vm.run(stream.id, event);
         if result.is_err() && event.callback == Callback::ResponseBody {
             let body = vm.rescue_body(stream.id, event);
@@ -278,19 +279,17 @@ fn begin(
     context: &Rc<Context>,
     (request, phase): (RequestId, Phase),
     event: Event<'_>,
-    lent: &rpw_event_t,
+    headers: ResponseHeaders<'_>,
     outcome: &mut rpw_outcome_t,
 ) -> Result<i32, Failure> {
     let ends_at_once = ends_at_once(phase);
     let mut begun = None;
-    let looks = event.callback == Callback::ResponseHeaders
-        && context.plugin().module().looks_at_response();
     let result = context.begin_stream(request, event.calls_hold, |vm, stream| {
         begun = Some(stream);
         if !ends_at_once {
             worker.requests.add_stream(request, context.clone(), stream);
         }
-        show_headers(vm, request, stream, lent, looks);
+        headers.show(vm, request, stream);
         match vm.run_first(stream.id, event) {
             Ok(result) => {
                 let action = result.action;
@@ -321,30 +320,48 @@ fn ends_at_once(phase: Phase) -> bool {
     phase == Phase::Log
 }
 
-/// Whether a snapshot of the response's headers must come with an event, and has not.
-fn must_be_lent(request: RequestId, lent: &rpw_event_t) -> bool {
-    lent.headers.is_null() && !response_headers::can_read(request)
+/// Where a snapshot of the response's headers comes from.
+enum ResponseHeaders<'a> {
+    /// There is none.
+    Unread,
+    /// They came with the event.
+    Lent(&'a rpw_event_t),
+    /// nginx's own lines.
+    Lines(Lines),
 }
 
-/// Gives a stream the snapshot of the response's headers that came with an event; or, for one that looks at them, makes it.
-fn show_headers(
-    vm: &mut Vm,
-    request: RequestId,
-    stream: StreamRef,
-    lent: &rpw_event_t,
-    looks: bool,
-) {
-    if lent.headers.is_null() && !looks {
-        return;
+impl<'a> ResponseHeaders<'a> {
+    /// For an event whose callback looks at them or does not. `None` when they must come with the event, and have not.
+    #[inline]
+    fn new(request: RequestId, lent: &'a rpw_event_t, looks: bool) -> Option<Self> {
+        match (lent.headers.is_null(), looks) {
+            (true, false) => Some(Self::Unread),
+            (true, true) => Lines::of_response(request).map(Self::Lines),
+            (false, _) => Some(Self::Lent(lent)),
+        }
     }
-    let Some(map) = vm.response_headers_mut(stream.id) else { return };
-    if lent.headers.is_null() {
-        response_headers::read(request, map);
-    } else {
-        // SAFETY: the caller lends the headers for the call.
-        unsafe { types::push_pairs(map, lent.headers, lent.headers_length) };
+
+    /// Gives a stream the snapshot.
+    #[inline]
+    fn show(&self, vm: &mut Vm, request: RequestId, stream: StreamRef) {
+        if !matches!(self, Self::Unread) {
+            self.make(vm, request, stream);
+        }
     }
-    response_headers::add_last_modified(request, map);
+
+    #[inline(never)]
+    fn make(&self, vm: &mut Vm, request: RequestId, stream: StreamRef) {
+        let Some(map) = vm.response_headers_mut(stream.id) else { return };
+        match self {
+            Self::Unread => {}
+            Self::Lent(lent) => {
+                // SAFETY: the caller lends the headers for the call.
+                unsafe { types::push_pairs(map, lent.headers, lent.headers_length) };
+                response_headers::add_last_modified(request, map);
+            }
+            Self::Lines(lines) => response_headers::read(request, lines, map),
+        }
+    }
 }
 
 /// Like [`run`]; whatever happens, the outcome says what becomes of what the filter held of a response.

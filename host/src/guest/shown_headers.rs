@@ -7,12 +7,13 @@
 //! | address | |
 //! | --- | --- |
 //! | [`MAP`] | the number of the map that is shown, or [`NONE`] |
-//! | [`COUNT`] | how many headers it has |
 //! | [`RUNNING`] | runs of the guest's allocator for values that lie here, which stay as they are meanwhile |
+//! | [`LAST_WORD`] | the last address at which the guest's memory has four bytes |
 //! | [`LEAST`] | names that are shorter than this are for the host |
 //! | [`MISSING`] | what is answered for a name that is not there |
 //! | [`USED`] | 1 when something was looked up |
-//! | [`FIELDS`] | of each header the 32 bytes that [`FIRST`] and those after it divide |
+//! | [`PLACES`] | for each hash of a name the address of the first header that has it, 0 for none: a hash table |
+//! | [`FIELDS`] | of each header the 40 bytes that [`FIRST`] and those after it divide |
 //! | [`BYTES`] | names and values |
 
 use super::cached_memory::CachedMemory;
@@ -22,17 +23,19 @@ use crate::snapshot::HeaderMap;
 /// Where things are in the memory.
 pub const MAP: u32 = 0;
 /// See [`MAP`].
-pub const COUNT: u32 = 4;
+pub const RUNNING: u32 = 4;
 /// See [`MAP`].
-pub const RUNNING: u32 = 8;
+pub const LAST_WORD: u32 = 8;
 /// See [`MAP`].
-pub const LEAST: u32 = 12;
+pub const LEAST: u32 = 16;
 /// See [`MAP`].
-pub const MISSING: u32 = 16;
+pub const MISSING: u32 = 20;
 /// See [`MAP`].
-pub const USED: u32 = 20;
+pub const USED: u32 = 24;
+/// See [`MAP`]. Each has two bytes.
+pub const PLACES: u32 = 32;
 /// See [`MAP`].
-pub const FIELDS: u32 = 32;
+pub const FIELDS: u32 = PLACES + 2 * (1 << HASH_BITS);
 /// See [`MAP`].
 pub const BYTES: u32 = FIELDS + MOST as u32 * FIELD as u32;
 
@@ -51,8 +54,17 @@ pub const NAME_AT: u32 = 20;
 pub const VALUE_AT: u32 = 24;
 /// The length of its value.
 pub const VALUE_SIZE: u32 = 28;
+/// The address of the next header whose name has the same hash, 0 for none.
+pub const NEXT: u32 = 32;
 /// The size of all that.
-pub const FIELD: usize = 32;
+pub const FIELD: usize = 40;
+
+/// A hash is the upper bits of `(first ^ last.rotate_left(HASH_ROTATION)) * HASH_FACTOR`, of what is at [`FIRST`] and [`LAST`].
+pub const HASH_BITS: u32 = 6;
+/// See [`HASH_BITS`].
+pub const HASH_ROTATION: u32 = 5;
+/// See [`HASH_BITS`].
+pub const HASH_FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// Headers for which there is room.
 const MOST: usize = 256;
@@ -117,31 +129,41 @@ impl ShownHeaders {
         self.asked == 2 && place(map).is_some()
     }
 
-    /// Shows headers, if there is room for them. `missing` is what a guest is answered for a name that they do not have.
-    pub fn show(&mut self, map: MapType, headers: &HeaderMap, missing: i32) {
+    /// Shows headers, if there is room for them. `missing` is what a guest is answered for a name that they do not have, whose
+    /// memory has so many bytes.
+    pub fn show(&mut self, map: MapType, headers: &HeaderMap, missing: i32, memory_size: usize) {
         let (fields, bytes) = headers.parts();
         if fields.len() > MOST || bytes.len() > ROOM {
             return;
         }
         let Some(memory) = self.memory().filter(|memory| get(memory, RUNNING) == 0) else { return };
         put(memory, MAP, map as u32);
-        put(memory, COUNT, fields.len() as u32);
+        // A memory that has grown meanwhile is larger than the guest makes use of here, which the host is asked for.
+        put_word(memory, LAST_WORD, (memory_size as u64).saturating_sub(4));
         // `host` is `:authority` under its old name.
         put(memory, LEAST, if map == MapType::RequestHeaders { 5 } else { 4 });
         put(memory, MISSING, missing as u32);
         put(memory, USED, 0);
-        let out = &mut memory[FIELDS as usize..];
-        for (field, out) in fields.iter().zip(out.as_chunks_mut::<FIELD>().0) {
+        let (front, rest) = memory.split_at_mut(FIELDS as usize);
+        let (places, _) = front[PLACES as usize..].as_chunks_mut::<2>();
+        places.fill([0; 2]);
+        let (table, rest) = rest.split_at_mut((BYTES - FIELDS) as usize);
+        let (table, _) = table.as_chunks_mut::<FIELD>();
+        // From the last one on, so that of those with one name the first is found.
+        for (index, (field, out)) in fields.iter().zip(table).enumerate().rev() {
             let (name_at, name_size) = field.name;
             let (first, last) = ends(&bytes[name_at as usize..][..name_size as usize]);
-            let numbers = [(name_size, name_at), field.value]
+            let place = &mut places[hash(first, last)];
+            let next = u16::from_le_bytes(*place);
+            *place = (FIELDS as u16 + (index * FIELD) as u16).to_le_bytes();
+            let [name, value] = [(name_size, name_at), field.value]
                 .map(|(low, high)| u64::from(low) | u64::from(high) << 32);
-            let words = [first, last, numbers[0], numbers[1]];
+            let words = [first, last, name, value, next.into()];
             for (out, word) in out.as_chunks_mut::<8>().0.iter_mut().zip(words) {
                 *out = word.to_le_bytes();
             }
         }
-        memory[BYTES as usize..][..bytes.len()].copy_from_slice(bytes);
+        rest[..bytes.len()].copy_from_slice(bytes);
     }
 
     #[inline]
@@ -169,6 +191,15 @@ fn ends(name: &[u8]) -> (u64, u64) {
 fn get(memory: &[u8; PAGE], at: u32) -> u32 {
     let bytes = memory[at as usize..].first_chunk();
     bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes))
+}
+
+fn hash(first: u64, last: u64) -> usize {
+    let mixed = (first ^ last.rotate_left(HASH_ROTATION)).wrapping_mul(HASH_FACTOR);
+    (mixed >> (u64::BITS - HASH_BITS)) as usize
+}
+
+fn put_word(memory: &mut [u8], at: u32, number: u64) {
+    memory[at as usize..][..8].copy_from_slice(&number.to_le_bytes());
 }
 
 fn put(memory: &mut [u8], at: u32, number: u32) {

@@ -97,13 +97,13 @@ pub fn show_headers(state: &mut State, map: MapType) {
     if load(state, map).is_none() {
         return;
     }
-    let State { shown, contexts, call, .. } = state;
+    let State { shown, contexts, call, limits, .. } = state;
     let Some(stream) = contexts.streams.get_mut(&call.effective) else { return };
     let headers = match map {
         MapType::RequestHeaders => &stream.request_headers,
         _ => &stream.response_headers,
     };
-    shown.show(map, headers, missing);
+    shown.show(map, headers, missing, limits.memory_size());
 }
 
 /// The first value of a header.

@@ -5,7 +5,7 @@ use super::exports::{Exports, OnHeaders};
 use crate::abi::Callback;
 use crate::error::Error;
 use crate::event::{Action, Event};
-use crate::guest::{ContextId, Output, Stream};
+use crate::guest::{ContextId, Output, State, Stream};
 use crate::ports::RequestSummary;
 use crate::snapshot::HeaderMap;
 use crate::store::Count;
@@ -272,9 +272,8 @@ impl Vm {
 
     /// Makes room for a snapshot of the response's headers, `:status` in front.
     pub fn response_headers_mut(&mut self, stream: ContextId) -> Option<&mut HeaderMap> {
-        let state = self.state_mut();
-        let host = state.host.clone();
-        let s = state.contexts.streams.get_mut(&stream)?;
+        let State { host, contexts, .. } = self.state_mut();
+        let s = contexts.streams.get_mut(&stream)?;
         s.response_headers_loaded = true;
         s.response_headers.clear();
         push_status(&mut s.response_headers, host.response_status(s.request));
@@ -392,7 +391,7 @@ fn push_status(headers: &mut HeaderMap, status: u16) {
     }
     // Nearly each one is that, and to format it would take as long as to read a header.
     let digits = [status / 100, status / 10 % 10, status % 10];
-    headers.push(b":status", &digits.map(|digit| b'0' + digit as u8));
+    headers.push_lower(b":status", &digits.map(|digit| b'0' + digit as u8));
 }
 
 /// See [`Vm::settle`].

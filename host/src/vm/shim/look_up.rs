@@ -5,11 +5,12 @@
 //! ```text
 //! (func (export "look_up") (param $map $key $key_size $data $size i32) (result i32)
 //!   if $map is not shown, or a parameter is not good, or the key may have capital letters: return ask_host(all parameters)
-//!   for each header that is shown, if its name is the key:
+//!   for each of the first headers whose name has the same hash, if it is the key:
 //!     room = allocate(the value's size)
 //!     write the value to room, room to $data, the size to $size
 //!     return OK
-//!   return what is answered for a name that is not there)
+//!   if there are no others: return what is answered for a name that is not there
+//!   return ask_host(all parameters))
 //! ```
 
 use wasm_encoder::{
@@ -23,8 +24,8 @@ use super::give::{ANY_MEMORY, check_room, write_parts};
 use crate::error::Error;
 use crate::guest::State;
 use crate::guest::shown_headers::{
-    BYTES, COUNT, FIELD, FIELDS, FIRST, LAST, LEAST, MAP, MISSING, NAME_AT, NAME_SIZE, RUNNING,
-    USED, VALUE_AT, VALUE_SIZE,
+    BYTES, FIRST, HASH_BITS, HASH_FACTOR, HASH_ROTATION, LAST, LAST_WORD, LEAST, MAP, MISSING,
+    NAME_AT, NAME_SIZE, NEXT, PLACES, RUNNING, USED, VALUE_AT, VALUE_SIZE,
 };
 use crate::limits;
 use crate::vm::load::compile::compile;
@@ -56,14 +57,17 @@ const SIZE_AT: u32 = 4;
 /// How many they are.
 pub(super) const PARAMS: u32 = 5;
 const HEADER: u32 = 5;
-const END: u32 = 6;
-const OFFSET: u32 = 7;
-const VALUE: u32 = 8;
-const SIZE: u32 = 9;
-const ROOM: u32 = 10;
-const NUMBERS: u32 = 6;
-const KEY_FIRST: u32 = 11;
-const KEY_LAST: u32 = 12;
+const OFFSET: u32 = 6;
+const VALUE: u32 = 7;
+const SIZE: u32 = 8;
+const ROOM: u32 = 9;
+const NUMBERS: u32 = 5;
+const KEY_FIRST: u32 = 10;
+const KEY_LAST: u32 = 11;
+
+/// How many headers with the same hash are looked at. A loop over them would take longer: in each round it asks whether its
+/// time is over.
+const LOOKED_AT: usize = 4;
 
 /// A bit that capital letters do not have. Lower-case letters, digits and hyphens have it.
 const LOWER: i64 = 0x2020_2020_2020_2020;
@@ -138,26 +142,34 @@ fn body() -> Function {
     check(&mut code);
     take_key(&mut code);
 
-    code.i32_const(FIELDS as i32).local_tee(HEADER);
-    code.i32_const(0).i32_load(shown(COUNT)).i32_const(FIELD.trailing_zeros() as i32);
-    code.i32_shl().i32_add().local_set(END);
-    code.block(BlockType::Empty).loop_(BlockType::Empty);
-    code.local_get(HEADER).local_get(END).i32_eq().br_if(1);
-    code.local_get(HEADER).i64_load(shown(FIRST)).local_get(KEY_FIRST).i64_eq();
-    code.if_(BlockType::Empty);
-    code.local_get(HEADER).i64_load(shown(LAST)).local_get(KEY_LAST).i64_eq();
-    code.local_get(HEADER).i32_load(shown(NAME_SIZE)).local_get(KEY_SIZE).i32_eq().i32_and();
-    code.if_(BlockType::Empty);
-    compare_middle(&mut code);
-    give(&mut code);
-    code.end().end();
-    code.local_get(HEADER).i32_const(FIELD as i32).i32_add().local_set(HEADER).br(0);
-    code.end().end();
+    code.block(BlockType::Empty).block(BlockType::Empty);
+    first_of_hash(&mut code);
+    for _ in 0..LOOKED_AT {
+        code.local_tee(HEADER).i32_eqz().br_if(0);
+        code.local_get(HEADER).i64_load(shown(FIRST)).local_get(KEY_FIRST).i64_xor();
+        code.local_get(HEADER).i64_load(shown(LAST)).local_get(KEY_LAST).i64_xor().i64_or();
+        code.local_get(HEADER).i64_load32_u(shown(NAME_SIZE));
+        code.local_get(KEY_SIZE).i64_extend_i32_u().i64_xor().i64_or().i64_eqz().br_if(1);
+        code.local_get(HEADER).i32_load(shown(NEXT));
+    }
+    ask_host_if(&mut code);
+    code.end();
     code.i32_const(0).i32_const(1).i32_store(shown(USED));
     code.i32_const(0).i32_load(shown(MISSING)).local_tee(SIZE).i32_const(0).i32_lt_s();
     ask_host_if(&mut code);
-    code.local_get(SIZE).end();
+    code.local_get(SIZE).return_().end();
+    compare_middle(&mut code);
+    give(&mut code);
+    code.end();
     body
+}
+
+/// The address of the first header whose name has the hash of the key, or 0.
+fn first_of_hash(code: &mut InstructionSink<'_>) {
+    code.local_get(KEY_FIRST).local_get(KEY_LAST).i64_const(HASH_ROTATION.into()).i64_rotl();
+    code.i64_xor().i64_const(HASH_FACTOR as i64).i64_mul();
+    code.i64_const((u64::BITS - HASH_BITS).into()).i64_shr_u().i32_wrap_i64();
+    code.i32_const(1).i32_shl().i32_load16_u(shown(PLACES));
 }
 
 /// Asks the host when that is so.
@@ -172,12 +184,10 @@ fn ask_host_if(code: &mut InstructionSink<'_>) {
 /// Asks the host when a parameter is not good.
 fn check(code: &mut InstructionSink<'_>) {
     code.i32_const(0).i32_load(shown(MAP)).local_get(OF_MAP).i32_ne();
-    code.local_get(KEY_SIZE).i32_const(0).i32_load(shown(LEAST)).i32_lt_u().i32_or();
     // What has all of their bits is not less than any of them.
     code.local_get(KEY).i64_extend_i32_u().local_get(KEY_SIZE).i64_extend_i32_u().i64_add();
     code.local_get(DATA).local_get(SIZE_AT).i32_or().i64_extend_i32_u().i64_or();
-    code.i64_const(4).i64_add();
-    code.memory_size(GUEST).i64_extend_i32_u().i64_const(16).i64_shl().i64_gt_u().i32_or();
+    code.i32_const(0).i64_load(shown(LAST_WORD)).i64_gt_u().i32_or();
     ask_host_if(code);
 }
 
@@ -191,6 +201,8 @@ fn take_key(code: &mut InstructionSink<'_>) {
     at_end(code, 8);
     code.i64_load(guest(0)).local_set(KEY_LAST);
     code.else_();
+    code.local_get(KEY_SIZE).i32_const(0).i32_load(shown(LEAST)).i32_lt_u();
+    ask_host_if(code);
     code.local_get(KEY).i64_load32_u(guest(0));
     at_end(code, 4);
     code.i64_load32_u(guest(0)).i64_const(32).i64_shl().i64_or();
@@ -200,20 +212,24 @@ fn take_key(code: &mut InstructionSink<'_>) {
     ask_host_if(code);
 }
 
-/// Compares what is between the ends of the key, and asks the host when that is not the same.
+/// Compares what is between the ends of the key, and asks the host when that is not the same, or the key is long.
 fn compare_middle(code: &mut InstructionSink<'_>) {
     code.local_get(KEY_SIZE).i32_const(16).i32_gt_u().if_(BlockType::Empty);
     code.local_get(HEADER).i32_load(shown(NAME_AT)).local_set(VALUE);
     code.i32_const(8).local_set(OFFSET);
-    code.loop_(BlockType::Empty);
-    for (base, memory) in [(KEY, guest(0)), (VALUE, shown(BYTES))] {
-        code.local_get(base).local_get(OFFSET).i32_add().i64_load(memory);
-    }
-    code.i64_ne();
+    let differs = |code: &mut InstructionSink<'_>| {
+        for (base, memory) in [(KEY, guest(0)), (VALUE, shown(BYTES))] {
+            code.local_get(base).local_get(OFFSET).i32_add().i64_load(memory);
+        }
+        code.i64_xor();
+    };
+    differs(code);
+    code.local_get(KEY_SIZE).i32_const(16).i32_sub().local_set(OFFSET);
+    differs(code);
+    code.i64_or().i64_eqz().i32_eqz();
+    code.local_get(KEY_SIZE).i32_const(32).i32_gt_u().i32_or();
     ask_host_if(code);
-    code.local_get(OFFSET).i32_const(8).i32_add().local_tee(OFFSET);
-    code.i32_const(8).i32_add().local_get(KEY_SIZE).i32_lt_u().br_if(0);
-    code.end().end();
+    code.end();
 }
 
 /// Gives the guest the value of the header, and returns.
@@ -239,33 +255,30 @@ fn give(code: &mut InstructionSink<'_>) {
     copy(code);
     code.end();
     write_parts(code, (DATA, ROOM), (SIZE_AT, SIZE));
-    code.return_();
 }
 
-/// Copies the value to its room: words from the beginning, and one before the end, which meet or overlap.
+/// Copies the value to its room. Up to 16 bytes: pieces from the beginning and pieces from the end, which meet or overlap.
 fn copy(code: &mut InstructionSink<'_>) {
-    /// Addresses of a word in both, so many bytes before the end.
+    /// Addresses of a piece in both, so many bytes before the end.
     fn at_end(code: &mut InstructionSink<'_>, less: i32) {
         for base in [ROOM, VALUE] {
             code.local_get(base).local_get(SIZE).i32_add().i32_const(less).i32_sub();
         }
     }
-    code.local_get(SIZE).i32_const(8).i32_ge_u().if_(BlockType::Empty);
+    let size_is_at_least = |code: &mut InstructionSink<'_>, least: i32| {
+        code.local_get(SIZE).i32_const(least).i32_ge_u().if_(BlockType::Empty);
+    };
+    size_is_at_least(code, 8);
+    size_is_at_least(code, 17);
+    code.local_get(ROOM).local_get(VALUE).i32_const(BYTES as i32).i32_add().local_get(SIZE);
+    code.memory_copy(GUEST, SHOWN);
+    code.else_();
     code.local_get(ROOM).local_get(VALUE).i64_load(shown(BYTES)).i64_store(guest(0));
     at_end(code, 8);
     code.i64_load(shown(BYTES)).i64_store(guest(0));
-    code.local_get(SIZE).i32_const(16).i32_gt_u().if_(BlockType::Empty);
-    code.i32_const(8).local_set(OFFSET);
-    code.loop_(BlockType::Empty);
-    for base in [ROOM, VALUE] {
-        code.local_get(base).local_get(OFFSET).i32_add();
-    }
-    code.i64_load(shown(BYTES)).i64_store(guest(0));
-    code.local_get(OFFSET).i32_const(8).i32_add().local_tee(OFFSET);
-    code.i32_const(8).i32_add().local_get(SIZE).i32_lt_u().br_if(0);
-    code.end().end();
+    code.end();
     code.else_();
-    code.local_get(SIZE).i32_const(4).i32_ge_u().if_(BlockType::Empty);
+    size_is_at_least(code, 4);
     code.local_get(ROOM).local_get(VALUE).i32_load(shown(BYTES)).i32_store(guest(0));
     at_end(code, 4);
     code.i32_load(shown(BYTES)).i32_store(guest(0));
