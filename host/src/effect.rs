@@ -123,8 +123,23 @@ impl Effects {
         if !size.fits() {
             return Err(Full);
         }
+        self.push_counted(size, kind, number, name, value);
+        Ok(())
+    }
+
+    /// The same for one with which the caps count that, and which fits.
+    #[inline]
+    pub fn push_counted(
+        &mut self,
+        size: Size,
+        kind: EffectKind,
+        number: i32,
+        name: &[u8],
+        value: &[u8],
+    ) {
         self.size = size;
         let at = self.bytes.len() as u32;
+        self.bytes.reserve(name.len() + value.len());
         self.bytes.extend_from_slice(name);
         self.bytes.extend_from_slice(value);
         self.list.push(Stored {
@@ -134,7 +149,6 @@ impl Effects {
             name: name.len() as u32,
             value: value.len() as u32,
         });
-        Ok(())
     }
 
     /// What the caps count so far.

@@ -2,7 +2,7 @@
 //!
 //! Every host function and every callback looks its context up, some several times, so this is a hash table that does
 //! nothing but that: ids are numbers, and a look-up is a multiplication and, as a rule, one comparison. Most look-ups are of
-//! the id that was looked up before, and need only that.
+//! the entry that was added last, which stays beside the table, or of the one that was looked up before.
 
 use std::cell::Cell;
 use std::marker::PhantomData;
@@ -20,9 +20,17 @@ impl Id for u32 {
     }
 }
 
-/// See the module. `V` is best something small: entries move when the table grows.
+/// See the module. `V` is best something small: entries move.
 #[derive(Debug)]
 pub struct IdMap<K, V> {
+    /// The entry that was added last, until it is taken out or another one is added.
+    newest: Slot<V>,
+    others: Table<V>,
+    key: PhantomData<K>,
+}
+
+#[derive(Debug)]
+struct Table<V> {
     /// A power of two of them, at least twice as many as there are entries.
     slots: Box<[Slot<V>]>,
     len: usize,
@@ -30,7 +38,6 @@ pub struct IdMap<K, V> {
     shift: u32,
     /// Where the last one was found.
     last: Cell<usize>,
-    key: PhantomData<K>,
 }
 
 #[derive(Debug)]
@@ -48,51 +55,35 @@ const LEAST: usize = 8;
 
 impl<K: Id, V> Default for IdMap<K, V> {
     fn default() -> Self {
-        Self::with_slots(LEAST)
+        Self { newest: Slot::EMPTY, others: Table::with_slots(LEAST), key: PhantomData }
     }
 }
 
 impl<K: Id, V> IdMap<K, V> {
-    fn with_slots(count: usize) -> Self {
-        Self {
-            slots: std::iter::repeat_with(|| Slot::EMPTY).take(count).collect(),
-            len: 0,
-            shift: u64::BITS - count.trailing_zeros(),
-            last: Cell::new(0),
-            key: PhantomData,
-        }
-    }
-
     /// How many there are.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.len
+        self.others.len + usize::from(self.newest.value.is_some())
     }
 
     /// Whether there is none.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// The entry of that id.
     #[inline]
     pub fn get(&self, id: &K) -> Option<&V> {
         let id = id.number();
-        match self.slots.get(self.last.get()) {
-            Some(slot) if slot.id == id => slot.value.as_ref(),
-            _ => self.slots[self.search(id)].value.as_ref(),
-        }
+        if self.newest.id == id { self.newest.value.as_ref() } else { self.others.get(id) }
     }
 
     /// See [`IdMap::get`].
     #[inline]
     pub fn get_mut(&mut self, id: &K) -> Option<&mut V> {
         let id = id.number();
-        let last = self.last.get();
-        if self.slots.get(last).is_some_and(|slot| slot.id == id) {
-            return self.slots[last].value.as_mut();
-        }
-        let at = self.search(id);
-        self.slots[at].value.as_mut()
+        if self.newest.id == id { self.newest.value.as_mut() } else { self.others.get_mut(id) }
     }
 
     /// Whether there is one of that id.
@@ -102,38 +93,107 @@ impl<K: Id, V> IdMap<K, V> {
     }
 
     /// Adds an entry, in place of the one of that id.
+    #[inline]
     pub fn insert(&mut self, id: K, value: V) {
-        let at = self.place_for(id);
-        self.put(at, id, value);
+        let slot = Slot { id: id.number(), value: Some(value) };
+        if self.newest.id != slot.id && !self.is_empty() {
+            self.make_way(slot.id);
+        }
+        self.newest = slot;
     }
 
     /// Adds what `make` makes, unless there is an entry of that id. False when there is none, and none is made.
+    #[inline]
     pub fn add(&mut self, id: K, make: impl FnOnce() -> Option<V>) -> bool {
-        let at = self.place_for(id);
-        if self.slots[at].value.is_none() {
-            let Some(value) = make() else { return false };
-            self.put(at, id, value);
+        if self.contains_key(&id) {
+            return true;
         }
+        let Some(value) = make() else { return false };
+        self.insert(id, value);
         true
     }
 
-    /// Where the entry of that id is, or is to be put.
-    fn place_for(&mut self, id: K) -> usize {
-        if (self.len + 1) * 2 > self.slots.len() {
-            self.grow();
+    /// Moves the newest one to the others, for one of that id.
+    #[inline(never)]
+    fn make_way(&mut self, id: u64) {
+        self.others.remove(id);
+        let before = std::mem::replace(&mut self.newest, Slot::EMPTY);
+        if before.value.is_some() {
+            self.others.insert(before);
         }
-        self.search(id.number())
-    }
-
-    fn put(&mut self, at: usize, id: K, value: V) {
-        self.last.set(at);
-        self.len += usize::from(self.slots[at].value.is_none());
-        self.slots[at] = Slot { id: id.number(), value: Some(value) };
     }
 
     /// Takes an entry out.
+    #[inline]
     pub fn remove(&mut self, id: &K) -> Option<V> {
-        let mut hole = self.find(id.number());
+        let id = id.number();
+        if self.newest.id == id {
+            self.newest.id = 0;
+            return self.newest.value.take();
+        }
+        self.others.remove(id)
+    }
+
+    /// Takes all entries out.
+    pub fn take_all(&mut self) -> impl Iterator<Item = V> + use<K, V> {
+        let Self { newest, others, .. } = std::mem::take(self);
+        others.slots.into_iter().chain([newest]).filter_map(|slot| slot.value)
+    }
+
+    /// All entries, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        self.others.slots.iter().chain([&self.newest]).filter_map(|slot| slot.value.as_ref())
+    }
+
+    /// See [`IdMap::values`].
+    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.others
+            .slots
+            .iter_mut()
+            .chain([&mut self.newest])
+            .filter_map(|slot| slot.value.as_mut())
+    }
+}
+
+impl<V> Table<V> {
+    fn with_slots(count: usize) -> Self {
+        Self {
+            slots: std::iter::repeat_with(|| Slot::EMPTY).take(count).collect(),
+            len: 0,
+            shift: u64::BITS - count.trailing_zeros(),
+            last: Cell::new(0),
+        }
+    }
+
+    #[inline]
+    fn get(&self, id: u64) -> Option<&V> {
+        if self.len == 0 {
+            return None;
+        }
+        self.slots[self.find(id)].value.as_ref()
+    }
+
+    #[inline]
+    fn get_mut(&mut self, id: u64) -> Option<&mut V> {
+        if self.len == 0 {
+            return None;
+        }
+        let at = self.find(id);
+        self.slots[at].value.as_mut()
+    }
+
+    /// Adds an entry whose id is not there.
+    fn insert(&mut self, slot: Slot<V>) {
+        if (self.len + 1) * 2 > self.slots.len() {
+            self.grow();
+        }
+        let at = self.search(slot.id);
+        self.len += 1;
+        self.slots[at] = slot;
+    }
+
+    fn remove(&mut self, id: u64) -> Option<V> {
+        let mut hole = self.find(id);
         let removed = self.slots[hole].value.take()?;
         self.slots[hole].id = 0;
         self.len -= 1;
@@ -154,21 +214,6 @@ impl<K: Id, V> IdMap<K, V> {
         }
     }
 
-    /// Takes all entries out.
-    pub fn take_all(&mut self) -> impl Iterator<Item = V> + use<K, V> {
-        std::mem::take(self).slots.into_iter().filter_map(|slot| slot.value)
-    }
-
-    /// All entries, in no order.
-    pub fn values(&self) -> impl Iterator<Item = &V> {
-        self.slots.iter().filter_map(|slot| slot.value.as_ref())
-    }
-
-    /// See [`IdMap::values`].
-    pub fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
-        self.slots.iter_mut().filter_map(|slot| slot.value.as_mut())
-    }
-
     /// Where the entry of that id is, or would be.
     #[inline]
     fn find(&self, id: u64) -> usize {
@@ -176,7 +221,7 @@ impl<K: Id, V> IdMap<K, V> {
         if self.slots.get(last).is_some_and(|slot| slot.id == id) { last } else { self.search(id) }
     }
 
-    /// See [`IdMap::find`].
+    /// See [`Table::find`].
     #[inline(never)]
     fn search(&self, id: u64) -> usize {
         let mask = self.slots.len() - 1;
@@ -260,8 +305,9 @@ mod tests {
         }
         // Those that are there, and those that are not.
         let longest = (1..40_000).map(|id| {
-            let mask = map.slots.len() - 1;
-            map.search(id).wrapping_sub(map.home(id)) & mask
+            let table = &map.others;
+            let mask = table.slots.len() - 1;
+            table.search(id).wrapping_sub(table.home(id)) & mask
         });
         assert!(longest.max() < Some(8), "a search is short");
     }

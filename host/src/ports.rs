@@ -156,6 +156,11 @@ pub trait Requests {
     /// Whether the response headers went out.
     fn headers_sent(&self, request: RequestId) -> bool;
 
+    /// Both: where the request stands, and whether the response headers went out.
+    fn progress(&self, request: RequestId) -> (Phase, bool) {
+        (self.phase(request), self.headers_sent(request))
+    }
+
     /// The status of the response, 0 while there is none.
     fn response_status(&self, request: RequestId) -> u16;
 

@@ -8,8 +8,6 @@ use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use smallvec::SmallVec;
-
 use super::failure::Failure;
 use super::line_place::Text;
 use super::types::RPW_BAD_REQUEST;
@@ -42,14 +40,15 @@ struct Records {
 /// Spare records that are kept.
 const SPARE: usize = 64;
 
-/// What plugin contexts are to a request.
-pub(super) type Streams = SmallVec<[(Rc<Context>, Participation); 1]>;
+/// The memory of larger lists is not kept.
+const SPARE_STREAMS: usize = 64;
 
 #[derive(Default)]
 struct Record {
-    streams: Streams,
+    /// What plugin contexts are to it.
+    streams: Vec<(Rc<Context>, Participation)>,
     /// The streams that hold some of the response's body.
-    holding: SmallVec<[StreamRef; 1]>,
+    holding: Vec<StreamRef>,
     /// What the filters have made the response's body larger by, so far.
     grown: i64,
     /// A filter has closed a stream of it.
@@ -241,10 +240,8 @@ impl Requests {
             closed: record.closed,
         };
         if records.spare.len() < SPARE {
-            if streams.spilled() {
+            if streams.capacity() <= SPARE_STREAMS {
                 record.streams = streams;
-            } else {
-                record.streams.clear();
             }
             record.holding.clear();
             record.grown = 0;

@@ -54,11 +54,13 @@ pub(super) enum Entry {
 }
 
 /// Time passes for guests as long as this lives.
-pub(super) struct Running {
-    ticker: &'static Ticker,
+pub(super) enum Running {
+    /// By the thread of the process, which must know of it.
+    Counted(&'static Ticker),
     /// Entered from inside a guest call: the outer one stays.
-    nested: bool,
-    short: Option<Box<ShortTicker>>,
+    Nested,
+    /// By a thread of this call's own.
+    Short(&'static Ticker, Option<Box<ShortTicker>>),
 }
 
 impl Ticker {
@@ -73,25 +75,39 @@ impl Ticker {
     }
 
     /// Lets time pass for guests.
-    #[inline]
+    #[inline(always)]
     pub(super) fn enter(&'static self, entry: Entry) -> Result<Running, Failure> {
         let calls = self.calls.load(Ordering::Relaxed);
         if calls % 2 == 1 {
-            return Ok(Running { ticker: self, nested: true, short: None });
+            return Ok(Running::Nested);
         }
-        let mut short = None;
         if self.owner.load(Ordering::Relaxed) != forks::process() {
             match entry {
                 Entry::Request => self.start()?,
-                Entry::Setup => short = Some(Box::new(ShortTicker::start()?)),
+                Entry::Setup => {
+                    let short = ShortTicker::start()?;
+                    self.begin(calls);
+                    return Ok(Running::Short(self, Some(Box::new(short))));
+                }
             }
         }
+        self.begin(calls);
+        Ok(Running::Counted(self))
+    }
+
+    #[inline]
+    fn begin(&self, calls: u64) {
         self.calls.store(calls + 1, Ordering::SeqCst);
         // Sequentially consistent with the other side in `doze`: either the ticker sees the call or we see it parked.
         if self.parked.load(Ordering::SeqCst) {
             self.wake();
         }
-        Ok(Running { ticker: self, nested: false, short })
+    }
+
+    #[inline]
+    fn end(&self) {
+        let calls = self.calls.load(Ordering::Relaxed);
+        self.calls.store(calls + 1, Ordering::Release);
     }
 
     #[cold]
@@ -147,18 +163,21 @@ impl Ticker {
 impl Drop for Running {
     #[inline]
     fn drop(&mut self) {
-        if !self.nested {
-            let calls = self.ticker.calls.load(Ordering::Relaxed);
-            self.ticker.calls.store(calls + 1, Ordering::Release);
-        }
-        if let Some(short) = self.short.take() {
-            short.end();
+        match self {
+            Self::Counted(ticker) => ticker.end(),
+            Self::Nested => {}
+            Self::Short(ticker, short) => {
+                ticker.end();
+                if let Some(short) = short.take() {
+                    short.end();
+                }
+            }
         }
     }
 }
 
 /// Ticks until the call that started it is over.
-struct ShortTicker {
+pub(super) struct ShortTicker {
     thread: JoinHandle<()>,
     over: Arc<AtomicBool>,
 }

@@ -9,6 +9,9 @@ pub fn is_token(name: &[u8]) -> bool {
 /// `None` for a name that is no token; true for one that has neither capital letters nor underscores.
 #[inline]
 pub fn token(name: &[u8]) -> Option<bool> {
+    if of_words(name, has_common_only) == Some(true) {
+        return Some(true);
+    }
     let (all, any) = name.iter().fold((ALLOWED, 0), |(all, any), &b| {
         let class = CLASS[usize::from(b)];
         (all & class, any | class)
@@ -64,25 +67,39 @@ fn ends_line(value: &[u8]) -> bool {
 /// True when some byte is a control character: one below a space, or DEL.
 #[inline]
 pub fn has_control(text: &[u8]) -> bool {
-    let Some(last) = text.last_chunk() else { return short_has_control(text) };
-    // Eight at a time. The last ones may be among those before.
-    let (words, _) = text.as_chunks();
-    words.iter().chain([last]).any(|word| word_has_control(u64::from_le_bytes(*word)))
+    of_words(text, |word| !word_has_control(word))
+        .map_or_else(|| text.iter().any(u8::is_ascii_control), |has_none| !has_none)
 }
 
-/// The same of a text of less than eight bytes.
+/// Whether all words of a text are so. Eight bytes at a time: the last ones may be among those before, of a text of less than
+/// eight the first four and the last four. `None` for a shorter one.
 #[inline]
-fn short_has_control(text: &[u8]) -> bool {
-    let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) else {
-        return text.iter().any(u8::is_ascii_control);
-    };
+fn of_words(text: &[u8], is_so: impl Fn(u64) -> bool) -> Option<bool> {
+    if let Some(last) = text.last_chunk() {
+        let (words, _) = text.as_chunks();
+        return Some(words.iter().chain([last]).all(|word| is_so(u64::from_le_bytes(*word))));
+    }
+    let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) else { return None };
     let [first, last] = [first, last].map(|half| u64::from(u32::from_le_bytes(*half)));
-    word_has_control(first | last << 32)
+    Some(is_so(first | last << 32))
 }
+
+/// True when all of it are lower-case letters, digits and hyphens: of most names.
+#[inline]
+fn has_common_only(word: u64) -> bool {
+    const HIGH: u64 = EACH << 7;
+    // Where no byte has its highest bit, the sum of each has it only when the byte is at least that, or past that.
+    let is_in = |from: u8, to: u8| {
+        let (at_least, past) = (0x80 - u64::from(from), 0x7f - u64::from(to));
+        (word & !HIGH).wrapping_add(EACH * at_least) & !(word & !HIGH).wrapping_add(EACH * past)
+    };
+    (is_in(b'a', b'z') | is_in(b'0', b'9') | is_in(b'-', b'-')) & !word & HIGH == HIGH
+}
+
+const EACH: u64 = u64::MAX / 255;
 
 #[inline]
 fn word_has_control(word: u64) -> bool {
-    const EACH: u64 = u64::MAX / 255;
     // With no byte below `least`, which is 128 at the most, the difference of each has its highest bit only when the byte has.
     let has_below = |word: u64, least: u64| word.wrapping_sub(EACH * least) & !word & (EACH << 7);
     has_below(word, b' '.into()) | has_below(word ^ (EACH * 0x7f), 1) != 0
@@ -103,13 +120,13 @@ pub fn is_pseudo(name: &[u8]) -> bool {
 /// malformed (RFC 9113, section 8.2.2).
 #[inline]
 pub fn is_of_connection(name: &[u8]) -> bool {
-    [&b"keep-alive"[..], b"proxy-connection"].iter().any(|one| name.eq_ignore_ascii_case(one))
+    name.eq_ignore_ascii_case(b"keep-alive") || name.eq_ignore_ascii_case(b"proxy-connection")
 }
 
 /// True for a response header that HTTP/1 has and HTTP/2 has not.
 #[inline]
 pub fn is_of_http1(name: &[u8]) -> bool {
-    [&b"upgrade"[..], b"te"].iter().any(|one| name.eq_ignore_ascii_case(one))
+    name.eq_ignore_ascii_case(b"upgrade") || name.eq_ignore_ascii_case(b"te")
 }
 
 #[cfg(test)]
@@ -130,6 +147,22 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn names_of_all_characters_are_judged_by_each() {
+        for length in 1..20 {
+            for at in 0..length {
+                for byte in 0..=u8::MAX {
+                    let mut name = vec![b'a'; length];
+                    name[at] = byte;
+                    let class = CLASS[usize::from(byte)];
+                    let expected = (class & ALLOWED != 0).then_some(class & ODD == 0);
+                    assert_eq!(token(&name), expected, "{name:?}");
+                }
+            }
+        }
+        assert_eq!(token(b""), None);
     }
 
     #[test]

@@ -211,22 +211,23 @@ fn write(
         return Err(too_much(state).into());
     }
     let is_plain = check_pair(state, map, key, value)?;
-    check_room(state, map, key, value, how)?;
+    let size = check_room(state, map, key, value, how)?;
     match how {
-        How::Add => Ok(add(state, map, key, value, is_plain)?),
+        How::Add => Ok(add(state, map, key, value, (is_plain, size))?),
         How::Replace => Ok(replace(state, map, key, value)?),
     }
 }
 
 /// A map may not grow past what a guest could set at once, beside what the host gave. Asked before anything is changed, so
-/// that the guest's view and the request stay the same.
+/// that the guest's view and the request stay the same. Returns what the caps then count of the effects.
+#[inline(always)]
 fn check_room(
     state: &mut State,
     map: MapType,
     name: &[u8],
     value: &[u8],
     how: How,
-) -> Result<(), Status> {
+) -> Result<Size, Status> {
     // They are always there.
     const PSEUDO: usize = 4;
     let stream = stream_to_change(state, map).ok_or(Status::BadArgument)?;
@@ -249,7 +250,7 @@ fn check_room(
             return Err(too_much(state));
         }
     }
-    if effects.fits() { Ok(()) } else { Err(too_many_effects(state)) }
+    if effects.fits() { Ok(effects) } else { Err(too_many_effects(state)) }
 }
 
 #[cold]
@@ -277,6 +278,7 @@ fn is_pseudo(map: MapType, name: &[u8]) -> bool {
 }
 
 /// Request headers change until the request continues, response headers until they are sent.
+#[inline]
 fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
     let callback = state.call.callback;
     let is_its_callback = match map {
@@ -300,11 +302,11 @@ fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
         Phase::ResponseHeaders => map == MapType::ResponseHeaders,
         _ => false,
     };
-    if (own_call || held)
-        && is_its_phase(state.host.phase(stream.request))
-        && !state.host.headers_sent(stream.request)
-    {
-        return Ok(());
+    if own_call || held {
+        let (phase, sent) = state.host.progress(stream.request);
+        if is_its_phase(phase) && !sent {
+            return Ok(());
+        }
     }
     state.warn(match map {
         MapType::RequestHeaders => {
@@ -341,17 +343,18 @@ fn check_pair(state: &State, map: MapType, name: &[u8], value: &[u8]) -> Result<
 /// The host frames messages itself. A guest sees what it wrote, and the host never gets a length that does not
 /// fit the body: that would let a filter smuggle a request or split a response.
 fn is_framing(name: &[u8]) -> bool {
-    [CONTENT_LENGTH, b"transfer-encoding", b"connection"]
-        .iter()
-        .any(|f| name.eq_ignore_ascii_case(f))
+    name.eq_ignore_ascii_case(CONTENT_LENGTH)
+        || name.eq_ignore_ascii_case(b"transfer-encoding")
+        || name.eq_ignore_ascii_case(b"connection")
 }
 
+#[inline(always)]
 fn add(
     state: &mut State,
     map: MapType,
     name: &[u8],
     value: &[u8],
-    is_plain: bool,
+    (is_plain, size): (bool, Size),
 ) -> Result<(), Status> {
     if is_single(map, name) {
         return replace(state, map, name, value);
@@ -363,8 +366,8 @@ fn add(
     if header::is_of_connection(name) {
         return queue_removal(state, map, name);
     }
-    let added = stream.effects.push(addition_to(map), is_plain.into(), name, value);
-    added.map_err(|_| too_many_effects(state))
+    stream.effects.push_counted(size, addition_to(map), is_plain.into(), name, value);
+    Ok(())
 }
 
 fn addition_to(map: MapType) -> EffectKind {
