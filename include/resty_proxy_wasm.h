@@ -8,10 +8,10 @@
 #include <stdint.h>
 
 /**
- * The number of this C ABI. It changes whenever a declaration of the header does; the Lua module refuses a
- * library of another number.
+ * The number of this C ABI, made from all of its declarations and constants. The Lua module refuses a library of another
+ * number.
  */
-#define RPW_ABI 4
+#define RPW_ABI 1860627172
 
 /**
  * Continue.

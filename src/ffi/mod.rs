@@ -14,6 +14,7 @@
 //!
 //! `include/resty_proxy_wasm.h` and `lib/resty/proxy-wasm/cdef.lua` are generated from this module.
 
+mod abi_number;
 mod async_functions;
 mod attributes;
 mod boundary;
@@ -113,9 +114,7 @@ pub use upstreams::rpw_upstreams;
 pub use version::{rpw_version, rpw_version_t};
 pub use work::{rpw_init_worker, rpw_work_listen, rpw_work_next, rpw_work_waits};
 
-/// The number of this C ABI. It changes whenever a declaration of the header does; the Lua module refuses a
-/// library of another number.
-pub const RPW_ABI: i32 = 4;
+pub use abi_number::RPW_ABI;
 
 /// Returns `RPW_ABI` as the library was built with.
 #[unsafe(no_mangle)]

@@ -125,6 +125,7 @@ impl Vm {
         }
     }
 
+    #[inline(never)]
     fn drop_some_calls(&mut self, of: ContextId) {
         let state = self.state_mut();
         let dropped = state.calls.drop_of(of);

@@ -205,9 +205,16 @@ impl Vm {
     }
 
     /// Ends a stream: done, log, delete. Its `proxy_on_done` is not waited for.
+    #[inline]
     pub fn end_stream(&mut self, id: ContextId) -> Result<(), Error> {
-        self.warn_of_lost_response(id);
-        let result = self.tell_end(id);
+        if let Some(stream) = self.state().contexts.streams.get(&id)
+            && (stream.respond_now || stream.direct_body.is_some())
+        {
+            self.warn_of_lost_response(id);
+        }
+        let Exports { done, log, delete, .. } = &self.exports;
+        let is_told = done.is_some() || log.is_some() || delete.is_some();
+        let result = if is_told { self.tell_end(id) } else { Ok(()) };
         self.remove_stream(id);
         result
     }
@@ -222,6 +229,7 @@ impl Vm {
 
     /// The body of a local response that was made in header_filter goes out in body_filter, or else the upstream's
     /// does behind the filter's headers. One that came after the request had gone on needs header_filter, too.
+    #[inline(never)]
     fn warn_of_lost_response(&mut self, id: ContextId) {
         let state = self.state_mut();
         let Some(stream) = state.contexts.streams.get(&id) else { return };
@@ -247,6 +255,7 @@ impl Vm {
         state.warn_with("the body of its local response was not sent", Hint::LocalResponseBody);
     }
 
+    #[inline(never)]
     fn tell_end(&mut self, id: ContextId) -> Result<(), Error> {
         if self.dead.is_some() {
             return Ok(());
@@ -283,6 +292,7 @@ impl Vm {
         self.tell_of_deletion(id)
     }
 
+    #[inline(never)]
     fn tell_of_deletion(&mut self, id: ContextId) -> Result<(), Error> {
         self.call(Callback::Delete, id, |store, exports| {
             exports.delete.as_ref().map_or(Ok(()), |f| f.call(store, id))

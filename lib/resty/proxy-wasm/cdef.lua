@@ -444,7 +444,7 @@ int32_t rpw_init_worker(struct rpw_error_t *error);
 
 return {
     RPW_VERSION = "0.2.0",
-    RPW_ABI = 4,
+    RPW_ABI = 1860627172,
     RPW_CONTINUE = 0,
     RPW_PAUSE = 1,
     RPW_RESPOND = 2,

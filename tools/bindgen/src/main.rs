@@ -1,5 +1,6 @@
 //! Writes the two descriptions of the library's C ABI from `src/ffi`, in one run so that they agree: the header for C
-//! programs, and from its text the declarations for LuaJIT.
+//! programs, and from its text the declarations for LuaJIT. Their number, which both halves compare, comes from these
+//! declarations.
 //!
 //! `--check` writes nothing and fails when a committed file differs.
 #![allow(clippy::disallowed_methods, reason = "a build tool reads and writes files")]
@@ -11,7 +12,10 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::{env, fs};
 
+use sha2::Digest;
+
 const HEADER: &str = "include/resty_proxy_wasm.h";
+const NUMBER: &str = "src/ffi/abi_number.rs";
 const CDEF: &str = "lib/resty/proxy-wasm/cdef.lua";
 const RENEW: &str = "./build.sh generate";
 
@@ -37,9 +41,11 @@ fn main() -> ExitCode {
 }
 
 fn run(root: &Path, check: bool) -> Result<(), Box<dyn Error>> {
-    let header = header(root)?;
+    let (header, number) = numbered(&header(root)?)?;
+    let source = fs::read_to_string(root.join(NUMBER))?;
+    let source = with_number(&source, "RPW_ABI: i32 = ", ";", number)?;
     let cdef = cdef::from_header(&header, env!("CARGO_PKG_VERSION"))?;
-    for (name, content) in [(HEADER, header), (CDEF, cdef)] {
+    for (name, content) in [(NUMBER, source), (HEADER, header), (CDEF, cdef)] {
         let path = root.join(name);
         let current = fs::read_to_string(&path).unwrap_or_default();
         if current == content {
@@ -53,6 +59,31 @@ fn run(root: &Path, check: bool) -> Result<(), Box<dyn Error>> {
         println!("{name} renewed");
     }
     Ok(())
+}
+
+/// The header with the number of what it declares, and that number.
+fn numbered(header: &str) -> Result<(String, u32), Box<dyn Error>> {
+    let with = |number| with_number(header, "#define RPW_ABI ", "\n", number);
+    // Without comments, and the same for each release.
+    let declared = cdef::from_header(&with(0)?, "")?;
+    let words: Vec<&str> = declared.split_whitespace().collect();
+    let digest = sha2::Sha256::digest(words.join(" "));
+    let first = digest.first_chunk().ok_or("a digest of less than four bytes")?;
+    // C and Lua have it as a positive `int`.
+    let number = u32::from_be_bytes(*first) >> 1;
+    Ok((with(number)?, number))
+}
+
+/// A text with another number between these two texts.
+fn with_number(
+    text: &str,
+    before: &str,
+    behind: &str,
+    number: u32,
+) -> Result<String, Box<dyn Error>> {
+    let (front, rest) = text.split_once(before).ok_or_else(|| format!("no `{before}`"))?;
+    let (_, rest) = rest.split_once(behind).ok_or("a number without an end")?;
+    Ok(format!("{front}{before}{number}{behind}{rest}"))
 }
 
 /// The C header of everything in `src/ffi` that is public and has a name of ours. cbindgen follows the module's files
@@ -73,4 +104,27 @@ fn header_with(root: &Path, config: cbindgen::Config) -> Result<String, Box<dyn 
     let mut text = Vec::new();
     bindings.write(&mut text);
     Ok(String::from_utf8(text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: &str = "#define RPW_ABI 7\n#define RPW_A 1\nint rpw_x(int a);\n";
+
+    #[test]
+    fn the_number_changes_with_declarations_and_constants_only() {
+        let number = |header: &str| numbered(header).expect("a header").1;
+        let one = number(HEADER);
+        let (renewed, _) = numbered(HEADER).expect("a header");
+        assert!(renewed.starts_with(&format!("#define RPW_ABI {one}\n#define RPW_A 1\n")));
+        assert!(one < 1 << 31);
+        for same in [renewed.as_str(), &HEADER.replace("int rpw_x", "/* other words */ int rpw_x")]
+        {
+            assert_eq!(number(same), one, "{same}");
+        }
+        for other in [HEADER.replace("int a", "long a"), HEADER.replace("A 1", "A 2")] {
+            assert_ne!(number(&other), one, "{other}");
+        }
+    }
 }
