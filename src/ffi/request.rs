@@ -176,7 +176,7 @@ impl Requests {
     }
 
     /// Adds a stream to a request with a record.
-    #[inline]
+    #[inline(always)]
     pub fn add_stream(&self, request: RequestId, context: Rc<Context>, stream: StreamRef) {
         self.change(request, |record| {
             record.streams.push((context, Participation::Stream(stream)))
@@ -253,7 +253,7 @@ impl Requests {
         Some(ended)
     }
 
-    #[inline]
+    #[inline(always)]
     fn change<R>(&self, request: RequestId, f: impl FnOnce(&mut Record) -> R) -> Option<R> {
         self.0.borrow_mut().by_request.get_mut(&request).map(|record| f(record))
     }

@@ -284,7 +284,7 @@ fn begin(
 ) -> Result<i32, Failure> {
     let ends_at_once = ends_at_once(phase);
     let mut begun = None;
-    let result = context.begin_stream(request, event.calls_hold, |vm, stream| {
+    let result: Result<i32, Failure> = context.begin_stream(request, event.calls_hold, |vm, stream| {
         begun = Some(stream);
         if !ends_at_once {
             worker.requests.add_stream(request, context.clone(), stream);
@@ -299,20 +299,20 @@ fn begin(
                 worker.outcome.export(vm, stream, result, Some(phase), outcome);
                 Ok(code(action))
             }
-            Err(BeginError::Failed(error)) => Err(error),
+            Err(BeginError::Failed(error)) => Err(error.into()),
             Err(BeginError::NotCreated(error)) => {
                 begun = None;
                 if !ends_at_once {
                     worker.requests.remove_stream(request, context);
                 }
-                Err(error)
+                Err(error.into())
             }
         }
     });
     if ends_at_once && let Some(stream) = begun {
         worker.endings.end_stream(Some(request), context, stream);
     }
-    Ok(result?)
+    result
 }
 
 /// nginx runs cleanup handlers before the log phase, so a stream that starts there ends at once.

@@ -192,11 +192,11 @@ impl Plugin {
     }
 
     /// Enters the VM of this process, made again when there is none that lives.
-    pub(super) fn with_vm<R>(
+    pub(super) fn with_vm<R, E: From<Error>>(
         &self,
-        f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        let mut slot = self.slot.try_borrow_mut().map_err(|_| Error::Busy(self.name().into()))?;
+        f: impl FnOnce(&mut Vm, u64) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let mut slot = self.slot.try_borrow_mut().map_err(|_| self.busy())?;
         // One that a panic ended is still there.
         self.bury(&mut slot);
         if slot.process != self.process() || slot.vm.is_none() {
@@ -206,24 +206,30 @@ impl Plugin {
     }
 
     /// Enters the VM that a stream lives in, if it still lives.
-    pub(super) fn with_vm_of<R>(
+    pub(super) fn with_vm_of<R, E: From<Error>>(
         &self,
         stream: StreamRef,
-        f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        let mut slot = self.slot.try_borrow_mut().map_err(|_| Error::Busy(self.name().into()))?;
+        f: impl FnOnce(&mut Vm, u64) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let mut slot = self.slot.try_borrow_mut().map_err(|_| self.busy())?;
         self.bury(&mut slot);
         if slot.serial != stream.serial || slot.vm.is_none() {
-            return Err(slot.lost());
+            return Err(slot.lost().into());
         }
         self.enter(&mut slot, f)
     }
 
-    fn enter<R>(
+    #[cold]
+    fn busy(&self) -> Error {
+        Error::Busy(self.name().into())
+    }
+
+    #[inline]
+    fn enter<R, E: From<Error>>(
         &self,
         slot: &mut Slot,
-        f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
-    ) -> Result<R, Error> {
+        f: impl FnOnce(&mut Vm, u64) -> Result<R, E>,
+    ) -> Result<R, E> {
         let result = slot.enter(f);
         self.bury(slot);
         result
@@ -381,12 +387,12 @@ impl Context {
 
     /// Starts a stream for a request with its first event. `f` gets the VM, to which the stream was added: it calls
     /// [`Vm::run_first`].
-    pub fn begin_stream<R>(
+    pub fn begin_stream<R, E: From<Error>>(
         self: &Rc<Self>,
         request: RequestId,
         calls_hold: bool,
-        f: impl FnOnce(&mut Vm, StreamRef) -> Result<R, Error>,
-    ) -> Result<R, Error> {
+        f: impl FnOnce(&mut Vm, StreamRef) -> Result<R, E>,
+    ) -> Result<R, E> {
         self.plugin().with_vm(|vm, serial| {
             let root = self.root(vm, serial)?;
             let id = vm.add_stream(root, request, calls_hold);
@@ -405,7 +411,7 @@ impl Context {
 
     /// Ends a stream, and the context too when its owner has dropped it and this was its last one.
     pub fn end_stream(&self, stream: StreamRef) -> Result<(), Error> {
-        let ended = self.plugin().with_vm_of(stream, |vm, serial| {
+        let ended: Result<(), Box<Error>> = self.plugin().with_vm_of(stream, |vm, serial| {
             vm.end_stream(stream.id)?;
             if self.dropped.get() {
                 self.end_root(vm, serial)?;
@@ -413,7 +419,10 @@ impl Context {
             vm.end_when_unwanted();
             Ok(())
         });
-        gone_is_ended(ended)
+        match ended {
+            Ok(()) => Ok(()),
+            Err(error) => gone_is_ended(Err(*error)),
+        }
     }
 
     /// Its owner drops this context: it ends now, or with its last stream. One of a VM that was made

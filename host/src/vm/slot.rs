@@ -45,17 +45,18 @@ impl Slot {
         before
     }
 
-    /// Works on the VM.
-    pub(super) fn enter<R>(
+    /// Works on the VM. The caller's error may be smaller than ours, so that what does not fail moves less.
+    #[inline]
+    pub(super) fn enter<R, E: From<Error>>(
         &mut self,
-        f: impl FnOnce(&mut Vm, u64) -> Result<R, Error>,
-    ) -> Result<R, Error> {
-        let Some(vm) = self.vm.as_mut() else { return Err(self.lost()) };
+        f: impl FnOnce(&mut Vm, u64) -> Result<R, E>,
+    ) -> Result<R, E> {
+        let Some(vm) = self.vm.as_mut() else { return Err(self.lost().into()) };
         let guard = KillOnPanic(vm);
         let result = f(guard.0, self.serial);
         match guard.0.delete_finished() {
             Ok(()) => result,
-            Err(error) => result.and(Err(error)),
+            Err(error) => result.and(Err(error.into())),
         }
     }
 }
