@@ -284,31 +284,32 @@ fn begin(
 ) -> Result<i32, Failure> {
     let ends_at_once = ends_at_once(phase);
     let mut begun = None;
-    let result: Result<i32, Failure> = context.begin_stream(request, event.calls_hold, |vm, stream| {
-        begun = Some(stream);
-        if !ends_at_once {
-            worker.requests.add_stream(request, context.clone(), stream);
-        }
-        headers.show(vm, request, stream);
-        match vm.run_first(stream.id, event) {
-            Ok(result) => {
-                let action = result.action;
-                if action == Action::Close {
-                    worker.requests.set_closed(request);
-                }
-                worker.outcome.export(vm, stream, result, Some(phase), outcome);
-                Ok(code(action))
+    let result: Result<i32, Failure> =
+        context.begin_stream(request, event.calls_hold, |vm, stream| {
+            begun = Some(stream);
+            if !ends_at_once {
+                worker.requests.add_stream(request, context.clone(), stream);
             }
-            Err(BeginError::Failed(error)) => Err(error.into()),
-            Err(BeginError::NotCreated(error)) => {
-                begun = None;
-                if !ends_at_once {
-                    worker.requests.remove_stream(request, context);
+            headers.show(vm, request, stream);
+            match vm.run_first(stream.id, event) {
+                Ok(result) => {
+                    let action = result.action;
+                    if action == Action::Close {
+                        worker.requests.set_closed(request);
+                    }
+                    worker.outcome.export(vm, stream, result, Some(phase), outcome);
+                    Ok(code(action))
                 }
-                Err(error.into())
+                Err(BeginError::Failed(error)) => Err(error.into()),
+                Err(BeginError::NotCreated(error)) => {
+                    begun = None;
+                    if !ends_at_once {
+                        worker.requests.remove_stream(request, context);
+                    }
+                    Err(error.into())
+                }
             }
-        }
-    });
+        });
     if ends_at_once && let Some(stream) = begun {
         worker.endings.end_stream(Some(request), context, stream);
     }
