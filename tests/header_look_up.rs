@@ -67,6 +67,34 @@ fn names_and_values_of_all_lengths_are_found() {
     }
 }
 
+/// Names that share ends and lengths, repeats in other cases, values of up to 80 bytes.
+#[test]
+fn names_that_are_alike_are_told_from_one_another() {
+    let mut random = 1u32;
+    let mut below = |limit: u32| {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (random >> 8) % limit
+    };
+    for _ in 0..40 {
+        let mut name = || {
+            let middle: String =
+                (0..below(4) * 5).map(|_| ["a", "b", "-"][below(3) as usize]).collect();
+            let name = ["x-", "x-forwarded-", "a"][below(3) as usize].to_string() + &middle;
+            let name = name + ["-for", "-proto-end", ""][below(3) as usize];
+            if below(8) == 0 { name.to_uppercase() } else { name }
+        };
+        let names: Vec<String> = (0..60).map(|_| name()).collect();
+        let headers: Vec<(String, String)> =
+            names[..30].iter().map(|name| (name.clone(), "v".repeat(below(80) as usize))).collect();
+        let lent: Vec<_> = headers.iter().map(|(n, v)| (n.as_str(), v.as_str())).collect();
+        let probe = Probe::new(&asks("response_headers", 2, &names));
+        for _ in 0..2 {
+            probe.open().response_headers(&lent);
+            assert_eq!(probe.answers(), expected(&headers, &names), "{headers:?}");
+        }
+    }
+}
+
 #[test]
 fn what_changes_is_seen_at_once() {
     let probe = Probe::new(
