@@ -289,6 +289,8 @@ fn calls_from_other_phases_arrive_on_the_plugin_context() {
                 "{callback}"
             );
         }
+        // Nothing tells when the call of a stream that has ended is made, and nginx may have closed the upstream by then.
+        nginx.may_log("upstream.sock failed");
         let name = callback.split('@').next().expect("a name");
         let calls = wait_for(&nginx, name, 1);
         assert!(calls[0].ends_with(" -> 0 1"), "{calls:?}");
