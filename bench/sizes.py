@@ -72,8 +72,8 @@ def open_requests(path, count):
         one = socket.create_connection(("127.0.0.1", port))
         one.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         sockets.append(one)
-    # nginx serves connections in turn: behind this one all have been taken.
-    get("/filter")
+    while int(get("/waiting")) < len(sockets):
+        pass
     return int(get("/allocated")) - before
 
 

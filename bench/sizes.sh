@@ -7,8 +7,8 @@
 # Memory is what the process has of its own and in memory (RssAnon), before and after so many of a kind are made, by so many.
 # The filter is that of bench/filters/header.wat, with one page of memory; its contexts have a configuration of 10 bytes.
 # Streams are counted with what one request keeps of them. Of a paused request (bench/pause.wat) that counts which a
-# request that sleeps in Lua does not take: bytes that are allocated behind a full cycle of Lua's collector. A request's CPU time is that of the worker, user and system, of 30,000 requests
-# behind each other.
+# request that sleeps in Lua does not take: bytes that are allocated behind a full cycle of Lua's collector. A request's CPU
+# time is that of the worker, user and system, of 30,000 requests behind each other.
 #
 # Environment: PORT (8089), RPW_NGINX (nginx). Needs a built library (./build.sh build), python3, wat2wasm (Debian: wabt).
 set -euo pipefail
