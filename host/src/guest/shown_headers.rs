@@ -129,8 +129,8 @@ impl ShownHeaders {
         self.asked == 2 && place(map).is_some()
     }
 
-    /// Shows headers, if there is room for them. `missing` is what a guest is answered for a name that they do not have, whose
-    /// memory has so many bytes.
+    /// Shows headers, if there is room for them. `missing` is what a guest is answered for a name that they do not have,
+    /// `memory_size` the number of bytes of its memory.
     pub fn show(&mut self, map: MapType, headers: &HeaderMap, missing: i32, memory_size: usize) {
         let (fields, bytes) = headers.parts();
         if fields.len() > MOST || bytes.len() > ROOM {
@@ -138,7 +138,7 @@ impl ShownHeaders {
         }
         let Some(memory) = self.memory().filter(|memory| get(memory, RUNNING) == 0) else { return };
         put(memory, MAP, map as u32);
-        // A memory that has grown meanwhile is larger than the guest makes use of here, which the host is asked for.
+        // The guest's memory may grow meanwhile, and this stays: for addresses behind it the host is asked.
         put_word(memory, LAST_WORD, (memory_size as u64).saturating_sub(4));
         // `host` is `:authority` under its old name.
         put(memory, LEAST, if map == MapType::RequestHeaders { 5 } else { 4 });
