@@ -171,10 +171,17 @@ fn headers_without_number_or_end_are_looked_up_in_the_host() {
     }
 }
 
-/// A filter that asks for headers with these parameters (map, key, its size, where to write) and logs what it is told. With
-/// `start` it has a start section, and so the host looks its headers up.
-fn filter(start: bool, allocate: &str, asks: &str) -> Filter {
-    let allocator = allocator(start, allocate);
+/// What a filter may have besides.
+const NOTHING: &str = "";
+/// Its code runs before the host knows its memory.
+const START: &str = r#"(func $start (drop (call $get (i32.const -1) (i32.const 0) (i32.const 5) (i32.const 64) (i32.const 68)))
+    (drop (call $get (i32.const 0) (i32.const 0) (i32.const 5) (i32.const 64) (i32.const 68)))) (start $start)"#;
+/// The host adds no code of its own to a module with this, and is asked for each header.
+const BY_HOST: &str = r#"(global (export "headers of the host") i32 (i32.const 0))"#;
+
+/// A filter that asks for headers with these parameters (map, key, its size, where to write) and logs what it is told.
+fn filter(besides: &str, allocate: &str, asks: &str) -> Filter {
+    let allocator = allocator(false, allocate);
     let text = format!(
         r#"(module $filter
         (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
@@ -185,6 +192,7 @@ fn filter(start: bool, allocate: &str, asks: &str) -> Filter {
         (data (i32.const 65526) "x-one")
         (func (export "proxy_abi_version_0_2_1"))
         {allocator}
+        {besides}
         (func $show (param $key i32) (param $size i32) (param $to i32) (local $status i32)
             (local.set $status (call $get (i32.const 0) (local.get $key) (local.get $size)
                 (local.get $to) (i32.add (local.get $to) (i32.const 4))))
@@ -206,8 +214,8 @@ fn filter(start: bool, allocate: &str, asks: &str) -> Filter {
     Filter::load(&sim_host(), &bytes, Options::new("filter")).expect("a filter")
 }
 
-fn said(start: bool, allocate: &str, asks: &str) -> Vec<String> {
-    let filter = filter(start, allocate, asks);
+fn said(besides: &str, allocate: &str, asks: &str) -> Vec<String> {
+    let filter = filter(besides, allocate, asks);
     let context = filter.context("");
     let mut all = Vec::new();
     for _ in 0..3 {
@@ -244,8 +252,9 @@ fn bad_addresses_are_refused_as_the_host_refuses_them() {
         asks += &one(key, size, to);
         asks += "(call $one)";
     }
-    let by_host = said(true, "", &asks);
-    assert_eq!(said(false, "", &asks), by_host);
+    let by_host = said(BY_HOST, "", &asks);
+    assert_eq!(said(NOTHING, "", &asks), by_host);
+    assert_eq!(said(START, "", &asks), by_host);
     assert_eq!(by_host.len(), 3 * (3 + 28));
     assert!(by_host.iter().all(|line| ["first", "6", "1"].contains(&line.as_str())), "{by_host:?}");
     assert!(by_host.iter().filter(|line| *line == "6").count() >= 15, "{by_host:?}");
@@ -278,14 +287,16 @@ fn allocators_may_do_what_they_like() {
              (call $one) (call $one) (call $one)",
         ),
     ] {
-        assert_eq!(said(false, allocate, asks), said(true, allocate, asks), "{allocate}");
+        let by_host = said(BY_HOST, allocate, asks);
+        assert_eq!(said(NOTHING, allocate, asks), by_host, "{allocate}");
+        assert_eq!(said(START, allocate, asks), by_host, "{allocate}");
     }
 }
 
 #[test]
 fn an_allocator_that_asks_without_end_is_stopped() {
-    for start in [false, true] {
-        let filter = filter(start, "(call $one)", "(call $one)");
+    for besides in [NOTHING, START, BY_HOST] {
+        let filter = filter(besides, "(call $one)", "(call $one)");
         let context = filter.context("");
         for _ in 0..3 {
             let request = Request::default().header("X-One", "first");
@@ -299,18 +310,72 @@ fn an_allocator_that_asks_without_end_is_stopped() {
 
 #[test]
 fn the_memory_of_the_headers_is_not_the_filters() {
+    for (pages, grows) in [(1, ""), (0, "(drop (memory.grow (i32.const 1)))")] {
+        let text = format!(
+            r#"(module
+            (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") {pages})
+            (func $is_full (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable)))
+            (func $start {grows} (call $is_full))
+            (start $start)
+            (func (export "proxy_abi_version_0_2_1"))
+            (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+            (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
+                (call $is_full)
+                (i32.const 0)))"#
+        );
+        let bytes = wat::parse_str(text).expect("WebAssembly text");
+        let options = Options { memory_limit: 65536, ..Options::new("filter") };
+        let filter = Filter::load(&sim_host(), &bytes, options).expect("one page is enough");
+        filter.open(&filter.context("")).request_headers();
+    }
+}
+
+/// It is a part of the module that runs, but not of the one that was loaded.
+#[test]
+fn a_filter_cannot_name_the_memory_of_the_headers() {
+    for code in ["i32.load 1", "memory.size 1"] {
+        let address = if code.starts_with("i32") { "(i32.const 0)" } else { "" };
+        let text = format!(
+            r#"(module
+            (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
+            (memory (export "memory") 1)
+            (func (export "proxy_abi_version_0_2_1"))
+            (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
+            (func (export "proxy_on_tick") (param i32) (drop ({code} {address}))))"#
+        );
+        let bytes = wat::parse_str(text).expect("WebAssembly text");
+        let loaded = Filter::load(&sim_host(), &bytes, Options::new("filter"));
+        let error = loaded.map(|_| ()).expect_err(code).to_string();
+        assert!(error.contains("unknown memory 1"), "{error}");
+    }
+}
+
+/// Nothing of a filter's own memory is taken for it.
+#[test]
+fn a_memory_of_the_same_name_is_the_filters() {
     let bytes = wat::parse_str(
         r#"(module
         (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
-        (memory (export "memory") 1)
+        (memory (export "memory") (export "headers of the host") 1)
+        (data (i32.const 16) "x-one")
         (func (export "proxy_abi_version_0_2_1"))
-        (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
-        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)
-            (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable))
+        (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 60000))
+        (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32) (local $n i32)
+            (loop $again
+                (if (call $get (i32.const 0) (i32.const 16) (i32.const 5) (i32.const 64) (i32.const 68))
+                    (then unreachable))
+                (br_if $again (i32.lt_u (local.tee $n (i32.add (local.get $n) (i32.const 1))) (i32.const 5))))
+            (if (i64.ne (i64.load (i32.const 0)) (i64.const 0)) (then unreachable))
+            (if (i64.ne (i64.load (i32.const 24)) (i64.const 0)) (then unreachable))
             (i32.const 0)))"#,
     )
     .expect("WebAssembly text");
-    let options = Options { memory_limit: 65536, ..Options::new("filter") };
-    let filter = Filter::load(&sim_host(), &bytes, options).expect("one page is enough");
-    filter.open(&filter.context("")).request_headers();
+    let filter = Filter::load(&sim_host(), &bytes, Options::new("filter")).expect("a filter");
+    let context = filter.context("");
+    for _ in 0..3 {
+        let request = Request::default().header("X-One", "first");
+        filter.open_for(&context, request).request_headers();
+    }
+    assert_eq!(filter.host.warned(), [""; 0]);
 }

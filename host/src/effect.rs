@@ -128,7 +128,7 @@ impl Effects {
     }
 
     /// The same for one with which the caps count that, and which fits.
-    #[inline]
+    #[inline(always)]
     pub fn push_counted(
         &mut self,
         size: Size,

@@ -102,15 +102,14 @@ impl<K: Id, V> IdMap<K, V> {
         self.newest = slot;
     }
 
-    /// Adds what `make` makes, unless there is an entry of that id. False when there is none, and none is made.
+    /// The entry of that id, or what `make` makes. `None` when there is none, and none is made.
     #[inline]
-    pub fn add(&mut self, id: K, make: impl FnOnce() -> Option<V>) -> bool {
+    pub fn get_or_add(&mut self, id: K, make: impl FnOnce() -> Option<V>) -> Option<&mut V> {
         if self.contains_key(&id) {
-            return true;
+            return self.get_mut(&id);
         }
-        let Some(value) = make() else { return false };
-        self.insert(id, value);
-        true
+        self.insert(id, make()?);
+        self.newest.value.as_mut()
     }
 
     /// Moves the newest one to the others, for one of that id.
@@ -277,11 +276,11 @@ mod tests {
                 model.insert(id, step);
             } else if random >> 30 == 1 {
                 let made = (step % 3 > 0).then_some(step);
-                let is_there = map.add(id, || made);
-                assert_eq!(is_there, made.is_some() || model.contains_key(&id));
+                let got = map.get_or_add(id, || made).copied();
                 if let Some(made) = made {
                     model.entry(id).or_insert(made);
                 }
+                assert_eq!(got.as_ref(), model.get(&id));
             } else {
                 assert_eq!(map.remove(&id), model.remove(&id));
             }

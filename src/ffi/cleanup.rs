@@ -3,6 +3,7 @@
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 
 use super::failure::Failure;
 use super::process::PROCESS;
@@ -11,13 +12,32 @@ use super::worker::{self, Worker};
 use super::{connection, nginx, request_line};
 use crate::abi::LogLevel;
 use crate::ports::RequestId;
+use crate::vm::{Context, StreamRef};
 
 /// Makes sure that the streams of a request end when nginx frees it.
 pub(super) fn watch(worker: &Worker, request: RequestId) -> Result<(), Failure> {
     if worker.requests.add(request, || nginx::add_cleanup(request, on_request_freed)) {
         return Ok(());
     }
-    Err(Failure::new("nginx has no memory for a cleanup handler"))
+    Err(no_memory())
+}
+
+/// The same, and a stream is one of the request's. False where that fails: then it is not.
+#[inline(always)]
+pub(super) fn watch_stream(
+    worker: &Worker,
+    request: RequestId,
+    context: &Rc<Context>,
+    stream: StreamRef,
+) -> bool {
+    let watch = || nginx::add_cleanup(request, on_request_freed);
+    worker.requests.add_with_stream(request, watch, context.clone(), stream)
+}
+
+/// Why a request cannot be watched.
+#[cold]
+pub(super) fn no_memory() -> Failure {
+    Failure::new("nginx has no memory for a cleanup handler")
 }
 
 /// nginx frees a request: its variables are final and its log line is about to be written.

@@ -29,6 +29,7 @@ pub(super) fn code(kind: EffectKind) -> i32 {
 
 /// The number that Lua gets with an effect: its own, or 1 for a change of a header that ngx_lua's functions would make in
 /// another way (see `header_lines.rs`).
+#[inline(always)]
 pub(super) fn number(effect: &Effect<'_>) -> i32 {
     let is_of_response = || header_fields::is_of_response(effect.name);
     let has_underscore = || effect.name.contains(&b'_');
@@ -50,6 +51,7 @@ pub(super) fn number(effect: &Effect<'_>) -> i32 {
 }
 
 /// Does what an effect says, when nginx or ngx_lua has a function that does it all; false when it is left to Lua.
+#[inline]
 pub(super) fn apply(request: RequestId, phase: Option<Phase>, effect: &Effect<'_>) -> bool {
     let (value, alone) = match effect.kind {
         EffectKind::SetResponseHeader => (Some(effect.value), true),

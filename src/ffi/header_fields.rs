@@ -58,6 +58,7 @@ pub(super) fn is_of_request(name: &[u8]) -> bool {
 }
 
 /// True for a response header that nginx has a field for.
+#[inline]
 pub(super) fn is_of_response(name: &[u8]) -> bool {
     static LETTERS: [u32; LENGTHS] = letters(OF_RESPONSE);
     is_one_of(name, OF_RESPONSE, &LETTERS)
@@ -79,6 +80,7 @@ const fn letters(fields: &[&str]) -> [u32; LENGTHS] {
 }
 
 /// Most names are told from all of them by their length and first letter.
+#[inline]
 fn is_one_of(name: &[u8], fields: &[&str], letters: &[u32; LENGTHS]) -> bool {
     let Some(letter) = name.first().map(|b| b.to_ascii_lowercase().wrapping_sub(b'a')) else {
         return false;

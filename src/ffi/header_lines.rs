@@ -5,8 +5,8 @@
 //! lists that nginx sends. Everything else goes through ngx_lua.
 //!
 //! Where the lists are in `ngx_http_request_t` depends on nginx's version and build. They are found by what they look
-//! like, once for each Lua VM, and looked at again each time; where they are not found, these functions answer that, and the
-//! caller does what ngx_lua can.
+//! like, once for each Lua VM, and looked at again each time, as long as few requests had them there; where they are not found,
+//! these functions answer that, and the caller does what ngx_lua can.
 
 use std::ffi::{c_char, c_void};
 use std::num::NonZeroUsize;
@@ -226,8 +226,8 @@ pub(super) fn response_header<'a>(request: RequestId, name: &[u8]) -> Option<&'a
     Some(unsafe { types::bytes(lent.data.cast(), length) })
 }
 
-/// Adds a line to a response that nginx is about to send, of a header that it has no field for. False when that is not so,
-/// or its list is not known. `is_lower`: the name is known to be in lower case.
+/// Adds a line to a response whose headers nginx is about to send, of a header that it has no field for. False when its list is
+/// not known. `is_lower`: the name is known to be in lower case.
 pub(super) fn add_to_response(
     request: RequestId,
     name: &[u8],
@@ -235,13 +235,11 @@ pub(super) fn add_to_response(
     is_lower: bool,
 ) -> bool {
     let Some(functions) = functions() else { return false };
-    let pointer = nginx::pointer(request);
     // SAFETY: it is a request of nginx's, and so is the list. Nothing finds lines of a response by their hash.
     unsafe {
-        (functions.headers_sent)(pointer) == 0
-            && response_list(pointer)
-                .and_then(|list| push(functions, list, (name, 1, is_lower), value))
-                .is_some()
+        list_of_running(request)
+            .and_then(|list| push(functions, list, (name, 1, is_lower), value))
+            .is_some()
     }
 }
 
@@ -252,7 +250,7 @@ impl Lines {
     /// Those of a request; `None` when nginx's list is not known.
     pub(super) fn of_response(request: RequestId) -> Option<Self> {
         // SAFETY: it is a request of nginx's.
-        unsafe { response_list(nginx::pointer(request)) }.map(Self)
+        unsafe { list_of_running(request) }.map(Self)
     }
 
     /// What nginx has beside them; `None` while it is not known where. It is to be used before anything happens to the request.
@@ -346,6 +344,7 @@ unsafe fn add(
 }
 
 /// Adds a line of that name, with a hash of it, which is known to be in lower case or is not. `None` when there is no memory.
+#[inline(always)]
 unsafe fn push(
     functions: &Functions,
     list: *mut List,
@@ -419,6 +418,17 @@ unsafe fn response_list(request: *mut c_void) -> Option<*mut List> {
     }
 }
 
+/// The same of a request of nginx's that runs, not of one that stands for a timer.
+#[inline]
+unsafe fn list_of_running(request: RequestId) -> Option<*mut List> {
+    let pointer = nginx::pointer(request);
+    match functions()?.list_places.response.get_agreed() {
+        Some(at) => Some(pointer.cast::<usize>().wrapping_add(at).cast()),
+        // SAFETY: as promised by the caller.
+        None => unsafe { response_list(pointer) },
+    }
+}
+
 unsafe fn request_list(request: *mut c_void) -> Option<*mut List> {
     // SAFETY: as promised by the caller.
     unsafe {
@@ -448,6 +458,7 @@ unsafe fn find(
     if let Some(known) = place.get().map(list_at)
         && is_it(known)
     {
+        place.agree();
         return Some(known);
     }
     let found = (1..SEARCHED).find(|at| is_it(list_at(*at)))?;

@@ -2,18 +2,43 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How far from its beginning a request has a list, in words; 0 while that is not known.
-pub(super) struct ListPlace(AtomicUsize);
+/// Where requests have a list.
+pub(super) struct ListPlace {
+    /// How far from the beginning of a request, in words; 0 while that is not known.
+    place: AtomicUsize,
+    /// How many requests have had it there, one after another.
+    agreed: AtomicUsize,
+}
+
+/// So many requests must have had it there, before it is taken from there without a look at it.
+const ENOUGH: usize = 8;
 
 impl ListPlace {
-    /// `None` while it is not known.
-    pub(super) fn get(&self) -> Option<usize> {
-        Some(self.0.load(Ordering::Relaxed)).filter(|place| *place != 0)
+    const fn unknown() -> Self {
+        Self { place: AtomicUsize::new(0), agreed: AtomicUsize::new(0) }
     }
 
-    /// It was found there.
+    /// `None` while it is not known.
+    pub(super) fn get(&self) -> Option<usize> {
+        Some(self.place.load(Ordering::Relaxed)).filter(|place| *place != 0)
+    }
+
+    /// The same where enough requests agree.
+    #[inline]
+    pub(super) fn get_agreed(&self) -> Option<usize> {
+        if self.agreed.load(Ordering::Relaxed) < ENOUGH { None } else { self.get() }
+    }
+
+    /// A request has it there.
+    pub(super) fn agree(&self) {
+        let agreed = self.agreed.load(Ordering::Relaxed);
+        self.agreed.store(agreed.saturating_add(1), Ordering::Relaxed);
+    }
+
+    /// It was found there, and not where it was before.
     pub(super) fn set(&self, place: usize) {
-        self.0.store(place, Ordering::Relaxed);
+        self.place.store(place, Ordering::Relaxed);
+        self.agreed.store(1, Ordering::Relaxed);
     }
 }
 
@@ -28,6 +53,24 @@ pub(super) struct ListPlaces {
 impl ListPlaces {
     /// Not known yet.
     pub(super) const fn unknown() -> Self {
-        Self { response: ListPlace(AtomicUsize::new(0)), request: ListPlace(AtomicUsize::new(0)) }
+        Self { response: ListPlace::unknown(), request: ListPlace::unknown() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_agreed_on_when_enough_requests_in_a_row_had_it_there() {
+        let place = ListPlace::unknown();
+        for found in [30, 31] {
+            place.set(found);
+            for _ in 1..ENOUGH {
+                assert_eq!((place.get(), place.get_agreed()), (Some(found), None));
+                place.agree();
+            }
+            assert_eq!(place.get_agreed(), Some(found));
+        }
     }
 }

@@ -232,6 +232,12 @@ impl Requests for NginxHost {
         nginx::phase(request)
     }
 
+    fn progress(&self, request: RequestId) -> (Phase, bool) {
+        let phase = nginx::phase(request);
+        // They go out behind the header filters.
+        (phase, phase != Phase::ResponseHeaders && nginx::headers_sent(request))
+    }
+
     fn headers_sent(&self, request: RequestId) -> bool {
         nginx::headers_sent(request)
     }

@@ -94,12 +94,17 @@ pub(super) fn phase_of_real(request: RequestId) -> Option<Phase> {
 }
 
 /// The phase of a request.
+#[inline]
 pub(super) fn phase(request: RequestId) -> Phase {
     let Some(functions) = functions() else { return Phase::Other };
     let mut error = std::ptr::null();
     // SAFETY: reads a number of the request's ngx_lua context.
-    match unsafe { (functions.phase)(pointer(request), &raw mut error) } {
-        context::HEADER_FILTER => Phase::ResponseHeaders,
+    let number = unsafe { (functions.phase)(pointer(request), &raw mut error) };
+    // Filters are called there most.
+    if number == context::HEADER_FILTER {
+        return Phase::ResponseHeaders;
+    }
+    match number {
         context::BODY_FILTER => Phase::ResponseBody,
         context::REWRITE | context::ACCESS | context::CONTENT | context::SERVER_REWRITE => {
             Phase::Request

@@ -3,8 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 
-use smallvec::SmallVec;
-
 use super::request::Requests;
 use crate::ports::RequestId;
 use crate::shm::PlanNumber;
@@ -86,7 +84,7 @@ pub struct rpw_context_t {
     place: Cell<usize>,
     current: RefCell<Rc<Context>>,
     /// Those that were replaced, as long as requests have them.
-    past: RefCell<SmallVec<[Weak<Context>; 1]>>,
+    past: RefCell<Vec<Weak<Context>>>,
 }
 
 impl rpw_context_t {

@@ -78,6 +78,7 @@ impl Lent {
         outcome.effects_length = self.list.len();
     }
 
+    #[inline]
     fn forget_effects(&mut self, outcome: &mut rpw_outcome_t) {
         outcome.effects_length = 0;
         if !self.effects.is_empty() {
@@ -91,21 +92,31 @@ impl Lent {
         outcome.rewrites_body = result.rewrites_body.into();
         outcome.ends = result.ends.into();
         outcome.still_holds = result.still_holds.into();
-        outcome.body_action = match &result.body {
-            Output::Unchanged => RPW_BODY_UNCHANGED,
-            Output::Hold => RPW_BODY_HOLD,
-            Output::Replace(_) => RPW_BODY_REPLACE,
-            Output::Pass(_) => RPW_BODY_PASS,
-        };
         // A large body is kept until the next outcome and no longer.
-        match result.body {
-            Output::Replace(bytes) | Output::Pass(bytes) => self.body = bytes,
-            Output::Unchanged | Output::Hold if self.body.capacity() != 0 => {
-                self.body = Vec::new();
-            }
-            Output::Unchanged | Output::Hold => {}
+        if self.body.capacity() != 0 {
+            self.body = Vec::new();
+        }
+        outcome.body_action = RPW_BODY_UNCHANGED;
+        if result.body != Output::Unchanged {
+            self.take(result.body, outcome);
         }
         outcome.body = self.body.as_ptr().cast();
         outcome.body_length = self.body.len();
+    }
+
+    #[inline(never)]
+    fn take(&mut self, body: Output, outcome: &mut rpw_outcome_t) {
+        outcome.body_action = match body {
+            Output::Unchanged => RPW_BODY_UNCHANGED,
+            Output::Hold => RPW_BODY_HOLD,
+            Output::Replace(bytes) => {
+                self.body = bytes;
+                RPW_BODY_REPLACE
+            }
+            Output::Pass(bytes) => {
+                self.body = bytes;
+                RPW_BODY_PASS
+            }
+        };
     }
 }

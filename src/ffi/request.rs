@@ -147,7 +147,24 @@ impl Requests {
     /// Makes a record of a request, unless it has one. `watch` sees to it that nginx tells of its end; false when it does not.
     pub fn add(&self, request: RequestId, watch: impl FnOnce() -> bool) -> bool {
         let Records { by_request, spare } = &mut *self.0.borrow_mut();
-        by_request.add(request, || watch().then(|| spare.pop().unwrap_or_default()))
+        by_request
+            .get_or_add(request, || watch().then(|| spare.pop().unwrap_or_default()))
+            .is_some()
+    }
+
+    /// The same, and adds a stream to it.
+    #[inline(always)]
+    pub fn add_with_stream(
+        &self,
+        request: RequestId,
+        watch: impl FnOnce() -> bool,
+        context: Rc<Context>,
+        stream: StreamRef,
+    ) -> bool {
+        let Records { by_request, spare } = &mut *self.0.borrow_mut();
+        let record =
+            by_request.get_or_add(request, || watch().then(|| spare.pop().unwrap_or_default()));
+        record.map(|record| record.streams.push((context, Participation::Stream(stream)))).is_some()
     }
 
     /// Notes whether a stream holds some of the response's body.
@@ -241,7 +258,11 @@ impl Requests {
         };
         if records.spare.len() < SPARE {
             if streams.capacity() <= SPARE_STREAMS {
-                record.streams = streams;
+                let others = std::mem::replace(&mut record.streams, streams);
+                // As a rule there are none, and to drop nothing takes a while, too.
+                if others.capacity() == 0 {
+                    std::mem::forget(others);
+                }
             }
             record.holding.clear();
             record.grown = 0;

@@ -80,15 +80,15 @@ pub unsafe extern "C" fn rpw_stream_run(
         let Some(headers) = ResponseHeaders::new(request, lent, looks) else {
             return Ok(RPW_NEED_RESPONSE_HEADERS);
         };
-        let ends_at_once = ends_at_once(phase);
-        if !ends_at_once {
-            cleanup::watch(worker, request)?;
-        }
         if module.makes_calls() || (module.calls_foreign() && foreign::any_later()) {
             worker.signal.expect_calls();
         }
         if of_headers {
             return begin(worker, &context, (request, phase), event, headers, outcome);
+        }
+        let ends_at_once = ends_at_once(phase);
+        if !ends_at_once {
+            cleanup::watch(worker, request)?;
         }
         let stream = context.start_stream(request, event.calls_hold)?;
         if !ends_at_once {
@@ -286,10 +286,11 @@ fn begin(
     let mut begun = None;
     let result: Result<i32, Failure> =
         context.begin_stream(request, event.calls_hold, |vm, stream| {
-            begun = Some(stream);
-            if !ends_at_once {
-                worker.requests.add_stream(request, context.clone(), stream);
+            if !ends_at_once && !cleanup::watch_stream(worker, request, context, stream) {
+                vm.remove_stream(stream.id);
+                return Err(cleanup::no_memory());
             }
+            begun = Some(stream);
             headers.show(vm, request, stream);
             match vm.run_first(stream.id, event) {
                 Ok(result) => {

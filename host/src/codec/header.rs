@@ -7,7 +7,7 @@ pub fn is_token(name: &[u8]) -> bool {
 }
 
 /// `None` for a name that is no token; true for one that has neither capital letters nor underscores.
-#[inline]
+#[inline(always)]
 pub fn token(name: &[u8]) -> Option<bool> {
     if of_words(name, has_common_only) == Some(true) {
         return Some(true);
@@ -51,7 +51,7 @@ pub fn is_value(value: &[u8]) -> bool {
 
 /// True when a header of that name and value may be sent, and nothing of it needs a closer look: the name is in lower case and
 /// without underscores, and the value is not empty and without control characters. `None` when it may not.
-#[inline]
+#[inline(always)]
 pub fn is_plain(name: &[u8], value: &[u8]) -> Option<bool> {
     let plain = token(name)?;
     if has_control(value) {
@@ -65,7 +65,7 @@ fn ends_line(value: &[u8]) -> bool {
 }
 
 /// True when some byte is a control character: one below a space, or DEL.
-#[inline]
+#[inline(always)]
 pub fn has_control(text: &[u8]) -> bool {
     of_words(text, |word| !word_has_control(word))
         .map_or_else(|| text.iter().any(u8::is_ascii_control), |has_none| !has_none)
@@ -73,7 +73,7 @@ pub fn has_control(text: &[u8]) -> bool {
 
 /// Whether all words of a text are so. Eight bytes at a time: the last ones may be among those before, of a text of less than
 /// eight the first four and the last four. `None` for a shorter one.
-#[inline]
+#[inline(always)]
 fn of_words(text: &[u8], is_so: impl Fn(u64) -> bool) -> Option<bool> {
     if let Some(last) = text.last_chunk() {
         let (words, _) = text.as_chunks();

@@ -12,8 +12,8 @@ use crate::store::{Count, Counters};
 pub struct Limiter {
     limits: StoreLimits,
     own: Arc<dyn Counters>,
-    /// The memory that is made now is one of our own beside the guest.
-    pub makes_own_memory: bool,
+    /// Memories that are made next, when one of them is our own: the guest's and then that.
+    pub memories_to_come: Option<MemoryToCome>,
     /// Bytes of memory.
     memory: usize,
     /// Plugin contexts and streams.
@@ -22,21 +22,30 @@ pub struct Limiter {
     pub cached: CachedMemory,
 }
 
+/// See [`Limiter::memories_to_come`].
+#[derive(Clone, Copy)]
+pub enum MemoryToCome {
+    /// The guest's.
+    OfGuest,
+    /// Our own, which does not count.
+    Own,
+}
+
 impl Limiter {
     /// For a guest that may have that many bytes of memory. Beside it is one instance of our own, and for each of `beside`
-    /// there are three more, of which one has a memory.
+    /// there are two more. The guest's has a memory of our own beside its own.
     pub fn new(memory_limit: usize, beside: usize, own: Arc<dyn Counters>) -> Self {
         let limits = StoreLimitsBuilder::new()
             .memory_size(memory_limit)
             .table_elements(limits::TABLE_ELEMENTS)
             .tables(limits::TABLES)
-            .instances(2 + 3 * beside)
-            .memories(1 + beside)
+            .instances(2 + 2 * beside)
+            .memories(2)
             .build();
         Self {
             limits,
             own,
-            makes_own_memory: false,
+            memories_to_come: None,
             memory: 0,
             alive: (0, 0),
             cached: CachedMemory::default(),
@@ -49,11 +58,19 @@ impl Limiter {
     }
 
     /// Says how many plugin contexts and streams the guest has now.
-    #[inline]
     pub fn alive(&mut self, contexts: usize, streams: usize) {
         let before = std::mem::replace(&mut self.alive, (contexts, streams));
         if let Some(presence) = self.own.presence() {
             presence.alive(before, self.alive);
+        }
+    }
+
+    /// Says how many streams it has now.
+    #[inline]
+    pub fn streams(&mut self, streams: usize) {
+        let before = std::mem::replace(&mut self.alive.1, streams);
+        if let Some(presence) = self.own.presence() {
+            presence.streams(before, streams);
         }
     }
 
@@ -77,8 +94,13 @@ impl ResourceLimiter for Limiter {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        if self.makes_own_memory {
-            return Ok(true);
+        match self.memories_to_come {
+            None => {}
+            Some(MemoryToCome::OfGuest) => self.memories_to_come = Some(MemoryToCome::Own),
+            Some(MemoryToCome::Own) => {
+                self.memories_to_come = None;
+                return Ok(true);
+            }
         }
         self.cached.forget();
         let allowed = self.limits.memory_growing(current, desired, maximum)?;

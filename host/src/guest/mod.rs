@@ -25,7 +25,7 @@ pub use contexts::{Contexts, SPARE_ROOTS};
 pub use deadline::Deadline;
 pub use grpc::{GrpcCalls, GrpcKind};
 pub use handover::{Handovers, Return};
-pub use limiter::Limiter;
+pub use limiter::{Limiter, MemoryToCome};
 pub use properties::Properties;
 pub use root::{Listener, Root};
 pub use shown_headers::ShownHeaders;

@@ -6,7 +6,7 @@
 //!
 //! | address | |
 //! | --- | --- |
-//! | [`MAP`] | the number of the map that is shown, or [`NONE`] |
+//! | [`MAP`] | eight bytes: the number of the map that is shown and 1 more, or [`NONE`] |
 //! | [`RUNNING`] | runs of the guest's allocator for values that lie here, which stay as they are meanwhile |
 //! | [`LAST_WORD`] | the last address at which the guest's memory has four bytes |
 //! | [`LEAST`] | names that are shorter than this are for the host |
@@ -23,7 +23,7 @@ use crate::snapshot::HeaderMap;
 /// Where things are in the memory.
 pub const MAP: u32 = 0;
 /// See [`MAP`].
-pub const RUNNING: u32 = 4;
+pub const RUNNING: u32 = 28;
 /// See [`MAP`].
 pub const LAST_WORD: u32 = 8;
 /// See [`MAP`].
@@ -39,8 +39,8 @@ pub const FIELDS: u32 = PLACES + 2 * (1 << HASH_BITS);
 /// See [`MAP`].
 pub const BYTES: u32 = FIELDS + MOST as u32 * FIELD as u32;
 
-/// No map is shown.
-pub const NONE: u32 = u32::MAX;
+/// No map is shown. So it is before the host has seen the memory: a guest with a start section may ask by then.
+pub const NONE: u32 = 0;
 
 /// Of a header: the first eight bytes of its name. Of a shorter name the first four and the last four.
 pub const FIRST: u32 = 0;
@@ -91,7 +91,6 @@ pub struct ShownHeaders {
 impl ShownHeaders {
     /// Shows headers in that memory from now on. It is one page and does not grow.
     pub fn set_memory(&mut self, memory: &mut [u8]) {
-        put(memory, MAP, NONE);
         self.memory.keep(memory);
     }
 
@@ -110,7 +109,7 @@ impl ShownHeaders {
         {
             let (map, was_used) = (get(memory, MAP), get(memory, USED) != 0);
             put(memory, MAP, NONE);
-            if let Some(at) = MAPS.iter().position(|known| *known as u32 == map) {
+            if let Some(at) = MAPS.iter().position(|known| *known as u32 + 1 == map) {
                 self.expected[at] = was_used;
             }
         }
@@ -137,7 +136,7 @@ impl ShownHeaders {
             return;
         }
         let Some(memory) = self.memory().filter(|memory| get(memory, RUNNING) == 0) else { return };
-        put(memory, MAP, map as u32);
+        put(memory, MAP, map as u32 + 1);
         // The guest's memory may grow meanwhile, and this stays: for addresses behind it the host is asked.
         put_word(memory, LAST_WORD, (memory_size as u64).saturating_sub(4));
         // `host` is `:authority` under its old name.

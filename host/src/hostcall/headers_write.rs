@@ -278,7 +278,7 @@ fn is_pseudo(map: MapType, name: &[u8]) -> bool {
 }
 
 /// Request headers change until the request continues, response headers until they are sent.
-#[inline]
+#[inline(always)]
 fn check_writable(state: &State, map: MapType) -> Result<(), Status> {
     let callback = state.call.callback;
     let is_its_callback = match map {

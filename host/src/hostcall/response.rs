@@ -157,9 +157,8 @@ fn answer_place(state: &State) -> Result<Phase, Status> {
                     | Callback::RequestBody
                     | Callback::ResponseHeaders
             ));
-    let phase = state.host.phase(stream.request);
-    let open = matches!(phase, Phase::Request | Phase::ResponseHeaders)
-        && !state.host.headers_sent(stream.request);
+    let (phase, sent) = state.host.progress(stream.request);
+    let open = matches!(phase, Phase::Request | Phase::ResponseHeaders) && !sent;
     let ends = matches!(state.call.callback, Callback::Done | Callback::Log | Callback::Delete);
     if stream.responded {
         state.warn("a second local response on one stream is refused");

@@ -104,12 +104,15 @@ impl PresenceBlock {
     }
 
     /// Another number of plugin contexts and streams is alive in a VM.
-    #[inline]
     pub fn alive(&self, before: (usize, usize), now: (usize, usize)) {
-        if before.0 != now.0 {
-            change(&self.contexts, before.0, now.0);
-        }
-        change(&self.streams, before.1, now.1);
+        change(&self.contexts, before.0, now.0);
+        self.streams(before.1, now.1);
+    }
+
+    /// Another number of streams is.
+    #[inline]
+    pub fn streams(&self, before: usize, now: usize) {
+        change(&self.streams, before, now);
     }
 
     /// Code was found in memory (0), in that of another process (1), in the store (2), or compiled (3), which took so long.
@@ -256,6 +259,7 @@ fn number(of: &AtomicU64) -> u64 {
     of.load(Relaxed)
 }
 
+#[inline]
 fn change(of: &AtomicU64, before: usize, now: usize) {
     let changed = number(of).saturating_add(now as u64).saturating_sub(before as u64);
     of.store(changed, Relaxed);

@@ -137,10 +137,16 @@ impl Vm {
     }
 
     /// Has the metrics show how many contexts there are.
-    #[inline]
     fn count_contexts(&mut self) {
         let state = self.state_mut();
         state.limits.alive(state.contexts.roots.len(), state.contexts.streams.len());
+    }
+
+    /// The same of streams alone.
+    #[inline]
+    fn count_streams(&mut self) {
+        let state = self.state_mut();
+        state.limits.streams(state.contexts.streams.len());
     }
 
     /// Deletes the plugin contexts whose `proxy_done` came.
@@ -177,7 +183,7 @@ impl Vm {
         calls_hold: bool,
     ) -> ContextId {
         let id = self.state_mut().contexts.add_stream(root, request, calls_hold);
-        self.count_contexts();
+        self.count_streams();
         id
     }
 
@@ -197,11 +203,12 @@ impl Vm {
         created
     }
 
+    /// Takes a stream out of which the guest was not told, or was told all.
     #[inline]
-    pub(super) fn remove_stream(&mut self, id: ContextId) {
+    pub fn remove_stream(&mut self, id: ContextId) {
         self.drop_calls(id);
         self.state_mut().contexts.remove_stream(id);
-        self.count_contexts();
+        self.count_streams();
     }
 
     /// Ends a stream: done, log, delete. Its `proxy_on_done` is not waited for.

@@ -10,6 +10,7 @@ use super::exports::{Exports, allocator};
 use super::load::engine::EngineKind;
 use super::load::{linker, process_limits};
 use super::sequences::Sequences;
+use super::shim::extended;
 use super::shim::linked::Linked;
 use super::start::StartCode;
 use super::{Code, Vm};
@@ -220,9 +221,14 @@ impl Module {
         let allocate = allocator(&instance, &mut store)?;
         let memory = instance.get_memory(&mut store, "memory");
         if let (Some(shim), Some(memory), Some(allocate)) = (shim, memory, &allocate) {
-            let reads_headers = self.linked.reads_headers();
-            shim.set_guest(&mut store, memory, *allocate.func(), reads_headers)
+            shim.set_guest(&mut store, memory, *allocate.func())
                 .map_err(|e| Error::Module(one_line(&e)))?;
+        }
+        if self.code.profile.extended
+            && let Some(shown) = instance.get_memory(&mut store, extended::MEMORY)
+        {
+            let (bytes, state) = shown.data_and_store_mut(&mut store);
+            state.shown.set_memory(bytes);
         }
         let state = store.data_mut();
         state.memory = memory;

@@ -56,7 +56,7 @@ impl Outcome {
 
 impl Vm {
     /// Tells the guest of an event; a guest without that callback continues.
-    #[inline]
+    #[inline(always)]
     pub fn run(&mut self, stream: ContextId, event: Event<'_>) -> Result<Outcome, Error> {
         let result = self.tell(stream, event, None);
         if !event.body.is_empty()
@@ -69,6 +69,7 @@ impl Vm {
     }
 
     /// The same for the first event of a stream, which is created before, see [`Vm::add_stream`].
+    #[inline(always)]
     pub fn run_first(
         &mut self,
         stream: ContextId,
@@ -77,6 +78,15 @@ impl Vm {
         if self.exports.context_create.is_none() {
             return self.run(stream, event).map_err(BeginError::Failed);
         }
+        self.create_and_run(stream, event)
+    }
+
+    #[inline(never)]
+    fn create_and_run(
+        &mut self,
+        stream: ContextId,
+        event: Event<'_>,
+    ) -> Result<Outcome, BeginError> {
         let Some(root) = self.state().contexts.streams.get(&stream).map(|s| s.root) else {
             return Err(BeginError::NotCreated(gone()));
         };

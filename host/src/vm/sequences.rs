@@ -26,7 +26,6 @@ use super::callback::{begin_callback, end_callback};
 use super::exports::{Exports, OnHeaders, typed};
 use super::load::compile::compile;
 use super::load::engine::{EngineKind, PerEngine};
-use super::load::watch::Means;
 use crate::abi::Callback;
 use crate::error::{Error, HIDDEN_MODULE, one_line};
 use crate::guest::State;
@@ -221,7 +220,7 @@ fn module(engine: EngineKind, shape: Shape) -> Result<wasmtime::Module, Error> {
     if let Some(known) = modules.get(&(engine, shape)) {
         return Ok(known.clone());
     }
-    let made = compile(engine, &Builder::new(shape).binary(), &Means::default())?;
+    let made = compile(engine, &Builder::new(shape).binary())?;
     modules.insert((engine, shape), made.clone());
     Ok(made)
 }

@@ -20,6 +20,8 @@ pub(crate) struct Profile {
     pub writes_response_body: bool,
     /// Code of it runs while an instance is made (a start section).
     pub starts: bool,
+    /// What was compiled is not the module as it came, but [`extended`](crate::vm::shim::extended).
+    pub extended: bool,
     /// Its callbacks of [`IDLE`] that do nothing, by their places there; false when in doubt.
     pub idle: [bool; IDLE.len()],
 }
@@ -36,7 +38,7 @@ const IDLE: [Callback; 6] = [
 ];
 
 /// The bit of the first of them among the flags.
-const IDLE_BIT: u32 = 6;
+const IDLE_BIT: u32 = 7;
 
 /// Imports through which headers can be seen.
 const READERS: [&str; 5] = [
@@ -72,6 +74,7 @@ impl Profile {
                 response_arguments: true,
                 writes_response_body: true,
                 starts: true,
+                extended: false,
                 idle: [false; IDLE.len()],
             };
         };
@@ -87,6 +90,7 @@ impl Profile {
                 .imports_of(&["proxy_on_response_body"])
                 .contains(&"proxy_set_buffer_bytes"),
             starts: graph.starts(),
+            extended: false,
             idle: IDLE.map(|callback| graph.does_nothing(callback.name())),
         }
     }
@@ -105,6 +109,7 @@ impl Profile {
             self.response_arguments,
             self.writes_response_body,
             self.starts,
+            self.extended,
         ]
         .into_iter()
         .chain(self.idle)
@@ -122,6 +127,7 @@ impl Profile {
             response_arguments: field(3),
             writes_response_body: field(4),
             starts: field(5),
+            extended: field(6),
             idle: std::array::from_fn(|at| field(IDLE_BIT + at as u32)),
         }
     }
@@ -152,6 +158,7 @@ mod tests {
             response_arguments: false,
             writes_response_body: false,
             starts: false,
+            extended: false,
             idle: [false; IDLE.len()],
         };
         assert_eq!(bare, nothing);

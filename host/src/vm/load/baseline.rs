@@ -109,8 +109,9 @@ impl Baseline {
         {
             return Ok(Kept::There);
         }
-        let artifact = compile::precompile_guest(self.engine(kind)?, bytes)?;
-        let header = entry::header(&name, Profile::of(bytes), &artifact);
+        let (artifact, extended) = compile::precompile_guest(self.engine(kind)?, bytes)?;
+        let profile = Profile { extended, ..Profile::of(bytes) };
+        let header = entry::header(&name, profile, &artifact);
         store.write(&name, [&header, &artifact]).map_err(KeepError::Store)?;
         Ok(Kept::Compiled)
     }

@@ -44,8 +44,8 @@ impl Code {
         digest: Digest,
         means: &Means,
     ) -> Result<Self, Error> {
-        let module = compile_guest(engine, bytes, means)?;
-        let profile = Profile::of(bytes);
+        let (module, extended) = compile_guest(engine, bytes, means)?;
+        let profile = Profile { extended, ..Profile::of(bytes) };
         Self::of(engine, module, profile, digest)
     }
 

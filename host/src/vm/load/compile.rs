@@ -1,5 +1,6 @@
 //! Compiling modules.
 
+use std::borrow::Cow;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use wasmparser::{Chunk, Parser, Payload};
@@ -10,40 +11,66 @@ use super::magic;
 use super::watch::{Means, TooMuchMemory, Watch};
 use crate::error::{Error, is_out_of_memory, one_line};
 use crate::vm::analysis::proposals;
+use crate::vm::shim::extended::extended;
 
-/// Compiles a guest by these means, for an engine of that kind.
+/// Compiles a guest by these means, for an engine of that kind. True when the host has added to it, see [`extended`].
 pub(super) fn compile_guest(
     kind: EngineKind,
     bytes: &[u8],
     means: &Means,
-) -> Result<wasmtime::Module, Error> {
+) -> Result<(wasmtime::Module, bool), Error> {
     refuse_memories(bytes)?;
-    compile(kind, bytes, means)
+    compile_module(kind, bytes, means, with_look_up)
 }
 
-/// The same for a module of our own. It may have several memories.
+/// The same for a module of our own.
+pub(crate) fn compile(kind: EngineKind, bytes: &[u8]) -> Result<wasmtime::Module, Error> {
+    let compiled = compile_module(kind, bytes, &Means::default(), |_, bytes| bytes.into());
+    compiled.map(|(module, _)| module)
+}
+
+/// What is run of a module, made of its bytes.
+type Make = for<'a> fn(&Engine, &'a [u8]) -> Cow<'a, [u8]>;
+
 #[allow(unsafe_code, reason = "machine code is taken from bytes that were made here")]
-pub(crate) fn compile(
+fn compile_module(
     kind: EngineKind,
     bytes: &[u8],
     means: &Means,
-) -> Result<wasmtime::Module, Error> {
+    make: Make,
+) -> Result<(wasmtime::Module, bool), Error> {
     let compiler = kind.compiler()?;
     if kind == EngineKind::Plain {
-        return compiled(bytes, means, false, || wasmtime::Module::from_binary(&compiler, bytes));
+        return compiled(bytes, means, false, || {
+            let run = make(&compiler, bytes);
+            Ok((wasmtime::Module::from_binary(&compiler, &run)?, matches!(run, Cow::Owned(_))))
+        });
     }
-    let artifact = compiled(bytes, means, true, || compiler.precompile_module(bytes))?;
+    let (artifact, extended) = compiled(bytes, means, true, || {
+        let run = make(&compiler, bytes);
+        Ok((compiler.precompile_module(&run)?, matches!(run, Cow::Owned(_))))
+    })?;
     drop(compiler);
     give_memory_back();
     // SAFETY: these bytes were made just now, by an engine of the same settings.
     let module = unsafe { wasmtime::Module::deserialize(kind.engine()?, artifact) };
-    module.map_err(|e| Error::Module(one_line(&e)))
+    Ok((module.map_err(|e| Error::Module(one_line(&e)))?, extended))
 }
 
-/// Compiles a guest for another processor, as the bytes that are kept of it.
-pub(super) fn precompile_guest(engine: &Engine, bytes: &[u8]) -> Result<Vec<u8>, Error> {
+/// Compiles a guest for another processor, as the bytes that are kept of it. True as for [`compile_guest`].
+pub(super) fn precompile_guest(engine: &Engine, bytes: &[u8]) -> Result<(Vec<u8>, bool), Error> {
     refuse_memories(bytes)?;
-    compiled(bytes, &Means::default(), false, || engine.precompile_module(bytes))
+    compiled(bytes, &Means::default(), false, || {
+        let run = with_look_up(engine, bytes);
+        Ok((engine.precompile_module(&run)?, matches!(run, Cow::Owned(_))))
+    })
+}
+
+/// A guest's module with the function that looks headers up, where it has a use for that. One that is not valid stays as it is: the
+/// error tells of places in the bytes that its author knows.
+fn with_look_up<'a>(engine: &Engine, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+    let is_valid = || wasmtime::Module::validate(engine, bytes).is_ok();
+    extended(bytes, is_valid).map_or(bytes.into(), Cow::Owned)
 }
 
 fn compiled<T: Send>(
@@ -123,7 +150,7 @@ fn in_pool<R: Send>(
     result
 }
 
-/// wasmtime takes several memories, for the sake of modules of our own.
+/// wasmtime takes several memories, for the sake of one that is added.
 fn refuse_memories(bytes: &[u8]) -> Result<(), Error> {
     let payloads = Parser::new(0).parse_all(bytes).map_while(Result::ok);
     let of = |payload| match payload {

@@ -67,7 +67,7 @@ impl EngineKind {
         config
             .wasm_backtrace_details(WasmBacktraceDetails::Disable)
             .wasm_memory64(false)
-            // For modules of our own: one that looks headers up has a memory beside the guest's. Guests may not have two.
+            // For a memory of our own beside the guest's, in which headers are looked up. Guests may not have two.
             .wasm_multi_memory(true)
             .concurrency_support(false)
             // Time limits, see `deadline`.

@@ -60,7 +60,9 @@ impl Progress {
 
     /// The stage, how many functions are compiled, and of how many: 0 before that is known.
     pub fn get(&self) -> (u32, u32, u32) {
-        (self.stage.load(Relaxed), self.compiled.load(Relaxed), self.functions.load(Relaxed))
+        let functions = self.functions.load(Relaxed);
+        // One more is compiled when the host adds a function.
+        (self.stage.load(Relaxed), self.compiled.load(Relaxed).min(functions), functions)
     }
 }
 

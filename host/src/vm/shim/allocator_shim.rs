@@ -11,8 +11,7 @@
 //!     the status)
 //! ```
 //!
-//! with the host's parts from `hostcall`, and `give` from the module [`give`]. The [folder](super) has the whole way. In front of
-//! the function for the value of a header is one that continues in [`look_up`].
+//! with the host's parts from `hostcall`, and `give` from the module [`give`]. The [folder](super) has the whole way.
 
 use wasm_encoder::{
     BlockType, CodeSection, ConstExpr, EntityType, ExportKind, ExportSection, Function,
@@ -24,7 +23,7 @@ use wasmtime::{
     Val,
 };
 
-use super::{give, look_up};
+use super::give;
 use crate::abi::{HOST_FUNCTIONS, HostFunction};
 use crate::error::{Error, one_line};
 use crate::guest::State;
@@ -32,16 +31,14 @@ use crate::hostcall;
 use crate::hostcall::memory::{WANTS_ROOM, WORDS};
 use crate::vm::load::compile::compile;
 use crate::vm::load::engine::{EngineKind, PerEngine};
-use crate::vm::load::watch::Means;
 
-/// The functions that belong to one guest: names of the globals that refer to them, and the numbers of the globals, which are
-/// those of the functions' types.
+/// The function that belongs to one guest: the name of the global that refers to it, and the number of the global, which is
+/// that of the function's type.
 const GIVE: (&str, u32) = ("give", 0);
-const LOOK_UP: (&str, u32) = ("look_up", 1);
 /// The type of all beginnings.
-const BEGINNING: u32 = 2;
+const BEGINNING: u32 = 1;
 /// The types of the functions, from this one on.
-const FUNCTIONS: u32 = 3;
+const FUNCTIONS: u32 = 2;
 
 /// The shim of one guest.
 pub(crate) struct AllocatorShim {
@@ -53,7 +50,6 @@ pub(crate) struct AllocatorShim {
 pub(crate) struct Parts {
     shim: InstancePre<State>,
     give: Module,
-    look_up: Module,
     linker: Linker<State>,
 }
 
@@ -68,38 +64,18 @@ impl AllocatorShim {
         self.instance.get_func(store, name)
     }
 
-    /// From now on its functions can be called, by the guest with that memory and that allocator, which asks for headers or does
-    /// not.
+    /// From now on its functions can be called, by the guest with that memory and that allocator.
     pub(crate) fn set_guest(
         &self,
         store: &mut Store<State>,
         memory: Memory,
         allocator: Func,
-        reads_headers: bool,
     ) -> wasmtime::Result<()> {
-        let Parts { give, look_up, linker, .. } = self.parts;
+        let Parts { give, linker, .. } = self.parts;
         let give = give::give(give, linker, store, memory, allocator)?;
-        self.refer(store, GIVE.0, give)?;
-        if reads_headers {
-            let ask_host = self.function(store, look_up::ASK_HOST);
-            let ask_host = ask_host.ok_or_else(|| wasmtime::Error::msg("a shim without a host"))?;
-            let parts = look_up::Parts { memory, allocator, ask_host };
-            let look_up = look_up::look_up(look_up, store, parts)?;
-            self.refer(store, LOOK_UP.0, look_up)?;
-        }
-        Ok(())
-    }
-
-    /// Has a global refer to a function.
-    fn refer(
-        &self,
-        store: &mut Store<State>,
-        global: &str,
-        function: Func,
-    ) -> wasmtime::Result<()> {
-        let global = self.instance.get_global(&mut *store, global);
+        let global = self.instance.get_global(&mut *store, GIVE.0);
         let global = global.ok_or_else(|| wasmtime::Error::msg("a shim without a global"))?;
-        global.set(store, Val::FuncRef(Some(function)))
+        global.set(store, Val::FuncRef(Some(give)))
     }
 }
 
@@ -108,11 +84,6 @@ pub(crate) fn has(import: &ImportType<'_>) -> bool {
     let ExternType::Func(wanted) = import.ty() else { return false };
     import.module() == "env"
         && functions().any(|function| function.name == import.name() && is_of(function, &wanted))
-}
-
-/// Whether an import is the function of the shim that looks headers up.
-pub(crate) fn looks_up(import: &ImportType<'_>) -> bool {
-    has(import) && import.name() == look_up::NAME
 }
 
 /// All of these functions have numbers of 32 bits only, see [`hostcall::BEGIN`].
@@ -130,12 +101,12 @@ fn functions() -> impl Iterator<Item = &'static HostFunction> {
 pub(crate) fn parts(engine: EngineKind) -> Result<&'static Parts, Error> {
     static PARTS: PerEngine<Parts> = PerEngine::new();
     PARTS.get_or_try_init(engine, || {
-        let module = compile(engine, &binary(), &Means::default())?;
+        let module = compile(engine, &binary())?;
         let mut linker = Linker::new(engine.engine()?);
         let shim = hostcall::add_beginnings_to_linker(&mut linker, functions())
             .and_then(|()| linker.instantiate_pre(&module))
             .map_err(|e| Error::Import(one_line(&e)))?;
-        Ok(Parts { shim, give: give::module(engine)?, look_up: look_up::module(engine)?, linker })
+        Ok(Parts { shim, give: give::module(engine)?, linker })
     })
 }
 
@@ -147,7 +118,6 @@ fn binary() -> Vec<u8> {
     let mut names = NameMap::new();
 
     types.ty().function(give::GIVE, [ValType::I32]);
-    types.ty().function([ValType::I32; look_up::PARAMS as usize], [ValType::I32]);
     types.ty().function([ValType::I64; hostcall::PAIRS], [ValType::I64; 1 + WORDS]);
     let count = functions().count() as u32;
     for (n, function) in (0..).zip(functions()) {
@@ -157,27 +127,16 @@ fn binary() -> Vec<u8> {
         let index = count + n;
         names.append(index, function.name);
         code.function(&body(n, function));
-        if function.name != look_up::NAME {
-            exports.export(function.name, ExportKind::Func, index);
-            continue;
-        }
-        // What looks headers up stands in front of this one, and calls it where it cannot answer.
-        exports.export(look_up::ASK_HOST, ExportKind::Func, index);
+        exports.export(function.name, ExportKind::Func, index);
     }
-    let last = 2 * count;
-    declared.function(LOOK_UP.1);
-    exports.export(look_up::NAME, ExportKind::Func, last);
-    code.function(&front_of_look_up());
     let mut globals = GlobalSection::new();
-    for (name, number) in [GIVE, LOOK_UP] {
-        let heap_type = HeapType::Concrete(number);
-        let val_type = ValType::Ref(RefType { nullable: true, heap_type });
-        globals.global(
-            GlobalType { val_type, mutable: true, shared: false },
-            &ConstExpr::ref_null(heap_type),
-        );
-        exports.export(name, ExportKind::Global, number);
-    }
+    let heap_type = HeapType::Concrete(GIVE.1);
+    let val_type = ValType::Ref(RefType { nullable: true, heap_type });
+    globals.global(
+        GlobalType { val_type, mutable: true, shared: false },
+        &ConstExpr::ref_null(heap_type),
+    );
+    exports.export(GIVE.0, ExportKind::Global, GIVE.1);
     // What a backtrace shows.
     let mut shown = NameSection::new();
     shown.module("host");
@@ -187,17 +146,6 @@ fn binary() -> Vec<u8> {
     module.section(&types).section(&imports).section(&declared).section(&globals);
     module.section(&exports).section(&code).section(&shown);
     module.finish()
-}
-
-/// Continues in the function of the guest that looks headers up; parameters and answer are the same.
-fn front_of_look_up() -> Function {
-    let mut body = Function::new([]);
-    let mut code = body.instructions();
-    (0..look_up::PARAMS).for_each(|param| {
-        code.local_get(param);
-    });
-    code.global_get(LOOK_UP.1).return_call_ref(LOOK_UP.1).end();
-    body
 }
 
 fn body(begin: u32, function: &HostFunction) -> Function {

@@ -25,7 +25,6 @@ use crate::guest::State;
 use crate::hostcall::memory::{BY_HOST, WORDS};
 use crate::vm::load::compile::compile;
 use crate::vm::load::engine::EngineKind;
-use crate::vm::load::watch::Means;
 use crate::{hostcall, limits};
 
 /// Its parameters.
@@ -68,7 +67,7 @@ pub(super) fn give(
 
 /// The module.
 pub(super) fn module(engine: EngineKind) -> Result<Module, Error> {
-    compile(engine, &binary(), &Means::default())
+    compile(engine, &binary())
 }
 
 /// That of a guest.

@@ -5,13 +5,15 @@ use wasmtime::{Extern, Instance, InstancePre, Linker, Store};
 use super::allocator_shim::{self, AllocatorShim, Parts};
 use crate::abi::ALLOCATORS;
 use crate::error::{Error, one_line};
-use crate::guest::State;
+use crate::guest::{MemoryToCome, State};
 use crate::vm::Code;
 use crate::vm::load::linker;
 
 /// See the module.
 pub(crate) struct Linked {
     pre: InstancePre<State>,
+    /// It has a memory of our own behind the guest's.
+    is_extended: bool,
     /// For a guest with a shim: that, and where it has everything else from.
     shim: Option<(&'static Parts, Linker<State>)>,
 }
@@ -28,7 +30,7 @@ impl Linked {
             allocates && !code.profile.starts && module.imports().any(|i| allocator_shim::has(&i));
         let shim =
             if has_shim { Some((allocator_shim::parts(code.engine)?, linker)) } else { None };
-        Ok((Self { pre, shim }, warnings))
+        Ok((Self { pre, is_extended: code.profile.extended, shim }, warnings))
     }
 
     /// Whether each instance has a shim. That takes two more instances: the shim, and what it calls.
@@ -36,20 +38,18 @@ impl Linked {
         self.shim.is_some()
     }
 
-    /// Whether it asks for headers by their names.
-    pub(crate) fn reads_headers(&self) -> bool {
-        self.pre.module().imports().any(|import| allocator_shim::looks_up(&import))
-    }
-
     /// An instance, and its shim.
     pub(crate) fn instantiate(
         &self,
         store: &mut Store<State>,
     ) -> wasmtime::Result<(Instance, Option<AllocatorShim>)> {
+        let to_come = self.is_extended.then_some(MemoryToCome::OfGuest);
         let Some((parts, linker)) = &self.shim else {
+            store.data_mut().limits.memories_to_come = to_come;
             return Ok((self.pre.instantiate(store)?, None));
         };
         let shim = AllocatorShim::new(parts, store)?;
+        store.data_mut().limits.memories_to_come = to_come;
         let module = self.pre.module();
         let imports: Option<Vec<Extern>> = module
             .imports()

@@ -13,40 +13,21 @@
 //!   return ask_host(all parameters))
 //! ```
 
-use wasm_encoder::{
-    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection,
-    ImportSection, InstructionSink, MemArg, MemorySection, MemoryType, NameMap, NameSection,
-    TypeSection, ValType,
-};
-use wasmtime::{Extern, Func, Instance, Memory, Module, Store};
+use wasm_encoder::{BlockType, Function, InstructionSink, MemArg, MemoryType, ValType};
 
-use super::give::{ANY_MEMORY, check_room, write_parts};
-use crate::error::Error;
-use crate::guest::State;
+use super::give::{check_room, write_parts};
 use crate::guest::shown_headers::{
     BYTES, FIRST, HASH_BITS, HASH_FACTOR, HASH_ROTATION, LAST, LAST_WORD, LEAST, MAP, MISSING,
     NAME_AT, NAME_SIZE, NEXT, PLACES, RUNNING, USED, VALUE_AT, VALUE_SIZE,
 };
 use crate::limits;
-use crate::vm::load::compile::compile;
-use crate::vm::load::engine::EngineKind;
-use crate::vm::load::watch::Means;
 
 /// The host function that this stands in for.
 pub(super) const NAME: &str = "proxy_get_header_map_value";
 
-/// Name of what a shim has for the cases in which this cannot answer.
-pub(super) const ASK_HOST: &str = "ask_host";
-
-const MEMORY: &str = "headers";
-
-/// The guest's memory, and that of this module.
+/// The guest's memory, and the one with the headers.
 const GUEST: u32 = 0;
-const SHOWN: u32 = 1;
-
-const ALLOCATE: u32 = 0;
-const ASK: u32 = 1;
-const LOOK_UP: u32 = 2;
+pub(super) const SHOWN: u32 = 1;
 
 // Its parameters, and variables behind them.
 const OF_MAP: u32 = 0;
@@ -72,75 +53,21 @@ const LOOKED_AT: usize = 4;
 /// A bit that capital letters do not have. Lower-case letters, digits and hyphens have it.
 const LOWER: i64 = 0x2020_2020_2020_2020;
 
-/// What it works with.
-pub(super) struct Parts {
-    /// That of the guest.
-    pub memory: Memory,
-    /// That of the guest.
-    pub allocator: Func,
-    /// Answers where this function cannot.
-    pub ask_host: Func,
-}
+/// The memory in which headers are shown: one page.
+pub(super) const MEMORY_TYPE: MemoryType = MemoryType {
+    minimum: 1,
+    maximum: Some(1),
+    memory64: false,
+    shared: false,
+    page_size_log2: None,
+};
 
-/// The function for a guest.
-pub(super) fn look_up(
-    module: &Module,
-    store: &mut Store<State>,
-    parts: Parts,
-) -> wasmtime::Result<Func> {
-    let Parts { memory, allocator, ask_host } = parts;
-    let imports: [Extern; 3] = [allocator.into(), ask_host.into(), memory.into()];
-    store.data_mut().limits.makes_own_memory = true;
-    let made = Instance::new(&mut *store, module, &imports);
-    store.data_mut().limits.makes_own_memory = false;
-    let made = made?;
-    let missing = || wasmtime::Error::msg("nothing that looks headers up");
-    let shown = made.get_memory(&mut *store, MEMORY).ok_or_else(missing)?;
-    let (bytes, state) = shown.data_and_store_mut(&mut *store);
-    state.shown.set_memory(bytes);
-    made.get_func(&mut *store, NAME).ok_or_else(missing)
-}
-
-/// The module.
-pub(super) fn module(engine: EngineKind) -> Result<Module, Error> {
-    compile(engine, &binary(), &Means::default())
-}
-
-fn binary() -> Vec<u8> {
-    let mut types = TypeSection::new();
-    types.ty().function([ValType::I32], [ValType::I32]);
-    types.ty().function([ValType::I32; PARAMS as usize], [ValType::I32]);
-    let mut imports = ImportSection::new();
-    imports.import("guest", "allocate", EntityType::Function(0));
-    imports.import("shim", ASK_HOST, EntityType::Function(1));
-    imports.import("guest", "memory", ANY_MEMORY);
-    let mut declared = FunctionSection::new();
-    declared.function(1);
-    let mut memories = MemorySection::new();
-    memories.memory(MemoryType { minimum: 1, maximum: Some(1), ..ANY_MEMORY });
-    let mut exports = ExportSection::new();
-    exports.export(MEMORY, ExportKind::Memory, SHOWN);
-    exports.export(NAME, ExportKind::Func, LOOK_UP);
-    let mut code = CodeSection::new();
-    code.function(&body());
-    // What a backtrace shows.
-    let mut function = NameMap::new();
-    function.append(LOOK_UP, NAME);
-    let mut names = NameSection::new();
-    names.module("host");
-    names.functions(&function);
-
-    let mut module = wasm_encoder::Module::new();
-    module.section(&types).section(&imports).section(&declared).section(&memories);
-    module.section(&exports).section(&code).section(&names);
-    module.finish()
-}
-
-fn body() -> Function {
+/// The function. These are the numbers of the one that answers where this cannot, and of the guest's allocator.
+pub(super) fn body(ask_host: u32, allocate: u32) -> Function {
     let mut body = Function::new([(NUMBERS, ValType::I32), (2, ValType::I64)]);
     let mut code = body.instructions();
-    check(&mut code);
-    take_key(&mut code);
+    check(&mut code, ask_host);
+    take_key(&mut code, ask_host);
 
     code.block(BlockType::Empty).block(BlockType::Empty);
     first_of_hash(&mut code);
@@ -152,14 +79,14 @@ fn body() -> Function {
         code.local_get(KEY_SIZE).i64_extend_i32_u().i64_xor().i64_or().i64_eqz().br_if(1);
         code.local_get(HEADER).i32_load(shown(NEXT));
     }
-    ask_host_if(&mut code);
+    ask_host_if(&mut code, ask_host);
     code.end();
     code.i32_const(0).i32_const(1).i32_store(shown(USED));
     code.i32_const(0).i32_load(shown(MISSING)).local_tee(SIZE).i32_const(0).i32_lt_s();
-    ask_host_if(&mut code);
+    ask_host_if(&mut code, ask_host);
     code.local_get(SIZE).return_().end();
-    compare_middle(&mut code);
-    give(&mut code);
+    compare_middle(&mut code, ask_host);
+    give(&mut code, ask_host, allocate);
     code.end();
     body
 }
@@ -173,26 +100,27 @@ fn first_of_hash(code: &mut InstructionSink<'_>) {
 }
 
 /// Asks the host when that is so.
-fn ask_host_if(code: &mut InstructionSink<'_>) {
+fn ask_host_if(code: &mut InstructionSink<'_>, ask_host: u32) {
     code.if_(BlockType::Empty);
     (0..PARAMS).for_each(|param| {
         code.local_get(param);
     });
-    code.return_call(ASK).end();
+    code.return_call(ask_host).end();
 }
 
 /// Asks the host when a parameter is not good.
-fn check(code: &mut InstructionSink<'_>) {
-    code.i32_const(0).i32_load(shown(MAP)).local_get(OF_MAP).i32_ne();
+fn check(code: &mut InstructionSink<'_>, ask_host: u32) {
+    code.i32_const(0).i64_load(shown(MAP));
+    code.local_get(OF_MAP).i64_extend_i32_u().i64_const(1).i64_add().i64_ne();
     // What has all of their bits is not less than any of them.
     code.local_get(KEY).i64_extend_i32_u().local_get(KEY_SIZE).i64_extend_i32_u().i64_add();
     code.local_get(DATA).local_get(SIZE_AT).i32_or().i64_extend_i32_u().i64_or();
     code.i32_const(0).i64_load(shown(LAST_WORD)).i64_gt_u().i32_or();
-    ask_host_if(code);
+    ask_host_if(code, ask_host);
 }
 
 /// Takes both ends of the key, and asks the host when there may be a capital letter in them.
-fn take_key(code: &mut InstructionSink<'_>) {
+fn take_key(code: &mut InstructionSink<'_>, ask_host: u32) {
     let at_end = |code: &mut InstructionSink<'_>, less: i32| {
         code.local_get(KEY).local_get(KEY_SIZE).i32_add().i32_const(less).i32_sub();
     };
@@ -202,18 +130,18 @@ fn take_key(code: &mut InstructionSink<'_>) {
     code.i64_load(guest(0)).local_set(KEY_LAST);
     code.else_();
     code.local_get(KEY_SIZE).i32_const(0).i32_load(shown(LEAST)).i32_lt_u();
-    ask_host_if(code);
+    ask_host_if(code, ask_host);
     code.local_get(KEY).i64_load32_u(guest(0));
     at_end(code, 4);
     code.i64_load32_u(guest(0)).i64_const(32).i64_shl().i64_or();
     code.local_tee(KEY_FIRST).local_set(KEY_LAST).end();
     code.local_get(KEY_FIRST).local_get(KEY_LAST).i64_and().i64_const(LOWER).i64_and();
     code.i64_const(LOWER).i64_ne();
-    ask_host_if(code);
+    ask_host_if(code, ask_host);
 }
 
 /// Compares what is between the ends of the key, and asks the host when that is not the same, or the key is long.
-fn compare_middle(code: &mut InstructionSink<'_>) {
+fn compare_middle(code: &mut InstructionSink<'_>, ask_host: u32) {
     code.local_get(KEY_SIZE).i32_const(16).i32_gt_u().if_(BlockType::Empty);
     code.local_get(HEADER).i32_load(shown(NAME_AT)).local_set(VALUE);
     code.i32_const(8).local_set(OFFSET);
@@ -228,12 +156,12 @@ fn compare_middle(code: &mut InstructionSink<'_>) {
     differs(code);
     code.i64_or().i64_eqz().i32_eqz();
     code.local_get(KEY_SIZE).i32_const(32).i32_gt_u().i32_or();
-    ask_host_if(code);
+    ask_host_if(code, ask_host);
     code.end();
 }
 
 /// Gives the guest the value of the header, and returns.
-fn give(code: &mut InstructionSink<'_>) {
+fn give(code: &mut InstructionSink<'_>, ask_host: u32, allocate: u32) {
     code.i32_const(0).i32_const(1).i32_store(shown(USED));
     code.local_get(HEADER).i32_load(shown(VALUE_AT)).local_set(VALUE);
     code.local_get(HEADER).i32_load(shown(VALUE_SIZE)).local_tee(SIZE).if_(BlockType::Empty);
@@ -243,11 +171,11 @@ fn give(code: &mut InstructionSink<'_>) {
     };
     running(code);
     code.i32_const(limits::HANDOVERS as i32).i32_ge_u();
-    ask_host_if(code);
+    ask_host_if(code, ask_host);
     code.i32_const(0);
     running(code);
     code.i32_const(1).i32_add().i32_store(shown(RUNNING));
-    code.local_get(SIZE).call(ALLOCATE).local_set(ROOM);
+    code.local_get(SIZE).call(allocate).local_set(ROOM);
     code.i32_const(0);
     running(code);
     code.i32_const(1).i32_sub().i32_store(shown(RUNNING));

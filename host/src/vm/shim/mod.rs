@@ -18,11 +18,13 @@
 //! decides which guests have such a shim. A guest without an allocator has none, nor a guest with a start section, which runs
 //! before its allocator is known: for them the host calls the allocator (`hostcall::memory::status`).
 //!
-//! The value of a header has a shorter way: [`look_up`] finds it without the host, as long as the host shows it the headers.
+//! The value of a header has a shorter way: [`look_up`] finds it without the host, as long as the host shows it the headers. This
+//! function is a part of the guest's own module, see [`extended`], also of a guest with a start section.
 //!
 //! A backtrace names a function of the shim as `host!proxy_get_property`.
 
 pub(super) mod allocator_shim;
+pub(super) mod extended;
 mod give;
 pub(super) mod linked;
 mod look_up;
