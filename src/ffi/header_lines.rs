@@ -5,8 +5,8 @@
 //! lists that nginx sends. Everything else goes through ngx_lua.
 //!
 //! Where the lists are in `ngx_http_request_t` depends on nginx's version and build. They are found by what they look
-//! like, once for each Lua VM, and looked at again each time, as long as few requests had them there; where they are not found,
-//! these functions answer that, and the caller does what ngx_lua can.
+//! like, once for each Lua VM, and looked at again each time; where they are not found, these functions answer that, and the
+//! caller does what ngx_lua can. What most filters need takes the response's list from where enough requests had it.
 
 use std::ffi::{c_char, c_void};
 use std::num::NonZeroUsize;
