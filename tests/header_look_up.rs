@@ -310,14 +310,15 @@ fn an_allocator_that_asks_without_end_is_stopped() {
 
 #[test]
 fn the_memory_of_the_headers_is_not_the_filters() {
-    for (pages, grows) in [(1, ""), (0, "(drop (memory.grow (i32.const 1)))")] {
+    let full = "(func $start (call $is_full)) (start $start)";
+    let grows = "(func $start (drop (memory.grow (i32.const 1))) (call $is_full)) (start $start)";
+    for (pages, start) in [(1, ""), (1, full), (0, grows)] {
         let text = format!(
             r#"(module
             (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))
             (memory (export "memory") {pages})
             (func $is_full (if (i32.ne (memory.grow (i32.const 1)) (i32.const -1)) (then unreachable)))
-            (func $start {grows} (call $is_full))
-            (start $start)
+            {start}
             (func (export "proxy_abi_version_0_2_1"))
             (func (export "proxy_on_memory_allocate") (param i32) (result i32) (i32.const 1024))
             (func (export "proxy_on_request_headers") (param i32 i32 i32) (result i32)

@@ -16,10 +16,7 @@ use crate::vm::{Context, StreamRef};
 
 /// Makes sure that the streams of a request end when nginx frees it.
 pub(super) fn watch(worker: &Worker, request: RequestId) -> Result<(), Failure> {
-    if worker.requests.add(request, || nginx::add_cleanup(request, on_request_freed)) {
-        return Ok(());
-    }
-    Err(no_memory())
+    if worker.requests.add(request, || tells_of_end(request)) { Ok(()) } else { Err(no_memory()) }
 }
 
 /// The same, and a stream is one of the request's. False where that fails: then it is not.
@@ -30,8 +27,13 @@ pub(super) fn watch_stream(
     context: &Rc<Context>,
     stream: StreamRef,
 ) -> bool {
-    let watch = || nginx::add_cleanup(request, on_request_freed);
-    worker.requests.add_with_stream(request, watch, context.clone(), stream)
+    worker.requests.add_with_stream(request, || tells_of_end(request), context.clone(), stream)
+}
+
+/// Whether nginx will tell of the end of a request.
+#[inline(always)]
+fn tells_of_end(request: RequestId) -> bool {
+    nginx::add_cleanup(request, on_request_freed)
 }
 
 /// Why a request cannot be watched.

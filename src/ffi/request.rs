@@ -69,6 +69,20 @@ pub struct Ended {
     pub closed: bool,
 }
 
+impl Records {
+    /// The record of a request, made when there is none; `None` where `watch` says that nginx would not tell of its end.
+    #[inline(always)]
+    fn get_or_add(
+        &mut self,
+        request: RequestId,
+        watch: impl FnOnce() -> bool,
+    ) -> Option<&mut Record> {
+        let Self { by_request, spare } = self;
+        let make = || watch().then(|| spare.pop().unwrap_or_default());
+        by_request.get_or_add(request, make).map(|record| &mut **record)
+    }
+}
+
 impl Record {
     fn participation_of(&mut self, context: &Context) -> Option<&mut Participation> {
         let mut streams = self.streams.iter_mut();
@@ -146,10 +160,7 @@ impl Requests {
 
     /// Makes a record of a request, unless it has one. `watch` sees to it that nginx tells of its end; false when it does not.
     pub fn add(&self, request: RequestId, watch: impl FnOnce() -> bool) -> bool {
-        let Records { by_request, spare } = &mut *self.0.borrow_mut();
-        by_request
-            .get_or_add(request, || watch().then(|| spare.pop().unwrap_or_default()))
-            .is_some()
+        self.0.borrow_mut().get_or_add(request, watch).is_some()
     }
 
     /// The same, and adds a stream to it.
@@ -161,9 +172,8 @@ impl Requests {
         context: Rc<Context>,
         stream: StreamRef,
     ) -> bool {
-        let Records { by_request, spare } = &mut *self.0.borrow_mut();
-        let record =
-            by_request.get_or_add(request, || watch().then(|| spare.pop().unwrap_or_default()));
+        let mut records = self.0.borrow_mut();
+        let record = records.get_or_add(request, watch);
         record.map(|record| record.streams.push((context, Participation::Stream(stream)))).is_some()
     }
 

@@ -12,7 +12,7 @@ use crate::store::{Count, Counters};
 pub struct Limiter {
     limits: StoreLimits,
     own: Arc<dyn Counters>,
-    /// Memories that are made next, when one of them is our own: the guest's and then that.
+    /// Which memory is made next, when an instance with one of our own is made: the guest's comes first.
     pub memories_to_come: Option<MemoryToCome>,
     /// Bytes of memory.
     memory: usize,
@@ -33,7 +33,7 @@ pub enum MemoryToCome {
 
 impl Limiter {
     /// For a guest that may have that many bytes of memory. Beside it is one instance of our own, and for each of `beside`
-    /// there are two more. The guest's has a memory of our own beside its own.
+    /// there are two more. The guest's instance may have one memory of our own behind its own.
     pub fn new(memory_limit: usize, beside: usize, own: Arc<dyn Counters>) -> Self {
         let limits = StoreLimitsBuilder::new()
             .memory_size(memory_limit)

@@ -109,7 +109,7 @@ impl PresenceBlock {
         self.streams(before.1, now.1);
     }
 
-    /// Another number of streams is.
+    /// Another number of streams is alive in a VM.
     #[inline]
     pub fn streams(&self, before: usize, now: usize) {
         change(&self.streams, before, now);

@@ -142,7 +142,7 @@ impl Vm {
         state.limits.alive(state.contexts.roots.len(), state.contexts.streams.len());
     }
 
-    /// The same of streams alone.
+    /// Has the metrics show how many streams there are.
     #[inline]
     fn count_streams(&mut self) {
         let state = self.state_mut();
@@ -203,7 +203,7 @@ impl Vm {
         created
     }
 
-    /// Takes a stream out of which the guest was not told, or was told all.
+    /// Removes a stream. The guest is told of nothing.
     #[inline]
     pub fn remove_stream(&mut self, id: ContextId) {
         self.drop_calls(id);

@@ -1,6 +1,5 @@
 //! Compiling modules.
 
-use std::borrow::Cow;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use wasmparser::{Chunk, Parser, Payload};
@@ -20,35 +19,29 @@ pub(super) fn compile_guest(
     means: &Means,
 ) -> Result<(wasmtime::Module, bool), Error> {
     refuse_memories(bytes)?;
-    compile_module(kind, bytes, means, with_look_up)
+    compile_module(kind, bytes, means)
 }
 
-/// The same for a module of our own.
+/// The same for a module of our own, to which nothing is added.
 pub(crate) fn compile(kind: EngineKind, bytes: &[u8]) -> Result<wasmtime::Module, Error> {
-    let compiled = compile_module(kind, bytes, &Means::default(), |_, bytes| bytes.into());
-    compiled.map(|(module, _)| module)
+    let (module, _) = compile_module(kind, bytes, &Means::default())?;
+    Ok(module)
 }
-
-/// What is run of a module, made of its bytes.
-type Make = for<'a> fn(&Engine, &'a [u8]) -> Cow<'a, [u8]>;
 
 #[allow(unsafe_code, reason = "machine code is taken from bytes that were made here")]
 fn compile_module(
     kind: EngineKind,
     bytes: &[u8],
     means: &Means,
-    make: Make,
 ) -> Result<(wasmtime::Module, bool), Error> {
     let compiler = kind.compiler()?;
     if kind == EngineKind::Plain {
         return compiled(bytes, means, false, || {
-            let run = make(&compiler, bytes);
-            Ok((wasmtime::Module::from_binary(&compiler, &run)?, matches!(run, Cow::Owned(_))))
+            with_look_up(&compiler, bytes, |run| wasmtime::Module::from_binary(&compiler, run))
         });
     }
     let (artifact, extended) = compiled(bytes, means, true, || {
-        let run = make(&compiler, bytes);
-        Ok((compiler.precompile_module(&run)?, matches!(run, Cow::Owned(_))))
+        with_look_up(&compiler, bytes, |run| compiler.precompile_module(run))
     })?;
     drop(compiler);
     give_memory_back();
@@ -61,16 +54,19 @@ fn compile_module(
 pub(super) fn precompile_guest(engine: &Engine, bytes: &[u8]) -> Result<(Vec<u8>, bool), Error> {
     refuse_memories(bytes)?;
     compiled(bytes, &Means::default(), false, || {
-        let run = with_look_up(engine, bytes);
-        Ok((engine.precompile_module(&run)?, matches!(run, Cow::Owned(_))))
+        with_look_up(engine, bytes, |run| engine.precompile_module(run))
     })
 }
 
-/// A guest's module with the function that looks headers up, where it has a use for that. One that is not valid stays as it is: the
-/// error tells of places in the bytes that its author knows.
-fn with_look_up<'a>(engine: &Engine, bytes: &'a [u8]) -> Cow<'a, [u8]> {
-    let is_valid = || wasmtime::Module::validate(engine, bytes).is_ok();
-    extended(bytes, is_valid).map_or(bytes.into(), Cow::Owned)
+/// Compiles a module with the function that looks headers up, where it has a use for that; else, and that is false, as it is. So it
+/// is with a module that is not valid: the error tells of places in the bytes that its author knows.
+fn with_look_up<T>(
+    engine: &Engine,
+    bytes: &[u8],
+    compile: impl FnOnce(&[u8]) -> wasmtime::Result<T>,
+) -> wasmtime::Result<(T, bool)> {
+    let extended = extended(bytes, || wasmtime::Module::validate(engine, bytes).is_ok());
+    Ok((compile(extended.as_deref().unwrap_or(bytes))?, extended.is_some()))
 }
 
 fn compiled<T: Send>(
@@ -150,7 +146,7 @@ fn in_pool<R: Send>(
     result
 }
 
-/// wasmtime takes several memories, for the sake of one that is added.
+/// The setting that allows several memories is on for the memory that the host adds. A guest may have one.
 fn refuse_memories(bytes: &[u8]) -> Result<(), Error> {
     let payloads = Parser::new(0).parse_all(bytes).map_while(Result::ok);
     let of = |payload| match payload {

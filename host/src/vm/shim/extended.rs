@@ -5,8 +5,8 @@
 //! what a guest imports must be there before its memory and its allocator are.
 //!
 //! The module that comes out has
-//! - the function behind all others, and in place of the import everywhere else,
-//! - a memory behind the guest's, which it exports as [`MEMORY`]: there the host shows headers to the function.
+//! - the function, behind all others. What called the import calls it.
+//! - a memory behind the guest's, which it exports as [`MEMORY`]. There the host shows headers to the function.
 
 use std::convert::Infallible;
 
@@ -79,7 +79,7 @@ impl Parts {
                         parts.exports.push((export.name.into(), export.kind, export.index));
                     }
                 }
-                // Its size is known, and nothing else of it is of interest.
+                // What is wanted comes before the code.
                 Payload::CodeSectionStart { .. } => break,
                 _ => {}
             }

@@ -43,13 +43,13 @@ impl Linked {
         &self,
         store: &mut Store<State>,
     ) -> wasmtime::Result<(Instance, Option<AllocatorShim>)> {
-        let to_come = self.is_extended.then_some(MemoryToCome::OfGuest);
+        // A shim has no memory.
+        store.data_mut().limits.memories_to_come =
+            self.is_extended.then_some(MemoryToCome::OfGuest);
         let Some((parts, linker)) = &self.shim else {
-            store.data_mut().limits.memories_to_come = to_come;
             return Ok((self.pre.instantiate(store)?, None));
         };
         let shim = AllocatorShim::new(parts, store)?;
-        store.data_mut().limits.memories_to_come = to_come;
         let module = self.pre.module();
         let imports: Option<Vec<Extern>> = module
             .imports()

@@ -15,7 +15,7 @@
 
 use wasm_encoder::{BlockType, Function, InstructionSink, MemArg, MemoryType, ValType};
 
-use super::give::{check_room, write_parts};
+use super::give::{ANY_MEMORY, check_room, write_parts};
 use crate::guest::shown_headers::{
     BYTES, FIRST, HASH_BITS, HASH_FACTOR, HASH_ROTATION, LAST, LAST_WORD, LEAST, MAP, MISSING,
     NAME_AT, NAME_SIZE, NEXT, PLACES, RUNNING, USED, VALUE_AT, VALUE_SIZE,
@@ -54,13 +54,8 @@ const LOOKED_AT: usize = 4;
 const LOWER: i64 = 0x2020_2020_2020_2020;
 
 /// The memory in which headers are shown: one page.
-pub(super) const MEMORY_TYPE: MemoryType = MemoryType {
-    minimum: 1,
-    maximum: Some(1),
-    memory64: false,
-    shared: false,
-    page_size_log2: None,
-};
+pub(super) const MEMORY_TYPE: MemoryType =
+    MemoryType { minimum: 1, maximum: Some(1), ..ANY_MEMORY };
 
 /// The function. These are the numbers of the one that answers where this cannot, and of the guest's allocator.
 pub(super) fn body(ask_host: u32, allocate: u32) -> Function {
