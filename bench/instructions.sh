@@ -13,6 +13,7 @@
 #   nothing    a filter whose callback does nothing                         added to bare
 #   calls100   100 calls of a host function that does nothing               added to nothing
 #   headers20  a response header is read by its name 20 times               added to nothing
+#   property20 a property is read 20 times                                  added to nothing
 #   shared     one get and one set of shared data                           added to nothing
 #   metric     one increment of a metric                                    added to nothing
 #   body       a filter reads a body of 64 KiB                              added to the same response without it
@@ -44,7 +45,7 @@ for argument; do
     *) rows+=("$argument") ;;
     esac
 done
-declare -A bases=([calls100]=nothing [headers20]=nothing [shared]=nothing [metric]=nothing [body]=piece [call]=content [grpc]=content [grpc100]=content)
+declare -A bases=([calls100]=nothing [headers20]=nothing [property20]=nothing [shared]=nothing [metric]=nothing [body]=piece [call]=content [grpc]=content [grpc100]=content)
 declare -A counted=() counts=()
 tool() { python3 "$root/bench/instructions.py" "$@"; }
 
@@ -122,7 +123,7 @@ if [[ -n $check ]] && ((${#rows[@]} == 0)); then
     # Those that have a budget.
     mapfile -t rows < <(awk '/^[a-z]/ && $1 != "nginx" { print $1 }' "$root/bench/instructions.budget")
 fi
-((${#rows[@]} > 0)) || rows=(lua once each script chain5 nothing calls100 headers20 shared metric body call grpc grpc100)
+((${#rows[@]} > 0)) || rows=(lua once each script chain5 nothing calls100 headers20 property20 shared metric body call grpc grpc100)
 
 for wat in "$root"/bench/filters/*.wat "$root/t/guests/wat/one_call.wat"; do
     wat2wasm -o "$dir/$(basename "$wat" .wat).wasm" "$wat"

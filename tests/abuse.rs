@@ -318,7 +318,9 @@ fn local_responses_with_too_many_headers() {
 
 #[test]
 fn allocators_that_ask_for_more_while_they_make_room() {
-    let text = r#"(module
+    // The host adds nothing to a module that exports something by that name, and calls its allocator itself.
+    for besides in ["", r#"(global (export "headers of the host") i32 (i32.const 0))"#] {
+        let text = r#"(module
         (import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))
         (import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))
         (memory (export "memory") 1)
@@ -339,10 +341,11 @@ fn allocators_that_ask_for_more_while_they_make_room() {
             (i32.store8 (i32.const 128) (i32.add (i32.const 48) (global.get $deepest)))
             (drop (call $log (i32.const 2) (i32.const 128) (i32.const 1)))
             (i32.const 0)))"#;
-    let filter = filter(text);
-    filter.open(&filter.context("")).request_headers();
-    assert_eq!(filter.host.said(), [limits::HANDOVERS.to_string()]);
-    assert_eq!(filter.host.warned().len(), 1);
+        let filter = filter(&text.replace("(data", &format!("{besides} (data")));
+        filter.open(&filter.context("")).request_headers();
+        assert_eq!(filter.host.said(), [limits::HANDOVERS.to_string()], "{besides}");
+        assert_eq!(filter.host.warned().len(), 1, "{besides}");
+    }
 }
 
 #[test]

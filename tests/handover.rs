@@ -1,15 +1,22 @@
-//! Values on their way to a guest, which makes room for them: through WebAssembly of the host's own in front of host
-//! functions, or from these themselves where a module has a start section.
+//! Values on their way to a guest, which makes room for them: through WebAssembly that the host adds in front of host
+//! functions (`host/src/vm/shim/`), or from these themselves where it adds nothing.
 
 use crate::world::{Filter, allocator, sim_host};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::limits;
 use resty_proxy_wasm::vm::Options;
 
+/// What a filter may have besides.
+const NOTHING: &str = "";
+/// Its code runs before the host knows its allocator.
+const START: &str = "(func $start (call $show (i32.const 0) (i32.const 11))) (start $start)";
+/// The host adds nothing to a module with this.
+const BY_HOST: &str = r#"(global (export "headers of the host") i32 (i32.const 0))"#;
+
 /// A filter that asks for a property and logs it; `allocate` is its allocator's body, after which its memory's first free
 /// byte is the answer.
-fn text(start: bool, allocate: &str) -> String {
-    let allocator = allocator(start, allocate);
+fn text(besides: &str, allocate: &str) -> String {
+    let allocator = allocator(allocate);
     format!(
         r#"(module $filter
         (import "env" "proxy_get_property" (func $get (param i32 i32 i32 i32) (result i32)))
@@ -18,6 +25,7 @@ fn text(start: bool, allocate: &str) -> String {
         (data (i32.const 0) "plugin_nameplugin_vm_idno such thing")
         (func (export "proxy_abi_version_0_2_1"))
         {allocator}
+        {besides}
         ;; Logs the value, or the status as a digit.
         (func $show (param $path i32) (param $size i32) (local $status i32)
             (local.set $status
@@ -56,54 +64,66 @@ fn said(text: &str) -> Vec<String> {
 
 #[test]
 fn both_ways_give_the_same() {
-    for start in [false, true] {
+    for besides in [NOTHING, BY_HOST] {
+        let said = |allocate| said(&text(besides, allocate));
         // The second one is empty, for which there is no room to make.
-        assert_eq!(said(&text(start, "")), ["filter", "", "1", "filter"], "{start}");
+        assert_eq!(said(""), ["filter", "", "1", "filter"], "{besides}");
         let grows = "(drop (memory.grow (i32.const 1)))
             (global.set $free (i32.mul (i32.const 65536) (i32.sub (memory.size) (i32.const 1))))";
-        assert_eq!(said(&text(start, grows)), ["filter", "", "1", "filter"], "{start}");
+        assert_eq!(said(grows), ["filter", "", "1", "filter"], "{besides}");
         let behind = "(global.set $free (i32.const 65532))";
-        assert_eq!(said(&text(start, behind)), ["6", "", "1", "6"], "{start}");
+        assert_eq!(said(behind), ["6", "", "1", "6"], "{besides}");
         let none = "(global.set $free (i32.const 0)) (local.set $size (i32.const 0))";
-        assert_eq!(said(&text(start, none)), [":", "", "1", ":"], "{start}: INTERNAL_FAILURE");
+        assert_eq!(said(none), [":", "", "1", ":"], "{besides}: INTERNAL_FAILURE");
+    }
+}
+
+#[test]
+fn a_start_section_may_ask_for_values() {
+    for besides in [START.to_owned(), format!("{START} {BY_HOST}")] {
+        let filter = filter(&text(&besides, ""));
+        assert_eq!(filter.host.said(), ["filter"]);
+        filter.open(&filter.context("")).request_headers();
+        assert_eq!(filter.host.said(), ["filter", "", "1", "filter"], "{besides}");
     }
 }
 
 #[test]
 fn a_value_that_the_allocator_asks_for_does_not_take_the_place_of_another() {
-    for start in [false, true] {
+    for besides in [NOTHING, BY_HOST] {
         let asks = "(if (i32.lt_u (global.get $free) (i32.const 1030)) (then
             (global.set $free (i32.const 1100))
             (call $show (i32.const 11) (i32.const 12))
             (call $show (i32.const 0) (i32.const 11))))";
         assert_eq!(
-            said(&text(start, asks)),
+            said(&text(besides, asks)),
             ["", "filter", "filter", "", "1", "filter"],
-            "{start}"
+            "{besides}"
         );
     }
 }
 
 #[test]
 fn a_trap_of_the_allocator_shows_the_way_to_it() {
-    for (start, front) in [(false, "host!proxy_get_property"), (true, "")] {
-        let filter = filter(&text(start, "unreachable"));
+    for (besides, front) in [(NOTHING, "host!proxy_get_property"), (BY_HOST, "")] {
+        let filter = filter(&text(besides, "unreachable"));
         let stream = filter.open(&filter.context(""));
         let error = stream.run(Callback::RequestHeaders, b"", false).expect_err("a trap");
         let error = error.to_string();
         let at = |name| error.find(name).unwrap_or_else(|| panic!("{name}: {error}"));
         assert!(at("filter!allocate") < at("filter!show"), "{error}");
         assert!(at("filter!allocate") < at(front) || front.is_empty(), "{error}");
+        assert!(at(front) < at("filter!show") && !error.contains("give"), "{error}");
     }
 }
 
 #[test]
 fn what_a_front_is_made_of_is_not_for_guests() {
-    for import in [
-        r#"(import "host" "finish" (func (param i32) (result i32)))"#,
-        r#"(import "begin" "proxy_get_property" (func (param i64 i64 i64) (result i64)))"#,
-    ] {
-        let module = format!(r#"(module {import} (memory (export "memory") 1))"#);
+    let import = r#"(import "begin" "proxy_get_property"
+        (func (param i64 i64 i64 i64) (result i64 i64 i64 i64 i64)))"#;
+    let alone = format!(r#"(module {import} (memory (export "memory") 1))"#);
+    let beside = text(NOTHING, "").replacen("(import", &format!("{import} (import"), 1);
+    for module in [alone, beside] {
         let error = load(&module).err().expect("a refusal");
         assert!(error.contains("neither Proxy-Wasm (module \"env\") nor WASI"), "{error}");
     }
@@ -113,7 +133,7 @@ fn what_a_front_is_made_of_is_not_for_guests() {
 fn a_front_takes_no_table_away() {
     for (more, fits) in [(0, true), (1, false)] {
         let tables = "(table 1 funcref)".repeat(limits::TABLES + more);
-        let text = text(false, "").replace("(memory", &format!("{tables} (memory"));
+        let text = text(NOTHING, "").replace("(memory", &format!("{tables} (memory"));
         assert_eq!(load(&text).is_ok(), fits);
     }
 }

@@ -181,7 +181,7 @@ const BY_HOST: &str = r#"(global (export "headers of the host") i32 (i32.const 0
 
 /// A filter that asks for headers with these parameters (map, key, its size, where to write) and logs what it is told.
 fn filter(besides: &str, allocate: &str, asks: &str) -> Filter {
-    let allocator = allocator(false, allocate);
+    let allocator = allocator(allocate);
     let text = format!(
         r#"(module $filter
         (import "env" "proxy_get_header_map_value" (func $get (param i32 i32 i32 i32 i32) (result i32)))

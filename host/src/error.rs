@@ -165,17 +165,26 @@ fn printable_beginning(text: &str, most: usize) -> String {
 pub fn frames(error: &wasmtime::Error) -> String {
     let backtrace = error.downcast_ref::<WasmBacktrace>();
     let frames = backtrace.map(WasmBacktrace::frames).unwrap_or_default();
-    let names: Vec<String> =
-        frames.iter().filter(|f| f.module().name() != Some(HIDDEN_MODULE)).map(frame).collect();
+    let is_shown = |frame: &&FrameInfo| {
+        frame.module().name() != Some(HIDDEN_MODULE) && frame.func_name() != Some(HIDDEN_FUNCTION)
+    };
+    let names: Vec<String> = frames.iter().filter(is_shown).map(frame).collect();
     if names.is_empty() { String::new() } else { format!(" (in {})", names.join(" < ")) }
 }
 
 /// The name of the host's own module that calls callbacks, of which a guest's author knows nothing.
 pub const HIDDEN_MODULE: &str = "callbacks of the host";
 
+/// The name of a function that the host adds to a guest's module, of which its author knows nothing either.
+pub const HIDDEN_FUNCTION: &str = "host!give";
+
+/// What the names of the others begin with. They stand in front of the host's functions.
+pub const OF_HOST: &str = "host!";
+
 fn frame(frame: &FrameInfo) -> String {
     let module = shown(frame.module().name().unwrap_or("<unknown>"));
     match frame.func_name() {
+        Some(name) if name.starts_with(OF_HOST) => shown(name),
         Some(name) => format!("{module}!{}", shown(&demangled(name))),
         None => format!("{module}!<wasm function {}>", frame.func_index()),
     }

@@ -68,13 +68,10 @@ fn be_slow(line: &[u8]) {
     }
 }
 
-/// An allocator in WebAssembly text: after what `allocate` says, it gives the bytes from the global `$free` on. With `start` its
-/// module has a start section, and so the host calls the allocator itself.
-pub(crate) fn allocator(start: bool, allocate: &str) -> String {
-    let start = if start { "(func $start) (start $start)" } else { "" };
+/// An allocator in WebAssembly text: after what `allocate` says, it gives the bytes from the global `$free` on.
+pub(crate) fn allocator(allocate: &str) -> String {
     format!(
         r#"(global $free (mut i32) (i32.const 1024))
-        {start}
         (func $allocate (export "proxy_on_memory_allocate") (param $size i32) (result i32) (local $at i32)
             {allocate}
             (local.set $at (global.get $free))

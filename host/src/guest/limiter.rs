@@ -32,14 +32,14 @@ pub enum MemoryToCome {
 }
 
 impl Limiter {
-    /// For a guest that may have that many bytes of memory. Beside it is one instance of our own, and for each of `beside`
-    /// there are two more. The guest's instance may have one memory of our own behind its own.
-    pub fn new(memory_limit: usize, beside: usize, own: Arc<dyn Counters>) -> Self {
+    /// For a guest that may have that many bytes of memory. Beside it is one instance of our own. The guest's instance may
+    /// have one memory of our own behind its own.
+    pub fn new(memory_limit: usize, own: Arc<dyn Counters>) -> Self {
         let limits = StoreLimitsBuilder::new()
             .memory_size(memory_limit)
             .table_elements(limits::TABLE_ELEMENTS)
             .tables(limits::TABLES)
-            .instances(2 + 2 * beside)
+            .instances(2)
             .memories(2)
             .build();
         Self {

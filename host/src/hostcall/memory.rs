@@ -2,6 +2,7 @@
 
 use wasmtime::{Caller, Extern, TypedFunc};
 
+use super::Step;
 use crate::abi::{ALLOCATORS, Status};
 use crate::guest::{Return, State};
 
@@ -44,14 +45,17 @@ pub fn status(caller: &mut Caller<'_, State>, answer: Answer) -> wasmtime::Resul
     }
 }
 
+/// What a [beginning](super::BEGIN) answers, and a short value.
+type Begun = (i64, i64, i64, i64, i64);
+
+fn alone(number: i64) -> wasmtime::Result<Begun> {
+    Ok((number, 0, 0, 0, 0))
+}
+
 /// The same for who calls the guest's allocator itself: the status; or [`WANTS_ROOM`] and for how many bytes, with a short
-/// value behind it; or these and [`BY_HOST`] for a value that [`finish`] hands over when there is room for it.
+/// value behind it; or these and [`BY_HOST`] for a value that the host hands over when there is room for it, see [`go_on`].
 #[inline]
-pub fn status_or_value(
-    caller: &mut Caller<'_, State>,
-    answer: Answer,
-) -> wasmtime::Result<(i64, i64, i64, i64, i64)> {
-    let alone = |number| Ok((number, 0, 0, 0, 0));
+pub fn status_or_value(caller: &mut Caller<'_, State>, answer: Answer) -> wasmtime::Result<Begun> {
     let value = match answer {
         Err(Stop::ShortNeedsAllocation(value, _)) => value,
         Err(Stop::NeedsAllocation) => match pack_current(caller) {
@@ -135,20 +139,21 @@ impl Short {
     }
 }
 
-/// There is no room to be made for a value.
+/// Goes on with a value: there is room for it, or none can be made. Answers the status.
 #[cold]
-pub fn too_many(caller: &mut Caller<'_, State>, answer: i64) -> Status {
-    let state = caller.data_mut();
-    if answer & BY_HOST != 0 {
-        state.handovers.end();
-    }
-    refuse_handover(state)
-}
-
-/// Hands the current value over, in the room that was made for it.
-pub fn finish(caller: &mut Caller<'_, State>, address: u32) -> Answer {
-    caller.data_mut().handovers.end();
-    hand_over_current(caller, room(address)?)
+pub fn go_on(caller: &mut Caller<'_, State>, step: i64, number: u64) -> wasmtime::Result<Begun> {
+    let status = if step == Step::Finish as i64 {
+        caller.data_mut().handovers.end();
+        let answer = room(number as u32).and_then(|address| hand_over_current(caller, address));
+        status(caller, answer)?
+    } else {
+        let state = caller.data_mut();
+        if number as i64 & BY_HOST != 0 {
+            state.handovers.end();
+        }
+        refuse_handover(state) as i32
+    };
+    alone(status.into())
 }
 
 fn give_in_new_room(caller: &mut Caller<'_, State>) -> wasmtime::Result<i32> {

@@ -28,7 +28,7 @@ mod vendor;
 
 use wasmtime::Linker;
 
-use crate::abi::{HostFunction, for_each_hostcall};
+use crate::abi::{HOST_FUNCTIONS, for_each_hostcall};
 use crate::guest::State;
 use crate::limits;
 pub use headers::show_headers;
@@ -73,18 +73,24 @@ macro_rules! answer {
     }};
 }
 
-/// Module and name of [`memory::finish`] for what makes room for values.
-pub const FINISH: (&str, &str) = ("host", "finish");
-
-/// The same of [`memory::too_many`].
-pub const TOO_MANY: (&str, &str) = ("host", "too_many");
-
-/// Module that the shim of a guest imports the beginnings of host functions from. Each has its parameters two by two, the
-/// first of them in the lower half. Passed one by one, some would spill to the stack and stall on partial stores.
+/// Module that a guest imports the beginnings of host functions from, once the host has added to it (`vm/shim`). Each takes
+/// a [`Step`], and its parameters two by two, the first of them in the lower half. Passed one by one, some would spill to
+/// the stack and stall on partial stores.
 pub const BEGIN: &str = "begin";
 
 /// Parameters of a beginning: pairs of those of its host function.
 pub const PAIRS: usize = 3;
+
+/// What a beginning is called for.
+#[derive(Clone, Copy, Debug)]
+pub enum Step {
+    /// The host function begins.
+    Begin = 0,
+    /// The guest's allocator has made room. The first parameter is where.
+    Finish = 1,
+    /// It cannot be called. The first parameter is what the beginning answered.
+    Refuse = 2,
+}
 
 macro_rules! link {
     ($($family:ident::$name:ident($($param:ident: $ty:ident),*) $versions:literal $support:ident $(($answer:literal))?;)*) => {
@@ -100,14 +106,14 @@ macro_rules! link {
             Ok(())
         }
 
-        /// Links what the shim of a guest imports, the beginnings of those of `functions`, and what ends them.
-        pub fn add_beginnings_to_linker<'a>(
-            linker: &mut Linker<State>,
-            functions: impl Iterator<Item = &'a HostFunction>,
-        ) -> wasmtime::Result<()> {
-            for function in functions {
+        /// Links the beginnings of the functions that hand over a value.
+        pub fn add_beginnings_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+            for function in HOST_FUNCTIONS.iter().filter(|function| function.hands_over()) {
                 match function.name {
-                    $(stringify!($name) => link_function!(linker, BEGIN, stringify!($name), |caller, a: u64, b: u64, c: u64| {
+                    $(stringify!($name) => link_function!(linker, BEGIN, stringify!($name), |caller, step: i64, a: u64, b: u64, c: u64| {
+                        if step != Step::Begin as i64 {
+                            return memory::go_on(&mut caller, step, a);
+                        }
                         #[allow(unused, reason = "some host functions have no parameters")]
                         let mut params = [a, a >> 32, b, b >> 32, c, c >> 32].into_iter();
                         $(let $param = params.next().unwrap_or_default() as $ty;)*
@@ -117,13 +123,6 @@ macro_rules! link {
                     _ => continue,
                 };
             }
-            link_function!(linker, FINISH.0, FINISH.1, |caller, address: u32| {
-                let answer = memory::finish(&mut caller, address);
-                memory::status(&mut caller, answer)
-            })?;
-            link_function!(linker, TOO_MANY.0, TOO_MANY.1, |caller, answer: i64| {
-                Ok(memory::too_many(&mut caller, answer) as i32)
-            })?;
             Ok(())
         }
     };

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use wasmtime::{ExternType, FuncType, Store};
+use wasmtime::{ExternType, FuncType, InstancePre, Store};
 
 use super::deadline::TimeLimits;
 use super::exports::{Exports, allocator};
@@ -11,7 +11,6 @@ use super::load::engine::EngineKind;
 use super::load::{linker, process_limits};
 use super::sequences::Sequences;
 use super::shim::extended;
-use super::shim::linked::Linked;
 use super::start::StartCode;
 use super::{Code, Vm};
 use crate::abi::{Callback, Version};
@@ -80,7 +79,7 @@ impl Options {
 
 /// See the module.
 pub struct Module {
-    linked: Linked,
+    linked: InstancePre<State>,
     info: Arc<PluginInfo>,
     memory_limit: usize,
     pause_timeout: u32,
@@ -120,9 +119,10 @@ impl Module {
             fail_open: options.fail_open,
             time_limits: options.time_limits,
         });
-        let limiter = Limiter::new(memory_limit, 0, Arc::new(NoCounters));
+        let limiter = Limiter::new(memory_limit, Arc::new(NoCounters));
         let mut store = store(code.engine, &info, host, limiter)?;
-        let (linked, stand_ins) = Linked::new(&code, &mut store)?;
+        let (linker, stand_ins) = linker::for_module(&code, &mut store)?;
+        let linked = linker.instantiate_pre(module).map_err(|e| Error::Import(one_line(&e)))?;
         warnings.extend(stand_ins);
         let imports = |name: &str| module.imports().any(|import| import.name() == name);
         let makes_calls = imports("proxy_http_call") || imports("proxy_redis_call");
@@ -212,21 +212,15 @@ impl Module {
             presence.code(&self.code.digest, self.memory_limit, now);
         }
         let began = host.monotonic_clock();
-        let beside = usize::from(self.linked.has_shim());
-        let limiter = Limiter::new(self.memory_limit, beside, own);
+        let limiter = Limiter::new(self.memory_limit, own);
         let mut store = store(self.code.engine, &self.info, host, limiter)?;
         let start = StartCode { limit_ms: self.info.time_limits.of(Callback::Start) };
-        let (instance, shim) = start.instantiate(&self.linked, &mut store)?;
+        let is_extended = self.code.profile.extended;
+        let instance = start.instantiate(&self.linked, is_extended, &mut store)?;
         let exports = Exports::find(&instance, &mut store, &self.code.profile)?;
         let allocate = allocator(&instance, &mut store)?;
         let memory = instance.get_memory(&mut store, "memory");
-        if let (Some(shim), Some(memory), Some(allocate)) = (shim, memory, &allocate) {
-            shim.set_guest(&mut store, memory, *allocate.func())
-                .map_err(|e| Error::Module(one_line(&e)))?;
-        }
-        if self.code.profile.extended
-            && let Some(shown) = instance.get_memory(&mut store, extended::MEMORY)
-        {
+        if is_extended && let Some(shown) = instance.get_memory(&mut store, extended::MEMORY) {
             let (bytes, state) = shown.data_and_store_mut(&mut store);
             state.shown.set_memory(bytes);
         }
@@ -267,7 +261,7 @@ pub fn host_functions(host: &Arc<dyn Host>) -> Result<Vec<(String, String, FuncT
         fail_open: false,
         time_limits: TimeLimits::default(),
     });
-    let limiter = Limiter::new(0, 0, Arc::new(NoCounters));
+    let limiter = Limiter::new(0, Arc::new(NoCounters));
     linker::functions(&mut store(EngineKind::Plain, &info, host, limiter)?)
 }
 

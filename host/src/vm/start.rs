@@ -1,14 +1,13 @@
 //! A module's own start code, in the order that toolchains expect.
 
-use wasmtime::{Instance, Store};
+use wasmtime::{Instance, InstancePre, Store};
 
 use super::callback::cause;
 use super::deadline;
 use super::exports::typed;
-use super::shim::allocator_shim::AllocatorShim;
-use super::shim::linked::Linked;
+use super::shim::extended;
 use crate::error::Error;
-use crate::guest::State;
+use crate::guest::{MemoryToCome, State};
 
 /// How to run it. The time limit is one for all of its steps.
 #[derive(Clone, Copy)]
@@ -20,10 +19,13 @@ impl StartCode {
     /// Makes an instance, which runs the start section.
     pub(super) fn instantiate(
         self,
-        linked: &Linked,
+        linked: &InstancePre<State>,
+        is_extended: bool,
         store: &mut Store<State>,
-    ) -> Result<(Instance, Option<AllocatorShim>), Error> {
+    ) -> Result<Instance, Error> {
         deadline::set(&mut *store, self.limit_ms);
+        let has_own = is_extended && linked.module().get_export(extended::MEMORY).is_some();
+        store.data_mut().limits.memories_to_come = has_own.then_some(MemoryToCome::OfGuest);
         linked.instantiate(store).map_err(|e| self.error("instantiation", &e))
     }
 

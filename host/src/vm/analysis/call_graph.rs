@@ -20,7 +20,6 @@ pub(super) struct CallGraph<'a> {
     bodies: Vec<Body>,
     /// Functions whose reference is taken: a table may hold them.
     referenced: FxHashSet<u32>,
-    starts: bool,
 }
 
 #[derive(Default)]
@@ -87,11 +86,6 @@ impl<'a> CallGraph<'a> {
         self.exports.iter().map(|(name, _)| *name)
     }
 
-    /// Whether the module has a start section.
-    pub(super) fn starts(&self) -> bool {
-        self.starts
-    }
-
     /// Whether an export reads its second or third parameter; true when it is not the module's own code.
     pub(super) fn reads_arguments(&self, export: &str) -> bool {
         self.export(export).is_some_and(|f| self.body(f).is_none_or(|body| body.reads_arguments))
@@ -151,7 +145,6 @@ impl<'a> CallGraph<'a> {
                     self.add_references(global?.init_expr.get_operators_reader())?;
                 }
             }
-            Payload::StartSection { .. } => self.starts = true,
             Payload::ElementSection(section) => {
                 for element in section {
                     self.add_element(element?.items)?;

@@ -18,8 +18,6 @@ pub(crate) struct Profile {
     pub response_arguments: bool,
     /// `proxy_on_response_body` can write to a buffer.
     pub writes_response_body: bool,
-    /// Code of it runs while an instance is made (a start section).
-    pub starts: bool,
     /// What was compiled is not the module as it came, but [`extended`](crate::vm::shim::extended).
     pub extended: bool,
     /// Its callbacks of [`IDLE`] that do nothing, by their places there; false when in doubt.
@@ -38,7 +36,7 @@ const IDLE: [Callback; 6] = [
 ];
 
 /// The bit of the first of them among the flags.
-const IDLE_BIT: u32 = 7;
+const IDLE_BIT: u32 = 6;
 
 /// Imports through which headers can be seen.
 const READERS: [&str; 5] = [
@@ -73,7 +71,6 @@ impl Profile {
                 request_arguments: true,
                 response_arguments: true,
                 writes_response_body: true,
-                starts: true,
                 extended: false,
                 idle: [false; IDLE.len()],
             };
@@ -89,7 +86,6 @@ impl Profile {
             writes_response_body: graph
                 .imports_of(&["proxy_on_response_body"])
                 .contains(&"proxy_set_buffer_bytes"),
-            starts: graph.starts(),
             extended: false,
             idle: IDLE.map(|callback| graph.does_nothing(callback.name())),
         }
@@ -108,7 +104,6 @@ impl Profile {
             self.request_arguments,
             self.response_arguments,
             self.writes_response_body,
-            self.starts,
             self.extended,
         ]
         .into_iter()
@@ -126,8 +121,7 @@ impl Profile {
             request_arguments: field(2),
             response_arguments: field(3),
             writes_response_body: field(4),
-            starts: field(5),
-            extended: field(6),
+            extended: field(5),
             idle: std::array::from_fn(|at| field(IDLE_BIT + at as u32)),
         }
     }
@@ -157,13 +151,10 @@ mod tests {
             request_arguments: false,
             response_arguments: false,
             writes_response_body: false,
-            starts: false,
             extended: false,
             idle: [false; IDLE.len()],
         };
         assert_eq!(bare, nothing);
-        let starting = profile(r#"(module (func $start) (start $start))"#);
-        assert_eq!(starting, Profile { starts: true, ..nothing });
     }
 
     #[test]

@@ -19,7 +19,6 @@ use super::entry;
 use super::watch::{Means, Progress, Stage};
 use crate::error::Error;
 use crate::vm::analysis::profile::Profile;
-use crate::vm::shim::allocator_shim;
 
 /// All code that lives in this process. Memory holds what some plugin still uses and nothing else.
 #[derive(Default)]
@@ -93,10 +92,6 @@ impl Cache {
     /// share.
     pub fn load(&self, bytes: &[u8], sources: Sources<'_>) -> Result<Loaded, Error> {
         let engine = EngineKind::of(bytes);
-        if sources.threads.is_some() {
-            // What the first plugin of a process needs besides, so that its start compiles nothing.
-            let _ = allocator_shim::parts(engine);
-        }
         if let Some(progress) = sources.progress {
             progress.enter(Stage::Waiting);
         }

@@ -37,11 +37,11 @@ fn compile_module(
     let compiler = kind.compiler()?;
     if kind == EngineKind::Plain {
         return compiled(bytes, means, false, || {
-            with_look_up(&compiler, bytes, |run| wasmtime::Module::from_binary(&compiler, run))
+            with_fronts(&compiler, bytes, |run| wasmtime::Module::from_binary(&compiler, run))
         });
     }
     let (artifact, extended) = compiled(bytes, means, true, || {
-        with_look_up(&compiler, bytes, |run| compiler.precompile_module(run))
+        with_fronts(&compiler, bytes, |run| compiler.precompile_module(run))
     })?;
     drop(compiler);
     give_memory_back();
@@ -54,13 +54,13 @@ fn compile_module(
 pub(super) fn precompile_guest(engine: &Engine, bytes: &[u8]) -> Result<(Vec<u8>, bool), Error> {
     refuse_memories(bytes)?;
     compiled(bytes, &Means::default(), false, || {
-        with_look_up(engine, bytes, |run| engine.precompile_module(run))
+        with_fronts(engine, bytes, |run| engine.precompile_module(run))
     })
 }
 
-/// Compiles a module with the function that looks headers up, where it has a use for that; else, and that is false, as it is. So it
-/// is with a module that is not valid: the error tells of places in the bytes that its author knows.
-fn with_look_up<T>(
+/// Compiles a module with functions in front of those of the host, where it has a use for them; else, and that is false, as it
+/// is. So it is with a module that is not valid: the error tells of places in the bytes that its author knows.
+fn with_fronts<T>(
     engine: &Engine,
     bytes: &[u8],
     compile: impl FnOnce(&[u8]) -> wasmtime::Result<T>,

@@ -16,7 +16,7 @@ use crate::codec::hex;
 use crate::vm::analysis::profile::Profile;
 
 /// Its last byte is the number of this format, and of the profile's meaning.
-const MAGIC: [u8; 8] = *b"rpwcode\x05";
+const MAGIC: [u8; 8] = *b"rpwcode\x06";
 const DIGEST: usize = 24;
 const HEADER: usize = DIGEST + 32;
 
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn all_flags_are_kept() {
-        for flags in 0..1 << 13 {
+        for flags in 0..1 << 12 {
             assert_eq!(Profile::from_flags(flags).to_flags(), flags);
         }
     }

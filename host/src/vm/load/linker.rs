@@ -24,6 +24,7 @@ pub(crate) fn for_module(
     code: &Code,
     store: &mut Store<State>,
 ) -> Result<(Linker<State>, Vec<String>), Error> {
+    let base = if code.profile.extended { base_of_extended } else { base };
     let mut linker = base(code.engine)?.clone();
     linker.allow_shadowing(true);
     let mut warnings = Vec::new();
@@ -73,6 +74,17 @@ fn base(engine: EngineKind) -> Result<&'static Linker<State>, Error> {
         hostcall::add_to_linker(&mut linker)
             .and_then(|()| wasi::add_to_linker(&mut linker))
             .map_err(|e| Error::Import(one_line(&e)))?;
+        Ok(linker)
+    })
+}
+
+/// The same for a module that the host has added to. No guest reaches the beginnings by an import of its own: such a one is
+/// not extended.
+fn base_of_extended(engine: EngineKind) -> Result<&'static Linker<State>, Error> {
+    static BASES: PerEngine<Linker<State>> = PerEngine::new();
+    BASES.get_or_try_init(engine, || {
+        let mut linker = base(engine)?.clone();
+        hostcall::add_beginnings_to_linker(&mut linker).map_err(|e| Error::Import(one_line(&e)))?;
         Ok(linker)
     })
 }

@@ -1,133 +1,152 @@
-//! A guest's module with one function more: that which looks headers up.
+//! A guest's module with more functions: those in front of host functions that hand over a value, see the [folder](super).
 //!
-//! The guest calls it in place of the host function that it imports. It is part of the guest's module, and not of one
-//! beside it, for two reasons. A call of it is a direct one, which wasmtime can inline; so is its call of the allocator. And
-//! what a guest imports must be there before its memory and its allocator are.
+//! The guest calls them in place of the host functions that it imports. They are part of the guest's module, and not of one
+//! beside it, for two reasons. A call of them is a direct one, which wasmtime can inline; so is their call of the allocator.
+//! And what a guest imports must be there before its memory and its allocator are.
 //!
 //! The module that comes out has
-//! - the function, behind all others. What called the import calls it.
-//! - a memory behind the guest's, which it exports as [`MEMORY`]. There the host shows headers to the function.
+//! - in place of each of these imports the beginning of that host function, which nothing else calls.
+//! - the functions, behind all others. What called the import calls one of them. No other function has a new number.
+//! - a global behind the guest's, which counts how often its allocator runs.
+//! - for a guest that asks for headers by their names, a memory behind its own, which it exports as [`MEMORY`]. There the host
+//!   shows headers.
+//! - names of these functions, for a backtrace.
 
 use std::convert::Infallible;
 
 use wasm_encoder::reencode::{Error, Reencode, utils};
 use wasm_encoder::{
-    CodeSection, ExportKind, ExportSection, FunctionSection, MemorySection, Module,
+    CodeSection, ConstExpr, EntityType, ExportKind, ExportSection, FunctionSection, GlobalSection,
+    GlobalType, ImportSection, MemorySection, Module, NameMap, NameSection, SectionId, TypeSection,
 };
 use wasmparser::{
-    BinaryReaderError, CodeSectionReader, ExportSectionReader, ExternalKind, FuncType,
-    FunctionSectionReader, MemorySectionReader, Parser, Payload, TypeRef, ValType,
+    CodeSectionReader, ExportSectionReader, FunctionSectionReader, GlobalSectionReader,
+    ImportSectionReader, MemorySectionReader, Name, NameSectionReader, Parser, TypeSectionReader,
 };
 
-use super::look_up;
-use crate::abi::ALLOCATORS;
+use super::parts::{Asked, Parts};
+use super::{fronts, give, look_up};
+use crate::error::{HIDDEN_FUNCTION, OF_HOST};
+use crate::hostcall::BEGIN;
 
 /// The export that is the memory for headers.
 pub(crate) const MEMORY: &str = "headers of the host";
 
-/// The module that is run in place of a guest's. `None` for a guest that does not ask for headers by their names, that has no
-/// allocator, or that is not valid: this is asked last, for it takes the longest.
+/// The module that is run in place of a guest's. `None` for a guest that asks for no values, that has no allocator, or that is
+/// not valid: this is asked last, for it takes the longest.
 pub(crate) fn extended(bytes: &[u8], is_valid: impl FnOnce() -> bool) -> Option<Vec<u8>> {
-    let mut extension = Parts::of(bytes).ok()?.extension()?;
+    let mut extension = Extension::of(Parts::of(bytes).ok()?)?;
     if !is_valid() {
         return None;
     }
     let mut module = Module::new();
     extension.parse_core_module(&mut module, Parser::new(0), bytes).ok()?;
+    if !extension.is_named {
+        let mut names = NameSection::new();
+        names.functions(&extension.names(NameMap::new()));
+        module.section(&names);
+    }
     Some(module.finish())
 }
 
-/// What must be known of a guest.
-#[derive(Default)]
-struct Parts {
-    types: Vec<FuncType>,
-    /// Type of each function, imports first.
-    functions: Vec<u32>,
-    /// The function that is asked for headers.
-    asked: Option<u32>,
-    memories: u32,
-    exports: Vec<(String, ExternalKind, u32)>,
-}
-
-impl Parts {
-    fn of(bytes: &[u8]) -> Result<Self, BinaryReaderError> {
-        let mut parts = Self::default();
-        for payload in Parser::new(0).parse_all(bytes) {
-            match payload? {
-                Payload::TypeSection(section) => {
-                    parts.types = section.into_iter_err_on_gc_types().collect::<Result<_, _>>()?;
-                }
-                Payload::ImportSection(section) => {
-                    for import in section.into_imports() {
-                        let import = import?;
-                        let TypeRef::Func(ty) = import.ty else { continue };
-                        if (import.module, import.name) == ("env", look_up::NAME) {
-                            parts.asked = Some(parts.functions.len() as u32);
-                        }
-                        parts.functions.push(ty);
-                    }
-                }
-                Payload::FunctionSection(section) => {
-                    for ty in section {
-                        parts.functions.push(ty?);
-                    }
-                }
-                Payload::MemorySection(section) => parts.memories = section.count(),
-                Payload::ExportSection(section) => {
-                    for export in section {
-                        let export = export?;
-                        parts.exports.push((export.name.into(), export.kind, export.index));
-                    }
-                }
-                // What is wanted comes before the code.
-                Payload::CodeSectionStart { .. } => break,
-                _ => {}
-            }
-        }
-        Ok(parts)
-    }
-
-    fn extension(&self) -> Option<Extension> {
-        let asked = self.asked?;
-        let of_guest = ALLOCATORS.iter().find_map(|name| self.export(name))?;
-        let (ExternalKind::Func, allocate) = of_guest else { return None };
-        let fits = self.is_of(asked, look_up::PARAMS as usize)
-            && self.is_of(allocate, 1)
-            && self.memories == 1
-            && self.export(MEMORY).is_none();
-        let own = self.functions.len() as u32;
-        fits.then(|| Extension { asked, ty: self.functions[asked as usize], allocate, own })
-    }
-
-    fn export(&self, name: &str) -> Option<(ExternalKind, u32)> {
-        let export = self.exports.iter().find(|(known, ..)| known == name);
-        export.map(|(_, kind, index)| (*kind, *index))
-    }
-
-    /// Whether a function takes so many numbers of 32 bits, and returns one.
-    fn is_of(&self, function: u32, params: usize) -> bool {
-        let ty = self.functions.get(function as usize).and_then(|ty| self.types.get(*ty as usize));
-        ty.is_some_and(|ty| {
-            ty.params() == vec![ValType::I32; params] && ty.results() == [ValType::I32]
-        })
-    }
-}
+/// A valid module may have a million of a kind. One that is close to that stays as it is.
+const MOST: usize = 900_000;
 
 /// What is changed.
 struct Extension {
-    /// The import, and the number of its type.
-    asked: u32,
-    ty: u32,
+    parts: Parts,
     allocate: u32,
-    /// The number of the function that is added.
-    own: u32,
+    /// The number of the first function that is added. It gives values. The fronts of `parts.asked` come behind it.
+    give: u32,
+    /// The one of `parts.asked` that the guest asks for headers.
+    headers: Option<usize>,
+    /// There is a section of names with the functions' in it.
+    is_named: bool,
+}
+
+impl Extension {
+    fn of(parts: Parts) -> Option<Self> {
+        let allocate = parts.allocator()?;
+        let fits = !parts.asked.is_empty()
+            && parts.memories == 1
+            && parts.export(MEMORY).is_none()
+            && parts.largest_section() < MOST;
+        let headers = parts.asked.iter().position(|asked| asked.function.name == look_up::NAME);
+        let give = parts.functions.len() as u32;
+        fits.then_some(Self { parts, allocate, give, headers, is_named: false })
+    }
+
+    /// Types that are added: that of all beginnings, and that of what gives.
+    fn beginning_type(&self) -> u32 {
+        self.parts.types.len() as u32
+    }
+
+    fn give_type(&self) -> u32 {
+        self.beginning_type() + 1
+    }
+
+    /// The function in front of one of `parts.asked`.
+    fn front(&self, of: usize) -> u32 {
+        self.give + 1 + of as u32
+    }
+
+    /// The function that looks headers up, behind all fronts.
+    fn look_up(&self) -> u32 {
+        self.front(self.parts.asked.len())
+    }
+
+    /// The names of all functions: what the guest calls its own, and those that are added.
+    fn names(&self, mut names: NameMap) -> NameMap {
+        names.append(self.give, HIDDEN_FUNCTION);
+        for (of, asked) in self.parts.asked.iter().enumerate() {
+            names.append(self.front(of), &format!("{OF_HOST}{}", asked.function.name));
+        }
+        if self.headers.is_some() {
+            names.append(self.look_up(), &format!("{OF_HOST}{}", look_up::NAME));
+        }
+        names
+    }
 }
 
 impl Reencode for Extension {
     type Error = Infallible;
 
     fn function_index(&mut self, function: u32) -> Result<u32, Error> {
-        Ok(if function == self.asked { self.own } else { function })
+        let asked = self.parts.asked.iter().position(|asked| asked.import == function);
+        Ok(match asked {
+            None => function,
+            Some(of) if self.headers == Some(of) => self.look_up(),
+            Some(of) => self.front(of),
+        })
+    }
+
+    fn parse_type_section(
+        &mut self,
+        types: &mut TypeSection,
+        section: TypeSectionReader<'_>,
+    ) -> Result<(), Error> {
+        utils::parse_type_section(self, types, section)?;
+        types.ty().function(fronts::PARAMS, fronts::RESULTS);
+        types.ty().function(give::PARAMS, [wasm_encoder::ValType::I32]);
+        Ok(())
+    }
+
+    fn parse_import_section(
+        &mut self,
+        imports: &mut ImportSection,
+        section: ImportSectionReader<'_>,
+    ) -> Result<(), Error> {
+        // All imports are functions, see `Parts`.
+        for (number, import) in (0..).zip(section.into_imports()) {
+            match self.parts.asked.iter().find(|asked| asked.import == number) {
+                None => utils::parse_import(self, imports, import?)?,
+                Some(Asked { function, .. }) => {
+                    let beginning = EntityType::Function(self.beginning_type());
+                    imports.import(BEGIN, function.name, beginning);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn parse_function_section(
@@ -136,7 +155,11 @@ impl Reencode for Extension {
         section: FunctionSectionReader<'_>,
     ) -> Result<(), Error> {
         utils::parse_function_section(self, functions, section)?;
-        functions.function(self.ty);
+        functions.function(self.give_type());
+        let headers = self.headers.map(|of| &self.parts.asked[of]);
+        for asked in self.parts.asked.iter().chain(headers) {
+            functions.function(self.parts.functions[asked.import as usize]);
+        }
         Ok(())
     }
 
@@ -146,7 +169,34 @@ impl Reencode for Extension {
         section: MemorySectionReader<'_>,
     ) -> Result<(), Error> {
         utils::parse_memory_section(self, memories, section)?;
-        memories.memory(look_up::MEMORY_TYPE);
+        if self.headers.is_some() {
+            memories.memory(look_up::MEMORY_TYPE);
+        }
+        Ok(())
+    }
+
+    fn parse_global_section(
+        &mut self,
+        globals: &mut GlobalSection,
+        section: GlobalSectionReader<'_>,
+    ) -> Result<(), Error> {
+        utils::parse_global_section(self, globals, section)?;
+        add_counter(globals);
+        Ok(())
+    }
+
+    fn intersperse_section_hook(
+        &mut self,
+        module: &mut Module,
+        _after: Option<SectionId>,
+        before: Option<SectionId>,
+    ) -> Result<(), Error> {
+        // A guest without globals has no section of them, which would be here.
+        if before == Some(SectionId::Export) && self.parts.globals.is_none() {
+            let mut globals = GlobalSection::new();
+            add_counter(&mut globals);
+            module.section(&globals);
+        }
         Ok(())
     }
 
@@ -156,7 +206,9 @@ impl Reencode for Extension {
         section: ExportSectionReader<'_>,
     ) -> Result<(), Error> {
         utils::parse_export_section(self, exports, section)?;
-        exports.export(MEMORY, ExportKind::Memory, look_up::SHOWN);
+        if self.headers.is_some() {
+            exports.export(MEMORY, ExportKind::Memory, look_up::SHOWN);
+        }
         Ok(())
     }
 
@@ -166,15 +218,53 @@ impl Reencode for Extension {
         section: CodeSectionReader<'_>,
     ) -> Result<(), Error> {
         utils::parse_code_section(self, code, section)?;
-        code.function(&look_up::body(self.asked, self.allocate));
+        code.function(&give::body(give::Uses {
+            allocate: self.allocate,
+            begin: self.parts.asked[0].import,
+            running: self.parts.globals.unwrap_or(0),
+        }));
+        for asked in &self.parts.asked {
+            code.function(&fronts::body(asked.function, asked.import, self.give));
+        }
+        if let Some(of) = self.headers {
+            code.function(&look_up::body(self.front(of), self.allocate));
+        }
         Ok(())
     }
+
+    fn custom_name_section(
+        &mut self,
+        section: NameSectionReader<'_>,
+    ) -> Result<NameSection, Error> {
+        let mut names = NameSection::new();
+        for part in section {
+            match part? {
+                Name::Function(map) if !self.is_named => {
+                    self.is_named = true;
+                    let mut functions = NameMap::new();
+                    for name in map {
+                        let name = name?;
+                        functions.append(name.index, name.name);
+                    }
+                    names.functions(&self.names(functions));
+                }
+                part => self.parse_custom_name_subsection(&mut names, part)?,
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// The global that counts how often the guest's allocator runs.
+fn add_counter(globals: &mut GlobalSection) {
+    let ty = GlobalType { val_type: wasm_encoder::ValType::I32, mutable: true, shared: false };
+    globals.global(ty, &ConstExpr::i32_const(0));
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use wasmparser::{Operator, Validator, WasmFeatures};
+    use wasmparser::{ExternalKind, Operator, Payload, Validator, WasmFeatures};
 
     const ASKED: &str = r#"(import "env" "proxy_get_header_map_value"
         (func $asked (param i32 i32 i32 i32 i32) (result i32)))"#;
@@ -206,27 +296,70 @@ mod tests {
     }
 
     #[test]
-    fn the_function_is_called_in_place_of_the_import_and_nothing_else_changes() {
+    fn fronts_are_called_in_place_of_imports_and_nothing_else_changes() {
         let guest = module(&[
             r#"(import "env" "proxy_log" (func $log (param i32 i32 i32) (result i32)))"#,
             ASKED,
             r#"(import "env" "proxy_done" (func $done (result i32)))"#,
+            r#"(import "env" "proxy_get_property" (func $property (param i32 i32 i32 i32) (result i32)))"#,
             MEMORY_OF_GUEST,
             "(table 2 funcref) (elem (i32.const 0) $asked $log)",
             ALLOCATOR,
             r#"(func $ask (export "ask") (result i32)
                 (drop (call $done)) (drop (call $allocate (i32.const 8)))
+                (drop (call $property (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))
                 (call $asked (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0) (i32.const 0)))"#,
         ]);
-        assert_eq!(calls(&guest), [vec![], vec![2, 3, 1]]);
+        assert_eq!(calls(&guest), [vec![], vec![2, 4, 3, 1]]);
         let extended = extended(&guest, || true).expect("it is extended");
         Validator::new_with_features(WasmFeatures::all()).validate_all(&extended).unwrap();
-        // That one is called where the function cannot answer; the other one is the allocator.
-        assert_eq!(calls(&extended), [vec![], vec![2, 3, 5], vec![1, 3]]);
+        let (give, front, front_of_property, look_up) =
+            (vec![1, 4], vec![1, 6], vec![3, 6], vec![7, 4]);
+        assert_eq!(
+            calls(&extended),
+            [vec![], vec![2, 4, 8, 9], give, front, front_of_property, look_up]
+        );
         let parts = Parts::of(&extended).unwrap();
         let memory = |index| Some((ExternalKind::Memory, index));
         assert_eq!((parts.export("memory"), parts.export(MEMORY)), (memory(0), memory(1)));
-        assert_eq!((parts.asked, parts.export("ask")), (Some(1), Some((ExternalKind::Func, 4))));
+        assert_eq!(parts.export("ask"), Some((ExternalKind::Func, 5)));
+    }
+
+    /// The names of functions.
+    fn names(bytes: &[u8]) -> Vec<(u32, String)> {
+        let mut names = Vec::new();
+        for payload in Parser::new(0).parse_all(bytes) {
+            let Payload::CustomSection(section) = payload.unwrap() else { continue };
+            let wasmparser::KnownCustom::Name(section) = section.as_known() else { continue };
+            for part in section {
+                let Name::Function(map) = part.unwrap() else { continue };
+                names.extend(map.into_iter().map(|name| {
+                    let name = name.unwrap();
+                    (name.index, name.name.to_owned())
+                }));
+            }
+        }
+        names
+    }
+
+    #[test]
+    fn what_is_added_has_names() {
+        let property =
+            r#"(import "env" "proxy_get_property" (func (param i32 i32 i32 i32) (result i32)))"#;
+        let allocator = r#"(func (export "malloc") (param i32) (result i32) (local.get 0))"#;
+        let unnamed = module(&[property, MEMORY_OF_GUEST, allocator]);
+        let added = [(2, "host!give"), (3, "host!proxy_get_property")];
+        let added = added.map(|(number, name)| (number, name.to_owned()));
+        assert_eq!(names(&extended(&unnamed, || true).unwrap()), added);
+        // The names of other things come before or behind those of functions, or are the only ones.
+        let of_local = r#"(func (export "malloc") (param $size i32) (result i32) (local.get 0))"#;
+        let of_local =
+            module(&[property, MEMORY_OF_GUEST, of_local, "(global $g i32 (i32.const 0))"]);
+        assert_eq!(names(&of_local), []);
+        assert_eq!(names(&extended(&of_local, || true).unwrap()), added);
+        let named = module(&[property, MEMORY_OF_GUEST, ALLOCATOR]);
+        let all = [&[(1, "allocate".to_owned())][..], &added].concat();
+        assert_eq!(names(&extended(&named, || true).unwrap()), all);
     }
 
     #[test]
@@ -253,6 +386,7 @@ mod tests {
             assert_eq!(extended(&module(&parts), || true), None, "{parts:?}");
         }
         let also = |part| [&whole[..], &[part]].concat();
+        let also_first = |part| [&[part], &whole[..]].concat();
         let with = |place: usize, part| {
             let mut parts = whole;
             parts[place] = part;
@@ -272,6 +406,13 @@ mod tests {
             ),
             with(2, r#"(func (export "malloc") (param i32) (result i64) (i64.const 0))"#),
             with(2, r#"(global (export "malloc") i32 (i32.const 0))"#),
+            // An allocator that is an import of the guest's.
+            {
+                let import = r#"(import "env" "malloc" (func (param i32) (result i32)))"#;
+                vec![import, ASKED, MEMORY_OF_GUEST, r#"(export "malloc" (func 0))"#]
+            },
+            also_first(r#"(import "env" "table" (table 1 funcref))"#),
+            also_first(r#"(import "begin" "proxy_get_property" (func))"#),
         ] {
             assert_eq!(extended(&module(&parts), || true), None, "{parts:?}");
         }

@@ -3,7 +3,7 @@
 //! The host puts headers into a memory of this module, see [`shown_headers`]. The guest's own memory is the other one.
 //!
 //! ```text
-//! (func (export "look_up") (param $map $key $key_size $data $size i32) (result i32)
+//! (func (param $map $key $key_size $data $size i32) (result i32)
 //!   if $map is not shown, or a parameter is not good, or the key may have capital letters: return ask_host(all parameters)
 //!   for each of the first headers whose name has the same hash, if it is the key:
 //!     room = allocate(the value's size)
@@ -15,7 +15,7 @@
 
 use wasm_encoder::{BlockType, Function, InstructionSink, MemArg, MemoryType, ValType};
 
-use super::give::{ANY_MEMORY, check_room, write_parts};
+use super::give::{check_room, write_parts};
 use crate::guest::shown_headers::{
     BYTES, FIRST, HASH_BITS, HASH_FACTOR, HASH_ROTATION, LAST, LAST_WORD, LEAST, MAP, MISSING,
     NAME_AT, NAME_SIZE, NEXT, PLACES, RUNNING, USED, VALUE_AT, VALUE_SIZE,
@@ -36,7 +36,7 @@ const KEY_SIZE: u32 = 2;
 const DATA: u32 = 3;
 const SIZE_AT: u32 = 4;
 /// How many they are.
-pub(super) const PARAMS: u32 = 5;
+const PARAMS: u32 = 5;
 const HEADER: u32 = 5;
 const OFFSET: u32 = 6;
 const VALUE: u32 = 7;
@@ -54,8 +54,13 @@ const LOOKED_AT: usize = 4;
 const LOWER: i64 = 0x2020_2020_2020_2020;
 
 /// The memory in which headers are shown: one page.
-pub(super) const MEMORY_TYPE: MemoryType =
-    MemoryType { minimum: 1, maximum: Some(1), ..ANY_MEMORY };
+pub(super) const MEMORY_TYPE: MemoryType = MemoryType {
+    minimum: 1,
+    maximum: Some(1),
+    memory64: false,
+    shared: false,
+    page_size_log2: None,
+};
 
 /// The function. These are the numbers of the one that answers where this cannot, and of the guest's allocator.
 pub(super) fn body(ask_host: u32, allocate: u32) -> Function {
