@@ -23,31 +23,28 @@ pub(super) fn charge(state: &State, value: &[u8]) {
     }
 }
 
-/// An attribute of the effective stream's request.
-pub(super) fn attribute(state: &State, attribute: Attribute<'_>) -> Option<Vec<u8>> {
+/// Puts an attribute of the effective stream's request into `out`.
+pub(super) fn attribute(state: &State, attribute: Attribute<'_>, out: &mut Vec<u8>) -> Option<()> {
     let stream = state.stream().filter(|s| has_room(s, 0))?;
-    let mut value = Vec::new();
-    let found = state.host.attribute(stream.request, attribute, &mut value);
-    charge(state, &value);
-    found.then_some(value)
+    let found = state.host.attribute(stream.request, attribute, out);
+    charge(state, out);
+    found.then_some(())
 }
 
-/// A property of the host's own.
-pub(super) fn property(state: &State, path: &[u8]) -> Option<Vec<u8>> {
+/// Puts a property of the host's own into `out`.
+pub(super) fn property(state: &State, path: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let stream = state.stream().filter(|s| has_room(s, 0) && state.host.has_property(path))?;
-    let mut value = Vec::new();
-    let found = state.host.property(stream.request, path, &mut value);
-    charge(state, &value);
-    found.then_some(value)
+    let found = state.host.property(stream.request, path, out);
+    charge(state, out);
+    found.then_some(())
 }
 
-/// The path and the query of the request, as the guest sees them now.
-pub(super) fn request_path(state: &State) -> Option<Vec<u8>> {
+/// Puts the path and the query of the request, as the guest sees them now, into `out`.
+pub(super) fn request_path(state: &State, out: &mut Vec<u8>) -> Option<()> {
     let stream = state.stream().filter(|s| has_room(s, 0))?;
-    let mut path = Vec::new();
-    path_now(&*state.host, &stream.effects, stream.request, &mut path);
-    charge(state, &path);
-    Some(path)
+    path_now(&*state.host, &stream.effects, stream.request, out);
+    charge(state, out);
+    Some(())
 }
 
 /// Path and query of a request. The host does what a callback wrote when the callback has returned.

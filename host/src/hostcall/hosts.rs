@@ -29,7 +29,8 @@ pub(super) fn proxy_get_upstream_hosts(
     let to = Return { data: return_data, size: return_size };
     let (memory, state) = split(caller)?;
     to.check(memory)?;
-    let Some(list) = property(state, HOSTS) else {
+    let mut list = Vec::new();
+    let Some(()) = property(state, HOSTS, &mut list) else {
         state.warn_once(
             "a filter asks for the servers of the upstream: the variable $wasm_upstream_hosts would name them",
         );

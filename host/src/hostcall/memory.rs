@@ -263,12 +263,18 @@ pub fn give_copy(
     to: Return,
     write: impl FnOnce(&mut State, &mut Vec<u8>),
 ) -> Answer {
+    build_current(state, write);
+    give_current(state, to, None)
+}
+
+/// Has `write` make the current value, and returns what it returns.
+pub fn build_current<T>(state: &mut State, write: impl FnOnce(&mut State, &mut Vec<u8>) -> T) -> T {
     // Taken, for it is the state's as well.
     let mut buffer = std::mem::take(&mut state.handovers.current().value);
     buffer.clear();
-    write(state, &mut buffer);
+    let returned = write(state, &mut buffer);
     state.handovers.current().value = buffer;
-    give_current(state, to, None)
+    returned
 }
 
 /// Hands over what is the current value once its function is done. It has its place in [`State::handovers`] already.

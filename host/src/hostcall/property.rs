@@ -9,7 +9,7 @@ use wasmtime::Caller;
 
 use super::attribute::{self, attribute, charge, has_room, request_path};
 use super::headers;
-use super::memory::{Answer, give_bytes, slice, split};
+use super::memory::{Answer, build_current, give_current, slice, split};
 use super::trailers;
 use super::vendor;
 use crate::abi::{Attribute, MapType, PROPERTIES, Property, Source, Status, ValueType};
@@ -32,8 +32,8 @@ pub(super) fn proxy_get_property(
     if path.len() > limits::PROPERTY_PATH {
         return Err(Status::NotFound.into());
     }
-    match read(state, path) {
-        Some(value) => give_bytes(caller, to, value),
+    match build_current(state, |state, out| read(state, path, out)) {
+        Some(()) => give_current(state, to, None),
         None if state.stream().is_some_and(|s| !has_room(s, 0)) => {
             state.warn_once(attribute::TOO_MANY);
             Err(Status::InternalFailure.into())
@@ -95,20 +95,28 @@ static BY_PATH: LazyLock<FxHashMap<Vec<u8>, &'static Property>> = LazyLock::new(
     PROPERTIES.iter().map(|p| (p.path.replace('.', "\0").into_bytes(), p)).collect()
 });
 
-fn read(state: &mut State, path: &[u8]) -> Option<Vec<u8>> {
+/// Puts the value of a property into `out`.
+fn read(state: &mut State, path: &[u8], out: &mut Vec<u8>) -> Option<()> {
     if let Some(kept) = kept(state, path) {
-        return Some(kept.to_vec());
+        return put(out, kept);
     }
     if let Some(property) = BY_PATH.get(path) {
-        return builtin(state, property);
+        return builtin(state, property, out);
     }
     if let Some(name) = path.strip_prefix(b"request\0headers\0") {
-        return headers::value(state, MapType::RequestHeaders, name).map(<[u8]>::to_vec);
+        return put(out, headers::value(state, MapType::RequestHeaders, name)?);
     }
     if let Some(name) = path.strip_prefix(b"response\0headers\0") {
-        return response_header(state, name);
+        return response_header(state, name, out);
     }
-    attribute::property(state, path)
+    attribute::property(state, path, out)
+}
+
+/// Puts a value in place of what is in `out`.
+fn put(out: &mut Vec<u8>, value: &[u8]) -> Option<()> {
+    out.clear();
+    out.extend_from_slice(value);
+    Some(())
 }
 
 fn kept<'a>(state: &'a State, path: &[u8]) -> Option<&'a [u8]> {
@@ -118,107 +126,114 @@ fn kept<'a>(state: &'a State, path: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
-fn builtin(state: &mut State, property: &Property) -> Option<Vec<u8>> {
-    let text = match property.source {
-        Source::PluginName => state.plugin.name.clone().into_bytes(),
-        Source::RootId => state.plugin.root_id.clone().into_bytes(),
-        Source::VmId => state.plugin.vm_id.clone().into_bytes(),
+fn builtin(state: &mut State, property: &Property, out: &mut Vec<u8>) -> Option<()> {
+    match property.source {
+        Source::PluginName => put(out, state.plugin.name.as_bytes()),
+        Source::RootId => put(out, state.plugin.root_id.as_bytes()),
+        Source::VmId => put(out, state.plugin.vm_id.as_bytes()),
         Source::Memory => {
-            return Some((state.limits.memory_size() as u64).to_le_bytes().to_vec());
+            return put(out, &(state.limits.memory_size() as u64).to_le_bytes());
         }
-        Source::Constant(number) => return Some(number.to_le_bytes().to_vec()),
-        Source::Missing => return None,
-        Source::Path => request_path(state)?,
-        Source::UrlPath => {
-            let mut path = request_path(state)?;
-            path.truncate(path.iter().position(|&b| b == b'?').unwrap_or(path.len()));
-            path
-        }
+        Source::Constant(number) => return put(out, &number.to_le_bytes()),
+        Source::Missing => None,
+        Source::Path => request_path(state, out),
+        Source::UrlPath => request_path(state, out)
+            .map(|()| out.truncate(out.iter().position(|&b| b == b'?').unwrap_or(out.len()))),
         Source::RequestHeader(name) => {
-            headers::value(state, MapType::RequestHeaders, name.as_bytes())?.to_vec()
+            put(out, headers::value(state, MapType::RequestHeaders, name.as_bytes())?)
         }
-        Source::ResponseHeader(name) => response_header(state, name.as_bytes())?,
-        Source::RequestHeaders => return serialized(state, MapType::RequestHeaders),
-        Source::ResponseHeaders => return serialized(state, MapType::ResponseHeaders),
+        Source::ResponseHeader(name) => response_header(state, name.as_bytes(), out),
+        Source::RequestHeaders => return serialized(state, MapType::RequestHeaders, out),
+        Source::ResponseHeaders => return serialized(state, MapType::ResponseHeaders, out),
         Source::ResponseTrailers => {
             state.request()?;
-            return Some(serialized(state, MapType::ResponseTrailers).unwrap_or_default());
+            serialized(state, MapType::ResponseTrailers, out);
+            return Some(());
         }
-        Source::GrpcStatus => {
-            let of_trailers =
-                |state: &mut State| trailers::one(state, MapType::ResponseTrailers, GRPC_STATUS);
-            response_header(state, GRPC_STATUS).or_else(|| of_trailers(state))?
-        }
-        Source::Attribute(name) => attribute(state, name)?,
+        Source::GrpcStatus => match response_header(state, GRPC_STATUS, out) {
+            Some(()) => Some(()),
+            None => put(out, &trailers::one(state, MapType::ResponseTrailers, GRPC_STATUS)?),
+        },
+        Source::Attribute(name) => attribute(state, name, out),
         Source::Size(name) => {
             state.request()?;
-            attribute(state, name).filter(|v| !v.is_empty()).unwrap_or_else(|| b"0".to_vec())
+            let size = attribute(state, name, out).filter(|()| !out.is_empty());
+            size.or_else(|| put(out, b"0"))
         }
         Source::ResponseCode => {
             let code = state.host.response_status(state.request()?);
-            return (code != 0).then(|| i64::from(code).to_le_bytes().to_vec());
+            return if code != 0 { put(out, &i64::from(code).to_le_bytes()) } else { None };
         }
-        Source::CodeDetails => code_details(state)?,
-        Source::Address(address, port) => joined_address(state, address, port)?,
+        Source::CodeDetails => code_details(state, out),
+        Source::Address(address, port) => joined_address(state, address, port, out),
         Source::Mtls => {
-            let verified = attribute(state, Attribute::PeerVerified).is_some();
+            let verified = attribute(state, Attribute::PeerVerified, out).is_some();
             state.request()?;
-            return Some(vec![u8::from(verified)]);
+            return put(out, &[u8::from(verified)]);
         }
-        Source::PeerDigest => peer_digest(&attribute(state, Attribute::PeerCertificate)?)?,
-    };
+        Source::PeerDigest => {
+            attribute(state, Attribute::PeerCertificate, out)?;
+            let digest = peer_digest(out)?;
+            put(out, digest.as_bytes())
+        }
+    }?;
     match property.value {
         ValueType::Int | ValueType::Uint | ValueType::Timestamp | ValueType::Duration => {
-            let number: i64 = std::str::from_utf8(&text).ok()?.parse().ok()?;
-            Some(number.to_le_bytes().to_vec())
+            let number: i64 = std::str::from_utf8(out).ok()?.parse().ok()?;
+            put(out, &number.to_le_bytes())
         }
-        _ => Some(text),
+        _ => Some(()),
     }
 }
 
 const GRPC_STATUS: &[u8] = b"grpc-status";
 
-fn serialized(state: &mut State, map: MapType) -> Option<Vec<u8>> {
-    let mut out = Vec::new();
-    header_map::encode(headers::load(state, map)?, &mut out);
-    Some(out)
+fn serialized(state: &mut State, map: MapType, out: &mut Vec<u8>) -> Option<()> {
+    header_map::encode(headers::load(state, map)?, out);
+    Some(())
 }
 
 /// From the snapshot, else as it was sent: there is no snapshot in on_log when the response's callbacks were not called.
-fn response_header(state: &mut State, name: &[u8]) -> Option<Vec<u8>> {
+fn response_header(state: &mut State, name: &[u8], out: &mut Vec<u8>) -> Option<()> {
     if headers::load(state, MapType::ResponseHeaders).is_some() {
-        return headers::value(state, MapType::ResponseHeaders, name).map(<[u8]>::to_vec);
+        return put(out, headers::value(state, MapType::ResponseHeaders, name)?);
     }
-    attribute(state, Attribute::ResponseHeader(name))
+    attribute(state, Attribute::ResponseHeader(name), out)
 }
 
-fn code_details(state: &State) -> Option<Vec<u8>> {
+fn code_details(state: &State, out: &mut Vec<u8>) -> Option<()> {
     let stream = state.stream()?;
     if stream.responded {
-        return Some(stream.response_details.clone());
+        return put(out, &stream.response_details);
     }
     // A caller that waits with the guest has the response of another server, which is no upstream of the request's.
-    let waited = state.stream().is_some_and(|stream| stream.response_waits);
-    let via_upstream = waited || attribute(state, Attribute::UpstreamAnswered).is_some();
-    Some(if via_upstream { b"via_upstream".to_vec() } else { b"direct_response".to_vec() })
+    let via_upstream =
+        stream.response_waits || attribute(state, Attribute::UpstreamAnswered, out).is_some();
+    put(out, if via_upstream { b"via_upstream" } else { b"direct_response" })
 }
 
-fn joined_address(state: &State, address: Attribute<'_>, port: Attribute<'_>) -> Option<Vec<u8>> {
-    let mut address = attribute(state, address)?;
-    let port = attribute(state, port).filter(|p| !p.is_empty());
-    if let Some(port) = port {
-        if address.contains(&b':') && !address.starts_with(b"unix:") {
-            address.insert(0, b'[');
-            address.push(b']');
+fn joined_address(
+    state: &State,
+    address: Attribute<'_>,
+    port: Attribute<'_>,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    attribute(state, address, out)?;
+    let mut number = Vec::new();
+    let port = attribute(state, port, &mut number).filter(|()| !number.is_empty());
+    if port.is_some() {
+        if out.contains(&b':') && !out.starts_with(b"unix:") {
+            out.insert(0, b'[');
+            out.push(b']');
         }
-        address.push(b':');
-        address.extend_from_slice(&port);
+        out.push(b':');
+        out.extend_from_slice(&number);
     }
-    Some(address)
+    Some(())
 }
 
 /// SHA-256 of the DER inside a PEM certificate.
-fn peer_digest(pem: &[u8]) -> Option<Vec<u8>> {
+fn peer_digest(pem: &[u8]) -> Option<String> {
     let pem = std::str::from_utf8(pem).ok()?;
     let text: String = pem
         .lines()
@@ -229,5 +244,5 @@ fn peer_digest(pem: &[u8]) -> Option<Vec<u8>> {
         .decode(text)
         .ok()
         .filter(|der| !der.is_empty())?;
-    Some(hex::encode(&Sha256::digest(&der)).into_bytes())
+    Some(hex::encode(&Sha256::digest(&der)))
 }
