@@ -4,6 +4,7 @@
 //! requests and answers to calls, and a clock that stands still as the command's does. It is compared: status, headers, body,
 //! what the upstream got, calls, lines of the log.
 
+mod answers;
 mod place;
 mod redis;
 mod rpc;

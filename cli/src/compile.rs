@@ -14,7 +14,7 @@ use crate::core::vm::{
     StoreError, examine,
 };
 use crate::fail::{Fail, Verdict};
-use crate::{out, source};
+use crate::{out, printable, source};
 
 /// Compile filters for the folder of setup{ cache_dir }, so that nginx need not.
 ///
@@ -86,7 +86,7 @@ fn compile(args: &CompileArgs, path: &Path, json: bool) -> Result<Verdict, Fail>
     let bar = progress(total);
     let mut done = Vec::new();
     for (file, bytes) in modules {
-        bar.set_message(out::line(file));
+        bar.set_message(printable::line(file));
         let started = Instant::now();
         let kept = keep(&folder, baseline, file, &bytes).inspect_err(|_| bar.finish_and_clear())?;
         bar.inc(bytes.len() as u64);
@@ -107,7 +107,7 @@ fn compile(args: &CompileArgs, path: &Path, json: bool) -> Result<Verdict, Fail>
         for one in &done {
             out::text(&format!(
                 "{}: {} ({:.2} s)\n",
-                out::line(&one.file),
+                printable::line(&one.file),
                 one.state,
                 one.seconds
             ))?;
@@ -194,7 +194,7 @@ fn check(path: &Path, prune: bool, json: bool) -> Result<Verdict, Fail> {
     } else {
         let rows = entries.iter().map(|entry| {
             vec![
-                out::line(entry.module.as_deref().unwrap_or(&entry.entry)),
+                printable::line(entry.module.as_deref().unwrap_or(&entry.entry)),
                 out::bytes(entry.bytes),
                 age(entry.age_seconds),
                 format!("{}{}", entry.state, if entry.removed { ": removed" } else { "" }),

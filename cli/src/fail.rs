@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use serde_json::json;
 
-use crate::out;
+use crate::printable;
 
 /// How a command ended that did what it was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +55,7 @@ impl Fail {
     /// Says so on stderr, and with `json` on stdout too: `{"error": TEXT}`.
     pub fn tell(&self, json: bool) -> ExitCode {
         // Causes may have names and texts of others. Nothing is left to be done when these cannot be written.
-        let _ = writeln!(io::stderr(), "proxy-wasm: {}", out::lines(&self.to_string()));
+        let _ = writeln!(io::stderr(), "proxy-wasm: {}", printable::lines(&self.to_string()));
         if json {
             let _ = writeln!(io::stdout(), "{}", json!({ "error": self.to_string() }));
         }

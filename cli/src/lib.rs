@@ -15,6 +15,7 @@ pub mod inspect;
 pub mod oci;
 mod out;
 mod play;
+mod printable;
 pub mod run;
 pub mod scenario;
 pub mod serve;

@@ -12,7 +12,7 @@ use std::ffi::{c_char, c_void};
 use std::num::NonZeroUsize;
 
 use super::functions::Functions;
-use super::header_lists::ListPlace;
+use super::header_lists::{LIST_WORDS, List, ListPlace, Part};
 use super::lua_vm::functions;
 use super::nginx::Str;
 use super::response_fields::{Fields, Response};
@@ -29,24 +29,6 @@ struct Line {
     lower_case: *const u8,
 }
 
-/// `ngx_list_part_t`
-#[repr(C)]
-struct Part {
-    lines: *mut u8,
-    count: usize,
-    next: *mut Part,
-}
-
-/// `ngx_list_t`
-#[repr(C)]
-struct List {
-    last: *mut Part,
-    part: Part,
-    line_size: usize,
-    capacity: usize,
-    pool: *mut c_void,
-}
-
 const WORD: usize = size_of::<usize>();
 const LINE_SIZE: usize = size_of::<Line>();
 const LINE_SIZE_WITH_NEXT: usize = LINE_SIZE + WORD;
@@ -57,8 +39,6 @@ const TRAILERS_AT_ONCE: usize = 4;
 const SEARCHED: usize = 110;
 /// How far `content_type` is looked for behind the lists of the response.
 const SEARCHED_BEHIND: usize = 48;
-/// Words of `ngx_list_t`.
-pub(super) const LIST_WORDS: usize = size_of::<List>() / WORD;
 
 /// Takes every line of a response header away.
 ///

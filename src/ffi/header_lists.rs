@@ -1,6 +1,28 @@
-//! Where `ngx_http_request_t` has the lists of header lines. `header_lines.rs` finds and changes them.
+//! nginx's lists of header lines, and where `ngx_http_request_t` has them. `header_lines.rs` finds and changes them.
 
+use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// `ngx_list_part_t`
+#[repr(C)]
+pub(super) struct Part {
+    pub lines: *mut u8,
+    pub count: usize,
+    pub next: *mut Part,
+}
+
+/// `ngx_list_t`
+#[repr(C)]
+pub(super) struct List {
+    pub last: *mut Part,
+    pub part: Part,
+    pub line_size: usize,
+    pub capacity: usize,
+    pub pool: *mut c_void,
+}
+
+/// Words of `ngx_list_t`.
+pub(super) const LIST_WORDS: usize = size_of::<List>() / size_of::<usize>();
 
 /// Where requests have a list.
 pub(super) struct ListPlace {

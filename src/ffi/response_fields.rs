@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// `ngx_http_headers_out_t` in words: both lists, `status`, `status_line`, `server`, `date`, and then this pointer to the line.
-const CONTENT_LENGTH_LINE: usize = 2 * super::header_lines::LIST_WORDS + 5;
+const CONTENT_LENGTH_LINE: usize = 2 * super::header_lists::LIST_WORDS + 5;
 /// Where `content_type` may be.
 const TYPE_FROM: usize = CONTENT_LENGTH_LINE + 1;
 const TYPE_TO: usize = TYPE_FROM + 20;

@@ -1,6 +1,6 @@
 //! A server that speaks Redis' protocol and says what a scenario has it say.
 
-use super::service::Answers;
+use super::answers::Answers;
 use super::values::bytes;
 use redis_protocol::resp2::decode::decode;
 use redis_protocol::resp2::types::OwnedFrame;

@@ -1,6 +1,6 @@
 //! A gRPC server that says what a scenario has it say: `grpc/scenario.py`.
 
-use super::service::Answers;
+use super::answers::Answers;
 use super::values::{bytes, pairs, sorted, string, without_own_address};
 use crate::grpc::python;
 use base64::Engine as _;

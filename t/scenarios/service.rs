@@ -1,20 +1,18 @@
 //! What answers the calls of filters, as a scenario says.
 
+use super::answers::{Answers, Desk};
 use super::redis;
 use super::rpc::Peer;
-use super::values::{Message, bytes, list, number, pairs, request, string};
+use super::values::{Message, bytes, list, pairs, request, string};
 use crate::support::clock::Clock;
-use crate::support::{Upstream, dns, poll};
+use crate::support::{Upstream, dns};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::{self, Error, Read as _, Write};
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 /// The servers behind the names that filters call.
 pub(super) struct Service {
@@ -28,38 +26,10 @@ pub(super) struct Service {
     peers: Vec<Peer>,
 }
 
-/// What all servers of a service have in common.
-pub(super) struct Desk {
-    clock: Arc<Clock>,
-    calls: Mutex<Vec<Message>>,
-    /// When the answers that are on their way are due.
-    due: Mutex<Vec<u64>>,
-    over: AtomicBool,
-}
-
-/// The answers of one upstream.
-pub(super) struct Answers {
-    desk: Arc<Desk>,
-    all: Vec<Value>,
-    given: Mutex<Vec<bool>>,
-}
-
-/// An answer that is due. It counts as on its way until it is dropped.
-pub(super) struct Due<'a> {
-    pub answer: &'a Value,
-    desk: &'a Desk,
-    at: u64,
-}
-
 impl Service {
     /// Starts what the answers of these upstreams need; `calls` says what is spoken to them.
     pub(super) fn start(upstreams: &Value, calls: &[&Value], clock: &Arc<Clock>) -> Self {
-        let desk = Arc::new(Desk {
-            clock: clock.clone(),
-            calls: Mutex::default(),
-            due: Mutex::default(),
-            over: AtomicBool::new(false),
-        });
+        let desk = Arc::new(Desk::new(clock));
         let mut service = Self {
             addresses: BTreeMap::new(),
             unseen: BTreeSet::new(),
@@ -70,9 +40,7 @@ impl Service {
         for (name, all) in upstreams.as_object().expect("a map") {
             let of_name = calls.iter().find(|call| call["upstream"] == **name);
             let protocol = of_name.map_or("http", |call| string(&call["protocol"]));
-            let given = Mutex::new(vec![false; list(all).len()]);
-            let answers = Answers { desk: desk.clone(), all: list(all).to_vec(), given };
-            service.add(name, protocol, answers);
+            service.add(name, protocol, Answers::new(&desk, list(all)));
         }
         service
     }
@@ -83,7 +51,7 @@ impl Service {
             "redis" => ("redis", "rediss"),
             _ => ("http", "https"),
         };
-        let fails = |kind: &str| answers.all.iter().all(|answer| answer["fails"] == kind);
+        let fails = |kind: &str| answers.fail_by(kind);
         let address = if fails("refused") || fails("resolver") {
             // A rule about addresses is about what the name is resolved to.
             let at = dns(fails("refused").then_some([127, 0, 0, 1]));
@@ -119,76 +87,23 @@ impl Service {
 
     /// What was called.
     pub(super) fn calls(&self) -> Vec<Message> {
-        self.desk.calls.lock().expect("a lock").clone()
+        self.desk.calls()
     }
 
     /// When the next answer is due that is on its way.
     pub(super) fn due(&self) -> Option<u64> {
-        let now = self.desk.clock.now();
-        self.desk.due.lock().expect("a lock").iter().copied().filter(|at| *at > now).min()
+        self.desk.due()
     }
 
     /// Waits until all answers were given that are due by now.
     pub(super) fn settle(&self) {
-        let now = self.desk.clock.now();
-        let settled = poll(|| {
-            let due = self.desk.due.lock().expect("a lock");
-            due.iter().all(|at| *at > now).then_some(())
-        });
-        assert!(settled.is_some(), "an answer to a call is not given");
+        self.desk.settle();
     }
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        self.desk.clock.remove_file();
-        self.desk.over.store(true, Ordering::SeqCst);
-    }
-}
-
-impl Answers {
-    /// The answer to a call, when it is due; `None` when the call gets none, and the test is over.
-    pub(super) fn to(&self, call: Message) -> Option<Due<'_>> {
-        let desk = &*self.desk;
-        let answer = &self.all[self.choose(&call.0)];
-        let never = answer["fails"] == "timeout";
-        let at = desk.clock.now() + number(&answer["after_ms"]);
-        if !never {
-            desk.due.lock().expect("a lock").push(at);
-        }
-        desk.calls.lock().expect("a lock").push(call);
-        while never || desk.clock.now() < at {
-            if desk.over.load(Ordering::SeqCst) {
-                return None;
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        Some(Due { answer, desk, at })
-    }
-
-    /// The next answer that is for such a call; the last one stays.
-    fn choose(&self, line: &str) -> usize {
-        let (method, path) = line.split_once(' ').expect("a request");
-        let is_for =
-            |answer: &Value, key: &str, is: &str| answer[key].as_str().is_none_or(|v| v == is);
-        let fits = |index: &usize| {
-            let answer = &self.all[*index];
-            is_for(answer, "method", method) && is_for(answer, "path", path)
-        };
-        let fitting = || (0..self.all.len()).filter(fits);
-        let mut given = self.given.lock().expect("a lock");
-        let next = fitting().find(|index| !given[*index]);
-        let index = next.or_else(|| fitting().next_back()).expect("an answer");
-        given[index] = true;
-        index
-    }
-}
-
-impl Drop for Due<'_> {
-    fn drop(&mut self) {
-        let mut due = self.desk.due.lock().expect("a lock");
-        let index = due.iter().position(|at| *at == self.at).expect("it is there");
-        due.swap_remove(index);
+        self.desk.close();
     }
 }
 

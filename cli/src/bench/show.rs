@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 
 use super::compare::Comparison;
 use super::{Measured, Report};
-use crate::out::{self, bytes, line};
+use crate::out::{self, bytes};
 use crate::play::meter::Callback;
+use crate::printable::line;
 
 /// How wide the longest bar is.
 const WIDTH: u64 = 40;

@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 
 use super::facts::Limits;
 use super::report::{Answer, Report};
-use crate::out::{bytes, line, table};
+use crate::out::{bytes, table};
+use crate::printable::line;
 
 /// See the module.
 pub fn report(of: &Report) -> String {

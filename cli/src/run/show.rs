@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use super::report::{Message, Number, Report};
-use crate::out::{bytes, line};
+use crate::out::bytes;
 use crate::play::calls::Call;
 use crate::play::trace::Step;
+use crate::printable::line;
 
 /// Of a body so much is shown.
 const MOST_BODY: usize = 2000;

@@ -14,6 +14,7 @@ use super::{Outcome, Scenario, junit, runner};
 use crate::fail::{Fail, Verdict};
 use crate::out;
 use crate::play::loader::{CacheArgs, Loader};
+use crate::printable;
 
 /// Play scenarios, and say what is not as they expect.
 #[derive(Debug, Args)]
@@ -82,7 +83,7 @@ fn once(args: &TestArgs, loader: &Loader, json: bool) -> Result<Verdict, Fail> {
     let mut files = Vec::new();
     for scenario in &scenarios {
         let mut outcomes = Vec::new();
-        let mut shown = format!("{}\n", out::line(&scenario.name));
+        let mut shown = format!("{}\n", printable::line(&scenario.name));
         for test in scenario.tests() {
             if !test.value.name.contains(&args.filter) {
                 continue;
@@ -124,13 +125,13 @@ fn finish(files: &[(String, Vec<Outcome>)], json: bool) -> Result<Verdict, Fail>
 fn show(outcome: &Outcome, verbose: bool) -> String {
     let passed = outcome.failures.is_empty();
     let word = if passed { "ok  " } else { "FAIL" };
-    let mut out = format!("  {word}  {}\n", out::line(&outcome.name));
+    let mut out = format!("  {word}  {}\n", printable::line(&outcome.name));
     for (line, cause) in &outcome.failures {
-        let _ = writeln!(out, "        line {line}: {}", out::line(cause));
+        let _ = writeln!(out, "        line {line}: {}", printable::line(cause));
     }
     if verbose || !passed {
         for line in &outcome.log {
-            let _ = writeln!(out, "        {}", out::line(line));
+            let _ = writeln!(out, "        {}", printable::line(line));
         }
     }
     out

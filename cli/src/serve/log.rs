@@ -10,6 +10,7 @@ use crate::fail::Fail;
 use crate::out;
 use crate::play::calls::Call;
 use crate::play::trace::Step;
+use crate::printable;
 use crate::run::show;
 
 /// A request that is over, and what filters did to it.
@@ -42,28 +43,28 @@ impl Log {
     pub fn listening(self, address: SocketAddr, filters: &[String]) -> Result<(), Fail> {
         let url = format!("http://{address}");
         self.say(
-            || format!("serving {url} with {}\n", out::line(&filters.join(", "))),
+            || format!("serving {url} with {}\n", printable::line(&filters.join(", "))),
             || json!({ "event": "listening", "url": url, "filters": filters }),
         )
     }
 
     pub fn not_loaded(self, cause: &str) -> Result<(), Fail> {
         self.say(
-            || format!("failed: {}\n", out::line(cause)),
+            || format!("failed: {}\n", printable::line(cause)),
             || json!({ "event": "not loaded", "error": cause }),
         )
     }
 
     pub fn reloaded(self, filters: &[String]) -> Result<(), Fail> {
         self.say(
-            || format!("reloaded {}\n", out::line(&filters.join(", "))),
+            || format!("reloaded {}\n", printable::line(&filters.join(", "))),
             || json!({ "event": "reloaded", "filters": filters }),
         )
     }
 
     pub fn not_reloaded(self, cause: &str) -> Result<(), Fail> {
         self.say(
-            || format!("not reloaded, the filters before stay: {}\n", out::line(cause)),
+            || format!("not reloaded, the filters before stay: {}\n", printable::line(cause)),
             || json!({ "event": "not reloaded", "error": cause }),
         )
     }
@@ -74,7 +75,9 @@ impl Log {
 
     /// A request that filters were not told of.
     pub fn refused(self, method: &str, path: &str, status: u16, cause: &str) -> Result<(), Fail> {
-        let line = || format!("{} {} → {status}: {cause}\n", out::line(method), out::line(path));
+        let line = || {
+            format!("{} {} → {status}: {cause}\n", printable::line(method), printable::line(path))
+        };
         let value = || json!({ "event": "refused", "method": method, "path": path, "status": status, "error": cause });
         self.say(line, value)
     }
@@ -98,14 +101,14 @@ impl Log {
         let whose = if record.answered_by_filter { " (the filter's own)" } else { "" };
         let mut out = format!(
             "{} {} → {status}{whose}, {}, {:.1} ms\n",
-            out::line(&record.method),
-            out::line(&record.path),
+            printable::line(&record.method),
+            printable::line(&record.path),
             out::bytes(record.bytes),
             record.milliseconds
         );
         out += &self.details("    ", record);
         if let Some(cut) = &record.cut {
-            let _ = writeln!(out, "    cut off: {}", out::line(cut));
+            let _ = writeln!(out, "    cut off: {}", printable::line(cut));
         }
         out
     }
@@ -115,7 +118,7 @@ impl Log {
         let calls = record.calls.iter().map(|call| {
             let Call { filter, upstream, method, path, answer, .. } = call;
             let call = format!("{filter} calls {upstream}: {method} {path} → {answer}");
-            out::line(&call) + "\n"
+            printable::line(&call) + "\n"
         });
         let all: String = steps.chain(calls).collect();
         all.lines().map(|line| format!("{indent}{line}\n")).collect()
