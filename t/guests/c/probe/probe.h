@@ -89,7 +89,7 @@ struct span word_map(struct span word);
 // False when the word is no number.
 bool parse_number(struct span word, i64 *value);
 
-// ---- script.c ----
+// ---- lines.c ----
 
 enum { MAX_WORDS = 12, MAX_ARGUMENTS = 5 };
 
@@ -105,12 +105,21 @@ struct frame;
 
 // Takes the next line off the script; false at its end. A line that cannot be one has count 0.
 bool next_line(struct span *script, struct line *line);
+// What is before `end`, which is taken off with it; all of the text without one.
+struct span take_until(struct span *text, char end);
+// The word of that number, OP being 0; empty when there are fewer.
+struct span word_at(const struct line *line, u32 index);
+// `CALLBACK OP ARGS -> `: the beginning of each op's log line.
+void begin_line(const struct frame *frame, const struct line *line);
+
+// ---- script.c ----
+
 // Runs the lines of the script that are for this callback.
 void run_script(struct span script, struct frame *frame);
 // False, and an error log line, when a line names no callback or no op.
 bool check_script(struct span script);
 
-// ---- callbacks.c ----
+// ---- frame.c ----
 
 // What an op can know of the callback that it runs in.
 struct frame {
@@ -123,6 +132,10 @@ struct frame {
   i32 arguments[MAX_ARGUMENTS];
 };
 
+struct span span_of(const char *text);
+// The number of the callback of that name, from 0 on; the number of all callbacks when there is none.
+u32 callback_index(struct span name);
+// Also for `*`, which is all of them.
 bool callback_exists(struct span name);
 // The value of the callback's own parameter of that name, 0 when there is none.
 i32 frame_argument(const struct frame *frame, const char *name);
@@ -137,7 +150,3 @@ typedef void op_function(struct frame *frame, const struct line *line);
 
 bool run_host_op(struct frame *frame, const struct line *line, bool dry_run);
 bool run_control_op(struct frame *frame, const struct line *line, bool dry_run);
-
-// `CALLBACK OP ARGS -> `: the beginning of each op's log line.
-void begin_line(const struct frame *frame, const struct line *line);
-struct span word_at(const struct line *line, u32 index);
