@@ -240,7 +240,7 @@ fn play(played: &Value, log: &[Value]) {
             calls.sort_unstable();
             calls
         };
-        assert_eq!(in_order(&service.calls()), in_order(&calls), "calls, line {line}");
+        assert_eq!(in_order(&service.desk.calls()), in_order(&calls), "calls, line {line}");
     }
     quit(&nginx, &clock);
     // What was said at the very end, too.
@@ -259,10 +259,11 @@ fn play(played: &Value, log: &[Value]) {
 
 /// Lets the clock continue to the end of a step, with the calls that are made meanwhile.
 fn pass(clock: &Clock, service: &Service, before: usize, calls: &[&Value], step: &Value) {
-    let go_to = |time: &Value| clock.go_to(number(time), || service.due(), || service.settle());
+    let go_to =
+        |time: &Value| clock.go_to(number(time), || service.desk.due(), || service.desk.settle());
     for (index, call) in calls.iter().enumerate() {
         go_to(&call["at_ms"]);
-        poll(|| (service.calls().len() > before + index).then_some(()));
+        poll(|| (service.desk.calls().len() > before + index).then_some(()));
     }
     go_to(&step["at_ms"]);
 }

@@ -1,7 +1,7 @@
 //! Values on their way to a guest, which makes room for them: through WebAssembly that the host adds in front of host
 //! functions (`host/src/vm/shim/`), or from these themselves where it adds nothing.
 
-use crate::world::{Filter, allocator, sim_host};
+use crate::world::{BY_HOST, Filter, allocator, sim_host};
 use resty_proxy_wasm::abi::Callback;
 use resty_proxy_wasm::limits;
 use resty_proxy_wasm::vm::Options;
@@ -10,8 +10,6 @@ use resty_proxy_wasm::vm::Options;
 const NOTHING: &str = "";
 /// Its code runs before the host knows its allocator.
 const START: &str = "(func $start (call $show (i32.const 0) (i32.const 11))) (start $start)";
-/// The host adds nothing to a module with this.
-const BY_HOST: &str = r#"(global (export "headers of the host") i32 (i32.const 0))"#;
 
 /// A filter that asks for a property and logs it; `allocate` is its allocator's body, after which its memory's first free
 /// byte is the answer.

@@ -1,7 +1,7 @@
 //! Headers by their names: the first one is asked for in the host, the others are looked up in WebAssembly of the host's own
 //! (`host/src/vm/shim/look_up.rs`) until something changes. A filter cannot tell one from the other.
 
-use crate::world::{Filter, Probe, Request, allocator, sim_host};
+use crate::world::{BY_HOST, Filter, Probe, Request, allocator, sim_host};
 use resty_proxy_wasm::vm::Options;
 
 /// A script that asks for these headers of a map in `callback`.
@@ -176,8 +176,6 @@ const NOTHING: &str = "";
 /// Its code runs before the host knows its memory.
 const START: &str = r#"(func $start (drop (call $get (i32.const -1) (i32.const 0) (i32.const 5) (i32.const 64) (i32.const 68)))
     (drop (call $get (i32.const 0) (i32.const 0) (i32.const 5) (i32.const 64) (i32.const 68)))) (start $start)"#;
-/// The host adds no code of its own to a module with this, and is asked for each header.
-const BY_HOST: &str = r#"(global (export "headers of the host") i32 (i32.const 0))"#;
 
 /// A filter that asks for headers with these parameters (map, key, its size, where to write) and logs what it is told.
 fn filter(besides: &str, allocate: &str, asks: &str) -> Filter {

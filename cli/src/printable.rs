@@ -1,4 +1,4 @@
-//! Text of unknown origin, as a terminal may have it.
+//! Text of unknown origin, made safe for a terminal.
 
 /// For one line: control characters as escapes.
 pub fn line(text: &str) -> String {

@@ -3,7 +3,7 @@
 use super::answers::{Answers, Desk};
 use super::redis;
 use super::rpc::Peer;
-use super::values::{Message, bytes, list, pairs, request, string};
+use super::values::{bytes, list, pairs, request, string};
 use crate::support::clock::Clock;
 use crate::support::{Upstream, dns};
 use serde_json::Value;
@@ -22,7 +22,8 @@ pub(super) struct Service {
     pub unseen: BTreeSet<String>,
     /// A server of DNS, where one is asked.
     pub resolver: Option<String>,
-    desk: Arc<Desk>,
+    /// What was called, and which answers are on their way.
+    pub desk: Arc<Desk>,
     peers: Vec<Peer>,
 }
 
@@ -83,21 +84,6 @@ impl Service {
         };
         self.addresses.extend(address.map(|address| (name.into(), address)));
         self.unseen.insert(name.into());
-    }
-
-    /// What was called.
-    pub(super) fn calls(&self) -> Vec<Message> {
-        self.desk.calls()
-    }
-
-    /// When the next answer is due that is on its way.
-    pub(super) fn due(&self) -> Option<u64> {
-        self.desk.due()
-    }
-
-    /// Waits until all answers were given that are due by now.
-    pub(super) fn settle(&self) {
-        self.desk.settle();
     }
 }
 

@@ -267,12 +267,16 @@ pub fn give_copy(
     give_current(state, to, None)
 }
 
-/// Has `write` make the current value, and returns what it returns.
+/// Has `write` make the current value, which is empty before, and returns what it returns.
 pub fn build_current<T>(state: &mut State, write: impl FnOnce(&mut State, &mut Vec<u8>) -> T) -> T {
     // Taken, for it is the state's as well.
     let mut buffer = std::mem::take(&mut state.handovers.current().value);
     buffer.clear();
     let returned = write(state, &mut buffer);
+    // A longer value is handed over first, see `hand_over_current`.
+    if buffer.len() <= KEPT {
+        buffer.shrink_to(KEPT);
+    }
     state.handovers.current().value = buffer;
     returned
 }

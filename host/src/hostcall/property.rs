@@ -32,7 +32,14 @@ pub(super) fn proxy_get_property(
     if path.len() > limits::PROPERTY_PATH {
         return Err(Status::NotFound.into());
     }
-    match build_current(state, |state, out| read(state, path, out)) {
+    let found = build_current(state, |state, out| {
+        let found = read(state, path, out);
+        if found.is_none() {
+            out.clear();
+        }
+        found
+    });
+    match found {
         Some(()) => give_current(state, to, None),
         None if state.stream().is_some_and(|s| !has_room(s, 0)) => {
             state.warn_once(attribute::TOO_MANY);

@@ -76,11 +76,12 @@ impl Extension {
         fits.then_some(Self { parts, allocate, give, headers, is_named: false })
     }
 
-    /// Types that are added: that of all beginnings, and that of what gives.
+    /// The type of all beginnings. It and [`Extension::give_type`] are added.
     fn beginning_type(&self) -> u32 {
         self.parts.types.len() as u32
     }
 
+    /// The type of the function that gives values.
     fn give_type(&self) -> u32 {
         self.beginning_type() + 1
     }
